@@ -1,0 +1,209 @@
+"""Rectangles in the unit square of a picture, their areas, overlaps and matching."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from shapely.geometry.base import BaseGeometry
+
+# Shapely, scipy and numpy are imported where they are used: they take longer to load than this package.
+
+# An overlap of exactly the threshold counts as a hit; this absorbs the rounding of unit-square floats.
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Width and height in pixels, both at least 1."""
+
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise ValueError(f"a size is at least 1 x 1 pixel, got {self.width} x {self.height}")
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in the unit square; (0, 0) is the top left of the picture."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def __post_init__(self) -> None:
+        numbers = (self.left, self.top, self.right, self.bottom)
+        if not all(math.isfinite(n) and 0.0 <= n <= 1.0 for n in numbers):
+            raise ValueError(f"a box lies in the unit square, got {numbers}")
+        if self.left >= self.right or self.top >= self.bottom:
+            raise ValueError(f"a box has left < right and top < bottom, got {numbers}")
+
+    @property
+    def area(self) -> float:
+        """The share of the picture the box covers, above 0 and at most 1 (0 only if it underflows)."""
+        return (self.right - self.left) * (self.bottom - self.top)
+
+    def to_pixels(self, size: Size) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom in pixels of a picture of this size, not rounded."""
+        return (
+            self.left * size.width,
+            self.top * size.height,
+            self.right * size.width,
+            self.bottom * size.height,
+        )
+
+    @classmethod
+    def from_pixels(cls, left: float, top: float, right: float, bottom: float, *, size: Size) -> Box:
+        """The part of a pixel rectangle that lies in the picture.
+
+        Raises ValueError if the rectangle is reversed, not finite, or has no area inside the picture.
+        """
+        numbers = (left, top, right, bottom)
+        if not all(math.isfinite(n) for n in numbers):
+            raise ValueError(f"a box has finite coordinates, got {numbers}")
+        inside = (
+            _clip(left / size.width),
+            _clip(top / size.height),
+            _clip(right / size.width),
+            _clip(bottom / size.height),
+        )
+        if inside[0] >= inside[2] or inside[1] >= inside[3]:
+            raise ValueError(
+                f"a box has left < right and top < bottom and overlaps its picture, got {numbers} "
+                f"in {size.width} x {size.height} pixels"
+            )
+        return cls(*inside)
+
+
+WHOLE_PICTURE = Box(0.0, 0.0, 1.0, 1.0)
+
+
+def _clip(coordinate: float) -> float:
+    return min(max(coordinate, 0.0), 1.0)
+
+
+def union_area(boxes: Sequence[Box]) -> float:
+    """The share of the picture that the boxes cover together, 0 to 1; overlaps count once."""
+    return min(float(_union(boxes).area), 1.0)
+
+
+def union_iou(predicted: Sequence[Box], truth: Sequence[Box]) -> float:
+    """Overlap of the two unions over the area of both unions together, 0 to 1 (GRIT's grounding IoU).
+
+    Both lists empty agree perfectly and give 1.0; exactly one empty list gives 0.0. GRIT leaves rows without
+    annotated boxes out of its mean, which is the caller's choice, not made here.
+    """
+    if set(predicted) == set(truth):
+        return 1.0
+    if not predicted or not truth:
+        return 0.0
+    ours, theirs = _union(predicted), _union(truth)
+    together = float(ours.union(theirs).area)
+    if together <= 0.0:
+        return 0.0
+    return min(float(ours.intersection(theirs).area) / together, 1.0)
+
+
+def _union(boxes: Sequence[Box]) -> BaseGeometry:
+    import shapely
+
+    return shapely.union_all([shapely.box(b.left, b.top, b.right, b.bottom) for b in dict.fromkeys(boxes)])
+
+
+def box_iou(first: Box, second: Box) -> float:
+    """Overlap of two boxes over the area of both together, 0 to 1; boxes that only touch give 0."""
+    width = min(first.right, second.right) - max(first.left, second.left)
+    height = min(first.bottom, second.bottom) - max(first.top, second.top)
+    if width <= 0.0 or height <= 0.0:
+        return 0.0
+    overlap = width * height
+    together = first.area + second.area - overlap
+    return min(overlap / together, 1.0) if together > 0.0 else 0.0
+
+
+def pairwise_iou(predicted: Sequence[Box], truth: Sequence[Box]) -> np.ndarray:
+    """The IoU of each predicted box with each true box: float64, shape (predicted, truth)."""
+    import numpy as np
+
+    ours = np.array([(b.left, b.top, b.right, b.bottom) for b in predicted], dtype=float).reshape(-1, 1, 4)
+    theirs = np.array([(b.left, b.top, b.right, b.bottom) for b in truth], dtype=float).reshape(1, -1, 4)
+    sides = np.minimum(ours[..., 2:], theirs[..., 2:]) - np.maximum(ours[..., :2], theirs[..., :2])
+    overlap = np.clip(sides, 0.0, None).prod(axis=-1)
+    areas = [(corners[..., 2:] - corners[..., :2]).prod(axis=-1) for corners in (ours, theirs)]
+    together = areas[0] + areas[1] - overlap
+    ious = np.divide(overlap, together, out=np.zeros_like(overlap), where=together > 0.0)
+    return np.minimum(ious, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """Predicted and true boxes paired one to one. A pair is a hit when its IoU reaches the threshold.
+
+    `pairs` holds (predicted index, truth index), as many as the shorter list has boxes, whatever their
+    overlap; `ious` holds the IoU of each pair in the same order.
+    """
+
+    num_predicted: int
+    num_truth: int
+    threshold: float
+    pairs: tuple[tuple[int, int], ...]
+    ious: tuple[float, ...]
+
+    @property
+    def num_hits(self) -> int:
+        """How many pairs overlap by the threshold or more."""
+        return sum(iou >= self.threshold - ROUNDING for iou in self.ious)
+
+    @property
+    def mean_iou(self) -> float | None:
+        """The mean IoU of the pairs, 0 to 1; None when there is no pair."""
+        return math.fsum(self.ious) / len(self.ious) if self.ious else None
+
+    @property
+    def precision(self) -> float | None:
+        """Hits over predicted boxes, 0 to 1; None when nothing is predicted."""
+        return self.num_hits / self.num_predicted if self.num_predicted else None
+
+    @property
+    def recall(self) -> float | None:
+        """Hits over true boxes, 0 to 1; None when there are no true boxes."""
+        return self.num_hits / self.num_truth if self.num_truth else None
+
+    @property
+    def f1(self) -> float | None:
+        """Twice the hits over predicted plus true boxes, 0 to 1; None when both lists are empty."""
+        both = self.num_predicted + self.num_truth
+        return 2 * self.num_hits / both if both else None
+
+    @property
+    def count_error(self) -> int:
+        """Predicted minus true boxes: positive when too many are named."""
+        return self.num_predicted - self.num_truth
+
+
+def match(predicted: Sequence[Box], truth: Sequence[Box], *, threshold: float = 0.5) -> Matching:
+    """The one-to-one pairing with the largest sum of IoUs (the Hungarian method).
+
+    Raises ValueError unless the threshold lies above 0 and at most 1.
+    """
+    if not 0.0 < threshold <= 1.0:
+        raise ValueError(f"an IoU threshold lies above 0 and at most 1, got {threshold}")
+    pairs: tuple[tuple[int, int], ...] = ()
+    ious: tuple[float, ...] = ()
+    if predicted and truth:
+        from scipy.optimize import linear_sum_assignment
+
+        table = pairwise_iou(predicted, truth)
+        rows, columns = linear_sum_assignment(table, maximize=True)
+        pairs = tuple((int(row), int(column)) for row, column in zip(rows, columns, strict=True))
+        ious = tuple(float(table[pair]) for pair in pairs)
+    return Matching(
+        num_predicted=len(predicted), num_truth=len(truth), threshold=threshold, pairs=pairs, ious=ious
+    )

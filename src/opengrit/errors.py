@@ -1,0 +1,25 @@
+"""What we raise: every message gives the rule, the value, the place and the remedy."""
+
+
+class OpenGritError(Exception):
+    """The base of every error a user can cause and mend; the command line exits with 2 on it."""
+
+
+class RecipeError(OpenGritError):
+    """A recipe, or a command's options, ask for something impossible."""
+
+
+class DataError(OpenGritError):
+    """A row, a file or a folder of data is not what its format says."""
+
+
+class ImageError(OpenGritError):
+    """A picture cannot be opened safely."""
+
+
+class ModelError(OpenGritError):
+    """A model or its processor cannot be loaded, or does not fit what is asked of it."""
+
+
+class RunError(OpenGritError):
+    """A run folder is missing, unreadable, or belongs to another recipe."""
