@@ -1,0 +1,20 @@
+"""The judge that needs no model: answers compared by rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from opengrit.answers import is_box_answer, same_answer
+from opengrit.types import Unjudged, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class RuleJudge:
+    """Compares short answers by `answers.same_answer`: instant, free, repeatable, blind to synonyms."""
+
+    def judge(self, question: str, *, expected: str, given: str) -> Verdict | Unjudged:
+        """A verdict of score 0 or 1; unjudged where the expected answer is a box, which words cannot settle."""
+        if is_box_answer(expected):
+            return Unjudged("the expected answer is a box; grounding IoU measures it")
+        correct = same_answer(expected, given, question)
+        return Verdict(correct=correct, score=float(correct), judge="rule")
