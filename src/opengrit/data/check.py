@@ -1,0 +1,289 @@
+"""What `opengrit data check` finds: counts, answer balance, missing pictures, sizes, duplicates and leaks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from opengrit.boxes import Size
+from opengrit.data.grit import Reading, read
+from opengrit.data.rows import Problem
+from opengrit.errors import ImageError
+from opengrit.images import picture_size
+from opengrit.types import Example
+
+# A picture may be a rescaled copy of the annotated one; its sides may then round to the next pixel.
+_ROUNDING_PIXELS = 1.0
+
+
+class LeakKind(Enum):
+    """What a training row and a test row have in common."""
+
+    PAIR = "same picture and question"
+    PICTURE = "same picture"
+    QUESTION = "same question"  # usual with templates ("How many dogs are there?"), listed but no failure
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A test row that shares something with training rows."""
+
+    kind: LeakKind
+    train_id: str  # the first training row in question
+    test_id: str
+    shared: str  # the picture's name or the question
+
+
+@dataclass(frozen=True, slots=True)
+class SizeMismatch:
+    """A row whose width and height are not its picture's. `harmless`: same shape, so boxes still fit."""
+
+    id: str
+    image: str
+    in_row: Size
+    in_file: Size
+    harmless: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DataSetCounts:
+    """One `dataset` value of one file, counted over its usable rows."""
+
+    dataset: str
+    rows: int
+    images: int  # distinct paths
+    boxes: int
+    rows_with_boxes: int
+    rows_with_no_box: int  # an empty "bboxs"
+    rows_without_boxes_field: int
+    answers: tuple[tuple[str, int], ...]  # the answers folded to lower case, most frequent first
+
+
+@dataclass(frozen=True, slots=True)
+class FileCheck:
+    """One file, read to its end. Picture findings are empty where `pictures_looked_for` is False."""
+
+    file: str
+    rows: int
+    datasets: tuple[DataSetCounts, ...]
+    problems: tuple[Problem, ...]
+    unique_images: int
+    pictures_looked_for: bool
+    missing_images: tuple[str, ...]
+    unreadable_images: tuple[str, ...]  # the message of each
+    size_mismatches: tuple[SizeMismatch, ...]
+    duplicates: tuple[tuple[str, ...], ...]  # ids of rows with the same picture and question
+
+    @property
+    def unusable(self) -> bool:
+        """True where loading would fail: bad rows, or pictures missing or unreadable."""
+        return bool(self.missing_images or self.unreadable_images or self._errors)
+
+    @property
+    def doubtful(self) -> bool:
+        """True where loading works but the figures would mislead: sizes of another shape."""
+        return any(not mismatch.harmless for mismatch in self.size_mismatches)
+
+    @property
+    def _errors(self) -> tuple[Problem, ...]:
+        return Reading(self.file, self.rows, (), self.problems).errors
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """All files of one `data check`, and what training and test rows share."""
+
+    files: tuple[FileCheck, ...]
+    leaks: tuple[Leak, ...]
+    train_rows: int  # compared with
+    test_rows: int  # (both 0 where nothing said which is which)
+
+    @property
+    def unusable(self) -> bool:
+        """True where some file cannot be loaded."""
+        return any(file.unusable for file in self.files)
+
+    @property
+    def doubtful(self) -> bool:
+        """True where something misleads: a picture shared by training and test, or boxes of another picture."""
+        leaked = any(leak.kind is not LeakKind.QUESTION for leak in self.leaks)
+        return leaked or any(file.doubtful for file in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file to check and its image folder; without one, pictures are not looked for."""
+
+    file: Path
+    images: Path | None = None
+
+
+def check(files: Sequence[Source], against: Sequence[Source] = ()) -> Check:
+    """Everything found in the files, and what they share with the test files they are checked `against`.
+
+    Without test files, rows whose `split` is "train" are compared with rows of any other named split. Pictures
+    are the same when their files' contents are; where a file is not there, when name and size are.
+
+    Raises:
+        DataError: a file cannot be read at all.
+    """
+    readings = [(source, read(source.file, images=source.images)) for source in (*files, *against)]
+    examples = [reading.examples for _, reading in readings]
+    if against:
+        train = [e for rows in examples[: len(files)] for e in rows]
+        test = [e for rows in examples[len(files) :] for e in rows]
+    else:
+        every = [e for rows in examples for e in rows]
+        train = [e for e in every if e.split == "train"]
+        test = [e for e in every if e.split not in (None, "train")]
+    return Check(
+        files=tuple(
+            check_reading(reading, pictures=source.images is not None) for source, reading in readings
+        ),
+        leaks=tuple(find_leaks(train, test)),
+        train_rows=len(train) if test else 0,
+        test_rows=len(test) if train else 0,
+    )
+
+
+def check_reading(reading: Reading, *, pictures: bool) -> FileCheck:
+    """One file's findings; `pictures` says whether its pictures are looked for and their headers read."""
+    images = {example.image for example in reading.examples}
+    missing = sorted(image for image in images if not Path(image).is_file()) if pictures else []
+    sizes, unreadable = _sizes(sorted(images - set(missing))) if pictures else ({}, [])
+    by_dataset = defaultdict(list)
+    for example in reading.examples:
+        by_dataset[example.dataset].append(example)
+    return FileCheck(
+        file=reading.file,
+        rows=reading.rows,
+        datasets=tuple(_counts(name, rows) for name, rows in by_dataset.items()),
+        problems=reading.problems,
+        unique_images=len(images),
+        pictures_looked_for=pictures,
+        missing_images=tuple(missing),
+        unreadable_images=tuple(unreadable),
+        size_mismatches=tuple(_size_mismatches(reading.examples, sizes)),
+        duplicates=tuple(_duplicates(reading.examples)),
+    )
+
+
+def find_leaks(train: Iterable[Example], test: Iterable[Example]) -> list[Leak]:
+    """One leak for every test row that shares its picture or its question with a training row, gravest kind first."""
+    train, test = list(train), list(test)
+    if not train or not test:
+        return []
+    fingerprints = _Fingerprints()
+    by_content: dict[str, list[Example]] = defaultdict(list)
+    by_name: dict[tuple[str, Size], list[Example]] = defaultdict(list)
+    by_question: dict[str, Example] = {}
+    for row in train:
+        content = fingerprints.of(row.image)
+        if content is not None:
+            by_content[content].append(row)
+        by_name[_name(row)].append(row)
+        by_question.setdefault(_folded(row.question), row)
+    leaks = []
+    for row in test:
+        content = fingerprints.of(row.image)
+        # Two files that are both there are compared by content alone: "1.png" is a name many data sets use.
+        named = [r for r in by_name[_name(row)] if content is None or fingerprints.of(r.image) is None]
+        leak = _leak(
+            row, same_picture=[*(by_content[content] if content else []), *named], by_question=by_question
+        )
+        if leak is not None:
+            leaks.append(leak)
+    order = list(LeakKind)
+    return sorted(leaks, key=lambda leak: order.index(leak.kind))
+
+
+def _leak(row: Example, *, same_picture: list[Example], by_question: dict[str, Example]) -> Leak | None:
+    question = _folded(row.question)
+    for other in same_picture:
+        if _folded(other.question) == question:
+            return Leak(LeakKind.PAIR, other.id, row.id, f"{Path(row.image).name}: {row.question}")
+    if same_picture:
+        return Leak(LeakKind.PICTURE, same_picture[0].id, row.id, Path(row.image).name)
+    if question in by_question:
+        return Leak(LeakKind.QUESTION, by_question[question].id, row.id, row.question)
+    return None
+
+
+class _Fingerprints:
+    """The SHA-256 of each file's content, computed once; None where there is no such file."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str | None] = {}
+
+    def of(self, path: str) -> str | None:
+        if path not in self._known:
+            self._known[path] = self._read(path)
+        return self._known[path]
+
+    @staticmethod
+    def _read(path: str) -> str | None:
+        if not Path(path).is_file():
+            return None
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _name(example: Example) -> tuple[str, Size]:
+    return Path(example.image).name, example.picture_size
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _counts(dataset: str, rows: list[Example]) -> DataSetCounts:
+    answers = Counter(_folded(row.answer) for row in rows)
+    return DataSetCounts(
+        dataset=dataset,
+        rows=len(rows),
+        images=len({row.image for row in rows}),
+        boxes=sum(len(row.boxes) for row in rows),
+        rows_with_boxes=sum(bool(row.boxes) for row in rows),
+        rows_with_no_box=sum(row.boxes_known and not row.boxes for row in rows),
+        rows_without_boxes_field=sum(not row.boxes_known for row in rows),
+        answers=tuple(sorted(answers.items(), key=lambda item: (-item[1], item[0]))),
+    )
+
+
+def _sizes(images: Iterable[str]) -> tuple[dict[str, Size], list[str]]:
+    sizes, unreadable = {}, []
+    for image in images:
+        try:
+            sizes[image] = picture_size(image)
+        except ImageError as error:
+            unreadable.append(str(error))
+    return sizes, unreadable
+
+
+def _size_mismatches(examples: Iterable[Example], sizes: dict[str, Size]) -> Iterable[SizeMismatch]:
+    for example in examples:
+        in_file = sizes.get(example.image)
+        if in_file is not None and in_file != example.picture_size:
+            harmless = _same_shape(example.picture_size, in_file)
+            yield SizeMismatch(example.id, example.image, example.picture_size, in_file, harmless)
+
+
+def _same_shape(one: Size, other: Size) -> bool:
+    """Whether one size is the other scaled, to the rounding of a pixel."""
+    scaled_height = other.width * one.height / one.width
+    scaled_width = other.height * one.width / one.height
+    return (
+        abs(scaled_height - other.height) <= _ROUNDING_PIXELS
+        or abs(scaled_width - other.width) <= _ROUNDING_PIXELS
+    )
+
+
+def _duplicates(examples: Iterable[Example]) -> Iterable[tuple[str, ...]]:
+    ids: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for example in examples:
+        ids[example.image, _folded(example.question)].append(example.id)
+    return [tuple(same) for same in ids.values() if len(same) > 1]

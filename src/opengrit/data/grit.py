@@ -1,0 +1,177 @@
+"""GRIT's JSONL, exactly as released: rows in, validated examples out, and every problem named at once.
+
+One JSON object a line: `question`, `answer` (string, number, or a list of numbers), `image` (relative path),
+`width`, `height` (pixels), `bboxs` ([left, top, right, bottom] in pixels of the original picture; may be empty or
+absent), `dataset`, `split`, `key_words` (a string or a list of strings). Other fields are left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from opengrit.boxes import Box, Size
+from opengrit.data.rows import Problem, Row, Severity
+from opengrit.errors import DataError
+from opengrit.types import Example
+
+log = logging.getLogger(__name__)
+
+_MESSAGE_LINES = 50
+
+
+class BadRows(DataError):
+    """Rows that are not what the format says; `problems` holds every one of them."""
+
+    def __init__(self, file: str, problems: tuple[Problem, ...]) -> None:
+        self.file = file
+        self.problems = problems
+        lines = [f"  {problem}" for problem in problems[:_MESSAGE_LINES]]
+        if len(problems) > _MESSAGE_LINES:
+            lines.append(
+                f"  and {len(problems) - _MESSAGE_LINES} more; `opengrit data check {file}` lists them all"
+            )
+        count = len({p.line for p in problems})
+        rows = "1 row is" if count == 1 else f"{count} rows are"
+        super().__init__("\n".join([f"every row must be what GRIT's format says, {rows} not:", *lines]))
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A file read to its end: the usable examples and every problem, in the order of the lines."""
+
+    file: str
+    rows: int  # lines that should hold a row
+    examples: tuple[Example, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems that make a row unusable."""
+        return tuple(p for p in self.problems if p.severity is Severity.ERROR)
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """The problems that were repaired."""
+        return tuple(p for p in self.problems if p.severity is Severity.WARNING)
+
+
+def load(
+    file: str | Path, *, images: str | Path | None = None, on_problem: Callable[[Problem], None] | None = None
+) -> list[Example]:
+    """The examples of a GRIT JSONL file, in order; each id is "<file's stem>:<line>".
+
+    `images` is the folder image paths start from (default: the file's own folder). A box that overhangs the
+    picture by a pixel is clipped; one that overhangs a little more is clipped and handed to `on_problem`
+    (default: logged as a warning). Pictures are opened only for rows without `width` and `height`.
+
+    Raises:
+        BadRows: some rows are not what the format says; all their problems are in it.
+        DataError: the file cannot be read or holds no row.
+    """
+    reading = read(file, images=images)
+    if reading.errors:
+        raise BadRows(reading.file, reading.errors)
+    for problem in reading.warnings:
+        if on_problem is None:
+            log.warning("%s", problem)
+        else:
+            on_problem(problem)
+    return list(reading.examples)
+
+
+def read(file: str | Path, *, images: str | Path | None = None) -> Reading:
+    """Everything in a GRIT JSONL file, good rows and bad. Raises DataError only where the file itself is unreadable."""
+    path = Path(file)
+    root = path.parent if images is None else Path(images)
+    if images is not None and not root.is_dir():
+        raise DataError(
+            f"images must be a folder that exists, got {root}; give the folder {path} takes its pictures from"
+        )
+    examples, problems, rows = [], [], 0
+    for line, raw in _lines(path):
+        rows += 1
+        row = Row(file=str(path), line=line, root=root, dataset=path.stem)
+        example = row.example(raw)
+        problems.extend(row.problems)
+        if example is not None:
+            examples.append(example)
+    if rows == 0:
+        raise DataError(f"a data file holds at least one row, {path} is empty; write one JSON object a line")
+    return Reading(file=str(path), rows=rows, examples=tuple(examples), problems=tuple(problems))
+
+
+def write(examples: Iterable[Example], out: str | Path, *, images: str | Path | None = None) -> Path:
+    """The path of a new GRIT JSONL file with these examples; their pictures stay where they are.
+
+    Image paths are written relative to `images` (default: the new file's folder).
+
+    Raises:
+        DataError: the file exists already, there is nothing to write, or a picture lies outside `images`.
+    """
+    out = Path(out)
+    root = (out.parent if images is None else Path(images)).resolve()
+    lines = [json.dumps(_as_row(e, root), ensure_ascii=False, allow_nan=False) + "\n" for e in examples]
+    if not lines:
+        raise DataError(f"a data file holds at least one row, got none to write to {out}; pass examples")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with out.open("x", encoding="utf-8", newline="\n") as stream:
+            stream.writelines(lines)
+    except FileExistsError as error:
+        raise DataError(f"data files are never overwritten, {out} exists; choose another name") from error
+    return out
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Line numbers and lines, split at newlines only (JSON strings may hold the other line separators of Unicode)."""
+    try:
+        if path.exists() and not path.is_file():
+            raise DataError(
+                f"a data file is a file, {path} is a folder or a device; name the .jsonl file in it"
+            )
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"a data file must be readable, {path} is not ({error.strerror}); check the path"
+        ) from error
+    lines = content.split(b"\n")
+    if lines[-1] == b"":
+        lines.pop()
+    yield from enumerate(lines, start=1)
+
+
+def _as_row(example: Example, root: Path) -> dict[str, Any]:
+    # A symbolic link inside the folder is named as it stands, so only the part above it is followed.
+    image = Path(example.image)
+    absolute = image.parent.resolve() / image.name
+    if not absolute.is_relative_to(root):
+        raise DataError(
+            f"a written row's picture lies inside {root}, {example.image} does not; pass images=FOLDER"
+        )
+    size, count = example.picture_size, example.count
+    row: dict[str, Any] = {
+        "question": example.question,
+        "answer": count if count is not None and str(count) == example.answer else example.answer,
+        "image": absolute.relative_to(root).as_posix(),
+        "width": size.width,
+        "height": size.height,
+        "dataset": example.dataset,
+    }
+    if example.boxes_known:
+        row["bboxs"] = [_pixels(box, size) for box in example.boxes]
+    if example.key_words:
+        row["key_words"] = example.key_words[0] if len(example.key_words) == 1 else list(example.key_words)
+    if example.split is not None:
+        row["split"] = example.split
+    return row
+
+
+def _pixels(box: Box, size: Size) -> list[float | int]:
+    """A box in pixels, to a ten-thousandth of a pixel, whole numbers without a point."""
+    rounded = (round(corner, 4) for corner in box.to_pixels(size))
+    return [int(corner) if corner.is_integer() else corner for corner in rounded]

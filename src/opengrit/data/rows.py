@@ -1,0 +1,359 @@
+"""One line of GRIT's JSONL: the example it holds, and everything that is wrong with it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from opengrit.boxes import Box, Size
+from opengrit.errors import DataError, ImageError
+from opengrit.images import confined, picture_size
+from opengrit.types import Example
+
+# Annotators number pixels from 0 or from 1 and include the last one or not, so one pixel of overhang is custom.
+CUSTOMARY_OVERHANG_PIXELS = 1.0
+# A box that overhangs by more than this share of the picture's side is in another frame, or another picture's.
+LARGEST_OVERHANG_SHARE = 0.05
+
+_REQUIRED = ("question", "answer", "image")
+_FIELDS = (*_REQUIRED, "width", "height", "bboxs", "dataset", "split", "key_words")
+_LARGEST_SIDE = 1_000_000
+
+
+class Severity(Enum):
+    """Whether a row can be used in spite of a problem."""
+
+    ERROR = "error"  # the row cannot be used, loading fails
+    WARNING = "warning"  # the row is used, after the repair the message names
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with one field of one row. `line` starts at 1; `field` is "" where the whole line is meant."""
+
+    file: str
+    line: int
+    field: str
+    message: str
+    severity: Severity = Severity.ERROR
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" + (f": {self.field}" if self.field else "")
+        return f"{place}: {self.message}"
+
+
+@dataclass(slots=True)
+class Row:
+    """One line on its way to an example; collects what is wrong with it."""
+
+    file: str
+    line: int
+    root: Path
+    dataset: str  # where the row names none
+    problems: list[Problem] = field(default_factory=list)
+
+    def error(self, name: str, message: str) -> None:
+        self.problems.append(Problem(self.file, self.line, name, message))
+
+    def warn(self, name: str, message: str) -> None:
+        self.problems.append(Problem(self.file, self.line, name, message, Severity.WARNING))
+
+    def example(self, raw: bytes) -> Example | None:
+        """The row's example, or None where a problem forbids one."""
+        row = self._decode(raw)
+        if row is None:
+            return None
+        self._check_names(row)
+        question = self._text(row, "question") if "question" in row else ""
+        answer = self._answer(row["answer"]) if "answer" in row else ""
+        image = self._image(row["image"]) if "image" in row else ""
+        size = self._size(row, image)
+        boxes = self._boxes(row["bboxs"], size) if "bboxs" in row else ()
+        key_words = self._key_words(row.get("key_words"))
+        dataset = self._text(row, "dataset") if "dataset" in row else self.dataset
+        split = self._text(row, "split") if row.get("split") is not None else None
+        if size is None or any(p.severity is Severity.ERROR for p in self.problems):
+            return None
+        return Example(
+            id=f"{Path(self.file).stem}:{self.line}",
+            question=question,
+            answer=answer,
+            image=image,
+            dataset=dataset,
+            picture_size=size,
+            boxes=boxes,
+            boxes_known="bboxs" in row,
+            key_words=key_words,
+            split=split,
+        )
+
+    def _decode(self, raw: bytes) -> dict[str, Any] | None:
+        if raw.startswith(b"\xef\xbb\xbf"):
+            self.error(
+                "",
+                "a row starts with {, this line starts with a byte order mark; save the file as plain UTF-8",
+            )
+            return None
+        if not raw.strip():
+            self.error("", "every line holds a row, this one is blank; remove it")
+            return None
+        try:
+            row = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
+        except UnicodeDecodeError as error:
+            self.error("", f"a row is UTF-8, byte {error.start} of this line is not; save the file as UTF-8")
+            return None
+        except _DuplicateKey as error:
+            self.error(error.key, "a field stands once in a row, this one stands twice; keep the right one")
+            return None
+        except json.JSONDecodeError as error:
+            self.error(
+                "",
+                f"a row is one JSON object, this line is not JSON ({error.msg} at column {error.colno}); mend it",
+            )
+            return None
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # a number of thousands of digits, brackets thousands deep
+            self.error("", f"a row is one small JSON object, this line cannot be read ({error}); mend it")
+            return None
+        if not isinstance(row, dict):
+            self.error("", f"a row is a JSON object, this line is {_kind(row)}; write {{...}}")
+            return None
+        return row
+
+    def _check_names(self, row: dict[str, Any]) -> None:
+        for name in _REQUIRED:
+            if name not in row:
+                near = _near(name, row)
+                hint = f'rename "{near}"' if near else "add it"
+                self.error(name, f"every row has this field, this one has not; {hint}")
+        for name in row:
+            meant = difflib.get_close_matches(name.lower(), _FIELDS, n=1, cutoff=0.8)
+            if name not in _FIELDS and meant and meant[0] not in row and meant[0] not in _REQUIRED:
+                self.warn(
+                    name,
+                    f'no such field in GRIT\'s rows, it is left alone; rename it "{meant[0]}" if that is meant',
+                )
+
+    def _text(self, row: dict[str, Any], name: str) -> str:
+        value = row[name]
+        if not isinstance(value, str) or not value.strip():
+            shown = "an empty string" if value == "" else _kind(value)
+            self.error(name, f"must be a string with something in it, got {shown}; write the text in quotes")
+            return ""
+        if not _encodable(value):
+            self.error(
+                name,
+                "must be whole Unicode characters, got half of a surrogate pair; write the character itself",
+            )
+            return ""
+        return value
+
+    def _answer(self, value: Any) -> str:
+        if isinstance(value, str):
+            return self._text({"answer": value}, "answer")
+        if isinstance(value, bool) or value is None or isinstance(value, dict):
+            self.error(
+                "answer",
+                f'must be a string, a number or a list of numbers, got {_kind(value)}; write "Yes", for example',
+            )
+            return ""
+        if isinstance(value, list):
+            if not value or any(_finite(item) is None for item in value):
+                self.error(
+                    "answer", "a list in an answer holds numbers (a box), this one does not; write one string"
+                )
+                return ""
+            return str(value)
+        number = _finite(value)
+        if number is None:
+            self.error("answer", f"must be a finite number, got {value}; write the number")
+            return ""
+        return str(int(number)) if number.is_integer() else str(value)
+
+    def _image(self, value: Any) -> str:
+        if not isinstance(value, str):
+            self.error(
+                "image", f"must be the relative path of a picture, got {_kind(value)}; write the file's name"
+            )
+            return ""
+        try:
+            return str(confined(value, self.root))
+        except DataError as error:
+            self.error("image", str(error))
+            return ""
+
+    def _size(self, row: dict[str, Any], image: str) -> Size | None:
+        if "width" not in row and "height" not in row:
+            return self._size_from_file(image)
+        sides = []
+        for name in ("width", "height"):
+            number = _finite(row.get(name))
+            if number is None or not number.is_integer() or not 1 <= number <= _LARGEST_SIDE:
+                shown = row.get(name, "nothing")
+                self.error(
+                    name,
+                    f"must be a whole number of pixels from 1 to {_LARGEST_SIDE}, got {shown!r}; write the picture's own",
+                )
+            else:
+                sides.append(int(number))
+        return Size(*sides) if len(sides) == 2 else None
+
+    def _size_from_file(self, image: str) -> Size | None:
+        if not image:
+            return None
+        try:
+            return picture_size(image)
+        except ImageError as error:
+            self.error("width", f"a row without width and height takes them from its picture, but {error}")
+            return None
+
+    def _boxes(self, value: Any, size: Size | None) -> tuple[Box, ...]:
+        if not isinstance(value, list):
+            self.error(
+                "bboxs",
+                f"must be a list of boxes, got {_kind(value)}; write [[left, top, right, bottom], ...] or []",
+            )
+            return ()
+        boxes = (self._box(f"bboxs[{index}]", item, size) for index, item in enumerate(value))
+        return tuple(box for box in boxes if box is not None)
+
+    def _box(self, name: str, value: Any, size: Size | None) -> Box | None:
+        """The box in the unit square, clipped to the picture; None with a problem noted where it cannot be one."""
+        if not isinstance(value, list) or len(value) != 4:
+            self.error(name, f"a box is [left, top, right, bottom], got {_shown(value)}; write four numbers")
+            return None
+        numbers = [_finite(item) for item in value]
+        left, top, right, bottom = numbers
+        if left is None or top is None or right is None or bottom is None:
+            self.error(name, f"a box holds four finite numbers, got {_shown(value)}; write pixels")
+            return None
+        if left >= right or top >= bottom:
+            self.error(
+                name,
+                f"a box has left < right and top < bottom, got {_shown(value)}; put the corners in order",
+            )
+            return None
+        if size is None:
+            return None
+        if max(abs(left), abs(top), right, bottom) <= 1 and any(
+            not float(n).is_integer() for n in (left, top, right, bottom)
+        ):
+            self.error(
+                name,
+                f"a box is in pixels of the picture, {_shown(value)} are fractions; multiply by width and height",
+            )
+            return None
+        return self._clipped(name, (left, top, right, bottom), size)
+
+    def _clipped(self, name: str, corners: tuple[float, float, float, float], size: Size) -> Box | None:
+        left, top, right, bottom = corners
+        inside = (
+            max(left, 0.0),
+            max(top, 0.0),
+            min(right, float(size.width)),
+            min(bottom, float(size.height)),
+        )
+        across = max(-left, right - size.width, 0.0)
+        down = max(-top, bottom - size.height, 0.0)
+        rule = f"a box lies in its picture of {size.width} x {size.height} pixels, [{', '.join(f'{c:g}' for c in corners)}]"
+        unit = (
+            inside[0] / size.width,
+            inside[1] / size.height,
+            inside[2] / size.width,
+            inside[3] / size.height,
+        )
+        if unit[0] >= unit[2] or unit[1] >= unit[3]:
+            self.error(name, f"{rule} has no area in it; correct the box, or width and height")
+            return None
+        if across > _largest_overhang(size.width) or down > _largest_overhang(size.height):
+            self.error(
+                name,
+                f"{rule} leaves it by {max(across, down):g} pixels; correct the box, or width and height",
+            )
+            return None
+        if max(across, down) > CUSTOMARY_OVERHANG_PIXELS:
+            self.warn(
+                name, f"{rule} leaves it by {max(across, down):g} pixels and is clipped; correct the box"
+            )
+        return Box(*unit)
+
+    def _key_words(self, value: Any) -> tuple[str, ...]:
+        words = [value] if isinstance(value, str) else value
+        if words is None:
+            return ()
+        if not isinstance(words, list) or not all(isinstance(w, str) and _encodable(w) for w in words):
+            self.error(
+                "key_words",
+                f"must be a string or a list of strings, got {_shown(value)}; write the counted noun",
+            )
+            return ()
+        return tuple(w for w in words if w.strip())
+
+
+class _DuplicateKey(ValueError):
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _DuplicateKey(key)
+        found[key] = value
+    return found
+
+
+def _finite(value: Any) -> float | None:
+    """The number as a float, or None for anything that is not a finite number (booleans are not numbers)."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _largest_overhang(side: int) -> float:
+    """In pixels; the customary pixel is allowed in small pictures too, where it is more than the share."""
+    return max(LARGEST_OVERHANG_SHARE * side, CUSTOMARY_OVERHANG_PIXELS)
+
+
+def _near(name: str, row: dict[str, Any]) -> str | None:
+    strangers = {key.lower(): key for key in row if key not in _FIELDS}
+    found = difflib.get_close_matches(name, strangers, n=1, cutoff=0.6)
+    return strangers[found[0]] if found else None
+
+
+def _kind(value: Any) -> str:
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "a string",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+    }
+    return "null" if value is None else names[type(value)]
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,346 @@
+"""A run's folder: recipe, environment, records, metrics, checkpoints. It only ever grows."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from opengrit.errors import RunError
+from opengrit.records import from_json, to_line
+from opengrit.types import Record
+
+RECIPE, ENVIRONMENT, RECORDS, METRICS, CHECKPOINTS = (
+    "recipe.yaml",
+    "environment.json",
+    "records.jsonl",
+    "metrics.jsonl",
+    "checkpoints",
+)
+_STAGED = ".staged-"  # our own half-written files; a crash may leave them, and they count as nothing
+_CHECKPOINT = re.compile(r"step-(\d+)")
+
+# What can change a number. Versions only: no user, host or path.
+_PACKAGES = (
+    "opengrit",
+    "torch",
+    "torchvision",
+    "transformers",
+    "trl",
+    "accelerate",
+    "peft",
+    "tokenizers",
+    "pillow",
+    "numpy",
+    "deepspeed",
+    "vllm",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """The folder of one run. Build it with `create` (to write) or `open` (to read)."""
+
+    path: Path
+
+    @classmethod
+    def create(
+        cls, path: str | Path, *, recipe: str, resume: bool = False, seeds: Mapping[str, int] | None = None
+    ) -> RunDir:
+        """A run folder with its recipe and environment in it, new, or with `resume` the one already there.
+
+        `recipe` is the resolved recipe as YAML. A resumed run adds its environment under the next free name.
+
+        Raises:
+            RunError: the folder holds anything and `resume` is not asked for; or it is asked for and the folder
+                holds no run, or a run of another recipe; or it cannot be written.
+        """
+        run = cls(Path(path))
+        if resume:
+            run._check_same(recipe)
+        else:
+            run._check_empty()
+            _make(run.path)
+            write_atomically(run.path / RECIPE, recipe)
+        environment = {
+            "recipe_sha256": recipe_hash(recipe),
+            **environment_facts(),
+            "seeds": dict(seeds or {}),
+        }
+        text = json.dumps(environment, indent=2, allow_nan=False) + "\n"
+        write_atomically(_next_free(run.path / ENVIRONMENT), text)
+        _make(run.path / CHECKPOINTS)
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunDir:
+        """The run in a folder, to read. Raises RunError where there is none."""
+        run = cls(Path(path))
+        if not (run.path / RECIPE).is_file():
+            raise RunError(f"a run folder holds {RECIPE}, {path} does not; name the folder given to --out")
+        return run
+
+    @property
+    def recipe(self) -> str:
+        """The resolved recipe, YAML."""
+        return (self.path / RECIPE).read_text(encoding="utf-8")
+
+    def append_records(self) -> LineWriter:
+        """A writer of `records.jsonl`: `write(to_line(record))`, or `write_record(record)`."""
+        return LineWriter(self.path / RECORDS)
+
+    def append_metrics(self) -> LineWriter:
+        """A writer of `metrics.jsonl`; use `write_metrics`."""
+        return LineWriter(self.path / METRICS)
+
+    def records(self) -> Iterator[Record]:
+        """Every record, in order of writing; a torn last line is left out.
+
+        A run resumed from a checkpoint repeats the steps after it. Where an id stands more than once, only the
+        last record of that id is given.
+        """
+        path = self.path / RECORDS
+        last: dict[str, int] = {}
+        for number, value in _objects(path):
+            last[str(value.get("id"))] = number
+        for number, value in _objects(path):
+            if last[str(value.get("id"))] == number:
+                yield _placed(value, path, number)
+
+    def metrics(self) -> Iterator[dict[str, Any]]:
+        """Every row of metrics, in order of writing; after a resume some steps stand twice."""
+        for _, value in _objects(self.path / METRICS):
+            yield value
+
+    def checkpoint_path(self, step: int) -> Path:
+        """Where the checkpoint after `step` optimizer steps lies or will lie."""
+        return self.path / CHECKPOINTS / f"step-{step:06d}"
+
+    def checkpoints(self) -> list[Path]:
+        """The finished checkpoints, by step. Staged ones have other names and are not listed."""
+        folder = self.path / CHECKPOINTS
+        if not folder.is_dir():
+            return []
+        found = [
+            (int(m[1]), p) for p in folder.iterdir() if p.is_dir() and (m := _CHECKPOINT.fullmatch(p.name))
+        ]
+        return [path for _, path in sorted(found)]
+
+    def _check_empty(self) -> None:
+        if self.path.is_dir():
+            found = sorted(p.name for p in self.path.iterdir() if not p.name.startswith(_STAGED))
+            if found:
+                raise RunError(
+                    f"a new run gets a new folder, {self.path} holds {found[0]}; "
+                    "choose another --out, or --resume to go on with the run in it"
+                )
+        elif self.path.exists():
+            raise RunError(f"a run's folder is a folder, {self.path} is a file; choose another --out")
+
+    def _check_same(self, recipe: str) -> None:
+        if not (self.path / RECIPE).is_file():
+            raise RunError(
+                f"there must be a run to resume, {self.path} holds none; leave out --resume to start one"
+            )
+        theirs, ours = recipe_hash(self.recipe), recipe_hash(recipe)
+        if theirs != ours:
+            raise RunError(
+                f"a run is resumed with its own recipe, {self.path} was started with {theirs[:12]} "
+                f"and this one is {ours[:12]}; use {self.path / RECIPE}, or another --out for a new run"
+            )
+
+
+class LineWriter:
+    """Appends whole lines to a JSONL file, each flushed as it is written. One writer a file at a time.
+
+    Opening cuts off a last line that a crash left without its newline.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._stream: BinaryIO = path.open("a+b", buffering=0)
+        except OSError as error:
+            raise RunError(
+                f"a run's files must be writable, {path} is not ({error.strerror}); check the folder"
+            ) from error
+        try:
+            _lock(self._stream, path)
+            _cut_torn_line(self._stream)
+        except (RunError, OSError):
+            self._stream.close()
+            raise
+
+    def write_record(self, record: Record) -> None:
+        """Appends a record. Raises ValueError for one that holds NaN or an infinity."""
+        self._write(to_line(record))
+
+    def write_metrics(self, row: Mapping[str, Any]) -> None:
+        """Appends a row of metrics. A number that is not finite is written as null, since JSON has none."""
+        self._write(json.dumps(_finite(row), allow_nan=False))
+
+    def close(self) -> None:
+        """Lets go of the file; closing twice is harmless."""
+        self._stream.close()
+
+    def __enter__(self) -> LineWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _write(self, line: str) -> None:
+        remaining = memoryview(line.encode("utf-8") + b"\n")
+        try:
+            while remaining:
+                remaining = remaining[self._stream.write(remaining) :]
+        except OSError as error:
+            raise RunError(
+                f"a run must be able to write, {self._path} failed ({error.strerror}); free some space"
+            ) from error
+
+
+def recipe_hash(recipe: str) -> str:
+    """The SHA-256 of a resolved recipe's YAML, in hexadecimal."""
+    return hashlib.sha256(recipe.encode("utf-8")).hexdigest()
+
+
+def environment_facts() -> dict[str, Any]:
+    """Python, platform and package versions: what can change a number, and nothing about who or where."""
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "packages": {name: version for name in _PACKAGES if (version := _version(name)) is not None},
+    }
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a whole file or nothing: staged beside it, synced, then renamed over it.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    try:
+        descriptor, staged = tempfile.mkstemp(prefix=_STAGED, dir=path.parent)
+    except OSError as error:
+        raise RunError(
+            f"a run's folder must be writable, {path.parent} is not ({error.strerror}); check it"
+        ) from error
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(staged, 0o644)  # mkstemp's files are for their owner alone
+        os.replace(staged, path)
+    except OSError as error:
+        raise RunError(
+            f"a run must be able to write, {path} failed ({error.strerror}); free some space"
+        ) from error
+    finally:
+        Path(staged).unlink(missing_ok=True)  # renamed away where all went well
+
+
+def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers and JSON objects of a JSONL file; nothing where there is no file. A torn last line is left out."""
+    if not path.is_file():
+        return
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise RunError(
+                    f"every line is JSON, line {number} of {path} is not ({error}); mend that line"
+                ) from error
+            if not isinstance(value, dict):
+                raise RunError(f"every line is a JSON object, line {number} of {path} is not; mend that line")
+            yield number, value
+
+
+def _placed(value: dict[str, Any], path: Path, number: int) -> Record:
+    try:
+        return from_json(value)
+    except RunError as error:
+        raise RunError(f"{path}:{number}: {error}") from error
+
+
+def _cut_torn_line(stream: BinaryIO) -> None:
+    end = stream.seek(0, os.SEEK_END)
+    block = 65536
+    position = end
+    while position > 0:
+        start = max(0, position - block)
+        stream.seek(start)
+        newline = stream.read(position - start).rfind(b"\n")
+        if newline >= 0:
+            position = start + newline + 1
+            break
+        position = start
+    if position != end:
+        stream.truncate(position)
+    stream.seek(0, os.SEEK_END)
+
+
+def _lock(stream: BinaryIO, path: Path) -> None:
+    """Refuses a second writer, which would cut the first one's unfinished line. Advisory; released with the file."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has no advisory locks of this kind
+        return
+    try:
+        fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise RunError(
+            f"one process writes a run at a time, another one is writing {path}; wait for it to end"
+        ) from error
+    except OSError:  # a file system without locks (some network mounts)
+        return
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _next_free(path: Path) -> Path:
+    candidate, number = path, 1
+    while candidate.exists():
+        number += 1
+        candidate = path.with_name(f"{path.stem}.{number}{path.suffix}")
+    return candidate
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"a run's folder must be writable, {folder} is not ({error.strerror}); choose another --out"
+        ) from error
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
