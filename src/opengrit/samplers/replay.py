@@ -1,0 +1,36 @@
+"""The replay sampler: completions that were written before, given again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from opengrit.boxes import Size
+from opengrit.samplers import Asked, Sampled, SamplingSettings, Unsampled
+from opengrit.types import Completion
+
+
+class ReplaySampler:
+    """Gives recorded completions by question id, the first for sample 0, and so on.
+
+    A question without enough recorded completions yields `Unsampled` in the missing places.
+    """
+
+    def __init__(
+        self, completions: Mapping[str, Sequence[Completion]], *, seen_size: Size | Mapping[str, Size]
+    ) -> None:
+        self._completions = completions
+        self._seen_size = seen_size
+
+    def sample(
+        self, questions: Sequence[Asked], *, samples_per_question: int, settings: SamplingSettings
+    ) -> list[list[Sampled | Unsampled]]:
+        return [self._replay(question, samples_per_question) for question in questions]
+
+    def _replay(self, question: Asked, count: int) -> list[Sampled | Unsampled]:
+        recorded = list(self._completions.get(question.id, ()))[:count]
+        seen = self._seen_size if isinstance(self._seen_size, Size) else self._seen_size[question.id]
+        given: list[Sampled | Unsampled] = [Sampled(c, prompt_ids=(), seen_size=seen) for c in recorded]
+        missing = Unsampled(
+            f"{len(recorded)} completions are recorded for {question.id}, {count} were asked for"
+        )
+        return given + [missing] * (count - len(recorded))
