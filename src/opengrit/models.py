@@ -1,0 +1,360 @@
+"""Load a model and its processor by packaged name, folder or hub id; know its family from the config alone."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from opengrit.boxes import Size
+from opengrit.errors import ModelError
+from opengrit.samplers.transformers import PreparedPicture, VisualTokens
+
+PACKAGED_FOLDER = "models_packaged"
+_PLACEHOLDERS = (
+    "image_token_id",
+    "video_token_id",
+    "vision_start_token_id",
+    "vision_end_token_id",
+    "vision_token_id",
+)
+_BRACKETS = ("start_image_token_id", "end_image_token_id")
+_PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What differs between model families, by the config's `model_type`."""
+
+    model_type: str
+    frame: str  # the coordinate frame its text is in, by the frame's name
+    position_axes: int  # 3: time, row and column, as in Qwen's rotary positions; 1: plain positions
+    has_grid: bool  # its processor says how many patches it cut the picture into
+
+
+_FAMILIES = {
+    family.model_type: family
+    for family in (
+        Family("qwen2_vl", "qwen2_vl", 3, has_grid=True),
+        Family("qwen2_5_vl", "qwen2_5_vl", 3, has_grid=True),
+        Family("qwen3_vl", "qwen3_vl", 3, has_grid=True),
+        Family("internvl", "internvl", 1, has_grid=False),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loaded:
+    """A model with its processor and what we know of it; the transformers sampler's `Speaker`.
+
+    `name` is what the user asked for, `path` the folder or hub id it came from. `end_ids` end a completion,
+    `forbidden_ids` (picture placeholders) are never sampled. `frame` is the coordinate frame of its boxes.
+    """
+
+    model: Any
+    processor: Any
+    family: Family
+    frame: str
+    name: str
+    path: str
+    end_ids: tuple[int, ...]
+    forbidden_ids: tuple[int, ...]
+
+    @property
+    def base(self) -> Any:
+        """The model itself, without an adapter's wrapper."""
+        return base_model(self.model)
+
+    @property
+    def position_axes(self) -> int:
+        return self.family.position_axes
+
+    def seen_size(self, picture_inputs: Mapping[str, torch.Tensor], picture_size: Size) -> Size:
+        """The size in pixels that the model saw: from the processor's grid where it has one, else the picture's own.
+
+        A family without a grid writes 0-1000 and its boxes do not depend on the size.
+        """
+        if not self.family.has_grid:
+            return picture_size
+        _, rows, columns = picture_inputs["image_grid_thw"][0].tolist()
+        patch = self.processor.image_processor.patch_size
+        return Size(columns * patch, rows * patch)
+
+    def positions(self, ids: list[int], picture_inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The position of each token, `position_axes` x tokens, on the CPU."""
+        if self.family.position_axes == 1:
+            return torch.arange(len(ids))[None]
+        ids_1P = torch.tensor([ids])
+        positions_31P, _ = self.base.model.get_rope_index(
+            ids_1P,
+            mm_token_type_ids=(ids_1P == self.processor.image_token_id).int(),
+            image_grid_thw=picture_inputs["image_grid_thw"],
+        )
+        return positions_31P[:, 0]
+
+    def encode(self, model: Any, pictures: Sequence[PreparedPicture]) -> list[VisualTokens]:
+        """Each picture's tokens for the language model, all in one pass of `model`'s vision tower."""
+        model = base_model(model)
+        pixels = torch.cat([p.inputs["pixel_values"] for p in pictures]).to(model.device)
+        image_id = self.processor.image_token_id
+        lengths = [p.placeholder_ids.count(image_id) for p in pictures]
+        if not self.family.has_grid:
+            encoded = model.get_image_features(pixel_values=pixels, return_dict=True)
+            flat_ND = encoded.pooler_output.flatten(0, 1)
+            return [VisualTokens(tokens) for tokens in flat_ND.split(lengths)]
+        grid = torch.cat([p.inputs["image_grid_thw"] for p in pictures]).to(model.device)
+        encoded = model.get_image_features(pixel_values=pixels, image_grid_thw=grid, return_dict=True)
+        layers = encoded.get("deepstack_features") or []
+        deep = list(zip(*layers, strict=True)) if layers else [()] * len(pictures)
+        return [VisualTokens(tokens, tuple(d)) for tokens, d in zip(encoded.pooler_output, deep, strict=True)]
+
+    def show(self, visual: Sequence[VisualTokens]) -> dict[str, Any]:
+        """The tokens of a batch's pictures in order, as the `mm_encoder_outputs` that the model's forward takes."""
+        if not self.family.has_grid:
+            return {
+                "image": BaseModelOutputWithPooling(
+                    pooler_output=torch.cat([v.tokens_ND for v in visual])[None]
+                )
+            }
+        encoded: Any = BaseModelOutputWithPooling()
+        encoded["pooler_output"] = tuple(v.tokens_ND for v in visual)
+        if visual[0].deep:
+            encoded["deepstack_features"] = list(zip(*(v.deep for v in visual), strict=True))
+        return {"image": encoded}
+
+
+def base_model(model: Any) -> Any:
+    """The transformers model inside an adapter's wrapper, or the model itself."""
+    from peft import PeftModel
+
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def packaged_names() -> list[str]:
+    """The names of the models that come with the package."""
+    folder = resources.files("opengrit") / PACKAGED_FOLDER
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in folder.iterdir() if (entry / "config.json").is_file())
+
+
+def family_of(model_type: str) -> Family:
+    """The family of a config's `model_type`; ModelError for one we do not know."""
+    if model_type not in _FAMILIES:
+        raise ModelError(
+            f"a model's config names one of the families {', '.join(sorted(_FAMILIES))}, got model_type {model_type!r}; "
+            "choose a model of one of these families"
+        )
+    return _FAMILIES[model_type]
+
+
+def resolve(name: str) -> str:
+    """The folder or hub id that a model's name stands for.
+
+    A packaged name gives its folder in the package; a run's folder gives its `final` folder; a folder with a model or
+    an adapter gives itself; `owner/name` that is no folder is taken for a hub id. Raises ModelError for the rest.
+    """
+    if name in packaged_names():
+        return str(resources.files("opengrit") / PACKAGED_FOLDER / name)
+    path = Path(name).expanduser()
+    if name and path.is_dir():
+        for folder in (path, path / "final"):
+            if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
+                return str(folder)
+        raise ModelError(
+            f"a model's folder holds config.json or adapter_config.json, {path} holds neither; "
+            "name the folder that save_pretrained wrote"
+        )
+    owner, slash, repository = name.partition("/")
+    looks_like_hub_id = (
+        bool(slash and owner and repository) and "/" not in repository and owner not in (".", "..", "~")
+    )
+    if path.is_absolute() or not looks_like_hub_id:
+        raise ModelError(
+            f"a model is a packaged name ({', '.join(packaged_names()) or 'none is installed'}), a folder or a hub id "
+            f"(owner/name), {name!r} is none of them; check the spelling"
+        )
+    return name
+
+
+def load(
+    name: str,
+    *,
+    dtype: torch.dtype | str = torch.float32,
+    device: str | torch.device | None = None,
+    frame: str | None = None,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+    max_tiles: int | None = None,
+) -> Loaded:
+    """The model and processor of a packaged name, a folder (model, adapter or run) or a hub id, in evaluation mode.
+
+    `dtype` "auto" keeps the checkpoint's own; `device` defaults to the GPU if there is one. `frame` overrides the
+    family's coordinate frame. `min_pixels` and `max_pixels` bound the resized picture (width x height, Qwen families),
+    `max_tiles` the tiles a picture is cut into (InternVL).
+    Raises ModelError for an unknown name, family or folder, and where a bound does not take effect.
+    """
+    path = resolve(name)
+    base_path = _adapter_base(path) or path
+    config = _from_pretrained("AutoConfig", base_path, name)
+    family = family_of(config.model_type)
+    processor = load_processor(
+        path,
+        base_path=base_path,
+        name=name,
+        min_pixels=min_pixels,
+        max_pixels=max_pixels,
+        max_tiles=max_tiles,
+    )
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model = _from_pretrained("AutoModelForImageTextToText", base_path, name, dtype=dtype)
+    if base_path != path:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, path, is_trainable=True)
+    model = model.to(device).eval()
+    return describe(model, processor, family=family, frame=frame, name=name, path=path)
+
+
+def describe(
+    model: Any,
+    processor: Any,
+    *,
+    family: Family | None = None,
+    frame: str | None = None,
+    name: str = "",
+    path: str = "",
+) -> Loaded:
+    """A model and processor that are in memory already, as `Loaded`. Sets the tokenizer's padding side to left."""
+    family = family or family_of(model.config.model_type)
+    processor.tokenizer.padding_side = "left"
+    tokenizer = processor.tokenizer
+    declared = model.generation_config.eos_token_id
+    declared = [] if declared is None else [declared] if isinstance(declared, int) else list(declared)
+    ends: set[int] = {i for i in (tokenizer.eos_token_id, *declared) if i is not None}
+    named = [getattr(model.config, key, None) for key in _PLACEHOLDERS]
+    named += [getattr(processor, key, None) for key in ("image_token_id", *_BRACKETS)]
+    placeholders = {int(i) for i in named if i is not None}
+    vocabulary = model.get_output_embeddings().weight.shape[0]
+    unknown = set(range(len(tokenizer), vocabulary))  # rows that fill the matrix up and stand for no token
+    return Loaded(
+        model=model,
+        processor=processor,
+        family=family,
+        frame=frame or family.frame,
+        name=name,
+        path=path,
+        end_ids=tuple(sorted(ends)),
+        forbidden_ids=tuple(sorted((placeholders - ends) | unknown)),
+    )
+
+
+def load_processor(
+    path: str,
+    *,
+    base_path: str | None = None,
+    name: str | None = None,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+    max_tiles: int | None = None,
+) -> Any:
+    """The processor of a folder (or of the base it adapts), with left padding and pixel bounds that hold."""
+    own = any((Path(path) / file).is_file() for file in _PROCESSOR_FILES)
+    processor = _from_pretrained(
+        "AutoProcessor", path if own or base_path is None else base_path, name or path
+    )
+    processor.tokenizer.padding_side = "left"
+    if min_pixels is not None or max_pixels is not None:
+        _bound_pixels(processor, min_pixels=min_pixels, max_pixels=max_pixels, name=name or path)
+    if max_tiles is not None:
+        _bound_tiles(processor, max_tiles=max_tiles, name=name or path)
+    return processor
+
+
+def _bound_tiles(processor: Any, *, max_tiles: int, name: str) -> None:
+    image_processor = processor.image_processor
+    if "num_patches" not in image_processor(images=[Image.new("RGB", (64, 64))], return_tensors="pt"):
+        raise ModelError(
+            f"max_tiles bounds the pictures of models that cut them into tiles, {name} does not; leave it out"
+        )
+    image_processor.max_patches = max_tiles
+    image_processor.min_patches = min(image_processor.min_patches, max_tiles)
+    wide = Image.new("RGB", (image_processor.size["width"] * (max_tiles + 1), image_processor.size["height"]))
+    made = int(image_processor(images=[wide], crop_to_patches=True, return_tensors="pt")["num_patches"][0])
+    if made > max_tiles + 1:  # the thumbnail comes on top
+        raise ModelError(
+            f"max_tiles must bound the tiles of a picture, {name} made {made} with max_tiles {max_tiles}; "
+            "this version of its processor ignores the bound"
+        )
+
+
+def _bound_pixels(processor: Any, *, min_pixels: int | None, max_pixels: int | None, name: str) -> None:
+    image_processor = processor.image_processor
+    size = dict(image_processor.size)
+    if size.get("shortest_edge") is None or size.get("longest_edge") is None:
+        raise ModelError(
+            f"min_pixels and max_pixels bound the pictures of models that resize freely, {name} cuts pictures into fixed "
+            "tiles; leave both out"
+        )
+    if min_pixels is not None:
+        size["shortest_edge"] = min_pixels
+    if max_pixels is not None:
+        size["longest_edge"] = max_pixels
+    side = image_processor.patch_size * image_processor.merge_size
+    if not side * side <= size["longest_edge"] or size["shortest_edge"] > size["longest_edge"]:
+        raise ModelError(
+            f"min_pixels is at most max_pixels, and max_pixels at least {side} x {side} = {side * side}, got "
+            f"{size['shortest_edge']} and {size['longest_edge']} for {name}; change them in the recipe"
+        )
+    image_processor.size = {"shortest_edge": size["shortest_edge"], "longest_edge": size["longest_edge"]}
+    edge = int((4 * size["longest_edge"]) ** 0.5) + side
+    grid = image_processor(images=[Image.new("RGB", (edge, edge))], return_tensors="pt")["image_grid_thw"][0]
+    made = int(grid.prod()) * image_processor.patch_size**2
+    if made > size["longest_edge"]:
+        raise ModelError(
+            f"max_pixels must bound the resized picture, {name} made {made} pixels of a larger one with max_pixels "
+            f"{size['longest_edge']}; this version of its processor ignores the bound"
+        )
+
+
+def _adapter_base(path: str) -> str | None:
+    """The base model that an adapter folder names, resolved; None where `path` is no adapter folder."""
+    file = Path(path) / "adapter_config.json"
+    if not file.is_file():
+        return None
+    recorded = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if not recorded:
+        raise ModelError(
+            f"an adapter names its base model, {file} does not; add base_model_name_or_path to it"
+        )
+    return resolve(recorded)
+
+
+def _from_pretrained(auto_class: str, path: str, name: str, **kwargs: Any) -> Any:
+    """`transformers.<auto_class>.from_pretrained`, with a ModelError that says what to do where it fails."""
+    import transformers
+
+    try:
+        return getattr(transformers, auto_class).from_pretrained(path, trust_remote_code=False, **kwargs)
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        remedy = "check that the folder is complete (config.json, weights, tokenizer, processor)"
+        if not Path(path).is_dir():
+            offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
+            remedy = (
+                "HF_HUB_OFFLINE is set, so only downloaded models can be used: unset it or name a folder"
+                if offline
+                else "check its name and the network, or name a folder"
+            )
+        raise ModelError(
+            f"a model must load through transformers' {auto_class}, {name} does not ({reason}); {remedy}"
+        ) from error

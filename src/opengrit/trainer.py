@@ -1,0 +1,486 @@
+"""GRPO on grounded answers: TRL's trainer with our sampler, our rubric, even data order and resumable checkpoints."""
+
+# R rows (completions) of a process, G siblings of one question, T completion tokens.
+from __future__ import annotations
+
+import os
+
+# TRL announces every trainer it makes to its hub unless told not to, and warns about rollout_func.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import TrainerCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from opengrit.checkpoint import STATE, restore_weights, save_whole
+from opengrit.data_order import EvenOrder
+from opengrit.errors import ImageError, ModelError, RecipeError, RunError
+from opengrit.evaluate import evaluate
+from opengrit.metrics import (
+    Quantity,
+    count_error,
+    follows_format,
+    grounding_iou,
+    num_boxes,
+    right,
+    truncated,
+    unjudged,
+)
+from opengrit.models import Loaded, base_model
+from opengrit.rollout import Exam, ask, roll_out
+from opengrit.rundir import RunDir
+from opengrit.samplers import SamplingSettings
+from opengrit.samplers.transformers import PreparedPrompt, TransformersSampler, distinct_pictures
+from opengrit.shared_prefix import TokenScores, completion_scores, row_scores
+from opengrit.types import Example, Record
+from opengrit.watch import Watch
+
+STOP = ("</answer>",)
+_QUANTITIES: dict[str, Quantity] = {
+    "accuracy": right,
+    "format": follows_format,
+    "grounding_iou": grounding_iou,
+    "boxes": num_boxes,
+    "count_error": count_error,
+    "truncated": truncated,
+    "unjudged": unjudged,
+}
+_VISION = ("visual.", "vision_tower.", "multi_modal_projector.")
+_SEED_STEP = 1_000_003  # keeps the seeds of different runs, steps and processes apart
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Examples measured while training, every `every` steps; `name` is their name in the metrics."""
+
+    name: str
+    examples: tuple[Example, ...]
+    settings: SamplingSettings
+    every: int
+    questions_per_batch: int = 16
+
+
+class GritTrainer(GRPOTrainer):
+    """TRL's GRPOTrainer on `Example` rows. Pictures stay out of its data set: rows carry the example's number.
+
+    Overridden, and why: the data order (every row used each epoch, the same after a resume), the splitting of a
+    generation batch (groups stay together), log-probabilities (each picture encoded once, each prompt read once), the
+    weights a resume starts from (all of them), checkpoints (whole or not at all) and the log (our files and table).
+    """
+
+    args: GRPOConfig
+    model: Any
+    num_generations: int
+    max_completion_length: int
+    _buffered_inputs: Any
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        examples: Sequence[Example],
+        *,
+        args: GRPOConfig,
+        exam: Exam,
+        run: RunDir | None = None,
+        peft_config: LoraConfig | None = None,
+        probes: Sequence[Probe] = (),
+        watch: Watch | None = None,
+        rows_per_batch: int = 192,
+        stop: tuple[str, ...] = STOP,
+    ) -> None:
+        check_settings(args, num_rows=len(examples))
+        check_processor(loaded.processor)
+        self.examples = list(examples)
+        self.exam, self.run, self.probes, self.watch = exam, run, tuple(probes), watch
+        self.stop = stop
+        self._batch_examples: list[Example] = []
+        self._records: list[Record] = []
+        self._prompts: list[PreparedPrompt] = []
+        self._rows: list[int] = []
+        super().__init__(
+            model=loaded.model,
+            reward_funcs=[self.rubric_total],
+            args=args,
+            train_dataset=_rows(self.examples),
+            processing_class=loaded.processor,
+            peft_config=peft_config,
+            rollout_func=_rollout_func,
+        )
+        for callback in (PrinterCallback, ProgressCallback):
+            self.remove_callback(callback)
+        self.add_callback(_Course(self))
+        self.loaded = replace(loaded, model=self.model)
+        self.sampler = TransformersSampler(
+            self.loaded, rows_per_batch=rows_per_batch, vision_is_fixed=vision_is_fixed(self.model)
+        )
+        # Checkpointing recomputes the forward pass and cannot go through keys and values kept from the prompt.
+        self.shares_prefix = not args.gradient_checkpointing
+
+    # -- data -------------------------------------------------------------------------------------------------
+
+    def _get_train_sampler(self, dataset: Any = None) -> EvenOrder:
+        self.order = EvenOrder(
+            len(self.examples),
+            questions=(self.args.generation_batch_size or 0) // self.num_generations,
+            group=self.num_generations,
+            repeats=self._passes_per_generation,
+            seed=self.args.seed,
+        )
+        return self.order
+
+    @property
+    def _passes_per_generation(self) -> int:
+        """Forward and backward passes made with one generation batch before the next is drawn."""
+        return self.num_iterations * self.args.gradient_accumulation_steps
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one pass over the data."""
+        return self.order.num_batches * self.num_iterations
+
+    # -- experience -------------------------------------------------------------------------------------------
+
+    def sampling_settings(self, generation: int) -> SamplingSettings:
+        """How the rollouts of the `generation`-th batch are drawn on this process; the same whenever it is drawn."""
+        seed = (self.args.seed * _SEED_STEP + generation) * self.accelerator.num_processes
+        return SamplingSettings(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            max_new_tokens=self.max_completion_length,
+            seed=seed + self.accelerator.process_index,
+            stop=self.stop,
+        )
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        self._batch_examples = [self.examples[row["example"]] for row in inputs]
+        self._rows = list(range(len(inputs)))
+        output = super()._generate_and_score_completions(inputs)
+        output["row"] = torch.arange(len(inputs))
+        self._keep_records(output["advantages"].tolist())
+        return output
+
+    def _roll_out(self) -> dict[str, Any]:
+        """Sample, parse, judge and score the current batch; what TRL asks of a rollout function."""
+        group = self.num_generations
+        examples = self._batch_examples[::group]
+        generation = self._step // self._passes_per_generation
+        with self.accelerator.autocast():
+            groups = roll_out(
+                self.sampler,
+                examples,
+                exam=self.exam,
+                samples_per_question=group,
+                settings=self.sampling_settings(generation),
+                step=self.state.global_step,
+            )
+        self._records = [record for records in groups for record in records]
+        self._prompts = self._prompts_of(examples, groups)
+        completion_ids, env_mask = zip(
+            *(self._completion_row(record) for record in self._records), strict=True
+        )
+        return {
+            "prompt_ids": [list(prompt.ids) for prompt in self._prompts],
+            "completion_ids": list(completion_ids),
+            "logprobs": None,
+            "env_mask": list(env_mask),
+        }
+
+    def _prompts_of(
+        self, examples: Sequence[Example], groups: Sequence[Sequence[Record]]
+    ) -> list[PreparedPrompt]:
+        """Each row's prompt. A failed row takes another row's prompt: its mask is empty and it teaches nothing."""
+        prompts = [
+            None if group[0].failure else self.sampler.prepare(ask(example, exam=self.exam))
+            for example, group in zip(examples, groups, strict=True)
+        ]
+        stand_in = next((p for p in prompts if p is not None), None)
+        if stand_in is None:
+            raise ImageError(
+                f"some picture of a batch must be readable, none of {len(examples)} is ({groups[0][0].failure}); "
+                "check the image folder"
+            )
+        return [p or stand_in for p, group in zip(prompts, groups, strict=True) for _ in group]
+
+    def _completion_row(self, record: Record) -> tuple[list[int], list[int]]:
+        """Token ids and the mask of the sampled ones. TRL takes a row without a last end token for truncated."""
+        ids = list(record.completion.token_ids)
+        mask = [1] * len(ids)
+        if record.failure is None and (ids[-1] in self.eos_token_ids or truncated(record)):
+            return ids, mask
+        return [*ids, self._tokenizer.eos_token_id], [*mask, 0]
+
+    def rubric_total(self, log_metric: Any, **_: Any) -> list[float | None]:
+        """The rows' totals, None where a row could not be scored; its parts go to the metrics row by row."""
+        for record in self._records:
+            for name, value in _measures(record).items():
+                log_metric(name, value)
+        return [record.score.total for record in self._records]
+
+    def _keep_records(self, advantages: Sequence[float]) -> None:
+        kept = [replace(r, advantage=a) for r, a in zip(self._records, advantages, strict=True)]
+        kept = gather_object(kept)
+        if self.run is None or not self.accelerator.is_main_process:
+            return
+        with self.run.append_records() as writer:
+            for record in kept:
+                writer.write_record(record)
+
+    # -- learning ---------------------------------------------------------------------------------------------
+
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        if not self.model.training:
+            raise RuntimeError(
+                "GritTrainer evaluates through opengrit.evaluate, never through TRL's evaluation loop"
+            )
+        if self._step % self._passes_per_generation == 0 or self._buffered_inputs is None:
+            whole = self._generate_and_score_completions(generation_batch)
+            self._buffered_inputs = _split(whole, self.args.gradient_accumulation_steps)
+        return self._buffered_inputs[self._step % self.args.gradient_accumulation_steps]
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        self._rows = inputs["row"].tolist()
+        return super()._compute_loss(model, inputs)
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **_: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
+        """Scores of the rows in `self._rows`. TRL's left-padded prompt ids are not looked at: our prompts are."""
+        ids_RT, mask_RT = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]
+        step = batch_size or len(self._rows)
+        scores = [
+            self._score(
+                model,
+                self._rows[start : start + step],
+                ids_RT[start : start + step],
+                mask_RT[start : start + step],
+            )
+            for start in range(0, len(self._rows), step)
+        ]
+        log_probs = torch.cat([s.log_probs_RT for s in scores])
+        entropies = (
+            torch.cat([s.entropies_RT for s in scores if s.entropies_RT is not None])
+            if compute_entropy
+            else None
+        )
+        return log_probs, entropies, None
+
+    def _score(
+        self, model: Any, rows: Sequence[int], ids_RT: torch.Tensor, mask_RT: torch.Tensor
+    ) -> TokenScores:
+        prompts = [self._prompts[row] for row in rows]
+        bare = base_model(self.accelerator.unwrap_model(model))
+        with self.accelerator.autocast():
+            visual = self.sampler.encode(bare, distinct_pictures(prompts))
+            if self.shares_prefix:
+                return completion_scores(
+                    model,
+                    bare.model,
+                    self.loaded,
+                    prompts,
+                    visual,
+                    completion_ids_RT=ids_RT,
+                    completion_mask_RT=mask_RT,
+                )
+            return row_scores(
+                model, self.loaded, prompts, visual, completion_ids_RT=ids_RT, completion_mask_RT=mask_RT
+            )
+
+    # -- checkpoints ------------------------------------------------------------------------------------------
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        if self.run is None:
+            raise RunError("a checkpoint belongs to a run folder, this trainer has none; give it run=")
+        target = self.run.checkpoint_path(self.state.global_step)
+        if (target / STATE).is_file():  # a resumed run comes by a checkpoint again
+            return
+        run_dir, self.args.output_dir = self.args.output_dir, ""
+
+        def write(staged: Path) -> None:
+            self.args.output_dir = str(staged)
+            # Past TRL's own override, which writes a model card that names this machine's folders.
+            super(GRPOTrainer, self)._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.accelerator.is_main_process:
+                inner = staged / f"checkpoint-{self.state.global_step}"
+                for path in inner.iterdir():
+                    path.rename(staged / path.name)
+                inner.rmdir()
+
+        try:
+            save_whole(
+                target, write, leads=self.accelerator.is_main_process, wait=self.accelerator.wait_for_everyone
+            )
+        finally:
+            self.args.output_dir = run_dir
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        restore_weights(model or self.model, Path(resume_from_checkpoint))
+
+    # -- log --------------------------------------------------------------------------------------------------
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As TRL does, and to metrics.jsonl and the table: one line for each step that is logged."""
+        super().log(logs, start_time)
+        if "loss" not in logs or not self.accelerator.is_main_process:
+            return  # the summary at the end of training
+        row = {"step": self.state.global_step, **logs}
+        if self.run is not None:
+            with self.run.append_metrics() as writer:
+                writer.write_metrics(row)
+        if self.watch is not None:
+            self.watch.show(row)
+
+    def probe(self, probe: Probe) -> dict[str, float]:
+        """Measure a probe's examples with the weights as they are; accuracy, IoU and format rate by name."""
+        records = evaluate(
+            self.sampler,
+            probe.examples,
+            exam=self.exam,
+            settings=probe.settings,
+            questions_per_batch=probe.questions_per_batch,
+            quiet=True,
+        )
+        return _probe_row(probe.name, records)
+
+
+class _Course(TrainerCallback):
+    """Keeps the data order and TRL's step counter in time, and runs the probes."""
+
+    def __init__(self, trainer: GritTrainer) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._trainer._step = state.global_step * args.gradient_accumulation_steps
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._trainer.order.set_epoch(state.global_step // self._trainer.steps_per_epoch)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        trainer = self._trainer
+        for probe in trainer.probes:
+            if (
+                state.global_step % probe.every == 0
+                and trainer.accelerator.is_main_process
+                and trainer.run is not None
+            ):
+                row = {"step": state.global_step, **trainer.probe(probe)}
+                with trainer.run.append_metrics() as writer:
+                    writer.write_metrics(row)
+
+
+def _rollout_func(prompts: list[Any], trainer: Any) -> dict[str, Any]:
+    return trainer._roll_out()
+
+
+def _rows(examples: Sequence[Example]) -> Dataset:
+    """What TRL sees of the examples: the question, for its tables, and the example's number."""
+    return Dataset.from_dict(
+        {
+            "prompt": [[{"role": "user", "content": example.question}] for example in examples],
+            "example": list(range(len(examples))),
+        }
+    )
+
+
+def _split(batch: Mapping[str, Any], parts: int) -> list[dict[str, Any]]:
+    """The generation batch in `parts` slices of consecutive rows; scalars go to every slice."""
+    size = batch["row"].shape[0] // parts
+    return [
+        {k: v[i * size : (i + 1) * size] if v.ndim else v for k, v in batch.items()} for i in range(parts)
+    ]
+
+
+def _measures(record: Record) -> dict[str, float]:
+    """What a record adds to the metrics of its step, by name; what does not apply to it is left out."""
+    found = {name: quantity(record) for name, quantity in _QUANTITIES.items()}
+    found["failed"] = float(record.failure is not None)
+    for part, value in record.score.parts.items():
+        found[f"parts/{part}"] = value
+        found[f"parts/{record.example.dataset}/{part}"] = value
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _probe_row(name: str, records: Sequence[Record]) -> dict[str, float]:
+    row: dict[str, float] = {f"eval/{name}/n": float(len(records))}
+    for quantity_name, quantity in _QUANTITIES.items():
+        values = [v for v in map(quantity, records) if v is not None]
+        if values:
+            row[f"eval/{name}/{quantity_name}"] = sum(values) / len(values)
+    return row
+
+
+def vision_is_fixed(model: Any) -> bool:
+    """Whether no weight of the vision tower or of the projector learns."""
+    return not any(p.requires_grad for n, p in model.named_parameters() if any(v in n for v in _VISION))
+
+
+def freeze_vision(model: Any) -> None:
+    """Keep the vision tower and the projector as they are."""
+    for name, parameter in model.named_parameters():
+        if any(v in name for v in _VISION):
+            parameter.requires_grad_(False)
+
+
+def check_processor(processor: Any) -> None:
+    """Raise ModelError for a processor that pads on the right: log-probabilities would be those of other tokens."""
+    side = processor.tokenizer.padding_side
+    if side != "left":
+        raise ModelError(
+            f"a processor pads on the left (completions follow their prompts), this one pads on the {side}; "
+            'set processor.tokenizer.padding_side = "left", or load it with opengrit.models.load'
+        )
+
+
+def check_settings(args: GRPOConfig, *, num_rows: int) -> None:
+    """Raise RecipeError for settings that TRL would accept and that would train on nothing, or not what was asked."""
+    group, batch = args.num_generations or 0, args.generation_batch_size or 0
+    check_rows(num_rows, batch // group)
+    if args.steps_per_generation != args.gradient_accumulation_steps:
+        raise RecipeError(
+            f"a generation batch is one optimizer step, got steps_per_generation {args.steps_per_generation} and "
+            f"gradient_accumulation_steps {args.gradient_accumulation_steps}; make them equal"
+        )
+    local = args.per_device_train_batch_size * args.gradient_accumulation_steps
+    if local % group:
+        raise RecipeError(
+            f"a process holds whole groups, {local} completions of a process are not a multiple of num_generations "
+            f"{group}; choose questions_per_step as a multiple of the number of processes"
+        )
+    if args.save_strategy == "steps" and args.save_steps % args.num_iterations:
+        raise RecipeError(
+            f"a checkpoint ends a generation's use, got save_steps {args.save_steps} and num_iterations "
+            f"{args.num_iterations}; make save_steps a multiple"
+        )
+    if args.fsdp or (args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3):
+        raise RecipeError(
+            "weights stay whole on every process for now (DDP, ZeRO-1 or ZeRO-2), this run shards them (FSDP or ZeRO-3); "
+            "choose another accelerate configuration"
+        )
+
+
+def check_rows(num_rows: int, questions_per_step: int) -> None:
+    """Raise RecipeError where the data has fewer rows than one step asks questions."""
+    if num_rows < questions_per_step:
+        raise RecipeError(
+            f"a step asks distinct questions, train.questions_per_step is {questions_per_step} and data.train has "
+            f"{num_rows} rows; lower questions_per_step to at most {num_rows} or add rows"
+        )

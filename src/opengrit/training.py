@@ -1,0 +1,207 @@
+"""From a recipe to a trained model in a run's folder: `train`."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from peft import LoraConfig
+from transformers.utils.logging import disable_progress_bar
+from trl import GRPOConfig
+
+from opengrit.checkpoint import save_whole
+from opengrit.config import Recipe, Source
+from opengrit.data import load_examples
+from opengrit.errors import RecipeError
+from opengrit.judge import RuleJudge
+from opengrit.models import Loaded, load, resolve
+from opengrit.rewards import Rubric
+from opengrit.rollout import Exam
+from opengrit.rundir import RunDir
+from opengrit.samplers import SamplingSettings
+from opengrit.trainer import STOP, GritTrainer, Probe, check_rows, check_settings, freeze_vision
+from opengrit.types import Example
+from opengrit.watch import Watch
+
+FINAL = "final"
+PROBE_QUESTIONS = (
+    32  # questions of each evaluation set that are asked while training; the whole set is for `eval`
+)
+
+
+def train(recipe: Recipe, out: str | Path, *, resume: bool = False, quiet: bool = False) -> RunDir:
+    """Train as the recipe says; the run's folder, with the trained model and its processor in `final`.
+
+    With `resume` the run in `out` goes on from its last checkpoint with the same data order; a finished run is left as
+    it is. Everything that can be refused is refused before a model is loaded or a file is written:
+    RecipeError for settings and rewards that cannot apply, DataError for the data, ModelError for the model's name,
+    RunError for the folder.
+    """
+    examples = _examples(recipe.data.train)
+    rubric = rubric_of(recipe)
+    rubric.check(examples)
+    check_rows(len(examples), recipe.train.questions_per_step)
+    probes = _probes(recipe)
+    resolve(recipe.model.name)
+    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl)\..*")
+        args = grpo_config(recipe, scratch)
+        check_settings(args, num_rows=len(examples))
+        state = PartialState(cpu=args.use_cpu)
+        if state.is_main_process:
+            run = RunDir.create(
+                out, recipe=recipe.resolved_yaml(), resume=resume, seeds={"train": recipe.train.seed}
+            )
+        state.wait_for_everyone()
+        run = RunDir.open(out)
+        if (run.path / FINAL).is_dir():
+            return run
+        _train(recipe, run, examples, args=args, rubric=rubric, probes=probes, resume=resume, quiet=quiet)
+    return run
+
+
+def _train(
+    recipe: Recipe,
+    run: RunDir,
+    examples: list[Example],
+    *,
+    args: GRPOConfig,
+    rubric: Rubric,
+    probes: list[Probe],
+    resume: bool,
+    quiet: bool,
+) -> None:
+    disable_progress_bar()  # of transformers, for each file that it reads or writes: the table is ours
+    loaded = load_for(recipe)
+    if recipe.freeze_vision:
+        freeze_vision(loaded.model)
+    watch = Watch(num_steps=recipe.train.max_steps, quiet=quiet or not PartialState().is_main_process)
+    trainer = GritTrainer(
+        loaded,
+        examples,
+        args=args,
+        exam=Exam(recipe.strategy, loaded.frame, RuleJudge(), rubric),
+        run=run,
+        peft_config=lora_config(recipe),
+        probes=probes,
+        watch=watch,
+    )
+    checkpoints = run.checkpoints() if resume else []
+    with watch:
+        if not checkpoints or checkpoints[-1] != run.checkpoint_path(recipe.train.max_steps):
+            trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
+        else:  # all steps are done, only the last folder is missing
+            trainer._load_from_checkpoint(str(checkpoints[-1]))
+    if trainer.accelerator.is_main_process:
+        save_final(trainer, run.path / FINAL)
+
+
+def save_final(trainer: GritTrainer, target: Path) -> None:
+    """The model (or its adapter) and the processor in one folder that `opengrit.models.load` reads."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+
+    def write(staged: Path) -> None:
+        model.save_pretrained(staged)
+        trainer.loaded.processor.save_pretrained(staged)
+
+    save_whole(target, write)
+
+
+def load_for(recipe: Recipe) -> Loaded:
+    """The recipe's model, ready to train: weights in 32 bits (bf16 computes in 16 and keeps them)."""
+    return load(
+        recipe.model.name,
+        dtype=torch.float32,
+        frame=recipe.model.frame,
+        min_pixels=recipe.model.min_pixels,
+        max_pixels=recipe.model.max_pixels,
+        max_tiles=recipe.model.max_tiles,
+    )
+
+
+def rubric_of(recipe: Recipe) -> Rubric:
+    """The recipe's rewards."""
+    return (
+        Rubric.named(recipe.rewards)
+        if isinstance(recipe.rewards, str)
+        else Rubric.from_weights(recipe.rewards)
+    )
+
+
+def lora_config(recipe: Recipe) -> LoraConfig | None:
+    """The recipe's adapters, or None for full fine-tuning."""
+    if recipe.lora is None:
+        return None
+    targets = recipe.lora.target_modules
+    return LoraConfig(
+        r=recipe.lora.r,
+        lora_alpha=recipe.lora.alpha,  # type: ignore[arg-type]  # peft takes a float as well
+        lora_dropout=recipe.lora.dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        exclude_modules=r".*(visual|vision_tower|multi_modal_projector).*" if recipe.freeze_vision else None,
+        task_type="CAUSAL_LM",
+    )
+
+
+def grpo_config(recipe: Recipe, output_dir: str | Path) -> GRPOConfig:
+    """TRL's configuration of the recipe on the processes and devices at hand. Raises RecipeError where they do not fit."""
+    wanted = recipe.train
+    use_cpu = not torch.cuda.is_available()
+    if wanted.bf16 and use_cpu:
+        raise RecipeError("train.bf16 needs a GPU, there is none on this machine; set train.bf16: false")
+    processes = PartialState(cpu=use_cpu).num_processes
+    per_pass = wanted.per_device_train_batch_size * processes
+    if wanted.completions_per_step % per_pass:
+        raise RecipeError(
+            f"questions_per_step x num_generations ({wanted.completions_per_step}) is divided evenly over {processes} "
+            f"processes of per_device_train_batch_size {wanted.per_device_train_batch_size}; change one of them under train:"
+        )
+    settings: dict[str, Any] = wanted.model_dump(exclude={"questions_per_step", "eval_steps", "save_steps"})
+    if wanted.save_steps is not None:
+        settings["save_steps"] = wanted.save_steps
+    return GRPOConfig(
+        output_dir=str(output_dir),
+        **settings,
+        gradient_accumulation_steps=wanted.completions_per_step // per_pass,
+        save_strategy="no" if wanted.save_steps is None else "steps",
+        eval_strategy="no",
+        use_cpu=use_cpu,
+        report_to="none",
+        disable_tqdm=True,
+        num_train_epochs=math.inf,
+        logging_first_step=True,
+        dataloader_pin_memory=not use_cpu,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if wanted.gradient_checkpointing else None,
+    )
+
+
+def _examples(sources: tuple[Source, ...]) -> list[Example]:
+    return [example for source in sources for example in load_examples(source.spec, source.images)]
+
+
+def _probes(recipe: Recipe) -> list[Probe]:
+    if recipe.train.eval_steps is None:
+        return []
+    settings = SamplingSettings(temperature=0, max_new_tokens=recipe.eval.max_completion_length, stop=STOP)
+    return [
+        Probe(
+            source.spec,
+            tuple(_spread(load_examples(source.spec, source.images), PROBE_QUESTIONS)),
+            settings,
+            recipe.train.eval_steps,
+            recipe.eval.batch_size,
+        )
+        for source in recipe.data.eval
+    ]
+
+
+def _spread(examples: list[Any], count: int) -> list[Any]:
+    """At most `count` examples, evenly spaced over the list."""
+    if len(examples) <= count:
+        return examples
+    return [examples[i * len(examples) // count] for i in range(count)]
