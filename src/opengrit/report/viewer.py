@@ -1,0 +1,301 @@
+"""The viewer: a picture beside what was said about it, each pointing lighting its box.
+
+`viewer_html` returns a fragment for any page; the page brings the style and the script in once. Without the
+script everything is shown, one example under the other; so it is in print.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from opengrit.boxes import Box, Size, union_iou
+from opengrit.report.exhibits import Change, Exhibit, Take, change, is_right
+from opengrit.report.marks import Mark, cut
+from opengrit.report.pictures import NoPicture, OpenPicture, Picture
+from opengrit.types import Finish, Record, Tag, Unjudged
+
+# Okabe and Ito's palette, distinguishable by colour-blind readers; the ink of the number on each.
+COLOURS = (
+    ("#E69F00", "#000"),
+    ("#56B4E9", "#000"),
+    ("#009E73", "#000"),
+    ("#F0E442", "#000"),
+    ("#0072B2", "#fff"),
+    ("#D55E00", "#000"),
+    ("#CC79A7", "#000"),
+)
+_BADGE = 0.055  # the side of a number's badge as a share of the picture's width, where it is laid out
+_OPENING = (Tag.THINK_OPEN, Tag.RETHINK_OPEN, Tag.ANSWER_OPEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """The viewer's fragment and what its page must hold once: the content of a style and of a script element."""
+
+    html: Markup
+    css: str
+    js: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShownBox:
+    """A pointing as drawn. x, y, width and height are picture pixels; badge_x and badge_y shares of the picture."""
+
+    id: str
+    number: int
+    text_id: str
+    name: str
+    colour: str
+    ink: str
+    x: float
+    y: float
+    width: float
+    height: float
+    badge_x: float
+    badge_y: float
+
+    @property
+    def area(self) -> float:
+        """Square pixels; smaller boxes are drawn over larger ones so that each can be reached."""
+        return self.width * self.height
+
+
+@dataclass(frozen=True, slots=True)
+class ShownPiece:
+    """A piece of text as written: its mark, and the box or the reason that goes with it."""
+
+    mark: str
+    text: str
+    box: ShownBox | None = None
+    reason: str = ""
+    starts_line: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShownTake:
+    """What one run said, ready for the template. `verdict` is right, wrong or unjudged."""
+
+    id: str
+    run: str
+    verdict: str
+    verdict_text: str
+    answer: str | None
+    facts: tuple[tuple[str, str], ...]
+    pieces: tuple[ShownPiece, ...]
+    boxes: tuple[ShownBox, ...]
+    truths: tuple[tuple[float, float, float, float], ...]
+    failure: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShownExhibit:
+    """An example ready for the template; `groups` are the filters that keep it."""
+
+    id: str
+    number: int
+    question: str
+    expected: str
+    dataset: str
+    key: str
+    picture: Picture | NoPicture
+    size: Size
+    change: str
+    symbols: str
+    groups: tuple[str, ...]
+    takes: tuple[ShownTake, ...]
+
+
+def viewer_html(
+    records: Sequence[Record], *, open_picture: OpenPicture, prefix: str = "viewer", run: str = ""
+) -> Viewer:
+    """A viewer of these records, one example each, in the order given.
+
+    `prefix` begins every id in the fragment: two viewers on a page need two. `run` names who answered.
+    """
+    exhibits = [Exhibit(record.example, (Take(run, record),)) for record in records]
+    return exhibits_html(exhibits, open_picture=open_picture, prefix=prefix)
+
+
+def exhibits_html(
+    exhibits: Sequence[Exhibit], *, open_picture: OpenPicture, prefix: str = "viewer"
+) -> Viewer:
+    """A viewer of exhibits, the takes of each side by side. `prefix` as in `viewer_html`."""
+    shown = [
+        _show_exhibit(exhibit, open_picture(exhibit.example), number=i + 1, id=f"{prefix}-e{i}")
+        for i, exhibit in enumerate(exhibits)
+    ]
+    counts = {group: sum(group in e.groups for e in shown) for group in ("all", "right", "wrong", "changed")}
+    html = (
+        templates()
+        .get_template("viewer.html.j2")
+        .render(
+            prefix=prefix,
+            exhibits=shown,
+            counts=counts,
+            compared=any(len(e.takes) > 1 for e in shown),
+            truths=any(t.truths for e in shown for t in e.takes),
+        )
+    )
+    return Viewer(Markup(html), css=asset("viewer.css"), js=asset("viewer.js"))
+
+
+@cache
+def templates() -> Environment:
+    """The report's templates. Everything put into them is escaped unless it is already `Markup`."""
+    return Environment(
+        loader=PackageLoader("opengrit.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+@cache
+def asset(name: str) -> str:
+    """The text of a style or script file of this package."""
+    return files("opengrit.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _show_exhibit(exhibit: Exhibit, picture: Picture | NoPicture, *, number: int, id: str) -> ShownExhibit:
+    example, kind = exhibit.example, change(exhibit)
+    last = is_right(exhibit.takes[-1].record)
+    groups = ["all"]
+    if last is not None:
+        groups.append("right" if last else "wrong")
+    if kind in (Change.FIXED, Change.BROKEN):
+        groups.append("changed")
+    return ShownExhibit(
+        id=id,
+        number=number,
+        question=example.question,
+        expected=example.answer,
+        dataset=example.dataset,
+        key=example.id,
+        picture=picture,
+        size=example.picture_size,
+        change=kind.value,
+        symbols="".join(_symbol(is_right(take.record)) for take in exhibit.takes),
+        groups=tuple(groups),
+        takes=tuple(_show_take(take, id=f"{id}-t{i}") for i, take in enumerate(exhibit.takes)),
+    )
+
+
+def _symbol(right: bool | None) -> str:
+    """A tick, a cross, or a dash where there is no verdict."""
+    return "\u2013" if right is None else "\u2713" if right else "\u2717"
+
+
+def _show_take(take: Take, *, id: str) -> ShownTake:
+    record, transcript = take.record, take.record.transcript
+    boxes = _show_boxes(record, id)
+    right = is_right(record)
+    verdict = "unjudged" if right is None else "right" if right else "wrong"
+    text = verdict
+    if isinstance(record.verdict, Unjudged) and record.failure is None:
+        text = f"not judged: {record.verdict.reason}"
+    size = record.example.picture_size
+    return ShownTake(
+        id=id,
+        run=take.run,
+        verdict=verdict,
+        verdict_text=f"{_symbol(right)} {text}",
+        answer=transcript.answer,
+        facts=_facts(record),
+        pieces=_show_pieces(record, boxes),
+        boxes=boxes,
+        truths=tuple(_rectangle(box, size) for box in record.example.boxes),
+        failure=record.failure,
+    )
+
+
+def _facts(record: Record) -> tuple[tuple[str, str], ...]:
+    """Name and value of what was measured on one rollout; nothing unmeasured is among them."""
+    transcript, example, facts = record.transcript, record.example, []
+    facts.append(("boxes named", str(len(transcript.pointings))))
+    if transcript.rejected:
+        facts.append(("rejected", str(len(transcript.rejected))))
+    if example.boxes and record.failure is None:
+        facts.append(("union IoU", f"{union_iou(transcript.boxes, example.boxes):.2f}"))
+    if record.completion.finish is Finish.LENGTH:
+        facts.append(("ended", "truncated at the token limit"))
+    if record.score.total is not None:
+        facts.append(("reward", f"{record.score.total:.2f}"))
+    facts.extend((name, f"{part:.2f}") for name, part in record.score.parts.items() if part is not None)
+    if record.score.missing is not None:
+        facts.append(("no reward", record.score.missing))
+    return tuple(facts)
+
+
+def _rectangle(box: Box, size: Size) -> tuple[float, float, float, float]:
+    """x, y, width, height in picture pixels, to a hundredth."""
+    x, y = box.left * size.width, box.top * size.height
+    width, height = (box.right - box.left) * size.width, (box.bottom - box.top) * size.height
+    return round(x, 2), round(y, 2), round(width, 2), round(height, 2)
+
+
+def _show_boxes(record: Record, id: str) -> tuple[ShownBox, ...]:
+    """The pointings in order of writing, numbered from 1."""
+    size, shown, taken = record.example.picture_size, [], list[tuple[float, float]]()
+    for i, pointing in enumerate(record.transcript.pointings):
+        x, y, width, height = _rectangle(pointing.box, size)
+        colour, ink = COLOURS[i % len(COLOURS)]
+        badge = _badge_place(pointing.box, size, taken)
+        taken.append(badge)
+        edges = ", ".join(str(round(n)) for n in (x, y, x + width, y + height))
+        label = f", {pointing.label}" if pointing.label else ""
+        shown.append(
+            ShownBox(
+                id=f"{id}-box{i}",
+                number=i + 1,
+                text_id=f"{id}-say{i}",
+                name=f"Box {i + 1}{label}: {edges} in picture pixels",
+                colour=colour,
+                ink=ink,
+                x=x,
+                y=y,
+                width=width,
+                height=height,
+                badge_x=badge[0],
+                badge_y=badge[1],
+            )
+        )
+    return tuple(shown)
+
+
+def _badge_place(box: Box, size: Size, taken: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Where a box's number stands, as shares of the picture: a free corner inside it, else along its top edge."""
+    wide, high = _BADGE, _BADGE * size.width / size.height
+    right, bottom = max(box.right - wide, box.left), max(box.bottom - high, box.top)
+    corners = [(box.left, box.top), (right, box.top), (right, bottom), (box.left, bottom)]
+    along = [(box.left + wide * step, box.top) for step in range(1, 12)]
+    below = [(box.left, box.top + high * step) for step in range(1, 12)]
+    for x, y in corners + along + below:
+        x, y = min(x, 1 - wide), min(y, max(0.0, 1 - high))
+        if all(abs(x - other_x) >= wide or abs(y - other_y) >= high for other_x, other_y in taken):
+            return round(x, 4), round(y, 4)
+    return round(min(box.left, 1 - wide), 4), round(min(box.top, max(0.0, 1 - high)), 4)
+
+
+def _show_pieces(record: Record, boxes: Sequence[ShownBox]) -> tuple[ShownPiece, ...]:
+    shown, before = list[ShownPiece](), "\n"
+    for piece in cut(record.transcript):
+        if piece.mark is Mark.POINTING:
+            shown.append(ShownPiece("pointing", piece.text, box=boxes[piece.index]))
+        elif piece.mark is Mark.REJECTED:
+            reason = record.transcript.rejected[piece.index].reason.value
+            shown.append(ShownPiece("rejected", piece.text, reason=reason))
+        elif piece.mark is Mark.TAG:
+            opens = record.transcript.tags[piece.index].tag in _OPENING
+            fresh = opens and not before.rstrip(" ").endswith("\n")
+            shown.append(ShownPiece("tag", piece.text, starts_line=fresh))
+        else:
+            shown.append(ShownPiece("plain", piece.text))
+        before = piece.text or before
+    return tuple(shown)
