@@ -1,0 +1,103 @@
+"""From a model's name and data sets to a run folder of records: what `opengrit eval` does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from opengrit.config import Eval, Model, Source, Strategy
+from opengrit.data import load_examples
+from opengrit.errors import DataError, RunError
+from opengrit.evaluate import evaluate
+from opengrit.judge import RuleJudge
+from opengrit.rewards import Rubric
+from opengrit.rollout import Exam
+from opengrit.rundir import RunDir
+from opengrit.samplers import SamplingSettings
+from opengrit.types import Example, Record
+
+
+class EvalRecipe(BaseModel):
+    """Everything an evaluation does; saved with it, and what a continued evaluation is compared with."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    model: Model
+    data: tuple[Source, ...]
+    strategy: Strategy = "grounded"
+    eval: Eval = Eval()
+    limit: int | None = None
+    seed: int = 0
+
+    def resolved_yaml(self) -> str:
+        """The recipe with every default written out."""
+        return yaml.safe_dump({"evaluate": self.model_dump(mode="json")}, sort_keys=False)
+
+
+def run_evaluation(
+    recipe: EvalRecipe, out: str | Path, *, quiet: bool = False
+) -> tuple[RunDir, list[Record]]:
+    """The run folder and its records; an evaluation that stands half done in `out` goes on where it stopped.
+
+    Data is read before the model loads. Raises DataError, ModelError, and RunError where `out` holds another run.
+    """
+    examples = _examples(recipe)
+    from opengrit.models import load, resolve
+    from opengrit.samplers.transformers import TransformersSampler
+
+    resolve(recipe.model.name)
+    started = (Path(out) / "recipe.yaml").is_file()
+    run = RunDir.create(out, recipe=recipe.resolved_yaml(), resume=started, seeds={"sampling": recipe.seed})
+    loaded = load(
+        recipe.model.name,
+        frame=recipe.model.frame,
+        min_pixels=recipe.model.min_pixels,
+        max_pixels=recipe.model.max_pixels,
+        max_tiles=recipe.model.max_tiles,
+    )
+    records = evaluate(
+        TransformersSampler(loaded, vision_is_fixed=True),
+        examples,
+        exam=Exam(recipe.strategy, loaded.frame, RuleJudge(), Rubric.named("paper")),
+        settings=SamplingSettings(
+            temperature=recipe.eval.temperature,
+            max_new_tokens=recipe.eval.max_completion_length,
+            seed=recipe.seed,
+        ),
+        run=run,
+        samples_per_question=recipe.eval.samples,
+        questions_per_batch=recipe.eval.batch_size,
+        quiet=quiet,
+    )
+    return run, records
+
+
+def _examples(recipe: EvalRecipe) -> list[Example]:
+    loaded = [load_examples(source.spec, source.images) for source in recipe.data]
+    examples = [example for group in loaded for example in group[: recipe.limit]]
+    if not examples:
+        raise DataError(
+            "an evaluation asks at least one question, the data sets hold none; name other files with --data"
+        )
+    return examples
+
+
+def sources_of(data: Sequence[str], images: Sequence[Path]) -> tuple[Source, ...]:
+    """The data sets of --data and --images: a folder once for all files, or once for each file in their order."""
+    files = [spec for spec in data if spec.endswith(".jsonl")]
+    if len(images) not in (0, 1, len(files)):
+        raise RunError(
+            f"--images is given once for all files or once for each, got {len(images)} for {len(files)} files; "
+            "repeat it in the files' order"
+        )
+    folders = list(images) * len(files) if len(images) == 1 else list(images)
+    folder_of = dict(zip(files, folders, strict=False)) if folders else {}
+    return tuple(
+        Source(file=spec, images=str(folder_of[spec]) if spec in folder_of else None)
+        if spec in files
+        else Source(name=spec)
+        for spec in data
+    )
