@@ -1,10 +1,11 @@
-"""Measures a tiny base model on held-out scenes: `python pretraining/measure.py FOLDER [--limit 240]`, a JSON object out."""
+"""Measures tiny base models on held-out scenes: `python pretraining/measure.py FOLDER... [--page docs/tiny-models.md]`."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -105,14 +106,52 @@ def measure(model, processor, limit: int) -> dict[str, float]:
     return result
 
 
+ROWS = (
+    ('detection ("Detect all dogs."), union IoU', "detection_iou"),
+    ("plain counting, accuracy", "direct_count"),
+    ("plain spatial yes/no, accuracy", "direct_yesno"),
+    ("plain open spatial, accuracy", "direct_open"),
+    *(
+        (f"grounded {name}, {mode}: {what}", f"{mode}_{name}_{what}")
+        for name in ("count", "yesno", "open")
+        for mode in ("greedy", "sampled")
+        for what in ("accuracy", "iou", "format")
+    ),
+)
+
+
+def table(measured: dict[str, dict[str, float]]) -> str:
+    """A Markdown table, a column a model."""
+    names = list(measured)
+    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    lines += [
+        f"| {title} | " + " | ".join(f"{measured[n][key]:.3f}" for n in names) + " |" for title, key in ROWS
+    ]
+    counts = measured[names[0]]
+    lines += [
+        "",
+        f"n = {counts['n_count']:.0f} counting and {counts['n_spatial']:.0f} spatial questions, seed 0; sampled at temperature 1.",
+    ]
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder")
+    parser.add_argument("folders", nargs="+", type=Path, help="model folders, named after the models")
     parser.add_argument("--limit", type=int, default=240, help="rows of each set")
+    parser.add_argument(
+        "--page", type=Path, help="Markdown page whose end, from <!-- measured --> on, becomes the table"
+    )
     args = parser.parse_args()
-    torch.manual_seed(0)
-    model = AutoModelForImageTextToText.from_pretrained(args.folder, dtype=torch.float32).eval()
-    print(json.dumps(measure(model, AutoProcessor.from_pretrained(args.folder), args.limit), indent=1))
+    measured = {}
+    for folder in args.folders:
+        torch.manual_seed(0)
+        model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+        measured[folder.name] = measure(model, AutoProcessor.from_pretrained(folder), args.limit)
+    print(json.dumps(measured, indent=1))
+    if args.page:
+        head, _, _ = args.page.read_text(encoding="utf-8").partition("<!-- measured -->")
+        args.page.write_text(f"{head}<!-- measured -->\n{table(measured)}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

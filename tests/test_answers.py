@@ -225,3 +225,20 @@ def test_no_wrong_option_of_mathvista_passes_and_every_right_letter_does() -> No
             assert same_answer(row["answer"], letter, row["question"]) == is_right, (row, letter)
             assert same_answer(row["answer"], f"{letter}. {text}", row["question"]) == is_right, (row, letter)
         assert not same_answer(row["answer"], ", ".join(sorted(options)), row["question"]), row
+
+
+@pytest.mark.parametrize("given", ["Yes\nYes", "Yes, yes.", "Yes. Yes, it is.", "Yes\n\nYes, it is."])
+def test_a_yes_said_twice_is_still_a_yes(given: str) -> None:
+    assert same_answer("Yes", given)
+    assert not same_answer("No", given)
+
+
+@pytest.mark.parametrize("given", ["yes or no", "Yes, no", "no/yes"])
+def test_yes_and_no_together_are_neither(given: str) -> None:
+    assert not same_answer("Yes", given)
+    assert not same_answer("No", given)
+
+
+@pytest.mark.parametrize("given", [">3", "< 3", "~3", "\u22653"])
+def test_a_bound_is_not_a_number(given: str) -> None:
+    assert not same_answer("3", given)

@@ -229,3 +229,13 @@ def test_the_replay_sampler_gives_what_was_recorded_and_says_what_was_not():
     assert groups[0][0] == Sampled(recorded, prompt_ids=(), seen_size=Size(56, 28))
     assert isinstance(groups[0][1], Unsampled)
     assert [isinstance(s, Unsampled) for s in groups[1]] == [True, True]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_encodings_of_a_fixed_tower_are_kept_no_longer_than_their_pictures(tmp_path, family):
+    sampler = TransformersSampler(family(), vision_is_fixed=True, kept_bytes=1)
+    asked = [Asked(e.id, e.image, e.question) for e in tiny_random.examples(tmp_path, 3)]
+    settings = SamplingSettings(temperature=0, max_new_tokens=2)
+    for _ in range(2):
+        sampler.sample(asked, samples_per_question=1, settings=settings)
+    assert len(sampler._encoded) <= len(sampler._prepared) == 1

@@ -295,7 +295,7 @@ def test_every_rollout_is_a_record_with_its_advantage_and_every_step_a_row_of_me
             assert record.advantage == pytest.approx((total - mean) / (spread + 1e-4), abs=1e-3)
     rows = list(run.metrics())
     assert [row["step"] for row in rows] == [1, 2]
-    first = [record for record in records if record.step == 0]
+    first = [record for record in records if record.step == 1]
     expected = [record.score.parts["tag_walk"] for record in first]
     assert rows[0]["parts/tag_walk"] == pytest.approx(sum(expected) / len(expected))
     for dataset in {record.example.dataset for record in first}:
@@ -494,7 +494,7 @@ def test_two_processes_learn_the_same_weights_and_write_one_run(tmp_path):
     run = RunDir.open(tmp_path / "run")
     records = list(run.records())
     assert len(records) == 2 * 8  # two steps of two questions, one a process, four completions each
-    assert len({record.example.id for record in records if record.step == 0}) == 2
+    assert len({record.example.id for record in records if record.step == 1}) == 2
     assert [row["step"] for row in run.metrics()] == [1, 2]
     assert {"rng_state_0.pth", "rng_state_1.pth"} <= {path.name for path in run.checkpoints()[-1].iterdir()}
 

@@ -68,7 +68,7 @@ _SENTENCE_END = re.compile(r"[;\n!?]|\.(?!\d)")
 _BOX = re.compile(r"[\[(]\s*" + r"\s*,\s*".join([r"-?\d+(?:\.\d+)?"] * 4) + r"\s*[\])]")
 _LEAD_IN = re.compile(r".*\banswer\s*(?:is|would be|:|=)\s*", re.IGNORECASE | re.DOTALL)
 _BOTH_WAYS = re.compile(
-    r"^\W*(?:yes|no)\s*(?:(?:/|\||&|\bor\b|\band\b)\s*(?:yes|no)\b|\W\s*(?:yes|no)\s*(?:$|[.,;!/]))",
+    r"^\W*(yes|no)\s*(?:(?:/|\||&|\bor\b|\band\b)\s*(?!\1\b)(?:yes|no)\b|\W\s*(?!\1\b)(?:yes|no)\s*(?:$|[.,;!/]))",
     re.IGNORECASE,
 )
 
@@ -281,7 +281,7 @@ def _as_number(words: list[str]) -> str | None:
 
 def _number_said(said: str) -> str | None:
     """The one number an answer gives, or None where it gives none, several or a bound."""
-    if re.search(r"\d\+(?!\s*\d)", said):
+    if re.search(r"\d\+(?!\s*\d)|[<>~\u2264\u2265\u2248]\s*\d", said):
         return None
     clauses = _clauses(said.rsplit("=", 1)[-1])
     values = [_values(clause) for clause in clauses]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,20 @@ if TYPE_CHECKING:
 
 EXIT_DOUBTFUL = 1
 EXIT_ERROR = 2
+# What a file system refuses to anybody: a person can mend it, so it is no bug.
+_REFUSALS = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.ENAMETOOLONG,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ELOOP,
+    }
+)
 _LISTED = 10  # how many missing pictures, duplicates or leaks of a kind are shown by name
 _ANSWERS_SHOWN = 10
 
@@ -31,6 +46,15 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except OpenGritError as error:
             typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(EXIT_ERROR) from error
+        except OSError as error:
+            if error.errno not in _REFUSALS or error.filename is None:
+                raise
+            typer.echo(
+                f"error: a file must be there to read or write, {error.filename} is not ({error.strerror}); "
+                "check its path, its permissions and the free space",
+                err=True,
+            )
             raise typer.Exit(EXIT_ERROR) from error
 
 

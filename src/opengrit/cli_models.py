@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from opengrit.errors import RecipeError, RunError
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+_LIBRARIES = r"(transformers|trl|peft|accelerate|datasets|huggingface_hub|torch)\."
 
 
 def train(
@@ -40,10 +47,7 @@ def train(
     from opengrit.config import load_recipe
 
     wanted = load_recipe(recipe, overrides or [])
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("opengrit").setLevel(logging.INFO)
-    for noisy in ("httpx", "httpcore", "datasets", "accelerate"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    _settle_output()
     from opengrit.training import (
         train as run_training,  # imports torch; the recipe is known to be good by now
     )
@@ -77,6 +81,12 @@ def evaluate(
     max_pixels: Annotated[
         int | None, typer.Option(min=1, help="Largest picture the model sees, in pixels (Qwen families).")
     ] = None,
+    min_pixels: Annotated[
+        int | None, typer.Option(min=1, help="Smallest picture the model sees, in pixels (Qwen families).")
+    ] = None,
+    max_tiles: Annotated[
+        int | None, typer.Option(min=1, help="Most tiles a picture is cut into (InternVL).")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the sampling.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
@@ -98,7 +108,13 @@ def evaluate(
     try:
         recipe = EvalRecipe.model_validate(
             {
-                "model": {"name": model, "frame": frame, "max_pixels": max_pixels},
+                "model": {
+                    "name": model,
+                    "frame": frame,
+                    "min_pixels": min_pixels,
+                    "max_pixels": max_pixels,
+                    "max_tiles": max_tiles,
+                },
                 "data": sources_of(data, images or []),
                 "strategy": strategy,
                 "eval": {
@@ -113,11 +129,8 @@ def evaluate(
             }
         )
     except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(str(part) for part in problem["loc"])
-        raise RecipeError(
-            f"{problem['msg']}, got {problem['input']!r} for {place}; see opengrit eval --help"
-        ) from error
+        raise RecipeError(_wrong_option(error)) from error
+    _settle_output()
     run, records = run_evaluation(recipe, out, quiet=quiet)
     from opengrit.report import print_summary
 
@@ -157,6 +170,13 @@ def ask(
     strategy: Annotated[
         str, typer.Option(help="How to ask: grounded, direct, grounded-icl or sft.")
     ] = "grounded",
+    frame: Annotated[
+        str | None,
+        typer.Option(help="Coordinates the model writes: pixels, thousand or unit (default: by model type)."),
+    ] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(min=1, help="Largest picture the model sees, in pixels (Qwen families).")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     draw: Annotated[
         Path | None, typer.Option(help="Write the picture with the boxes to this PNG or JPEG file.")
@@ -176,11 +196,15 @@ def ask(
     """
     if draw is not None:
         _check_drawing(draw)
-    from opengrit.ground import Grounder, draw_boxes
+    from opengrit.ground import Grounder, check_question, draw_boxes
     from opengrit.images import open_picture
+    from opengrit.prompts import strategy_named
 
+    check_question(question)
+    strategy_named(strategy)
     picture = open_picture(image)  # a picture that cannot be read is known before the model loads
-    answer = Grounder.load(model, strategy=strategy).ask(
+    _settle_output()
+    answer = Grounder.load(model, strategy=strategy, frame=frame, max_pixels=max_pixels).ask(
         image, question, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
     )
     if as_json:
@@ -192,11 +216,55 @@ def ask(
         typer.echo(f"drawn: {draw}", err=as_json)
 
 
+def _settle_output() -> None:
+    """Our log to standard error, and what the libraries below say to us rather than to a person left out.
+
+    Their warnings stay, but for three: what will change in a later version of theirs, progress bars of reading and
+    writing files, and TRL's page about each truncated completion (counted in our metrics as such).
+    """
+    log = logging.getLogger("opengrit")
+    log.setLevel(logging.INFO)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.set_name("opengrit's commands")
+    log.handlers = [h for h in log.handlers if h.get_name() != handler.get_name()] + [handler]
+    logging.getLogger("trl.trainer.grpo_trainer").addFilter(_says_something)
+    for category in (FutureWarning, DeprecationWarning):
+        warnings.filterwarnings("ignore", category=category, module=_LIBRARIES)
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+    from transformers.utils.logging import disable_progress_bar
+
+    silenced = are_progress_bars_disabled()
+    disable_progress_bar()
+    if not silenced:
+        enable_progress_bars()  # the hub's own: a download takes minutes
+
+
+def _says_something(line: logging.LogRecord) -> bool:
+    """False for TRL's warning that a completion has no reward."""
+    return "All reward functions returned None" not in line.getMessage()
+
+
+def _wrong_option(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    if problem["type"] == "value_error":
+        return f"{problem['ctx']['error']}; see opengrit eval --help"
+    place = ".".join(str(part) for part in problem["loc"])
+    rule = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"{place}: {rule}, got {problem['input']!r}; see opengrit eval --help"
+
+
 def _check_drawing(path: Path) -> None:
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise RecipeError(f"--draw writes PNG or JPEG, got {path}; end its name in .png or .jpg")
-    if path.exists():
+    if os.path.lexists(path):
         raise RunError(f"nothing is overwritten, {path} exists; choose another name for --draw")
+    if not os.path.isdir(path.parent):
+        raise RunError(f"--draw writes into a folder that exists, {path.parent} is none; make it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise RunError(
+            f"--draw writes into a folder that can be written, {path.parent} cannot; choose another"
+        )
 
 
 def _print_answer(console: Console, answer) -> None:  # type: ignore[no-untyped-def]  # Answer is imported lazily

@@ -232,7 +232,8 @@ class Train(_Section):
         default=42, description="seed of data order and sampling (transformers' default)"
     )
     save_steps: Count | None = Field(
-        default=50, description="steps between checkpoints; null: only the last (released GRIT script)"
+        default=50,
+        description="steps between checkpoints; null: none, only the final model (released GRIT script: 50)",
     )
     eval_steps: Count | None = Field(
         default=50, description="steps between evaluations; null: none while training (released GRIT script)"
@@ -286,7 +287,7 @@ class Eval(_Section):
         default=1000, description="most tokens of one completion (released GRIT script)"
     )
     batch_size: Count = Field(
-        default=16, description="completions sampled together (our choice; no effect on greedy answers)"
+        default=16, description="questions asked together (our choice; no effect on greedy answers)"
     )
     samples: Count = Field(default=1, description="completions of each question (GRIT: one)")
     temperature: NotNegative = Field(

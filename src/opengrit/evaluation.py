@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,13 +10,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from opengrit.config import Eval, Model, Source, Strategy
-from opengrit.data import load_examples
+from opengrit.data import load_examples, require_readable
 from opengrit.errors import DataError, RunError
 from opengrit.evaluate import evaluate
 from opengrit.judge import RuleJudge
 from opengrit.rewards import Rubric
 from opengrit.rollout import Exam
-from opengrit.rundir import RunDir
+from opengrit.rundir import RECIPE, RunDir
 from opengrit.samplers import SamplingSettings
 from opengrit.types import Example, Record
 
@@ -42,15 +43,16 @@ def run_evaluation(
 ) -> tuple[RunDir, list[Record]]:
     """The run folder and its records; an evaluation that stands half done in `out` goes on where it stopped.
 
-    Data is read before the model loads. Raises DataError, ModelError, and RunError where `out` holds another run.
+    Data is read and its pictures are opened before the model loads, and nothing is written before it has loaded.
+    Raises DataError, ModelError, and RunError where `out` holds another run.
     """
     examples = _examples(recipe)
     from opengrit.models import load, resolve
     from opengrit.samplers.transformers import TransformersSampler
 
     resolve(recipe.model.name)
-    started = (Path(out) / "recipe.yaml").is_file()
-    run = RunDir.create(out, recipe=recipe.resolved_yaml(), resume=started, seeds={"sampling": recipe.seed})
+    started = os.path.isfile(Path(out) / RECIPE)
+    RunDir.check(out, recipe=recipe.resolved_yaml(), resume=started)
     loaded = load(
         recipe.model.name,
         frame=recipe.model.frame,
@@ -58,6 +60,7 @@ def run_evaluation(
         max_pixels=recipe.model.max_pixels,
         max_tiles=recipe.model.max_tiles,
     )
+    run = RunDir.create(out, recipe=recipe.resolved_yaml(), resume=started, seeds={"sampling": recipe.seed})
     records = evaluate(
         TransformersSampler(loaded, vision_is_fixed=True),
         examples,
@@ -82,12 +85,17 @@ def _examples(recipe: EvalRecipe) -> list[Example]:
         raise DataError(
             "an evaluation asks at least one question, the data sets hold none; name other files with --data"
         )
+    require_readable(examples)
     return examples
 
 
 def sources_of(data: Sequence[str], images: Sequence[Path]) -> tuple[Source, ...]:
     """The data sets of --data and --images: a folder once for all files, or once for each file in their order."""
     files = [spec for spec in data if spec.endswith(".jsonl")]
+    if images and not files:
+        raise RunError(
+            f"--images is the picture folder of .jsonl files, none is named beside {images[0]}; leave --images out"
+        )
     if len(images) not in (0, 1, len(files)):
         raise RunError(
             f"--images is given once for all files or once for each, got {len(images)} for {len(files)} files; "

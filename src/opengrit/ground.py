@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image, ImageDraw, ImageFont
 
 from opengrit.boxes import Size
-from opengrit.errors import ImageError
+from opengrit.errors import DataError, ImageError
 from opengrit.images import open_picture
-from opengrit.prompts import Strategy, user_text
+from opengrit.prompts import Strategy, strategy_named, user_text
 from opengrit.rollout import frame_for, transcribe
 from opengrit.samplers import Asked, Sampled, Sampler, SamplingSettings, Unsampled
 from opengrit.types import Completion, Finish, Transcript
@@ -72,13 +72,22 @@ class Answer:
         }
 
 
+def check_question(question: str) -> None:
+    """Raise DataError for a question with nothing in it, or with half a character."""
+    whole = question.encode("utf-8", "ignore").decode("utf-8") == question
+    if not question.strip() or not whole:
+        raise DataError(
+            f"a question is text with something in it, got {question!r}; write what you want to know"
+        )
+
+
 class Grounder:
     """A model to ask. `Grounder.load("tiny-qwen2.5-vl").ask("dogs.png", "How many dogs are there?")`."""
 
     def __init__(self, sampler: Sampler, *, frame: str, strategy: Strategy | str = Strategy.GROUNDED) -> None:
         self._sampler = sampler
         self._frame = frame
-        self._strategy = Strategy(strategy)
+        self._strategy = strategy_named(strategy)
 
     @classmethod
     def load(
@@ -89,7 +98,11 @@ class Grounder:
         frame: str | None = None,
         max_pixels: int | None = None,
     ) -> Grounder:
-        """The model of a packaged name, hub id, run folder, model folder or adapter. Raises ModelError."""
+        """The model of a packaged name, hub id, run folder, model folder or adapter. Raises ModelError.
+
+        An unknown strategy is a RecipeError before the model loads.
+        """
+        strategy = strategy_named(strategy)
         from opengrit.models import load
         from opengrit.samplers.transformers import TransformersSampler
 
@@ -105,7 +118,11 @@ class Grounder:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> Answer:
-        """The answer to one question about the picture in a file. Raises ImageError where it cannot be read."""
+        """The answer to one question about the picture in a file.
+
+        Raises ImageError where the picture cannot be read, DataError for a question that is no text.
+        """
+        check_question(question)
         began = time.perf_counter()
         asked = Asked("ask", str(image), user_text(self._strategy, question, family=self._frame))
         settings = SamplingSettings(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)

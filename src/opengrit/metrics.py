@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from opengrit.answers import normalise
+from opengrit.answers import is_box_answer, normalise
 from opengrit.boxes import WHOLE_PICTURE, union_iou
 from opengrit.rewards import is_counting
 from opengrit.types import Example, Finish, Record, Tag, Transcript, Verdict
@@ -111,8 +111,14 @@ def count_error(record: Record) -> float | None:
 
 
 def unjudged(record: Record) -> float | None:
-    """1 if there is no verdict, else 0; None for a truncated completion, which is counted as that."""
-    return float(not isinstance(record.verdict, Verdict)) if _complete(record) else None
+    """1 if there is no verdict, else 0.
+
+    None for a truncated completion, which is counted as that, and where the expected answer is a box, which no judge
+    is asked about.
+    """
+    if not _complete(record) or is_box_answer(record.example.answer):
+        return None
+    return float(not isinstance(record.verdict, Verdict))
 
 
 def without_answer(record: Record) -> float | None:

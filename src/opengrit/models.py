@@ -28,6 +28,7 @@ _PLACEHOLDERS = (
     "vision_token_id",
 )
 _BRACKETS = ("start_image_token_id", "end_image_token_id")
+_OWN_FILE = "opengrit.json"
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 
 
@@ -189,7 +190,7 @@ def resolve(name: str) -> str:
 def load(
     name: str,
     *,
-    dtype: torch.dtype | str = torch.float32,
+    dtype: torch.dtype | str | None = None,
     device: str | torch.device | None = None,
     frame: str | None = None,
     min_pixels: int | None = None,
@@ -198,7 +199,7 @@ def load(
 ) -> Loaded:
     """The model and processor of a packaged name, a folder (model, adapter or run) or a hub id, in evaluation mode.
 
-    `dtype` "auto" keeps the checkpoint's own; `device` defaults to the GPU if there is one. `frame` overrides the
+    `dtype` None is the checkpoint's own on a GPU and 32 bits on a CPU, "auto" the checkpoint's own anywhere; `device` defaults to the GPU if there is one. `frame` overrides the
     family's coordinate frame. `min_pixels` and `max_pixels` bound the resized picture (width x height, Qwen families),
     `max_tiles` the tiles a picture is cut into (InternVL).
     Raises ModelError for an unknown name, family or folder, and where a bound does not take effect.
@@ -216,13 +217,29 @@ def load(
         max_tiles=max_tiles,
     )
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model = _from_pretrained("AutoModelForImageTextToText", base_path, name, dtype=dtype)
+    if dtype is None:
+        dtype = "auto" if device.type == "cuda" else torch.float32
+    model = _load_weights(base_path, name, dtype)
     if base_path != path:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, path, is_trainable=True)
+        model = _load_adapter(model, path)
     model = model.to(device).eval()
-    return describe(model, processor, family=family, frame=frame, name=name, path=path)
+    return describe(model, processor, family=family, frame=frame or _saved_frame(path), name=name, path=path)
+
+
+def save_frame(folder: Path, frame: str | None) -> None:
+    """Put a frame that a recipe overrides beside the model trained with it; nothing where the family's own holds."""
+    if frame is not None:
+        (folder / _OWN_FILE).write_text(json.dumps({"frame": frame}) + "\n", encoding="utf-8")
+
+
+def _saved_frame(path: str) -> str | None:
+    file = Path(path) / _OWN_FILE
+    return json.loads(file.read_text(encoding="utf-8"))["frame"] if file.is_file() else None
+
+
+def names_adapter(name: str) -> bool:
+    """Whether a model's name stands for an adapter. Raises ModelError for a name that stands for nothing."""
+    return (Path(resolve(name)) / "adapter_config.json").is_file()
 
 
 def describe(
@@ -331,12 +348,62 @@ def _adapter_base(path: str) -> str | None:
     file = Path(path) / "adapter_config.json"
     if not file.is_file():
         return None
-    recorded = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    if not recorded:
+    try:
+        recorded = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, LookupError, TypeError):
+        recorded = None
+    if not isinstance(recorded, str) or not recorded:
         raise ModelError(
             f"an adapter names its base model, {file} does not; add base_model_name_or_path to it"
         )
     return resolve(recorded)
+
+
+def _load_weights(path: str, name: str, dtype: torch.dtype | str) -> Any:
+    """The model, with every weight from its checkpoint: transformers would make up what is not there."""
+    from transformers.utils import logging as chatter
+
+    level = chatter.get_verbosity()
+    chatter.set_verbosity_error()  # its table of missing weights: ours is an error
+    try:
+        model, found = _from_pretrained(
+            "AutoModelForImageTextToText",
+            path,
+            name,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    finally:
+        chatter.set_verbosity(level)
+    wrong = sorted(found["missing_keys"]) or sorted(str(key) for key, *_ in found["mismatched_keys"])
+    if wrong:
+        raise ModelError(
+            f"a model's checkpoint holds every weight in its shape, that of {name} does not ({len(wrong)} missing or of "
+            f"another shape: {', '.join(wrong[:3])}); check that config.json and the weights belong together"
+        )
+    return model
+
+
+def _load_adapter(model: Any, path: str) -> Any:
+    from peft import PeftModel
+
+    if not (Path(path) / "adapter_model.safetensors").is_file():
+        raise ModelError(
+            f"an adapter's folder holds adapter_model.safetensors, {path} does not; "
+            "name the folder that save_pretrained wrote"
+        )
+    try:
+        return PeftModel.from_pretrained(model, path, is_trainable=True)
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ModelError(
+            f"an adapter must load onto its base model, {path} does not ({_first_line(error)}); "
+            "check that the folder is complete and its base model the right one"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _from_pretrained(auto_class: str, path: str, name: str, **kwargs: Any) -> Any:
@@ -345,8 +412,15 @@ def _from_pretrained(auto_class: str, path: str, name: str, **kwargs: Any) -> An
 
     try:
         return getattr(transformers, auto_class).from_pretrained(path, trust_remote_code=False, **kwargs)
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        SafetensorError,
+    ) as error:  # files of another shape than transformers expects
+        reason = _first_line(error)
         remedy = "check that the folder is complete (config.json, weights, tokenizer, processor)"
         if not Path(path).is_dir():
             offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")

@@ -58,6 +58,17 @@ class Prompt:
         return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": self.text}]}]
 
 
+def strategy_named(strategy: Strategy | str) -> Strategy:
+    """The strategy of that name. Raises RecipeError for an unknown one."""
+    try:
+        return Strategy(strategy)
+    except ValueError:
+        raise RecipeError(
+            f"strategy: is one of {', '.join(Strategy)}, got {strategy!r} in the recipe or the command's options; "
+            "use one of them"
+        ) from None
+
+
 def build(strategy: Strategy | str, question: str, *, family: str | None = None) -> Prompt:
     """The prompt that puts a question in the wording of a strategy.
 
@@ -65,13 +76,7 @@ def build(strategy: Strategy | str, question: str, *, family: str | None = None)
     worked example of `grounded-icl` depends on it. Raises RecipeError for an unknown strategy, for
     `grounded-icl` without a family, and for a family whose coordinates are not known.
     """
-    try:
-        named = Strategy(strategy)
-    except ValueError:
-        raise RecipeError(
-            f"strategy: is one of {', '.join(Strategy)}, got {strategy!r} in the recipe or the command's options; "
-            "use one of them"
-        ) from None
+    named = strategy_named(strategy)
     return Prompt(named, "Question: " + question + _suffix(named, family))
 
 

@@ -48,16 +48,21 @@ class Need(Enum):
 Reward = Callable[[Attempt], float | Unjudged | None]
 
 
+_COUNTING = frozenset({"tallyqa", "tally", "count", "counting"})
+
+
 def is_counting(example: Example) -> bool:
     """Whether the row counts things: a whole-number answer to "How many ...", or from a counting data set.
 
-    A counting data set has "tally" or "count" in its name. "mme_count" asks yes/no and so does not count.
+    A counting data set has "tallyqa", "tally", "count" or "counting" as a part of its name ("stickers/count").
+    "mme_count" asks yes/no and so does not count.
     """
     if example.count is None:
         return False
     dataset = example.dataset.lower()
     asks = example.question.strip().lower().startswith("how many")
-    return asks or "tally" in dataset or "count" in dataset
+    parts = set(re.split(r"[^a-z]+", dataset))
+    return asks or not parts.isdisjoint(_COUNTING)
 
 
 # The answer.

@@ -65,11 +65,9 @@ class RunDir:
             RunError: the folder holds anything and `resume` is not asked for; or it is asked for and the folder
                 holds no run, or a run of another recipe; or it cannot be written.
         """
+        cls.check(path, recipe=recipe, resume=resume)
         run = cls(Path(path))
-        if resume:
-            run._check_same(recipe)
-        else:
-            run._check_empty()
+        if not resume:
             _make(run.path)
             write_atomically(run.path / RECIPE, recipe)
         environment = {
@@ -83,10 +81,20 @@ class RunDir:
         return run
 
     @classmethod
+    def check(cls, path: str | Path, *, recipe: str, resume: bool = False) -> None:
+        """Raise RunError wherever `create` would; nothing is written."""
+        run = cls(Path(path))
+        if resume:
+            run._check_same(recipe)
+        else:
+            run._check_empty()
+        _check_writable(run.path)
+
+    @classmethod
     def open(cls, path: str | Path) -> RunDir:
         """The run in a folder, to read. Raises RunError where there is none."""
         run = cls(Path(path))
-        if not (run.path / RECIPE).is_file():
+        if not os.path.isfile(run.path / RECIPE):
             raise RunError(f"a run folder holds {RECIPE}, {path} does not; name the folder given to --out")
         return run
 
@@ -137,18 +145,18 @@ class RunDir:
         return [path for _, path in sorted(found)]
 
     def _check_empty(self) -> None:
-        if self.path.is_dir():
+        if os.path.isdir(self.path):
             found = sorted(p.name for p in self.path.iterdir() if not p.name.startswith(_STAGED))
             if found:
                 raise RunError(
                     f"a new run gets a new folder, {self.path} holds {found[0]}; "
                     "choose another --out, or --resume to go on with the run in it"
                 )
-        elif self.path.exists():
+        elif os.path.lexists(self.path):
             raise RunError(f"a run's folder is a folder, {self.path} is a file; choose another --out")
 
     def _check_same(self, recipe: str) -> None:
-        if not (self.path / RECIPE).is_file():
+        if not os.path.isfile(self.path / RECIPE):
             raise RunError(
                 f"there must be a run to resume, {self.path} holds none; leave out --resume to start one"
             )
@@ -247,7 +255,7 @@ def write_atomically(path: Path, text: str) -> None:
         os.replace(staged, path)
     except OSError as error:
         raise RunError(
-            f"a run must be able to write, {path} failed ({error.strerror}); free some space"
+            f"a file must be writable in its place, {path} is not ({error.strerror}); check its name and the free space"
         ) from error
     finally:
         Path(staged).unlink(missing_ok=True)  # renamed away where all went well
@@ -337,6 +345,17 @@ def _make(folder: Path) -> None:
         raise RunError(
             f"a run's folder must be writable, {folder} is not ({error.strerror}); choose another --out"
         ) from error
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise RunError where the folder, or the nearest one above it that exists, cannot be written to."""
+    there = next((p for p in (folder, *folder.absolute().parents) if os.path.lexists(p)), Path("/"))
+    if not os.path.isdir(there):
+        raise RunError(
+            f"a run's folder must be writable, {folder} is not ({there} is no folder); choose another --out"
+        )
+    if not os.access(there, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise RunError(f"a run's folder must be writable, {there} is not; choose another --out")
 
 
 def _version(package: str) -> str | None:

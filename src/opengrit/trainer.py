@@ -37,7 +37,7 @@ from opengrit.metrics import (
     unjudged,
 )
 from opengrit.models import Loaded, base_model
-from opengrit.rollout import Exam, ask, roll_out
+from opengrit.rollout import Exam, roll_out
 from opengrit.rundir import RunDir
 from opengrit.samplers import SamplingSettings
 from opengrit.samplers.transformers import PreparedPrompt, TransformersSampler, distinct_pictures
@@ -68,6 +68,8 @@ class Probe:
     settings: SamplingSettings
     every: int
     questions_per_batch: int = 16
+    samples_per_question: int = 1
+    strategy: str | None = None  # None: the training's own
 
 
 class GritTrainer(GRPOTrainer):
@@ -182,10 +184,10 @@ class GritTrainer(GRPOTrainer):
                 exam=self.exam,
                 samples_per_question=group,
                 settings=self.sampling_settings(generation),
-                step=self.state.global_step,
+                step=self.state.global_step + 1,
             )
         self._records = [record for records in groups for record in records]
-        self._prompts = self._prompts_of(examples, groups)
+        self._prompts = self._prompts_of(groups)
         completion_ids, env_mask = zip(
             *(self._completion_row(record) for record in self._records), strict=True
         )
@@ -196,18 +198,13 @@ class GritTrainer(GRPOTrainer):
             "env_mask": list(env_mask),
         }
 
-    def _prompts_of(
-        self, examples: Sequence[Example], groups: Sequence[Sequence[Record]]
-    ) -> list[PreparedPrompt]:
+    def _prompts_of(self, groups: Sequence[Sequence[Record]]) -> list[PreparedPrompt]:
         """Each row's prompt. A failed row takes another row's prompt: its mask is empty and it teaches nothing."""
-        prompts = [
-            None if group[0].failure else self.sampler.prepare(ask(example, exam=self.exam))
-            for example, group in zip(examples, groups, strict=True)
-        ]
+        prompts = self.sampler.last_prompts  # not prepared again: a picture may have gone since
         stand_in = next((p for p in prompts if p is not None), None)
         if stand_in is None:
             raise ImageError(
-                f"some picture of a batch must be readable, none of {len(examples)} is ({groups[0][0].failure}); "
+                f"some picture of a batch must be readable, none of {len(groups)} is ({groups[0][0].failure}); "
                 "check the image folder"
             )
         return [p or stand_in for p, group in zip(prompts, groups, strict=True) for _ in group]
@@ -351,14 +348,16 @@ class GritTrainer(GRPOTrainer):
 
     def probe(self, probe: Probe) -> dict[str, float]:
         """Measure a probe's examples with the weights as they are; accuracy, IoU and format rate by name."""
-        records = evaluate(
-            self.sampler,
-            probe.examples,
-            exam=self.exam,
-            settings=probe.settings,
-            questions_per_batch=probe.questions_per_batch,
-            quiet=True,
-        )
+        with self.accelerator.autocast():
+            records = evaluate(
+                self.sampler,
+                probe.examples,
+                exam=replace(self.exam, strategy=probe.strategy or self.exam.strategy),
+                settings=probe.settings,
+                samples_per_question=probe.samples_per_question,
+                questions_per_batch=probe.questions_per_batch,
+                quiet=True,
+            )
         return _probe_row(probe.name, records)
 
 
@@ -470,7 +469,8 @@ def check_settings(args: GRPOConfig, *, num_rows: int) -> None:
             f"a checkpoint ends a generation's use, got save_steps {args.save_steps} and num_iterations "
             f"{args.num_iterations}; make save_steps a multiple"
         )
-    if args.fsdp or (args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3):
+    sharded = os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true", "yes")
+    if sharded or args.fsdp or (args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3):
         raise RecipeError(
             "weights stay whole on every process for now (DDP, ZeRO-1 or ZeRO-2), this run shards them (FSDP or ZeRO-3); "
             "choose another accelerate configuration"

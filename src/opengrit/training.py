@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import logging
 import math
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
 from peft import LoraConfig
-from transformers.utils.logging import disable_progress_bar
+from torch.nn import Linear
 from trl import GRPOConfig
 
 from opengrit.checkpoint import save_whole
 from opengrit.config import Recipe, Source
-from opengrit.data import load_examples
+from opengrit.data import load_examples, require_readable
 from opengrit.errors import RecipeError
 from opengrit.judge import RuleJudge
-from opengrit.models import Loaded, load, resolve
+from opengrit.models import Loaded, load, names_adapter, save_frame
 from opengrit.rewards import Rubric
 from opengrit.rollout import Exam
 from opengrit.rundir import RunDir
@@ -29,6 +31,7 @@ from opengrit.types import Example
 from opengrit.watch import Watch
 
 FINAL = "final"
+_log = logging.getLogger(__name__)
 PROBE_QUESTIONS = (
     32  # questions of each evaluation set that are asked while training; the whole set is for `eval`
 )
@@ -47,21 +50,41 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, quiet: bool 
     rubric.check(examples)
     check_rows(len(examples), recipe.train.questions_per_step)
     probes = _probes(recipe)
-    resolve(recipe.model.name)
-    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl)\..*")
+    require_readable(examples)
+    for probe in probes:
+        require_readable(probe.examples)
+    if names_adapter(recipe.model.name) and recipe.lora is not None:
+        raise RecipeError(
+            f"adapters are trained on a whole model, {recipe.model.name} is an adapter itself and the recipe has lora:; "
+            "set lora: null to go on training it, or name its base under model:"
+        )
+    with tempfile.TemporaryDirectory() as scratch:
         args = grpo_config(recipe, scratch)
         check_settings(args, num_rows=len(examples))
+        RunDir.check(out, recipe=recipe.resolved_yaml(), resume=resume)
+        if resume and (Path(out) / FINAL).is_dir():
+            return RunDir.open(out)
+        loaded = load_for(recipe)
+        check_lora(loaded.model, recipe)
         state = PartialState(cpu=args.use_cpu)
+        state.wait_for_everyone()  # each process has looked at the folder by now
         if state.is_main_process:
-            run = RunDir.create(
+            RunDir.create(
                 out, recipe=recipe.resolved_yaml(), resume=resume, seeds={"train": recipe.train.seed}
             )
         state.wait_for_everyone()
         run = RunDir.open(out)
-        if (run.path / FINAL).is_dir():
-            return run
-        _train(recipe, run, examples, args=args, rubric=rubric, probes=probes, resume=resume, quiet=quiet)
+        _train(
+            recipe,
+            run,
+            examples,
+            loaded=loaded,
+            args=args,
+            rubric=rubric,
+            probes=probes,
+            resume=resume,
+            quiet=quiet,
+        )
     return run
 
 
@@ -70,14 +93,13 @@ def _train(
     run: RunDir,
     examples: list[Example],
     *,
+    loaded: Loaded,
     args: GRPOConfig,
     rubric: Rubric,
     probes: list[Probe],
     resume: bool,
     quiet: bool,
 ) -> None:
-    disable_progress_bar()  # of transformers, for each file that it reads or writes: the table is ours
-    loaded = load_for(recipe)
     if recipe.freeze_vision:
         freeze_vision(loaded.model)
     watch = Watch(num_steps=recipe.train.max_steps, quiet=quiet or not PartialState().is_main_process)
@@ -92,22 +114,33 @@ def _train(
         watch=watch,
     )
     checkpoints = run.checkpoints() if resume else []
+    if resume and not checkpoints:
+        _log.warning("no checkpoint in %s: training starts at its first step", run.path)
     with watch:
         if not checkpoints or checkpoints[-1] != run.checkpoint_path(recipe.train.max_steps):
             trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
         else:  # all steps are done, only the last folder is missing
             trainer._load_from_checkpoint(str(checkpoints[-1]))
     if trainer.accelerator.is_main_process:
-        save_final(trainer, run.path / FINAL)
+        save_final(trainer, run.path / FINAL, frame=recipe.model.frame)
 
 
-def save_final(trainer: GritTrainer, target: Path) -> None:
-    """The model (or its adapter) and the processor in one folder that `opengrit.models.load` reads."""
+def save_final(trainer: GritTrainer, target: Path, *, frame: str | None = None) -> None:
+    """The model (or its adapter), the processor and an overridden frame in one folder that `opengrit.models.load` reads.
+
+    An adapter names its base as the recipe does (a packaged name, a hub id), so that it loads on another machine.
+    """
     model = trainer.accelerator.unwrap_model(trainer.model)
 
     def write(staged: Path) -> None:
         model.save_pretrained(staged)
         trainer.loaded.processor.save_pretrained(staged)
+        save_frame(staged, frame)
+        adapter = staged / "adapter_config.json"
+        if adapter.is_file():
+            facts = json.loads(adapter.read_text(encoding="utf-8"))
+            facts["base_model_name_or_path"] = trainer.loaded.name
+            adapter.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
     save_whole(target, write)
 
@@ -148,12 +181,31 @@ def lora_config(recipe: Recipe) -> LoraConfig | None:
     )
 
 
+def check_lora(model: Any, recipe: Recipe) -> None:
+    """Raise RecipeError where the recipe's adapters name a module that the model has not."""
+    if recipe.lora is None or isinstance(recipe.lora.target_modules, str):
+        return
+    names = [name for name, _ in model.named_modules()]
+    for target in recipe.lora.target_modules:
+        if not any(name == target or name.endswith(f".{target}") for name in names):
+            known = sorted({n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, Linear)})
+            raise RecipeError(
+                f"lora.target_modules names modules of the model, {recipe.model.name} has no {target!r}; "
+                f"its linear layers are {', '.join(known)}"
+            )
+
+
 def grpo_config(recipe: Recipe, output_dir: str | Path) -> GRPOConfig:
     """TRL's configuration of the recipe on the processes and devices at hand. Raises RecipeError where they do not fit."""
     wanted = recipe.train
     use_cpu = not torch.cuda.is_available()
     if wanted.bf16 and use_cpu:
         raise RecipeError("train.bf16 needs a GPU, there is none on this machine; set train.bf16: false")
+    if wanted.optim.endswith("8bit") and importlib.util.find_spec("bitsandbytes") is None:
+        raise RecipeError(
+            f"train.optim {wanted.optim} needs bitsandbytes, it is not installed; "
+            "install opengrit[qlora] or set train.optim: adamw_torch"
+        )
     processes = PartialState(cpu=use_cpu).num_processes
     per_pass = wanted.per_device_train_batch_size * processes
     if wanted.completions_per_step % per_pass:
@@ -187,14 +239,18 @@ def _examples(sources: tuple[Source, ...]) -> list[Example]:
 def _probes(recipe: Recipe) -> list[Probe]:
     if recipe.train.eval_steps is None:
         return []
-    settings = SamplingSettings(temperature=0, max_new_tokens=recipe.eval.max_completion_length, stop=STOP)
+    settings = SamplingSettings(
+        temperature=recipe.eval.temperature, max_new_tokens=recipe.eval.max_completion_length, stop=STOP
+    )
     return [
         Probe(
             source.spec,
             tuple(_spread(load_examples(source.spec, source.images), PROBE_QUESTIONS)),
             settings,
             recipe.train.eval_steps,
-            recipe.eval.batch_size,
+            questions_per_batch=recipe.eval.batch_size,
+            samples_per_question=recipe.eval.samples,
+            strategy=recipe.eval.strategy,
         )
         for source in recipe.data.eval
     ]

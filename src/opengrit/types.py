@@ -65,9 +65,9 @@ class Example:
 
     @property
     def count(self) -> int | None:
-        """The answer as a whole number, or None if it is not one."""
+        """The answer as a whole number of at most nine digits, or None if it is not one."""
         text = self.answer.strip()
-        return int(text) if text.isascii() and text.isdigit() else None
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 @dataclass(frozen=True, slots=True)

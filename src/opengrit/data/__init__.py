@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from opengrit.data.grit import BadRows, Reading, load, read, write
 from opengrit.data.rows import Problem, Severity
-from opengrit.errors import DataError
+from opengrit.errors import DataError, ImageError
+from opengrit.images import open_picture
 from opengrit.types import Example
 
-__all__ = ["BadRows", "Problem", "Reading", "Severity", "load", "load_examples", "read", "write"]
+__all__ = [
+    "BadRows",
+    "Problem",
+    "Reading",
+    "Severity",
+    "load",
+    "load_examples",
+    "read",
+    "require_readable",
+    "write",
+]
 
 _STICKERS = "stickers/"
+_LISTED = 10  # unreadable pictures named in one message
 
 
 def load_examples(spec: str | Path, images: str | Path | None = None) -> list[Example]:
@@ -24,7 +38,7 @@ def load_examples(spec: str | Path, images: str | Path | None = None) -> list[Ex
         DataError: the spec names nothing, rows are not what the format says (all listed), or pictures are missing.
     """
     name = str(spec)
-    if name.endswith(".jsonl") or Path(spec).is_file():
+    if name.endswith(".jsonl") or os.path.isfile(spec):
         examples = load(spec, images=images)
         require_pictures(examples, spec)
         return examples
@@ -39,15 +53,56 @@ def load_examples(spec: str | Path, images: str | Path | None = None) -> list[Ex
         )
     from opengrit.data import stickers  # draws its pictures on first use; a person's own data never needs it
 
-    return stickers.examples(name)
+    try:
+        return stickers.examples(name)
+    except OSError as error:
+        raise DataError(
+            f"a packaged set draws its pictures into a folder of yours, {error.filename} cannot be written "
+            f"({error.strerror}); set OPENGRIT_CACHE to a folder that can"
+        ) from error
 
 
 def require_pictures(examples: list[Example], source: str | Path) -> None:
     """Nothing; raises DataError naming the first few pictures that are not there."""
-    missing = sorted({e.image for e in examples if not Path(e.image).is_file()})
+    missing = sorted({e.image for e in examples if not os.path.isfile(e.image)})
     if missing:
         listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise DataError(
             f"every row's picture must exist, {len(missing)} of {len({e.image for e in examples})} "
             f"named in {source} do not: {listed}; give the folder that holds them as images"
         )
+
+
+def require_readable(examples: Iterable[Example]) -> None:
+    """Nothing; raises DataError where ids are not unique or a picture does not decode, naming the first ones.
+
+    Every distinct picture is decoded once, so that a damaged one is known before a model is loaded.
+    """
+    examples = list(examples)
+    ids: set[str] = set()
+    for example in examples:
+        if example.id in ids:
+            raise DataError(
+                f"ids are unique in one run, {example.id!r} stands more than once; name each file once, and give "
+                "files of the same name in different folders different names"
+            )
+        ids.add(example.id)
+    images = list(dict.fromkeys(example.image for example in examples))
+    damaged = [reason for reason in map(_damage, images) if reason is not None]
+    if not damaged:
+        return
+    lines = [f"  {reason}" for reason in damaged[:_LISTED]]
+    if len(damaged) > _LISTED:
+        lines.append(f"  and {len(damaged) - _LISTED} more; `opengrit data check` lists them all")
+    raise DataError(
+        "\n".join([f"every row's picture must open, {len(damaged)} of {len(images)} do not:", *lines])
+    )
+
+
+def _damage(image: str) -> str | None:
+    """Why a picture cannot be shown to a model; None where it can."""
+    try:
+        open_picture(image)
+    except ImageError as error:
+        return str(error)
+    return None

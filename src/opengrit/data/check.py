@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from opengrit.boxes import Size
 from opengrit.data.grit import Reading, read
 from opengrit.data.rows import Problem
 from opengrit.errors import ImageError
-from opengrit.images import picture_size
+from opengrit.images import open_picture
 from opengrit.types import Example
 
 # A picture may be a rescaled copy of the annotated one; its sides may then round to the next pixel.
@@ -151,9 +152,9 @@ def check(files: Sequence[Source], against: Sequence[Source] = ()) -> Check:
 
 
 def check_reading(reading: Reading, *, pictures: bool) -> FileCheck:
-    """One file's findings; `pictures` says whether its pictures are looked for and their headers read."""
+    """One file's findings; `pictures` says whether its pictures are looked for and decoded."""
     images = {example.image for example in reading.examples}
-    missing = sorted(image for image in images if not Path(image).is_file()) if pictures else []
+    missing = sorted(image for image in images if not os.path.isfile(image)) if pictures else []
     sizes, unreadable = _sizes(sorted(images - set(missing))) if pictures else ({}, [])
     by_dataset = defaultdict(list)
     for example in reading.examples:
@@ -226,7 +227,7 @@ class _Fingerprints:
 
     @staticmethod
     def _read(path: str) -> str | None:
-        if not Path(path).is_file():
+        if not os.path.isfile(path):
             return None
         with open(path, "rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -258,7 +259,7 @@ def _sizes(images: Iterable[str]) -> tuple[dict[str, Size], list[str]]:
     sizes, unreadable = {}, []
     for image in images:
         try:
-            sizes[image] = picture_size(image)
+            sizes[image] = Size(*open_picture(image).size)  # the header alone would not tell a truncated file
         except ImageError as error:
             unreadable.append(str(error))
     return sizes, unreadable

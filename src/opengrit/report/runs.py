@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -100,7 +101,9 @@ def _recipe(run: RunDir) -> Mapping[str, Any]:
     try:
         value = yaml.safe_load(run.recipe)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RunError(f"a run's recipe is YAML, {path} is not ({error}); mend it") from error
+        raise RunError(
+            f"a run's recipe is YAML, {path} is not ({' '.join(str(error).split())}); mend it"
+        ) from error
     if not isinstance(value, dict):
         raise RunError(f"a run's recipe is a mapping, {path} is {type(value).__name__}; mend it")
     return value
@@ -108,7 +111,7 @@ def _recipe(run: RunDir) -> Mapping[str, Any]:
 
 def _environment(run: RunDir) -> Mapping[str, Any]:
     path = run.path / ENVIRONMENT
-    if not path.is_file():
+    if not os.path.isfile(path):
         return {}
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

@@ -28,9 +28,13 @@ class ReplaySampler:
 
     def _replay(self, question: Asked, count: int) -> list[Sampled | Unsampled]:
         recorded = list(self._completions.get(question.id, ()))[:count]
-        seen = self._seen_size if isinstance(self._seen_size, Size) else self._seen_size[question.id]
-        given: list[Sampled | Unsampled] = [Sampled(c, prompt_ids=(), seen_size=seen) for c in recorded]
+        given: list[Sampled | Unsampled] = [
+            Sampled(c, prompt_ids=(), seen_size=self._seen(question.id)) for c in recorded
+        ]
         missing = Unsampled(
             f"{len(recorded)} completions are recorded for {question.id}, {count} were asked for"
         )
         return given + [missing] * (count - len(recorded))
+
+    def _seen(self, question_id: str) -> Size:
+        return self._seen_size if isinstance(self._seen_size, Size) else self._seen_size[question_id]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
@@ -20,6 +20,10 @@ from opengrit.errors import ImageError
 from opengrit.images import open_picture
 from opengrit.samplers import Asked, Sampled, SamplingSettings, Unsampled
 from opengrit.types import Completion, Finish
+
+_ENCODED_AT_ONCE = (
+    128 * 2**20
+)  # bytes of pixels; bounds the vision tower's memory when many pictures are asked about
 
 
 class Speaker(Protocol):
@@ -286,6 +290,8 @@ class TransformersSampler:
     ) -> None:
         self.speaker = speaker
         self.counts = Counts()
+        # Of the last `sample`, in the order of its questions; None where one could not be asked.
+        self.last_prompts: tuple[PreparedPrompt | None, ...] = ()
         self._rows_per_batch = rows_per_batch
         self._vision_is_fixed = vision_is_fixed
         self._kept_bytes = kept_bytes
@@ -333,7 +339,13 @@ class TransformersSampler:
             return self._prepared[key]
         image = self._open_image(path)
         processor = self.speaker.processor
-        made = processor(images=[[image]], text=[processor.image_token], return_tensors="pt")
+        try:
+            made = processor(images=[[image]], text=[processor.image_token], return_tensors="pt")
+        except ValueError as error:  # Qwen's: a picture more than 200 times as long as wide
+            raise ImageError(
+                f"a picture must suit the model's processor, this one of {image.width} x {image.height} pixels does not "
+                f"({error}): {path}; crop it"
+            ) from error
         inputs = {k: v for k, v in made.items() if k in processor.image_processor.model_input_names}
         picture = PreparedPicture(
             key=key,
@@ -361,12 +373,27 @@ class TransformersSampler:
         """The pictures' tokens by key; each picture is encoded once, and once for all where the vision is fixed."""
         missing = [p for p in pictures if p.key not in self._encoded]
         fresh: dict[tuple[str, int, int], VisualTokens] = {}
-        if missing:
-            fresh = dict(zip((p.key for p in missing), self.speaker.encode(model, missing), strict=True))
-            self.counts.pictures_encoded += len(missing)
+        for chunk in self._chunks(missing):
+            # A tower that does not learn needs no graph, and what is kept for later must not hang on one.
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self._vision_is_fixed):
+                fresh |= dict(zip((p.key for p in chunk), self.speaker.encode(model, chunk), strict=True))
+            self.counts.pictures_encoded += len(chunk)
         if self._vision_is_fixed:
-            self._encoded.update(fresh)
+            self._encoded |= {key: tokens for key, tokens in fresh.items() if key in self._prepared}
         return {p.key: fresh[p.key] if p.key in fresh else self._encoded[p.key] for p in pictures}
+
+    def _chunks(self, pictures: Sequence[PreparedPicture]) -> Iterator[list[PreparedPicture]]:
+        """The pictures in runs of at most `_ENCODED_AT_ONCE` bytes of pixels (one picture may be larger)."""
+        chunk: list[PreparedPicture] = []
+        size = 0
+        for picture in pictures:
+            if chunk and size + _bytes(picture) > _ENCODED_AT_ONCE:
+                yield chunk
+                chunk, size = [], 0
+            chunk.append(picture)
+            size += _bytes(picture)
+        if chunk:
+            yield chunk
 
     def _read(
         self, prompts: Sequence[PreparedPrompt], visual: Mapping[tuple[str, int, int], VisualTokens]
@@ -400,6 +427,7 @@ class TransformersSampler:
                 prepared[index] = self.prepare(question)
             except ImageError as error:
                 results[index] = [Unsampled(str(error))] * samples_per_question
+        self.last_prompts = tuple(prepared.get(index) for index in range(len(questions)))
         if not prepared:
             return results
         was_training = self.speaker.model.training
