@@ -115,3 +115,13 @@ def test_a_checkpoint_is_never_overwritten(tmp_path):
     with pytest.raises(RunError, match="stands already"):
         save_whole(tmp_path / "step-000001", lambda folder: (folder / "a").write_text("second"))
     assert (tmp_path / "step-000001" / "a").read_text() == "first"
+
+
+def test_a_saved_file_can_be_read_by_those_who_can_read_its_folder(tmp_path):
+    def write(staged):
+        (staged / "secretive").write_text("x")
+        (staged / "secretive").chmod(0o600)
+
+    save_whole(tmp_path / "whole", write)
+    folder_mode = (tmp_path / "whole").stat().st_mode
+    assert (tmp_path / "whole" / "secretive").stat().st_mode & 0o777 == folder_mode & 0o666
