@@ -12,6 +12,7 @@ import json
 import platform
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from opengrit.metrics import (
@@ -49,31 +50,44 @@ def opengrit(*arguments: str) -> None:
     subprocess.run([str(Path(sys.executable).with_name("opengrit")), *arguments], check=True)
 
 
-def measured(model: str, out: Path) -> list[Record]:
-    """The records of a model on the two held-out sets, greedy under the grounded prompt."""
+def measured(model: str, out: Path, strategy: str = "grounded") -> list[Record]:
+    """The records of a model on the two held-out sets, greedy."""
     data = [word for name in SETS for word in ("--data", name)]
-    opengrit("eval", "--model", model, *data, "--max-new-tokens", "160", "--out", str(out), "--quiet")
+    how = ["--strategy", strategy, "--max-new-tokens", "160", "--quiet"]
+    opengrit("eval", "--model", model, *data, *how, "--out", str(out))
     return list(RunDir.open(out).records())
 
 
-def run_all(
-    model: str, seeds: list[int], out: Path, overrides: list[str]
-) -> tuple[list[Record], dict[int, list[Record]]]:
-    """Records of the base and of each seed's trained model."""
-    before = measured(model, out / model / "before")
+def trained(model: str, run: Path, changes: list[str]) -> Path:
+    """The run of the demo recipe with some changes, trained now unless it is there already."""
+    if not (run / "final").is_dir():
+        words = [word for change in [f"model={model}", *changes] for word in ("--set", change)]
+        resume = ["--resume"] if (run / "recipe.yaml").is_file() else []
+        opengrit("train", RECIPE, *words, "--out", str(run), "--quiet", *resume)
+    return run
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Records of the base, of the same base asked plainly, of each seed, and of the control without boxes in its reward."""
+
+    before: list[Record]
+    plain: list[Record]
+    after: dict[int, list[Record]]
+    control: list[Record]
+
+
+def run_all(model: str, seeds: list[int], out: Path) -> Measured:
+    """Everything the table of a model needs."""
+    folder = out / model
+    before = measured(model, folder / "before")
+    plain = measured(model, folder / "plain", "direct")
     after = {}
     for seed in seeds:
-        run = out / model / f"train-seed{seed}"
-        if not (run / "final").is_dir():
-            changes = [
-                word
-                for change in [f"model={model}", f"train.seed={seed}", *overrides]
-                for word in ("--set", change)
-            ]
-            resume = ["--resume"] if (run / "recipe.yaml").is_file() else []
-            opengrit("train", RECIPE, *changes, "--out", str(run), "--quiet", *resume)
-        after[seed] = measured(str(run), out / model / f"after-seed{seed}")
-    return before, after
+        run = trained(model, folder / f"train-seed{seed}", [f"train.seed={seed}"])
+        after[seed] = measured(str(run), folder / f"after-seed{seed}")
+    run = trained(model, folder / "train-answer-only", [f"train.seed={seeds[0]}", "rewards=answer_only"])
+    return Measured(before, plain, after, measured(str(run), folder / "after-answer-only"))
 
 
 def show(found: Estimate, scale: float, *, signed: bool = False) -> str:
@@ -87,8 +101,9 @@ def show(found: Estimate, scale: float, *, signed: bool = False) -> str:
     return f"{text} [{found.low * scale:.{digits}f}, {found.high * scale:.{digits}f}]"
 
 
-def table(model: str, before: list[Record], after: dict[int, list[Record]]) -> str:
+def table(model: str, found: Measured) -> str:
     """The Markdown section of one model."""
+    before, after = found.before, found.after
     pooled = [record for records in after.values() for record in records]
     lines = [
         f"### {model}",
@@ -110,6 +125,16 @@ def table(model: str, before: list[Record], after: dict[int, list[Record]]) -> s
         + " |"
     )
     lines.append("")
+    lines.insert(
+        -2,
+        f"| control: rewards `answer_only`, seed {next(iter(after))} | "
+        + " | ".join(show(estimate(found.control, q), s) for _, q, s in COLUMNS)
+        + " |",
+    )
+    lines.append(
+        f"Asked plainly (strategy `direct`, no boxes wanted) the base answers {show(estimate(found.plain, right), 100.0)} % "
+        "correctly. The control is plain GRPO on the answer alone, the same recipe otherwise.\n"
+    )
     for seed, records in after.items():
         turned = mcnemar(before, records)
         lines.append(
@@ -128,16 +153,19 @@ def table(model: str, before: list[Record], after: dict[int, list[Record]]) -> s
 
 def context(out: Path, model: str) -> str:
     """What the numbers were made with."""
-    environment = json.loads(next((out / model).glob("train-seed*/environment.json")).read_text())
+    environment = json.loads((next((out / model).glob("train-seed*")) / "environment.json").read_text())
     versions = ", ".join(
-        f"{k} {v}"
-        for k, v in environment.items()
-        if isinstance(v, str) and k in ("torch", "transformers", "trl")
+        f"{name} {environment['packages'][name]}"
+        for name in ("torch", "transformers", "trl")
+        if name in environment["packages"]
     )
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    return f"Recipe `{RECIPE}`, commit {commit}, {platform.machine()} CPU, Python {platform.python_version()}{', ' + versions if versions else ''}."
+    )
+    return (
+        f"Recipe `{RECIPE}`; table written at commit {commit.stdout.strip()}, {platform.machine()} CPU, 32 bits, "
+        f"Python {platform.python_version()}, {versions}."
+    )
 
 
 def replace_section(page: Path, name: str, text: str) -> None:
@@ -158,11 +186,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--model", default="tiny-qwen2.5-vl")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--set", dest="overrides", action="append", default=[], help="further recipe changes")
     parser.add_argument("--results", type=Path, default=Path("docs/results.md"))
     args = parser.parse_args()
-    before, after = run_all(args.model, args.seeds, args.out, args.overrides)
-    text = table(args.model, before, after) + "\n" + context(args.out, args.model)
+    text = table(args.model, run_all(args.model, args.seeds, args.out)) + "\n" + context(args.out, args.model)
     replace_section(args.results, f"demo {args.model}", text)
     print(text)
 
