@@ -42,7 +42,9 @@ def save_whole(
     write(staged)
     wait()
     if leads:
-        readable = staged.stat().st_mode & 0o666  # safetensors writes files that nobody but their owner can read
+        readable = (
+            staged.stat().st_mode & 0o666
+        )  # safetensors writes files that nobody but their owner can read
         for path in sorted(staged.rglob("*"), reverse=True):
             if path.is_file():
                 path.chmod(readable)
