@@ -224,6 +224,6 @@ def test_the_demo_trains_on_every_row_in_every_step() -> None:
     assert (recipe.train.questions_per_step, recipe.train.num_generations, recipe.train.max_steps) == (
         20,
         8,
-        60,
+        40,
     )
     assert [s.spec for s in recipe.data.eval] == ["stickers/count", "stickers/spatial"]
