@@ -31,6 +31,7 @@ from opengrit.metrics import (
 )
 from opengrit.rundir import RunDir
 from opengrit.types import Record
+from pages import replace_section
 
 SETS = ("stickers/count", "stickers/spatial")
 RECIPE = "recipes/demo.yaml"
@@ -166,17 +167,6 @@ def context(out: Path, model: str) -> str:
         f"Recipe `{RECIPE}`; table written at commit {commit.stdout.strip()}, {platform.machine()} CPU, 32 bits, "
         f"Python {platform.python_version()}, {versions}."
     )
-
-
-def replace_section(page: Path, name: str, text: str) -> None:
-    """Puts the text between the page's two markers of that name, which are added at its end if they are missing."""
-    start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    old = page.read_text(encoding="utf-8") if page.exists() else "# Results\n"
-    if start not in old:
-        old += f"\n{start}\n{end}\n"
-    head, _, rest = old.partition(start)
-    _, _, tail = rest.partition(end)
-    page.write_text(f"{head}{start}\n{text}\n{end}{tail}", encoding="utf-8")
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,6 +37,7 @@ from opengrit.rewards import Rubric
 from opengrit.rollout import Exam
 from opengrit.trainer import GritTrainer
 from opengrit.types import Example
+from pages import replace_section
 
 
 class Clock(TrainerCallback):
@@ -140,6 +142,25 @@ def turn(options: argparse.Namespace, make: Any, examples: list[Example]) -> dic
     return {"seconds": [round(s, 3) for s in clock.seconds[1:]], **work}
 
 
+def section(report: dict[str, Any]) -> str:
+    """The report as a Markdown table: medians are not taken, every turn is shown."""
+    options, turns = report["options"], report["turns"]
+    lines = [
+        f"### One training step, {options['model']}",
+        "",
+        f"{options['questions']} questions x {options['group']} completions of {options['length']} tokens, beta {options['beta']:g}, "
+        f"turns A B A B, {options['steps']} steps a turn after one that warms up. {report['machine']}.",
+        "",
+        "| | seconds a step, turn by turn | pictures encoded a step | language-model tokens a step |",
+        "|---|---|---|---|",
+    ]
+    for name, taken in turns.items():
+        seconds = "; ".join(", ".join(f"{s:.2f}" for s in turn["seconds"]) for turn in taken)
+        lines.append(f"| {name} | {seconds} | {taken[0]['pictures']:.0f} | {taken[0]['tokens']:.0f} |")
+    lines += ["", f"Ratio of the means: {report['times faster']:.2f}."]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="tiny-qwen2.5-vl")
@@ -150,6 +171,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--beta", type=float, default=0.0)
+    parser.add_argument(
+        "--results", type=Path, help="page to put the table into, for example docs/results.md"
+    )
     options = parser.parse_args()
     examples = load_examples(options.data)
     turns: dict[str, list[dict[str, Any]]] = {"stock trl": [], "opengrit": []}
@@ -161,7 +185,7 @@ def main() -> None:
         for name, made in turns.items()
     }
     report = {
-        "options": vars(options),
+        "options": {key: value for key, value in vars(options).items() if key != "results"},
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         "seconds a step": {name: round(value, 3) for name, value in mean.items()},
         "times faster": round(mean["stock trl"] / mean["opengrit"], 2),
@@ -169,6 +193,8 @@ def main() -> None:
         "peak memory MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
     print(json.dumps(report, indent=2))
+    if options.results:
+        replace_section(options.results, f"step {options.model}", section(report))
 
 
 if __name__ == "__main__":
