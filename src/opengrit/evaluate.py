@@ -43,7 +43,7 @@ def evaluate(
     repeated = _first_repeated([example.id for example in examples])
     if repeated is not None:
         raise DataError(
-            f"ids are unique in one evaluation, {repeated!r} stands more than once; rename one of the rows"
+            f"ids are unique in one evaluation, {repeated!r} stands more than once; name each file once, and give files different names"
         )
     wanted = {record_id(e, sample=i) for e in examples for i in range(samples_per_question)}
     done = {} if run is None else {record.id: record for record in run.records() if record.id in wanted}

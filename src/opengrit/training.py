@@ -46,7 +46,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, quiet: bool 
     RunError for the folder.
     """
     examples = _examples(recipe.data.train)
-    rubric = rubric_of(recipe)
+    rubric = recipe.rubric()
     rubric.check(examples)
     check_rows(len(examples), recipe.train.questions_per_step)
     probes = _probes(recipe)
@@ -154,15 +154,6 @@ def load_for(recipe: Recipe) -> Loaded:
         min_pixels=recipe.model.min_pixels,
         max_pixels=recipe.model.max_pixels,
         max_tiles=recipe.model.max_tiles,
-    )
-
-
-def rubric_of(recipe: Recipe) -> Rubric:
-    """The recipe's rewards."""
-    return (
-        Rubric.named(recipe.rewards)
-        if isinstance(recipe.rewards, str)
-        else Rubric.from_weights(recipe.rewards)
     )
 
 

@@ -75,15 +75,24 @@ class Watch:
 
     def _table(self) -> Table:
         last = self._rows[-1] if self._rows else {"step": 0}
-        parts = sorted(k for k in last if k.startswith("parts/") and k.count("/") == 1)
-        table = Table(title=f"step {last['step']} of {self._num_steps}, {self._time_left(last['step'])} left")
+        table = Table(
+            title=f"step {last['step']} of {self._num_steps}, {self._time_left(last['step'])} left",
+            caption=_parts(last),
+            caption_justify="left",
+        )
         table.add_column("step", justify="right")
-        columns = {**_SHOWN, **{part: part.removeprefix("parts/").replace("_", " ") for part in parts}}
-        for label in columns.values():
+        for label in _SHOWN.values():
             table.add_column(label, justify="right")
         for row in self._rows:
-            table.add_row(str(row["step"]), *(_number(row.get(key)) for key in columns))
+            table.add_row(str(row["step"]), *(_number(row.get(key)) for key in _SHOWN))
         return table
+
+
+def _parts(row: Mapping[str, Any]) -> str:
+    """The means of the reward's parts in one step, which would be too many columns for a terminal of 80."""
+    parts = sorted(key for key in row if key.startswith("parts/") and key.count("/") == 1)
+    named = (f"{part.removeprefix('parts/').replace('_', ' ')} {_number(row[part])}" for part in parts)
+    return f"parts of the reward: {', '.join(named)}" if parts else ""
 
 
 def _number(value: float | None) -> str:
