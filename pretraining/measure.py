@@ -15,9 +15,10 @@ from opengrit.data.stickers import sets
 from opengrit.data.stickers.questions import Asked
 from opengrit.data.stickers.world import PLURALS, draw
 from opengrit.frames import Frame
+from opengrit.metrics import full_format
 from opengrit.parsing import parse
 from opengrit.prompts import Strategy, detection_question, user_text
-from opengrit.types import Tag, Transcript
+from opengrit.types import Transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +55,6 @@ def speak(model, processor, questions: list[tuple[Asked, str]], *, temperature: 
             frame = Frame.for_model_type(model.config.model_type, seen_size=asked.scene.size)
             out.append(Spoken(asked, parse(text, frame)))
     return out
-
-
-def full_format(spoken: Spoken) -> bool:
-    order = [t.tag for t in spoken.transcript.tags]
-    wanted = [Tag.THINK_OPEN, Tag.THINK_CLOSE, Tag.RETHINK_OPEN, Tag.RETHINK_CLOSE, Tag.ANSWER_OPEN]
-    pointed = bool(spoken.transcript.thought_pointings) or not spoken.asked.pointed
-    return order[:5] == wanted and len(order) <= 6 and pointed and spoken.transcript.answer is not None
 
 
 def boxes_of(asked: Asked) -> list[Box]:
@@ -102,7 +96,9 @@ def measure(model, processor, limit: int) -> dict[str, float]:
             result[f"{mode}_{name}_iou"] = mean(
                 union_iou(s.transcript.boxes, boxes_of(s.asked)) for s in said if s.asked.pointed
             )
-            result[f"{mode}_{name}_format"] = mean(full_format(s) for s in said)
+            result[f"{mode}_{name}_format"] = mean(
+                full_format(s.transcript, min_boxes=min(1, len(s.asked.pointed))) for s in said
+            )
     return result
 
 

@@ -20,6 +20,22 @@ if TYPE_CHECKING:
 
 _LIBRARIES = r"(transformers|trl|peft|accelerate|datasets|huggingface_hub|torch)\."
 
+# What eval and ask share.
+ModelOption = Annotated[
+    str, typer.Option(help="Packaged model, run folder, model folder, adapter or hub id.")
+]
+StrategyOption = Annotated[str, typer.Option(help="How to ask: grounded, direct, grounded-icl or sft.")]
+FrameOption = Annotated[
+    str | None,
+    typer.Option(help="Coordinates the model writes: pixels, thousand or unit (default: by model type)."),
+]
+MaxPixelsOption = Annotated[
+    int | None, typer.Option(min=1, help="Largest picture the model sees, in pixels (Qwen families).")
+]
+LengthOption = Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")]
+TemperatureOption = Annotated[float, typer.Option(min=0, help="0 takes the most likely token.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the sampling.")]
+
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="Recipe, a YAML file (see recipes/).")],
@@ -57,7 +73,7 @@ def train(
 
 
 def evaluate(
-    model: Annotated[str, typer.Option(help="Packaged model, run folder, model folder, adapter or hub id.")],
+    model: ModelOption,
     data: Annotated[
         list[str], typer.Option(help="Packaged set (stickers/count) or GRIT JSONL file; may be repeated.")
     ],
@@ -66,28 +82,21 @@ def evaluate(
         list[Path] | None,
         typer.Option(help="Image folder of the JSONL files: once for all, or once for each in order."),
     ] = None,
-    strategy: Annotated[
-        str, typer.Option(help="How to ask: grounded, direct, grounded-icl or sft.")
-    ] = "grounded",
+    strategy: StrategyOption = "grounded",
     samples: Annotated[int, typer.Option(min=1, help="Answers to each question.")] = 1,
-    temperature: Annotated[float, typer.Option(min=0, help="0 takes the most likely token.")] = 0.0,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 1000,
+    temperature: TemperatureOption = 0.0,
+    max_new_tokens: LengthOption = 1000,
     batch_size: Annotated[int, typer.Option(min=1, help="Questions asked together.")] = 32,
     limit: Annotated[int | None, typer.Option(min=1, help="Ask only the first N rows of each set.")] = None,
-    frame: Annotated[
-        str | None,
-        typer.Option(help="Coordinates the model writes: pixels, thousand or unit (default: by model type)."),
-    ] = None,
-    max_pixels: Annotated[
-        int | None, typer.Option(min=1, help="Largest picture the model sees, in pixels (Qwen families).")
-    ] = None,
+    frame: FrameOption = None,
+    max_pixels: MaxPixelsOption = None,
     min_pixels: Annotated[
         int | None, typer.Option(min=1, help="Smallest picture the model sees, in pixels (Qwen families).")
     ] = None,
     max_tiles: Annotated[
         int | None, typer.Option(min=1, help="Most tiles a picture is cut into (InternVL).")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the sampling.")] = 0,
+    seed: SeedOption = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Ask a model every question of some data sets and measure the answers.
@@ -118,7 +127,6 @@ def evaluate(
                 "data": sources_of(data, images or []),
                 "strategy": strategy,
                 "eval": {
-                    "strategy": strategy,
                     "max_completion_length": max_new_tokens,
                     "batch_size": batch_size,
                     "samples": samples,
@@ -164,26 +172,17 @@ def report(
 def ask(
     image: Annotated[Path, typer.Argument(help="Picture file.")],
     question: Annotated[str, typer.Argument(help="What you want to know about it.")],
-    model: Annotated[
-        str, typer.Option(help="Packaged model, run folder, model folder, adapter or hub id.")
-    ] = "tiny-qwen2.5-vl",
-    strategy: Annotated[
-        str, typer.Option(help="How to ask: grounded, direct, grounded-icl or sft.")
-    ] = "grounded",
-    frame: Annotated[
-        str | None,
-        typer.Option(help="Coordinates the model writes: pixels, thousand or unit (default: by model type)."),
-    ] = None,
-    max_pixels: Annotated[
-        int | None, typer.Option(min=1, help="Largest picture the model sees, in pixels (Qwen families).")
-    ] = None,
+    model: ModelOption = "tiny-qwen2.5-vl",
+    strategy: StrategyOption = "grounded",
+    frame: FrameOption = None,
+    max_pixels: MaxPixelsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     draw: Annotated[
         Path | None, typer.Option(help="Write the picture with the boxes to this PNG or JPEG file.")
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 1000,
-    temperature: Annotated[float, typer.Option(min=0, help="0 takes the most likely token.")] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the sampling.")] = 0,
+    max_new_tokens: LengthOption = 1000,
+    temperature: TemperatureOption = 0.0,
+    seed: SeedOption = 0,
 ) -> None:
     """Ask one picture one question; the answer points.
 

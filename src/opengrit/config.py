@@ -76,7 +76,7 @@ def _data_source(value: Any) -> Any:
 
 
 class Model(_Section):
-    """What is trained or asked."""
+    """What is trained or asked. The keys are the arguments of `opengrit.models.load`."""
 
     name: str = Field(min_length=1, description="packaged model, folder, or hub id; no default")
     frame: FrameName | None = Field(

@@ -53,13 +53,7 @@ def run_evaluation(
     resolve(recipe.model.name)
     started = os.path.isfile(Path(out) / RECIPE)
     RunDir.check(out, recipe=recipe.resolved_yaml(), resume=started)
-    loaded = load(
-        recipe.model.name,
-        frame=recipe.model.frame,
-        min_pixels=recipe.model.min_pixels,
-        max_pixels=recipe.model.max_pixels,
-        max_tiles=recipe.model.max_tiles,
-    )
+    loaded = load(**recipe.model.model_dump())
     run = RunDir.create(out, recipe=recipe.resolved_yaml(), resume=started, seeds={"sampling": recipe.seed})
     records = evaluate(
         TransformersSampler(loaded, vision_is_fixed=True),

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from opengrit.boxes import Size
 from opengrit.errors import DataError, ImageError
-from opengrit.images import open_picture
+from opengrit.images import encodable, picture_size
 from opengrit.prompts import Strategy, strategy_named, user_text
 from opengrit.rollout import frame_for, transcribe
 from opengrit.samplers import Asked, Sampled, Sampler, SamplingSettings, Unsampled
@@ -74,8 +74,7 @@ class Answer:
 
 def check_question(question: str) -> None:
     """Raise DataError for a question with nothing in it, or with half a character."""
-    whole = question.encode("utf-8", "ignore").decode("utf-8") == question
-    if not question.strip() or not whole:
+    if not question.strip() or not encodable(question):
         raise DataError(
             f"a question is text with something in it, got {question!r}; write what you want to know"
         )
@@ -131,9 +130,8 @@ class Grounder:
             case Unsampled(reason=reason):
                 raise ImageError(reason)
             case Sampled(completion=completion, seen_size=seen_size):
-                picture = open_picture(image)
                 return self._answer(
-                    question, completion, Size(*picture.size), seen_size, time.perf_counter() - began
+                    question, completion, picture_size(image), seen_size, time.perf_counter() - began
                 )
 
     def _answer(

@@ -99,7 +99,7 @@ def confined(path: str, root: str | Path) -> Path:
         DataError: the path is empty, absolute, climbs with "..", holds a NUL, or leads out through a link.
     """
     rule = f"an image is named by a relative path inside its folder {root}"
-    if not path.strip() or "\0" in path or not _encodable(path):
+    if not path.strip() or "\0" in path or not encodable(path):
         raise DataError(f"{rule}, got {path!r}; give the file's name")
     flavours = (PurePosixPath(path), PureWindowsPath(path))
     if any(p.is_absolute() or p.drive or p.root for p in flavours):
@@ -219,7 +219,8 @@ def _grey16_to_rgb(image: Image.Image, path: Path) -> Image.Image:
     return grey.point(lambda value: value * (1 / 257) + 0.5).convert("L").convert("RGB")
 
 
-def _encodable(text: str) -> bool:
+def encodable(text: str) -> bool:
+    """Whether a text can be written as UTF-8: half a surrogate pair cannot."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

@@ -147,14 +147,7 @@ def save_final(trainer: GritTrainer, target: Path, *, frame: str | None = None) 
 
 def load_for(recipe: Recipe) -> Loaded:
     """The recipe's model, ready to train: weights in 32 bits (bf16 computes in 16 and keeps them)."""
-    return load(
-        recipe.model.name,
-        dtype=torch.float32,
-        frame=recipe.model.frame,
-        min_pixels=recipe.model.min_pixels,
-        max_pixels=recipe.model.max_pixels,
-        max_tiles=recipe.model.max_tiles,
-    )
+    return load(**recipe.model.model_dump(), dtype=torch.float32)
 
 
 def lora_config(recipe: Recipe) -> LoraConfig | None:

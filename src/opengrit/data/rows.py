@@ -12,7 +12,7 @@ from typing import Any
 
 from opengrit.boxes import Box, Size
 from opengrit.errors import DataError, ImageError
-from opengrit.images import confined, picture_size
+from opengrit.images import confined, encodable, picture_size
 from opengrit.types import Example
 
 # Annotators number pixels from 0 or from 1 and include the last one or not, so one pixel of overhang is custom.
@@ -147,7 +147,7 @@ class Row:
             shown = "an empty string" if value == "" else _kind(value)
             self.error(name, f"must be a string with something in it, got {shown}; write the text in quotes")
             return ""
-        if not _encodable(value):
+        if not encodable(value):
             self.error(
                 name,
                 "must be whole Unicode characters, got half of a surrogate pair; write the character itself",
@@ -288,7 +288,7 @@ class Row:
         words = [value] if isinstance(value, str) else value
         if words is None:
             return ()
-        if not isinstance(words, list) or not all(isinstance(w, str) and _encodable(w) for w in words):
+        if not isinstance(words, list) or not all(isinstance(w, str) and encodable(w) for w in words):
             self.error(
                 "key_words",
                 f"must be a string or a list of strings, got {_shown(value)}; write the counted noun",
@@ -349,11 +349,3 @@ def _kind(value: Any) -> str:
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
