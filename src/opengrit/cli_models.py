@@ -64,12 +64,11 @@ def train(
 
     wanted = load_recipe(recipe, overrides or [])
     _settle_output()
-    from opengrit.training import (
-        train as run_training,  # imports torch; the recipe is known to be good by now
-    )
+    from opengrit import training  # imports torch; the recipe is known to be good by now
 
-    run = run_training(wanted, out, resume=resume, quiet=quiet)
-    typer.echo(f"trained model: {run.path / 'final'}")
+    run = training.train(wanted, out, resume=resume, quiet=quiet)
+    if training.leave_processes():
+        typer.echo(f"trained model: {run.path / 'final'}")
 
 
 def evaluate(

@@ -88,6 +88,18 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, quiet: bool 
     return run
 
 
+def leave_processes() -> bool:
+    """End the group of processes that trained together; whether this is its first process.
+
+    For the end of a command: threads of the group that outlive the interpreter can abort it.
+    """
+    state = PartialState()
+    state.wait_for_everyone()
+    leads = state.is_main_process
+    state.destroy_process_group()
+    return leads
+
+
 def _train(
     recipe: Recipe,
     run: RunDir,
