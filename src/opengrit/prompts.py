@@ -139,6 +139,8 @@ _JUDGE_INSTRUCTION = (
 def judge_prompt(question: str, *, expected: str, given: str) -> str:
     """What a language model is told when it marks an answer.
 
-    `question` is the user's question alone, without the format's instruction, and `given` is the answer alone.
+    `question` is the user's question alone, without the format's instruction, and `given` is the answer alone. The
+    answer is put on one line, so that it cannot pass a line of its own off as the standard answer.
     """
-    return f"{_JUDGE_INSTRUCTION}\nQuestion: {question}\nStandard answer: {expected}\nModel's answer: {given}"
+    said = " ".join(given.split())
+    return f"{_JUDGE_INSTRUCTION}\nQuestion: {question}\nStandard answer: {expected}\nModel's answer: {said}"

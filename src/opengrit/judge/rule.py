@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from opengrit.answers import is_box_answer, same_answer
+from opengrit.judge.case import Case
 from opengrit.types import Unjudged, Verdict
 
 
@@ -18,3 +20,9 @@ class RuleJudge:
             return Unjudged("the expected answer is a box; grounding IoU measures it")
         correct = same_answer(expected, given, question)
         return Verdict(correct=correct, score=float(correct), judge="rule")
+
+    def judge_many(
+        self, cases: Sequence[Case], *, deadline_seconds: float | None = None
+    ) -> list[Verdict | Unjudged]:
+        """One opinion a case, in order; no deadline is near."""
+        return [self.judge(case.question, expected=case.expected, given=case.given) for case in cases]
