@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from decimal import Decimal
+from enum import Enum
 
 
 def _word_set(text: str) -> frozenset[str]:
@@ -65,6 +66,7 @@ _NUMBER = r"(?:(?<![\w.)])-)?(?:\d+(?:\.\d+)?|(?<!\w)\.\d+)"
 _TOKEN = re.compile(rf"{_NUMBER}|[^\W\d_]+(?:'[^\W\d_]+)?")
 _CLAUSE_END = re.compile(r"[;\n!?,()]|[.:](?!\d)|\s[-\u2013\u2014]\s")
 _SENTENCE_END = re.compile(r"[;\n!?]|\.(?!\d)")
+_LIST = re.compile(rf"\[\s*{_NUMBER}(?:\s*,\s*{_NUMBER})*\s*\]")
 _BOX = re.compile(r"[\[(]\s*" + r"\s*,\s*".join([r"-?\d+(?:\.\d+)?"] * 4) + r"\s*[\])]")
 _LEAD_IN = re.compile(r".*\banswer\s*(?:is|would be|:|=)\s*", re.IGNORECASE | re.DOTALL)
 _BOTH_WAYS = re.compile(
@@ -87,11 +89,41 @@ def is_box_answer(expected: str) -> bool:
     return _BOX.fullmatch(expected.strip()) is not None
 
 
+class AnswerKind(Enum):
+    """How an expected answer is compared with a given one."""
+
+    BOX = "box"  # by overlap, not by words: OVDEval
+    OPTION = "option"  # one of the choices its question lists: most of MathVista
+    YES_NO = "yes/no"  # MME, POPE, much of VSR
+    NUMBER = "number"  # TallyQA
+    LIST = "list"  # several numbers in order: a few rows of MathVista
+    TEXT = "text"
+
+
+def answer_kind(expected: str, question: str | None = None) -> AnswerKind:
+    """How an expected answer is compared: as an option if the question lists it, else by its own form."""
+    if is_box_answer(expected):
+        return AnswerKind.BOX
+    if _wanted_letters(expected, _choices(question or "")):
+        return AnswerKind.OPTION
+    if normalise(expected) in ("yes", "no"):
+        return AnswerKind.YES_NO
+    if _LIST.fullmatch(expected.strip()):
+        return AnswerKind.LIST
+    return AnswerKind.TEXT if _as_number(_words(expected)) is None else AnswerKind.NUMBER
+
+
+def said_yes_or_no(given: str) -> str | None:
+    """ "yes" or "no" as an answer says it, or None where it says neither or both."""
+    said = _without_markup(given)
+    return _polarity(said) if _words(said) else None
+
+
 def same_answer(expected: str, given: str, question: str | None = None) -> bool:
     """Whether the given answer says what the expected one says.
 
     The kind of the expected answer decides: an option of the choices listed in the question (by letter or by text),
-    yes/no, a number, or text. An explanation after the answer is allowed; a second candidate is not. Raises
+    yes/no, a number, a list of numbers, or text. An explanation after the answer is allowed; a second candidate is not. Raises
     ValueError for an expected box, which no comparison of words can judge: measure it by overlap instead.
     """
     if is_box_answer(expected):
@@ -108,6 +140,8 @@ def same_answer(expected: str, given: str, question: str | None = None) -> bool:
         expected = choices[min(wanted)]
     if normalise(expected) in ("yes", "no"):
         return _polarity(said) == normalise(expected)
+    if _LIST.fullmatch(expected.strip()):
+        return _numbers_in(said) == _numbers_in(expected)
     number = _as_number(_words(expected))
     if number is not None:
         return _number_said(said) == number
@@ -294,6 +328,14 @@ def _number_said(said: str) -> str | None:
         if re.fullmatch(_NUMBER, opening) and opening != number:
             return None
     return number
+
+
+def _numbers_in(text: str) -> list[str]:
+    """The numbers of the last list in brackets or, where there is none, every number of the text; in order."""
+    lists = _LIST.findall(text)
+    if not lists:
+        return [word for word in _words(text) if re.fullmatch(_NUMBER, word)]
+    return [_one_spelling(number.strip()) for number in lists[-1].strip("[]").split(",")]
 
 
 def _values(clause: list[str]) -> list[str]:

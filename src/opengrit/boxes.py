@@ -207,3 +207,15 @@ def match(predicted: Sequence[Box], truth: Sequence[Box], *, threshold: float = 
     return Matching(
         num_predicted=len(predicted), num_truth=len(truth), threshold=threshold, pairs=pairs, ious=ious
     )
+
+
+def moved_at_random(boxes: Sequence[Box], generator: np.random.Generator) -> tuple[Box, ...]:
+    """The same boxes, each with its width and height kept, at places drawn evenly from where it fits the picture."""
+    return tuple(_moved(box, *generator.random(2)) for box in boxes)
+
+
+def _moved(box: Box, across: float, down: float) -> Box:
+    """The box at these shares (0 to 1) of the room that its size leaves it."""
+    width, height = box.right - box.left, box.bottom - box.top
+    left, top = across * (1.0 - width), down * (1.0 - height)
+    return Box(left, top, min(left + width, 1.0), min(top + height, 1.0))

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from opengrit.data.benchmarks import BENCHMARKS
+from opengrit.data.get import annotation_files
 from opengrit.data.grit import BadRows, Reading, load, read, write
 from opengrit.data.rows import Problem, Severity
 from opengrit.errors import DataError, ImageError
@@ -31,8 +33,9 @@ _LISTED = 10  # unreadable pictures named in one message
 def load_examples(spec: str | Path, images: str | Path | None = None) -> list[Example]:
     """The examples a recipe or a command names, every picture of theirs known to exist.
 
-    `spec` is a packaged set ("stickers/train20") or the path of a GRIT JSONL file; `images` is the folder its
-    image paths start from (default: the folder the JSONL file lies in).
+    `spec` is a packaged set ("stickers/train20"), the path of a GRIT JSONL file, or a folder that
+    `opengrit data get` filled ("benchmarks/vsr"), whose files are taken together. `images` is the folder the image
+    paths start from (default: the folder the file lies in; for a folder its "images", if there is one).
 
     Raises:
         DataError: the spec names nothing, rows are not what the format says (all listed), or pictures are missing.
@@ -42,10 +45,18 @@ def load_examples(spec: str | Path, images: str | Path | None = None) -> list[Ex
         examples = load(spec, images=images)
         require_pictures(examples, spec)
         return examples
+    files = annotation_files(spec)
+    if files:
+        return _examples_of_folder(Path(spec), files, images)
+    if name in {known.name for known in BENCHMARKS}:
+        raise DataError(
+            f"a benchmark is named by the folder it was fetched into, got {name!r}; run `opengrit data get {name} "
+            f"--out DIR` and name DIR/{name}"
+        )
     if not name.startswith(_STICKERS):
         raise DataError(
-            f"a data set is a packaged one (stickers/...) or a .jsonl file that exists, got {name!r}; "
-            "check the name or give the file's path"
+            f"a data set is a packaged one (stickers/...) or a .jsonl file that exists, got {name!r}; check the name, "
+            "give the file's path, or name a folder that `opengrit data get` filled"
         )
     if images is not None:
         raise DataError(
@@ -60,6 +71,14 @@ def load_examples(spec: str | Path, images: str | Path | None = None) -> list[Ex
             f"a packaged set draws its pictures into a folder of yours, {error.filename} cannot be written "
             f"({error.strerror}); set OPENGRIT_CACHE to a folder that can"
         ) from error
+
+
+def _examples_of_folder(folder: Path, files: list[Path], images: str | Path | None) -> list[Example]:
+    own = folder / "images"
+    root = images if images is not None else own if own.is_dir() else folder
+    examples = [example for file in files for example in load(file, images=root)]
+    require_pictures(examples, folder)
+    return examples
 
 
 def require_pictures(examples: list[Example], source: str | Path) -> None:

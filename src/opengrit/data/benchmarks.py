@@ -1,0 +1,201 @@
+"""The benchmarks known by name: what their files are called, where they come from, and under which licence.
+
+A figure stands here only where it was counted on the released file or read at the named source; what we do not know
+is None and is printed as "unknown". The list of files and folders is that of GRIT's own scripts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from opengrit.errors import DataError
+
+UNKNOWN = "unknown"
+
+
+class Form(Enum):
+    """What one line of an annotation file looks like."""
+
+    GRIT = "GRIT's rows"
+    POPE = "POPE's rows"  # question_id, image, text, label; turned into GRIT's rows
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationFile:
+    """One file of questions. `rows` is None where we never counted them."""
+
+    name: str
+    rows: int | None
+    sha256: str | None = None  # of the published file; None: recorded on the first fetch
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Where a benchmark's pictures come from; they are not fetched, and mostly lie on a user's disk already."""
+
+    source: str
+    licence: str
+    named: str  # how a row names one, so that the right folder can be given
+    count: int | None
+    size: str = UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """One benchmark by name. `repository` is a data set of the Hugging Face hub, None where there is none."""
+
+    name: str
+    title: str
+    files: tuple[AnnotationFile, ...]
+    repository: str | None
+    page: str  # where a person finds the files
+    licence: str  # of the annotations
+    pictures: Pictures
+    datasets: tuple[str, ...]  # the `dataset` values of its rows
+    answers: str  # what an answer is and how it is judged
+    note: str = ""
+    form: Form = Form.GRIT
+    folder: str = ""  # below the page's root, "" for the root itself
+
+    @property
+    def rows(self) -> int | None:
+        """How many questions all files hold together; None where one was never counted."""
+        counts = [file.rows for file in self.files]
+        return None if None in counts else sum(count for count in counts if count is not None)
+
+
+_GRIT_REPOSITORY = "yfan1997/GRIT_data"
+_GRIT_PAGE = f"https://huggingface.co/datasets/{_GRIT_REPOSITORY}"
+_COCO = "COCO 2017, train and val (https://cocodataset.org)"
+_COCO_LICENCE = "each photo its own Flickr licence; see COCO's terms of use"
+_GENOME = "Visual Genome, VG_100K and VG_100K_2 (https://homes.cs.washington.edu/~ranjay/visualgenome)"
+
+
+def _grit(
+    name: str,
+    title: str,
+    file: str,
+    *,
+    rows: int,
+    pictures: Pictures,
+    datasets: tuple[str, ...],
+    answers: str,
+    note: str = "",
+) -> Benchmark:
+    return Benchmark(
+        name=name,
+        title=title,
+        files=(AnnotationFile(file, rows),),
+        repository=_GRIT_REPOSITORY,
+        page=_GRIT_PAGE,
+        licence=UNKNOWN,
+        pictures=pictures,
+        datasets=datasets,
+        answers=answers,
+        note=note,
+    )
+
+
+BENCHMARKS: tuple[Benchmark, ...] = (
+    _grit(
+        "vsr",
+        "VSR, GRIT's hand-checked questions about spatial relations",
+        "vsr_val.jsonl",
+        rows=288,
+        pictures=Pictures(_COCO, _COCO_LICENCE, "000000538194.jpg", 247),
+        datasets=("vsr",),
+        answers="yes/no (206 rows) or a word (82 rows); by rule, or by a judge that knows synonyms",
+        note="one box around the whole picture scores grounding IoU 0.588: read every figure beside that control",
+    ),
+    _grit(
+        "tallyqa",
+        "TallyQA, counts 0 to 9 in equal parts",
+        "tallyqa_val.jsonl",
+        rows=491,
+        pictures=Pictures(_GENOME, UNKNOWN, "VG_100K_2/2414837.jpg", 465),
+        datasets=("tallyqa",),
+        answers="a whole number, in figures or words",
+        note="often one box stands around a group: as many boxes as things in 102 rows only, 50 of them zeros",
+    ),
+    _grit(
+        "gqa",
+        "GQA, GRIT's hand-checked questions with one-word answers",
+        "gqa_val.jsonl",
+        rows=509,
+        pictures=Pictures(_GENOME, UNKNOWN, "images/2376641.jpg", 501),
+        datasets=("gqa",),
+        answers="a word or two; by rule, or by a judge that knows synonyms",
+    ),
+    _grit(
+        "mathvista",
+        "MathVista testmini",
+        "mathvista_mini_val.jsonl",
+        rows=1000,
+        pictures=Pictures("AI4Math/MathVista on the Hugging Face hub", "CC BY-SA 4.0", "2.png", 1000),
+        datasets=("mathvista_mini",),
+        answers="an option by letter or by text (540 rows), a number (458 rows) or a list of numbers (2 rows)",
+        note="the question asks for an option's letter, the row's answer is its text: both are right",
+    ),
+    _grit(
+        "mme",
+        "MME: existence, count, position, colour",
+        "mme_val.jsonl",
+        rows=240,
+        pictures=Pictures(
+            "MME (arXiv 2306.13394), stored once for each question", UNKNOWN, "000860.png", 240
+        ),
+        datasets=("mme_color", "mme_count", "mme_existence", "mme_position"),
+        answers="yes/no; two questions a picture, accuracy+ asks for both",
+    ),
+    _grit(
+        "ovdeval",
+        "OVDEval position, reduced to one target a picture",
+        "ovd_position_val.jsonl",
+        rows=2146,
+        pictures=Pictures(
+            "omlab/OVDEval on the Hugging Face hub, position.tar.gz",
+            "OpenRAIL",
+            "64d06716e4b011b0db8f35f7.jpg",
+            2107,
+            "216 MB",
+        ),
+        datasets=("ovd_position",),
+        answers="a box: measured by grounding IoU and AP, never by words",
+        note="the paper says 2164 rows, the released file has 2146",
+    ),
+    Benchmark(
+        name="pope",
+        title="POPE on COCO: is the thing there? (random, popular, adversarial)",
+        files=tuple(
+            AnnotationFile(f"coco_pope_{kind}.json", None) for kind in ("random", "popular", "adversarial")
+        ),
+        repository=None,
+        page="https://github.com/AoiDragon/POPE",
+        folder="output/coco",
+        licence="MIT",
+        pictures=Pictures(
+            "COCO 2014, val (https://cocodataset.org)", _COCO_LICENCE, "COCO_val2014_000000548882.jpg", None
+        ),
+        datasets=("pope_random", "pope_popular", "pope_adversarial"),
+        answers="yes/no; F1 with yes as the positive class, and the share of yes",
+        form=Form.POPE,
+    ),
+)
+
+
+def benchmark(name: str) -> Benchmark:
+    """The benchmark of this name. Raises DataError, with the names there are, for another one."""
+    found = next((known for known in BENCHMARKS if known.name == name), None)
+    if found is not None:
+        return found
+    names = ", ".join(known.name for known in BENCHMARKS)
+    if name.startswith("stickers"):
+        raise DataError(
+            f"a benchmark to get is one of {names}, got {name!r}, which is packaged: use it by name, or write it "
+            "as files with `opengrit data make stickers`"
+        )
+    raise DataError(
+        f"a benchmark to get is one of {names}, got {name!r}; a file of your own in GRIT's format needs no getting: "
+        "name it with --data"
+    )

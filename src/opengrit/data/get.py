@@ -1,0 +1,355 @@
+"""Bring a benchmark's annotation files into a folder: said beforehand, resumed, verified, never overwritten.
+
+The folder is DIR/NAME. It holds the annotation files as GRIT's rows, and `source.json`: where each came from, its
+rows and its SHA-256, recorded when it was first fetched and compared ever after. Pictures are the user's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from opengrit.data.benchmarks import UNKNOWN, AnnotationFile, Benchmark, Form, benchmark
+from opengrit.data.grit import read
+from opengrit.errors import DataError
+
+SOURCE = "source.json"
+_DOWNLOADS = ".download"
+
+
+class Unreachable(Exception):
+    """A hub could not be asked: no network, no such repository, or no such file in it."""
+
+
+class Hub(Protocol):
+    """Where published files are: two questions, so that a folder can stand in for a network."""
+
+    def size(self, repository: str, file: str, revision: str) -> int | None:
+        """A file's bytes, None where the hub does not say. Raises Unreachable."""
+        ...
+
+    def fetch(self, repository: str, file: str, revision: str, folder: Path) -> Path:
+        """The file, downloaded below the folder; goes on where a broken-off download stopped. Raises Unreachable."""
+        ...
+
+
+class HuggingFaceHub:
+    """The Hugging Face hub, through `huggingface_hub`, which resumes downloads and reads its own settings."""
+
+    def size(self, repository: str, file: str, revision: str) -> int | None:
+        import huggingface_hub
+
+        def ask() -> int | None:
+            found = huggingface_hub.HfApi().get_paths_info(
+                repository, [file], repo_type="dataset", revision=revision
+            )
+            if not found:
+                raise Unreachable(f"{repository} has no file {file} at {revision}")
+            return getattr(found[0], "size", None)
+
+        return _asked(ask)
+
+    def fetch(self, repository: str, file: str, revision: str, folder: Path) -> Path:
+        import huggingface_hub
+
+        return Path(
+            _asked(
+                lambda: huggingface_hub.hf_hub_download(
+                    repository, file, repo_type="dataset", revision=revision, local_dir=folder
+                )
+            )
+        )
+
+
+_Reply = TypeVar("_Reply")
+
+
+def _asked(ask: Callable[[], _Reply]) -> _Reply:
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    # The hub's client raises what its HTTP library raises; which library that is depends on the client's version.
+    bases = [base for base in HfHubHTTPError.__mro__ if issubclass(base, Exception)]
+    of_the_network = [base for base in bases if base.__name__ == "HTTPError"]
+    unreachable: tuple[type[Exception], ...] = (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        *of_the_network,
+    )
+    try:
+        return ask()
+    except unreachable as error:
+        lines = str(error).strip().splitlines()
+        raise Unreachable(lines[0] if lines else type(error).__name__) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One annotation file on its way: where it comes from and goes to. `size` is in bytes, None where unknown."""
+
+    file: AnnotationFile
+    source: str  # as a person reads it
+    origin: Path | None  # the file in a mirror; None: from the hub
+    target: Path
+    size: int | None
+    here: bool  # it stands there already, and is verified rather than fetched
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything `get` is about to do, before it does it."""
+
+    benchmark: Benchmark
+    folder: Path
+    revision: str
+    steps: tuple[Step, ...]
+
+    def __str__(self) -> str:
+        """What is downloaded from where, how large, under which licence, and which pictures it needs."""
+        known, pictures = self.benchmark, self.benchmark.pictures
+        lines = [
+            f"{known.name}: {known.title}",
+            f"licence of the annotations: {known.licence} ({known.page})",
+        ]
+        for step in self.steps:
+            rows = UNKNOWN if step.file.rows is None else str(step.file.rows)
+            if step.here:
+                lines.append(f"here already: {step.target} ({rows} rows wanted)")
+            else:
+                lines.append(f"{step.source} -> {step.target} ({_bytes(step.size)}, rows: {rows})")
+        count = UNKNOWN if pictures.count is None else str(pictures.count)
+        lines += [
+            f"pictures (not fetched): {pictures.source}; {count} of them, size {pictures.size}; "
+            f"licence: {pictures.licence}",
+            f"a row names its picture like {pictures.named!r}: put them into {self.folder / 'images'}, or name "
+            "their folder with --images",
+        ]
+        return "\n".join(lines)
+
+
+def plan(
+    name: str,
+    out: str | Path,
+    *,
+    mirror: str | Path | None = None,
+    hub: Hub | None = None,
+    revision: str = "main",
+) -> Plan:
+    """What getting a benchmark would do; the hub is asked for sizes alone, and nothing is written.
+
+    `mirror` is a folder that has the files, by their own names, at its root, in a folder of the benchmark's name, or
+    as the source lays them out. Raises DataError where a file is neither here, nor in the mirror, nor to be reached.
+    """
+    known, folder = benchmark(name), Path(out) / name
+    if mirror is not None and not Path(mirror).is_dir():
+        raise DataError(f"a mirror is a folder that exists, got {mirror}; name the folder that has the files")
+    steps = [_step(known, file, folder, mirror=mirror, hub=hub, revision=revision) for file in known.files]
+    return Plan(known, folder, revision, tuple(steps))
+
+
+def get(
+    name: str,
+    out: str | Path,
+    *,
+    mirror: str | Path | None = None,
+    hub: Hub | None = None,
+    revision: str = "main",
+    announce: Callable[[Plan], None] = lambda plan: None,
+) -> list[Path]:
+    """The annotation files of a benchmark, in GRIT's form, in OUT/NAME; those that are there already are verified.
+
+    `announce` is called with the plan before a file is fetched. A call that was broken off is simply made again.
+    Raises DataError where files cannot be had, hold other rows than they should, or have changed since they were
+    fetched; a file that fails is not left in place.
+    """
+    hub = HuggingFaceHub() if hub is None else hub
+    planned = plan(name, out, mirror=mirror, hub=hub, revision=revision)
+    announce(planned)
+    planned.folder.mkdir(parents=True, exist_ok=True)
+    for step in planned.steps:
+        if step.here:
+            _verify(step.target, step.file, planned.folder)
+            _note(planned, step, step.target)
+        else:
+            _bring(planned, step, hub)
+    return [step.target for step in planned.steps]
+
+
+def annotation_files(folder: str | Path) -> list[Path]:
+    """The annotation files that `get` put into a folder, in the benchmark's order; none where it is no such folder."""
+    folder = Path(folder)
+    if not (folder / SOURCE).is_file():
+        return []
+    return [folder / name for name in _noted(folder)]
+
+
+def _target(known: Benchmark, file: AnnotationFile) -> str:
+    """The name a file has once it holds GRIT's rows; its stem becomes the rows' data set and their ids."""
+    return file.name if known.form is Form.GRIT else f"{Path(file.name).stem.removeprefix('coco_')}.jsonl"
+
+
+def _step(
+    known: Benchmark,
+    file: AnnotationFile,
+    folder: Path,
+    *,
+    mirror: str | Path | None,
+    hub: Hub | None,
+    revision: str,
+) -> Step:
+    target = folder / _target(known, file)
+    if target.is_file():
+        return Step(file, str(target), None, target, target.stat().st_size, here=True)
+    if mirror is not None:
+        origin = _in_mirror(known, file, Path(mirror))
+        return Step(file, str(origin), origin, target, origin.stat().st_size, here=False)
+    if known.repository is None:
+        raise DataError(_by_hand(known, folder, "it is on no hub"))
+    try:
+        size = hub.size(known.repository, file.name, revision) if hub is not None else None
+    except Unreachable as error:
+        raise DataError(_by_hand(known, folder, str(error))) from error
+    return Step(file, f"{known.page} ({file.name}, revision {revision})", None, target, size, here=False)
+
+
+def _in_mirror(known: Benchmark, file: AnnotationFile, mirror: Path) -> Path:
+    places = [mirror, mirror / known.name, mirror / known.folder]
+    if known.repository is not None:
+        places += [mirror / known.repository, mirror / known.repository.partition("/")[2]]
+    found = next((place / file.name for place in places if (place / file.name).is_file()), None)
+    if found is None:
+        looked = ", ".join(str(place) for place in dict.fromkeys(places))
+        raise DataError(
+            f"a mirror holds every annotation file, {file.name} is in none of {looked}; copy it there from {known.page}"
+        )
+    return found
+
+
+def _by_hand(known: Benchmark, folder: Path, why: str) -> str:
+    names = ", ".join(file.name for file in known.files)
+    place = f"{known.page}, folder {known.folder}" if known.folder else known.page
+    what_next = (
+        f"download {names} from {place} where there is a network, copy them into a folder, and run "
+        f"`opengrit data get {known.name} --out {folder.parent} --from FOLDER`"
+    )
+    if known.form is Form.GRIT:
+        what_next += f"; or put them into {folder} and run it without --from"
+    return f"the annotation files of {known.name} must be fetched, they cannot be ({why}); {what_next}"
+
+
+def _bring(planned: Plan, step: Step, hub: Hub) -> None:
+    """Fetch one file beside its place, make GRIT's rows of it, verify them, and only then put it there."""
+    known = planned.benchmark
+    downloads = planned.folder / _DOWNLOADS
+    fetched = step.origin
+    if fetched is None:
+        try:
+            fetched = hub.fetch(str(known.repository), step.file.name, planned.revision, downloads)
+        except Unreachable as error:
+            raise DataError(_by_hand(known, planned.folder, str(error))) from error
+    part = step.target.with_suffix(".part")  # a rest of a broken-off call is written over
+    if known.form is Form.POPE:
+        part.write_text(_pope_rows(fetched, step.target.stem), encoding="utf-8", newline="\n")
+    else:
+        shutil.copyfile(fetched, part)
+    try:
+        _verify(part, step.file, planned.folder, published=fetched)
+    except DataError:
+        part.unlink()
+        raise
+    os.replace(part, step.target)
+    _note(planned, step, fetched)
+    shutil.rmtree(downloads, ignore_errors=True)
+
+
+def _pope_rows(source: Path, dataset: str) -> str:
+    """POPE's lines as GRIT's rows. The pictures' sizes are not in them: they are read from the pictures."""
+    lines = []
+    for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            question, answer, image = row["text"], row["label"].strip().capitalize(), row["image"]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"a line of POPE has text, label and image, line {number} of {source} has not ({error}); fetch it again"
+            ) from error
+        if answer not in ("Yes", "No"):
+            raise DataError(
+                f"a label of POPE is yes or no, line {number} of {source} has {answer!r}; fetch it again"
+            )
+        lines.append(json.dumps({"question": question, "answer": answer, "image": image, "dataset": dataset}))
+    return "\n".join(lines) + "\n"
+
+
+def _verify(path: Path, file: AnnotationFile, folder: Path, *, published: Path | None = None) -> None:
+    """Nothing; raises DataError where a file is not the one that was published, or fetched before."""
+    if file.sha256 is not None and published is not None and _sha256(published) != file.sha256:
+        raise DataError(
+            f"{file.name} has the SHA-256 {file.sha256}, the one fetched has {_sha256(published)}; fetch it again"
+        )
+    noted = _noted(folder).get(path.name, {}).get("sha256")
+    if noted is not None and _sha256(path) != noted:
+        raise DataError(
+            f"a fetched file stays as it was, {path} is not what {folder / SOURCE} says; move it away to fetch it again"
+        )
+    rows = sum(1 for line in path.read_bytes().split(b"\n") if line.strip())
+    if file.rows is not None and rows != file.rows:
+        raise DataError(
+            f"{file.name} has {file.rows} rows, {path} has {rows}; fetch it again, or say which release you mean"
+        )
+    if file.rows is not None:  # these name their pictures' sizes, so every row can be read without a picture
+        errors = read(path).errors
+        if errors:
+            raise DataError(
+                f"every row must be what GRIT's format says, {len(errors)} are not, first: {errors[0]}"
+            )
+
+
+def _note(planned: Plan, step: Step, origin: Path) -> None:
+    """Record where a file came from, once."""
+    noted = _noted(planned.folder)
+    if step.target.name in noted:
+        return
+    noted[step.target.name] = {
+        "benchmark": planned.benchmark.name,
+        "from": step.source,
+        "published_as": step.file.name,
+        "published_sha256": _sha256(origin),
+        "sha256": _sha256(step.target),
+        "licence": planned.benchmark.licence,
+    }
+    order = [_target(planned.benchmark, file) for file in planned.benchmark.files]
+    part = planned.folder / f"{SOURCE}.part"
+    text = json.dumps({"files": {name: noted[name] for name in order if name in noted}}, indent=2)
+    part.write_text(text + "\n", encoding="utf-8")
+    os.replace(part, planned.folder / SOURCE)
+
+
+def _noted(folder: Path) -> dict[str, dict[str, Any]]:
+    path = folder / SOURCE
+    if not path.is_file():
+        return {}
+    try:
+        files = json.loads(path.read_text(encoding="utf-8"))["files"]
+        return {str(name): dict(entry) for name, entry in files.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path} says where files came from, it cannot be read ({error}); move it away and get them again"
+        ) from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _bytes(size: int | None) -> str:
+    if size is None:
+        return "size unknown"
+    return f"{size} bytes" if size < 10_000 else f"{size / 1000:.0f} kB"
