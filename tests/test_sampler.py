@@ -12,7 +12,8 @@ import tiny_random
 from opengrit.boxes import Size
 from opengrit.samplers import Asked, Sampled, SamplingSettings, Unsampled
 from opengrit.samplers.replay import ReplaySampler
-from opengrit.samplers.transformers import StopFinder, TransformersSampler, pick_tokens
+from opengrit.samplers.transformers import TransformersSampler
+from opengrit.samplers.writing import StopFinder
 from opengrit.types import Completion, Finish
 
 FAMILIES = [tiny_random.qwen, tiny_random.internvl]
@@ -185,21 +186,6 @@ def test_a_question_that_smuggles_a_picture_token_is_refused(questions):
     smuggler = Asked("s", questions[0].image, f"yes {loaded.processor.image_token} no")
     ((outcome,),) = TransformersSampler(loaded).sample([smuggler], samples_per_question=1, settings=GREEDY)
     assert isinstance(outcome, Unsampled)
-
-
-def test_top_p_and_top_k_keep_the_tokens_they_promise():
-    logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]])).repeat(2000, 1)
-    generator = torch.Generator().manual_seed(0)
-
-    def drawn(**how):
-        return set(pick_tokens(logits.clone(), SamplingSettings(**how), generator).tolist())
-
-    assert drawn(temperature=0) == {0}
-    assert drawn(top_k=1) == {0}
-    assert drawn(top_k=2) == {0, 1}
-    assert drawn(top_p=0.4) == {0}  # the first token alone holds 0.5
-    assert drawn(top_p=0.6) == {0, 1}  # 0.5 is not enough, 0.8 is
-    assert drawn() == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize(

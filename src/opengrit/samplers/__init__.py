@@ -10,16 +10,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from PIL import Image
+
 from opengrit.boxes import Size
 from opengrit.types import Completion
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One prompt about one picture: `text` is the whole user turn, instruction included."""
+    """One prompt about one picture: `text` is the whole user turn, instruction included.
+
+    `image` is a path, or a picture that is open already (oriented, RGB; it is not changed).
+    """
 
     id: str
-    image: str
+    image: str | Image.Image
     text: str
 
 
@@ -67,14 +72,45 @@ class Unsampled:
     reason: str
 
 
+class Listener(Protocol):
+    """Hears completions while they are written. `question` is the place among the questions asked, from 0."""
+
+    def wrote(self, question: int, sample: int, text: str) -> None:
+        """New text of a completion; all of it put together is the completion's text."""
+        ...
+
+    def wants(self, question: int) -> bool:
+        """False stops the question before its next token: what has not ended is `Unsampled`. Asked before every token."""
+        ...
+
+
 class Sampler(Protocol):
     """Answers prompts about pictures."""
 
     def sample(
-        self, questions: Sequence[Asked], *, samples_per_question: int, settings: SamplingSettings
+        self,
+        questions: Sequence[Asked],
+        *,
+        samples_per_question: int,
+        settings: SamplingSettings | Sequence[SamplingSettings],
+        listener: Listener | None = None,
     ) -> list[list[Sampled | Unsampled]]:
         """`samples_per_question` results for each question, in the order of the questions.
 
-        A question that cannot be asked yields `Unsampled` in every place; the others are not held up by it.
+        `settings` are for all questions, or one for each of them. A question that cannot be asked yields `Unsampled`
+        in every place; the others are not held up by it.
         """
         ...
+
+
+def settings_of_each(
+    settings: SamplingSettings | Sequence[SamplingSettings], *, count: int
+) -> list[SamplingSettings]:
+    """The settings of each of `count` questions. Raises ValueError where there are neither one nor `count`."""
+    if isinstance(settings, SamplingSettings):
+        return [settings] * count
+    if len(settings) != count:
+        raise ValueError(
+            f"settings are one for all questions or one for each, got {len(settings)} for {count} questions"
+        )
+    return list(settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from opengrit.boxes import Size
-from opengrit.samplers import Asked, Sampled, SamplingSettings, Unsampled
+from opengrit.samplers import Asked, Listener, Sampled, SamplingSettings, Unsampled
 from opengrit.types import Completion
 
 
@@ -22,9 +22,24 @@ class ReplaySampler:
         self._seen_size = seen_size
 
     def sample(
-        self, questions: Sequence[Asked], *, samples_per_question: int, settings: SamplingSettings
+        self,
+        questions: Sequence[Asked],
+        *,
+        samples_per_question: int,
+        settings: SamplingSettings | Sequence[SamplingSettings],
+        listener: Listener | None = None,
     ) -> list[list[Sampled | Unsampled]]:
-        return [self._replay(question, samples_per_question) for question in questions]
+        """As the protocol says; a listener hears each completion at once, whole."""
+        results = [self._replay(question, samples_per_question) for question in questions]
+        if listener is None:
+            return results
+        for place, group in enumerate(results):
+            if not listener.wants(place):
+                group[:] = [Unsampled("no longer wanted")] * samples_per_question
+            for sample, given in enumerate(group):
+                if isinstance(given, Sampled):
+                    listener.wrote(place, sample, given.completion.text)
+        return results
 
     def _replay(self, question: Asked, count: int) -> list[Sampled | Unsampled]:
         recorded = list(self._completions.get(question.id, ()))[:count]

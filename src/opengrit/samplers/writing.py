@@ -1,0 +1,85 @@
+"""Token ids become text while they are written: stop strings, and pieces that add up to the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+_CUT_CHARACTER = "\ufffd"  # what a tokenizer shows for bytes that are no whole character (yet)
+
+
+def decode(tokenizer: Any, ids: Sequence[int]) -> str:
+    """The text of token ids, special tokens included, with nothing tidied up."""
+    return tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+
+
+def token_texts(tokenizer: Any) -> list[str]:
+    """What each token of the vocabulary says alone, by its id."""
+    return list(tokenizer.batch_decode([[i] for i in range(len(tokenizer))]))
+
+
+class StopFinder:
+    """Tells at which token a stop string is complete, decoding only where the newest token can complete one."""
+
+    def __init__(self, tokenizer: Any, stops: Sequence[str], *, texts: Sequence[str] | None = None) -> None:
+        """`texts` is what `token_texts` gives of this tokenizer, where it is known already."""
+        self._tokenizer = tokenizer
+        self._stops = tuple(stops)
+        # A token holds one byte of a stop, or more.
+        self._reach = max((len(s.encode()) for s in stops), default=0) + 1
+        if texts is None:
+            texts = token_texts(tokenizer) if stops else []
+        self._completers = frozenset(i for i, text in enumerate(texts) if self._text_may_complete(text))
+
+    def may_complete(self, token: int) -> bool:
+        """False where a completion whose newest token this is cannot just have completed a stop string."""
+        return token in self._completers
+
+    def _text_may_complete(self, text: str) -> bool:
+        stripped = text.lstrip()  # some tokenizers drop a leading space when they decode one token alone
+        return any(
+            s in text
+            or any(stripped.startswith(s[i:]) for i in range(1, len(s)))
+            or (not s[-1].isascii() and _CUT_CHARACTER in text)  # the last bytes of the stop's last character
+            for s in self._stops
+        )
+
+    def completes(self, ids: Sequence[int]) -> bool:
+        """True if a stop string ends within the last token."""
+        tail = self._tokenizer.decode(ids[-self._reach :])
+        return any(s in tail for s in self._stops)
+
+    def cut(self, text: str) -> str:
+        """The text up to the end of its first stop string."""
+        ends = [text.index(s) + len(s) for s in self._stops if s in text]
+        return text[: min(ends)] if ends else text
+
+
+class TextStream:
+    """The text of a completion in pieces, as its tokens come; put together, the pieces are the completion's text.
+
+    A character whose bytes are spread over tokens is held back until it is whole. For tokenizers that decode bytes
+    one after the other, as those of every family here do.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._window: list[int] = []  # tokens told before, for context, and those not told yet
+        self._told = 0  # how many of the window's tokens are told
+        self._characters = 0  # told so far, in all
+
+    def add(self, token: int) -> str:
+        """The text that is certain now and was not told before, possibly none."""
+        self._window.append(token)
+        text = decode(self._tokenizer, self._window)
+        if text.endswith(_CUT_CHARACTER):
+            return ""
+        before = decode(self._tokenizer, self._window[: self._told])
+        self._window = self._window[self._told :]
+        self._told = len(self._window)
+        self._characters += len(text) - len(before)
+        return text[len(before) :]
+
+    def rest(self, text: str) -> str:
+        """What is left to tell of the completion's whole text."""
+        return text[self._characters :]
