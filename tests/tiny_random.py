@@ -15,11 +15,20 @@ from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
+    Qwen2VLProcessor,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLMoeConfig,
+    Qwen3VLMoeForConditionalGeneration,
+    Qwen3VLProcessor,
 )
 from transformers.models.got_ocr2.image_processing_got_ocr2 import GotOcr2ImageProcessor
 from transformers.models.internvl.video_processing_internvl import InternVLVideoProcessor
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
+from transformers.models.qwen3_vl.video_processing_qwen3_vl import Qwen3VLVideoProcessor
 
 from opengrit.boxes import Box, Size
 from opengrit.models import Loaded, describe
@@ -101,7 +110,125 @@ def qwen(*, seed: int = 0, tied: bool = False) -> Loaded:
     return describe(_lively(model), processor, name="random-qwen")
 
 
-def internvl(*, seed: int = 0) -> Loaded:
+# Qwen2-VL and Qwen2.5-VL open with a system turn of their own where the user gives none; Qwen3-VL does not.
+_SYSTEM = "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
+_QWEN_PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
+_QWEN_IDS = {
+    "image_token_id": "<|image_pad|>",
+    "video_token_id": "<|video_pad|>",
+    "vision_start_token_id": "<|vision_start|>",
+    "vision_end_token_id": "<|vision_end|>",
+}
+
+
+def qwen2(*, seed: int = 0) -> Loaded:
+    """A Qwen2-VL: full attention in its tower, a default system turn."""
+    tok = tokenizer([*QWEN, "<|vision_pad|>"])
+    processor = Qwen2VLProcessor(
+        image_processor=Qwen2VLImageProcessor(min_pixels=28 * 28, max_pixels=28 * 28 * 16),
+        tokenizer=tok,
+        video_processor=Qwen2VLVideoProcessor(),
+        chat_template=_SYSTEM + _TURNS.replace("PICTURE", _QWEN_PICTURE),
+    )
+    text = dict(
+        vocab_size=len(tok), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=2048,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]},
+        bos_token_id=None, eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id,
+    )  # fmt: skip
+    vision = dict(
+        depth=2, embed_dim=32, hidden_size=32, num_heads=2, mlp_ratio=2, patch_size=14, spatial_merge_size=2,
+        temporal_patch_size=2,
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    config = Qwen2VLConfig(
+        text_config=text, vision_config=vision, tie_word_embeddings=False, **_ids(tok, _QWEN_IDS)
+    )
+    return _finished(Qwen2VLForConditionalGeneration(config), processor, "random-qwen2")
+
+
+def qwen3(*, seed: int = 0, thinking: bool = False) -> Loaded:
+    """A Qwen3-VL: patches of 16 pixels, deeper features for the first layers; `thinking` opens a thought, as its template does."""
+    processor = _qwen3_processor(thinking=thinking)
+    torch.manual_seed(seed)
+    config = Qwen3VLConfig(
+        text_config=_qwen3_text(processor.tokenizer),
+        vision_config=_qwen3_vision(),
+        tie_word_embeddings=False,
+        **_ids(processor.tokenizer, _QWEN_IDS),
+    )
+    return _finished(Qwen3VLForConditionalGeneration(config), processor, "random-qwen3")
+
+
+def qwen3_moe(*, seed: int = 0) -> Loaded:
+    """A Qwen3-VL with four experts, two to a token."""
+    processor = _qwen3_processor()
+    torch.manual_seed(seed)
+    config = Qwen3VLMoeConfig(
+        text_config=_qwen3_text(processor.tokenizer)
+        | dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, decoder_sparse_step=1),
+        vision_config=_qwen3_vision(),
+        tie_word_embeddings=False,
+        **_ids(processor.tokenizer, _QWEN_IDS),
+    )
+    return _finished(Qwen3VLMoeForConditionalGeneration(config), processor, "random-qwen3-moe")
+
+
+def internvl35(*, seed: int = 0) -> Loaded:
+    """An InternVL3.5: the same tower on a Qwen3 text model."""
+    return internvl(seed=seed, text_model="qwen3", tied=False)
+
+
+def _qwen3_processor(*, thinking: bool = False) -> Qwen3VLProcessor:
+    template = _TURNS.replace("PICTURE", _QWEN_PICTURE)
+    if thinking:
+        template = template.replace("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n")
+    return Qwen3VLProcessor(
+        image_processor=Qwen2VLImageProcessor(
+            min_pixels=32 * 32, max_pixels=32 * 32 * 16, patch_size=16, image_mean=[0.5] * 3, image_std=[0.5] * 3
+        ),
+        tokenizer=tokenizer([*QWEN, "<|vision_pad|>"]),
+        video_processor=Qwen3VLVideoProcessor(),
+        chat_template=template,
+    )  # fmt: skip
+
+
+def _qwen3_text(tok: PreTrainedTokenizerFast) -> dict:
+    return dict(
+        vocab_size=len(tok), hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=16, max_position_embeddings=2048,
+        rope_parameters={
+            "rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2], "mrope_interleaved": True,
+        },
+        eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id,
+    )  # fmt: skip
+
+
+def _qwen3_vision() -> dict:
+    return dict(
+        depth=3, hidden_size=32, intermediate_size=64, num_heads=2, out_hidden_size=32, patch_size=16,
+        spatial_merge_size=2, temporal_patch_size=2, num_position_embeddings=16, deepstack_visual_indexes=[0, 1],
+    )  # fmt: skip
+
+
+def _ids(tok: PreTrainedTokenizerFast, names: dict[str, str]) -> dict[str, int]:
+    return {key: tok.convert_tokens_to_ids(token) for key, token in names.items()}
+
+
+def _finished(model: torch.nn.Module, processor: object, name: str) -> Loaded:
+    tok = processor.tokenizer
+    model = model.eval()
+    model.generation_config.eos_token_id = [tok.eos_token_id, tok.pad_token_id]
+    model.generation_config.pad_token_id = tok.pad_token_id
+    return describe(_lively(model), processor, name=name)
+
+
+def internvl3(*, seed: int = 0) -> Loaded:
+    """An InternVL3 with a head of its own, as those of the hub have."""
+    return internvl(seed=seed, tied=False)
+
+
+def internvl(*, seed: int = 0, text_model: str = "qwen2", tied: bool = True) -> Loaded:
     """An InternVL whose pad id is no end-of-sequence id, as the real one's is not."""
     named = dict(
         start_image_token="<img>",
@@ -128,17 +255,27 @@ def internvl(*, seed: int = 0) -> Loaded:
         patch_size=[14, 14],
     )
     text = dict(
-        model_type="qwen2", vocab_size=len(tok), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        model_type=text_model, vocab_size=len(tok), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
         num_attention_heads=2, num_key_value_heads=1, pad_token_id=tok.pad_token_id, eos_token_id=tok.eos_token_id,
     )  # fmt: skip
+    if text_model == "qwen3":
+        text["head_dim"] = 16
     torch.manual_seed(seed)
     config = InternVLConfig(
-        vision_config=vision, text_config=text, image_token_id=processor.image_token_id, image_seq_length=4
+        vision_config=vision,
+        text_config=text,
+        image_token_id=processor.image_token_id,
+        image_seq_length=4,
+        tie_word_embeddings=tied,
     )
     model = InternVLForConditionalGeneration(config).eval()
     model.generation_config.eos_token_id = tok.eos_token_id
     model.generation_config.pad_token_id = tok.pad_token_id
-    return describe(_lively(model), processor, name="random-internvl")
+    return describe(
+        _lively(model),
+        processor,
+        name=f"random-internvl-{text_model}" if text_model != "qwen2" else "random-internvl",
+    )
 
 
 def talkative(loaded: Loaded) -> Loaded:

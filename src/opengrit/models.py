@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from PIL import Image
 from safetensors import SafetensorError
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -29,6 +31,7 @@ _PLACEHOLDERS = (
 )
 _BRACKETS = ("start_image_token_id", "end_image_token_id")
 _OWN_FILE = "opengrit.json"
+_THOUGHT = "<think>"
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 
 
@@ -39,16 +42,36 @@ class Family:
     model_type: str
     frame: str  # the coordinate frame its text is in, by the frame's name
     position_axes: int  # 3: time, row and column, as in Qwen's rotary positions; 1: plain positions
-    has_grid: bool  # its processor says how many patches it cut the picture into
+    has_grid: bool  # its processor says how many patches it cut the picture into, and is bounded in pixels; else in tiles
+    picture_tokens: tuple[str, ...]  # stand for pictures and videos in a prompt, and are never sampled
+    vision_modules: tuple[str, ...]  # the vision tower and its projector, by their names in the model
+
+    @property
+    def lora_exclude(self) -> str:
+        """A pattern (peft's `exclude_modules`) of every module of the vision tower and its projector."""
+        return rf"(.*\.)?({'|'.join(map(re.escape, self.vision_modules))})(\..*)?"
+
+    def is_vision(self, name: str) -> bool:
+        """Whether a parameter or module of that dotted name belongs to the vision tower or its projector."""
+        return not set(self.vision_modules).isdisjoint(name.split("."))
+
+
+_QWEN_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
+_INTERN_TOKENS = ("<img>", "</img>", "<IMG_CONTEXT>", "<video>")
+
+
+def _qwen(model_type: str) -> Family:
+    return Family(model_type, model_type, 3, True, _QWEN_TOKENS, ("visual",))
 
 
 _FAMILIES = {
     family.model_type: family
     for family in (
-        Family("qwen2_vl", "qwen2_vl", 3, has_grid=True),
-        Family("qwen2_5_vl", "qwen2_5_vl", 3, has_grid=True),
-        Family("qwen3_vl", "qwen3_vl", 3, has_grid=True),
-        Family("internvl", "internvl", 1, has_grid=False),
+        _qwen("qwen2_vl"),
+        _qwen("qwen2_5_vl"),
+        _qwen("qwen3_vl"),
+        _qwen("qwen3_vl_moe"),
+        Family("internvl", "internvl", 1, False, _INTERN_TOKENS, ("vision_tower", "multi_modal_projector")),
     )
 }
 
@@ -251,15 +274,17 @@ def describe(
     name: str = "",
     path: str = "",
 ) -> Loaded:
-    """A model and processor that are in memory already, as `Loaded`. Sets the tokenizer's padding side to left."""
+    """A model and processor that are in memory already, as `Loaded`. Settles the processor as `load_processor` does."""
     family = family or family_of(model.config.model_type)
-    processor.tokenizer.padding_side = "left"
+    _settle(processor, name or path or family.model_type)
     tokenizer = processor.tokenizer
     declared = model.generation_config.eos_token_id
     declared = [] if declared is None else [declared] if isinstance(declared, int) else list(declared)
     ends: set[int] = {i for i in (tokenizer.eos_token_id, *declared) if i is not None}
     named = [getattr(model.config, key, None) for key in _PLACEHOLDERS]
     named += [getattr(processor, key, None) for key in ("image_token_id", *_BRACKETS)]
+    written = tokenizer.get_vocab()
+    named += [written.get(token) for token in family.picture_tokens]
     placeholders = {int(i) for i in named if i is not None}
     vocabulary = model.get_output_embeddings().weight.shape[0]
     unknown = set(range(len(tokenizer), vocabulary))  # rows that fill the matrix up and stand for no token
@@ -284,17 +309,54 @@ def load_processor(
     max_pixels: int | None = None,
     max_tiles: int | None = None,
 ) -> Any:
-    """The processor of a folder (or of the base it adapts), with left padding and pixel bounds that hold."""
+    """The processor of a folder (or of the base it adapts), with left padding and pixel bounds that hold.
+
+    Its chat template shows the picture, and leaves the opening of the thought to the model: "thinking" checkpoints write
+    it into the prompt, where a completion in GRIT's format would lack it. Raises ModelError where that cannot be had.
+    """
     own = any((Path(path) / file).is_file() for file in _PROCESSOR_FILES)
     processor = _from_pretrained(
         "AutoProcessor", path if own or base_path is None else base_path, name or path
     )
-    processor.tokenizer.padding_side = "left"
+    _settle(processor, name or path)
     if min_pixels is not None or max_pixels is not None:
         _bound_pixels(processor, min_pixels=min_pixels, max_pixels=max_pixels, name=name or path)
     if max_tiles is not None:
         _bound_tiles(processor, max_tiles=max_tiles, name=name or path)
     return processor
+
+
+def _settle(processor: Any, name: str) -> None:
+    """Left padding, and a chat template that shows the picture once and opens no thought; ModelError otherwise."""
+    processor.tokenizer.padding_side = "left"
+    turn = _rendered_turn(processor, name)
+    if turn.count(processor.image_token) != 1:
+        raise ModelError(
+            f"a model's chat template shows the picture once, that of {name} shows it {turn.count(processor.image_token)} "
+            "times; use the processor and the template that belong to the model"
+        )
+    if not turn.rstrip().endswith(_THOUGHT):
+        return
+    template = processor.chat_template
+    head, opening, tail = template.rpartition(_THOUGHT) if isinstance(template, str) else ("", "", "")
+    processor.chat_template = head + re.sub(r"^(\\n|\s)+", "", tail) if opening else template
+    if _rendered_turn(processor, name) != turn[: turn.rindex(_THOUGHT)]:
+        raise ModelError(
+            f"the model itself opens its thought with {_THOUGHT}, the chat template of {name} does it already; "
+            f"take the {_THOUGHT} behind the generation prompt out of its chat template"
+        )
+
+
+def _rendered_turn(processor: Any, name: str) -> str:
+    """A user's turn with a picture and a word, as the chat template writes it before a completion."""
+    turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "a"}]}]
+    try:
+        return processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+    except (ValueError, TypeError, TemplateError) as error:  # none is there, or it does not take a picture
+        raise ModelError(
+            f"a model's processor has a chat template that takes a picture, that of {name} has none "
+            f"({_first_line(error)}); use the processor that belongs to the model"
+        ) from error
 
 
 def _bound_tiles(processor: Any, *, max_tiles: int, name: str) -> None:
