@@ -1,31 +1,42 @@
-"""What one training step costs: stock TRL against GritTrainer on the same model, rows, groups and completion length.
+"""What one training step costs: stock TRL against GritTrainer on the same weights, rows, groups and completion length.
 
 Run it with the package installed, from the root of the repository:
 
-    python benchmarks/step.py --model tiny-qwen2.5-vl --length 60 --steps 3 --rounds 2
+    python benchmarks/step.py --model tiny-qwen2.5-vl                    # the packaged model
+    python benchmarks/step.py --model tiny-qwen2.5-vl --natural          # completions end where they end
+    python benchmarks/step.py --model tiny-qwen2.5-vl --sweep            # over groups, prompts and completions
+    python benchmarks/step.py --shape qwen2.5-vl-3b                      # a real model's shape, on a GPU
 
-The two trainers take turns (A B A B), each on a fresh copy of the model; the first step of every turn warms up and is
-left out. No completion ends early, so that both write the same number of tokens: end tokens are suppressed in
-both, and our stop string is one that cannot be written. Prints a JSON object: seconds a step by turn, pictures encoded
-and language-model tokens a step (measured in both, padding included), peak memory of the process in MiB.
+The two trainers take turns (A B A B) in one process, each on a fresh copy of the weights; the first step of every turn
+warms up and is left out. With a fixed length no completion ends early: end tokens are suppressed in both, and our stop
+string is one that cannot be written. With `--natural` both end at an end token, and neither knows a stop string.
+Each phase has its own clock (a phase within another is taken out of it). Pictures and language-model tokens are counted
+where they enter the model, padding included. Peak memory is that of a process of its own for each trainer.
+Prints a JSON object; `--results PAGE` also writes a section of that page and a plot beside it.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import platform
 import resource
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
@@ -38,55 +49,114 @@ from opengrit.rollout import Exam
 from opengrit.trainer import GritTrainer
 from opengrit.types import Example
 from pages import replace_section
+from shapes import SHAPES, build
+
+PHASES = ("preprocess", "generate", "reference", "reward", "loss", "optimizer", "other")
+NAMES = ("stock trl", "opengrit")
+SWEEP = {"group": (2, 4, 8, 16), "prompt": (200, 700, 1200), "length": (50, 250, 500)}
+_NEVER = "\0never written\0"
+_COLOURS = ("#E69F00", "#0072B2", "#CC79A7", "#F0E442", "#009E73", "#56B4E9", "#999999")
 
 
-class Clock(TrainerCallback):
-    """The seconds of each step."""
+class Phases:
+    """Seconds spent in each phase, step by step; a phase that runs inside another is not counted twice."""
 
     def __init__(self) -> None:
+        self.steps: list[Counter[str]] = []
+        self._open: list[list[Any]] = []  # name, and seconds of phases inside
+
+    def begin_step(self) -> None:
+        self.steps.append(Counter())
+
+    def wrap(self, owner: Any, method: str, phase: str) -> None:
+        """Let every call of `owner.method` count for the phase."""
+        inner = getattr(owner, method)
+
+        @functools.wraps(inner)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            self._open.append([phase, 0.0])
+            began = _now()
+            try:
+                return inner(*args, **kwargs)
+            finally:
+                self._close(_now() - began)
+
+        setattr(owner, method, timed)
+
+    def _close(self, seconds: float) -> None:
+        phase, inside = self._open.pop()
+        if self.steps:
+            self.steps[-1][phase] += seconds - inside
+        if self._open:
+            self._open[-1][1] += seconds
+
+
+def _now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+class Course(TrainerCallback):
+    """Times each step as a whole, and counts the multiplications of the first, which warms up."""
+
+    def __init__(self, trainer: Any, phases: Phases) -> None:
         self.seconds: list[float] = []
+        self.flops = 0
+        self._trainer, self._phases = trainer, phases
+        self._counter = FlopCounterMode(display=False)
         self._began = 0.0
 
-    def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self._began = time.perf_counter()
+    def on_step_begin(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
+        if state.global_step == 0:
+            self._phases.wrap(self._trainer.optimizer, "step", "optimizer")
+            self._counter.__enter__()
+        self._phases.begin_step()
+        self._began = _now()
 
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.seconds.append(time.perf_counter() - self._began)
+    def on_step_end(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
+        self.seconds.append(_now() - self._began)
+        if state.global_step == 1:
+            self._counter.__exit__(None, None, None)
+            self.flops = self._counter.get_total_flops()
 
 
 def count_work(loaded: Loaded) -> Counter[str]:
-    """Counts pictures and language-model tokens that pass through the model from now on."""
+    """Counts pictures and language-model tokens that pass through the model from now on.
+
+    A token at a time is "decoded": our sampler does that with the weights alone and has a count of its own.
+    """
     counted: Counter[str] = Counter()
     core = loaded.model.model
-    if loaded.family.has_grid:
-        core.visual.register_forward_pre_hook(
-            lambda _, args, kwargs: counted.update(pictures=len(kwargs["grid_thw"])), with_kwargs=True
-        )
-    else:
-        core.vision_tower.register_forward_pre_hook(
-            lambda _, args, kwargs: counted.update(pictures=len(kwargs["pixel_values"])), with_kwargs=True
-        )
-    core.language_model.register_forward_pre_hook(
-        lambda _, args, kwargs: counted.update(tokens=kwargs["inputs_embeds"].shape[:2].numel()),
-        with_kwargs=True,
-    )
+    tower, key = (core.visual, "grid_thw") if loaded.family.has_grid else (core.vision_tower, "pixel_values")
+
+    def seen(module: Any, args: Any, kwargs: Any) -> None:
+        counted.update(pictures=len(kwargs[key]))
+
+    def read(module: Any, args: Any, kwargs: Any) -> None:
+        rows, width = kwargs["inputs_embeds"].shape[:2]
+        counted.update({"decoded" if width == 1 else "tokens": rows * width})
+
+    tower.register_forward_pre_hook(seen, with_kwargs=True)
+    core.language_model.register_forward_pre_hook(read, with_kwargs=True)
     return counted
 
 
 def config(options: argparse.Namespace, folder: str, **changes: Any) -> GRPOConfig:
-    batch = options.questions * options.group
+    gpu = torch.cuda.is_available()
     settings: dict[str, Any] = {
         "output_dir": folder,
-        "use_cpu": not torch.cuda.is_available(),
-        "bf16": False,
-        "per_device_train_batch_size": batch,
+        "use_cpu": not gpu,
+        "bf16": gpu,
+        "per_device_train_batch_size": options.questions * options.group // options.passes,
+        "gradient_accumulation_steps": options.passes,
         "num_generations": options.group,
         "max_completion_length": options.length,
         "max_steps": options.steps + 1,
         "learning_rate": 1e-6,
         "beta": options.beta,
         "loss_type": "grpo",
-        "gradient_checkpointing": False,
+        "gradient_checkpointing": options.shape is not None,
         "report_to": "none",
         "save_strategy": "no",
         "logging_steps": 1,
@@ -96,7 +166,9 @@ def config(options: argparse.Namespace, folder: str, **changes: Any) -> GRPOConf
     return GRPOConfig(**settings)
 
 
-def stock(options: argparse.Namespace, loaded: Loaded, examples: list[Example], folder: str) -> GRPOTrainer:
+def stock(
+    options: argparse.Namespace, loaded: Loaded, examples: list[Example], folder: str, phases: Phases
+) -> GRPOTrainer:
     """TRL's trainer as its documentation sets it up, with a cheap reward."""
     rows = Dataset.from_dict(
         {
@@ -108,93 +180,367 @@ def stock(options: argparse.Namespace, loaded: Loaded, examples: list[Example], 
     def spread(completion_ids: list[list[int]], **_: Any) -> list[float]:
         return [float(sum(ids) % 7) for ids in completion_ids]
 
-    args = config(options, folder, generation_kwargs={"min_new_tokens": options.length})
-    return GRPOTrainer(
+    fixed = {} if options.natural else {"min_new_tokens": options.length}
+    trainer = GRPOTrainer(
         model=loaded.model,
         reward_funcs=[spread],
-        args=args,
+        args=config(options, folder, generation_kwargs=fixed),
         train_dataset=rows,
         processing_class=loaded.processor,
     )
+    phases.wrap(trainer, "_tokenize_prompts", "preprocess")
+    phases.wrap(loaded.processor.image_processor, "preprocess", "preprocess")
+    phases.wrap(trainer, "_generate_single_turn", "generate")
+    phases.wrap(trainer, "_calculate_rewards", "reward")
+    return trainer
 
 
-def ours(options: argparse.Namespace, loaded: Loaded, examples: list[Example], folder: str) -> GritTrainer:
-    """Our trainer, with the paper's rewards; end tokens are not sampled, as in the other."""
+def ours(
+    options: argparse.Namespace, loaded: Loaded, examples: list[Example], folder: str, phases: Phases
+) -> GritTrainer:
+    """Our trainer, with the paper's rewards."""
     silent = tuple(sorted({*loaded.forbidden_ids, *loaded.end_ids}))
-    return GritTrainer(
-        replace(loaded, forbidden_ids=silent),
+    trainer = GritTrainer(
+        loaded if options.natural else replace(loaded, forbidden_ids=silent),
         examples,
         args=config(options, folder),
         exam=Exam("grounded", loaded.frame, RuleJudge(), Rubric.named("paper")),
-        stop=("\0never written\0",),
+        stop=(_NEVER,),
     )
+    phases.wrap(trainer, "_roll_out", "reward")  # parsing, judging and scoring are what is left of it
+    phases.wrap(trainer, "_calculate_rewards", "reward")
+    phases.wrap(trainer.sampler, "sample", "generate")
+    phases.wrap(trainer.sampler, "prepare", "preprocess")
+    return trainer
 
 
-def turn(options: argparse.Namespace, make: Any, examples: list[Example]) -> dict[str, Any]:
-    """Seconds of each step but the first, and the work of an average step."""
-    loaded = load(options.model)
-    clock, counted = Clock(), count_work(loaded)
+def let_every_row_learn(trainer: Any) -> None:
+    """Gives every completion an advantage, so that both trainers make the same gradient whatever was written."""
+    score, group = trainer._calculate_rewards, trainer.num_generations
+
+    def spread(*args: Any) -> torch.Tensor:
+        totals = score(*args)
+        return torch.arange(len(totals), device=totals.device, dtype=totals.dtype)[:, None] % group
+
+    trainer._calculate_rewards = spread
+
+
+def time_log_probabilities(trainer: Any, phases: Phases) -> None:
+    """Log-probabilities within the loss are its own; others are the reference's or of the policy before the step."""
+    score, lose = trainer._get_per_token_logps_and_entropies, trainer._compute_loss
+    phases.wrap(trainer, "_get_per_token_logps_and_entropies", "reference")
+    outside = trainer._get_per_token_logps_and_entropies
+
+    def loss(*args: Any, **kwargs: Any) -> Any:
+        trainer._get_per_token_logps_and_entropies = score
+        try:
+            return lose(*args, **kwargs)
+        finally:
+            trainer._get_per_token_logps_and_entropies = outside
+
+    trainer._compute_loss = loss
+    phases.wrap(trainer, "_compute_loss", "loss")
+    phases.wrap(trainer.accelerator, "backward", "loss")
+
+
+def fresh(options: argparse.Namespace) -> Loaded:
+    return build(options.shape) if options.shape else load(options.model)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """An average step of a turn, its first left out: seconds, seconds by phase, pictures, tokens; matrix FLOPs."""
+
+    seconds: float
+    phases: dict[str, float]
+    pictures: float
+    tokens: float
+    flops: int
+
+
+def turn(options: argparse.Namespace, make: Callable[..., Any], examples: list[Example]) -> Turn:
+    loaded = fresh(options)
+    phases, counted = Phases(), count_work(loaded)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = make(options, loaded, examples, folder)
-        trainer.add_callback(clock)
+        trainer = make(options, loaded, examples, folder, phases)
+        let_every_row_learn(trainer)
+        time_log_probabilities(trainer, phases)
+        course = Course(trainer, phases)
+        trainer.add_callback(course)
         trainer.train()
-    work = {name: round(value / (options.steps + 1), 1) for name, value in counted.items()}
-    return {"seconds": [round(s, 3) for s in clock.seconds[1:]], **work}
+    steps = len(course.seconds)
+    taken = {p: statistics.mean(s[p] for s in phases.steps[1:]) for p in PHASES}
+    seconds = statistics.mean(course.seconds[1:])
+    taken["other"] = seconds - sum(taken.values())
+    decoded = trainer.sampler.counts.decode_tokens if isinstance(trainer, GritTrainer) else counted["decoded"]
+    tokens = (counted["tokens"] + decoded) / steps
+    return Turn(seconds, taken, counted["pictures"] / steps, tokens, course.flops)
 
 
-def section(report: dict[str, Any]) -> str:
-    """The report as a Markdown table: medians are not taken, every turn is shown."""
-    options, turns = report["options"], report["turns"]
+def longer(examples: list[Example], loaded: Loaded, *, tokens: int) -> list[Example]:
+    """The examples with words added to their questions until prompts have about `tokens` tokens."""
+    from opengrit.samplers import Asked
+    from opengrit.samplers.transformers import TransformersSampler
+
+    first = examples[0]
+    asked = Asked(first.id, first.image, user_text("grounded", first.question))
+    missing = max(0, tokens - len(TransformersSampler(loaded).prepare(asked).ids))
+    word = len(loaded.processor.tokenizer(" dog", add_special_tokens=False)["input_ids"])
+    return [replace(e, question=e.question + " dog" * (missing // word)) for e in examples]
+
+
+def matmul_rate() -> float:
+    """FLOPs a second of a large matrix product here, the best of five."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    kind = torch.bfloat16 if device == "cuda" else torch.float32
+    side = 8192 if device == "cuda" else 2048
+    a = torch.randn(side, side, device=device, dtype=kind)
+    best = float("inf")
+    for _ in range(6):
+        began = _now()
+        a @ a
+        best = min(best, _now() - began)
+    return 2 * side**3 / best
+
+
+def peak_memory(options: argparse.Namespace, name: str) -> float:
+    """MiB that a process of its own takes at most to train with one of the trainers, interpreter and model included."""
+    kept = ["model", "shape", "data", "questions", "group", "length", "beta", "passes", "prompt", "steps"]
+    command = [sys.executable, __file__, "--alone", name]
+    for key in kept:
+        if getattr(options, key) is not None:
+            command += [f"--{key}", str(getattr(options, key))]
+    done = subprocess.run(
+        command + ["--natural"] * options.natural, capture_output=True, text=True, check=True
+    )
+    return float(done.stdout.splitlines()[-1])
+
+
+def alone(options: argparse.Namespace, examples: list[Example]) -> float:
+    """Trains with one trainer and returns the peak: of the GPU's memory where there is one, else of the process."""
+    turn(options, {"stock trl": stock, "opengrit": ours}[options.alone], examples)
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+            2**20 if sys.platform == "darwin" else 1024
+        )
+    # Linux: getrusage would tell the peak of the process that started this one where that is higher.
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def pairs(options: argparse.Namespace, examples: list[Example], rounds: int) -> dict[str, list[Turn]]:
+    turns: dict[str, list[Turn]] = {name: [] for name in NAMES}
+    for _ in range(rounds):
+        turns["stock trl"].append(turn(options, stock, examples))
+        turns["opengrit"].append(turn(options, ours, examples))
+    return turns
+
+
+def ratios(turns: dict[str, list[Turn]], phase: str | None = None) -> list[float]:
+    """Stock over ours, pair by pair; of the whole step, or of a phase."""
+
+    def seconds(made: Turn) -> float:
+        return made.seconds if phase is None else made.phases[phase]
+
+    made = zip(turns["stock trl"], turns["opengrit"], strict=True)
+    return [seconds(a) / seconds(b) for a, b in made if seconds(b) > 1e-4]
+
+
+def spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} [{min(values):.2f}, {max(values):.2f}]" if values else "-"
+
+
+def median(turns: list[Turn], phase: str | None = None) -> float:
+    return statistics.median(t.seconds if phase is None else t.phases[phase] for t in turns)
+
+
+def heading(options: argparse.Namespace) -> str:
+    """What was measured, in the page's marker and title."""
+    kind = "sweep" if options.sweep else "natural lengths" if options.natural else "fixed length"
+    return f"{options.shape or options.model}, {kind}"
+
+
+def machine() -> str:
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    return f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def section(
+    options: argparse.Namespace, turns: dict[str, list[Turn]], memory: dict[str, float], rate: float
+) -> str:
+    """The turns as Markdown: a table of phases, one of work, and the floor."""
+    ends = "ending where they end, at most" if options.natural else "each of"
     lines = [
-        f"### One training step, {options['model']}",
+        f"### One training step, {heading(options)}",
         "",
-        f"{options['questions']} questions x {options['group']} completions of {options['length']} tokens, beta {options['beta']:g}, "
-        f"turns A B A B, {options['steps']} steps a turn after one that warms up. {report['machine']}.",
+        f"{options.questions} questions x {options.group} completions {ends} {options.length} tokens, beta {options.beta:g}; "
+        f"{options.rounds} pairs of turns, {options.steps} steps a turn after one that warms up; medians over turns, ratios "
+        f"pair by pair with their range. {machine()}.",
         "",
-        "| | seconds a step, turn by turn | pictures encoded a step | language-model tokens a step |",
+        "| seconds a step | stock TRL 1.16 | OpenGRIT | times faster |",
         "|---|---|---|---|",
     ]
-    for name, taken in turns.items():
-        seconds = "; ".join(", ".join(f"{s:.2f}" for s in turn["seconds"]) for turn in taken)
-        lines.append(f"| {name} | {seconds} | {taken[0]['pictures']:.0f} | {taken[0]['tokens']:.0f} |")
-    lines += ["", f"Ratio of the means: {report['times faster']:.2f}."]
+    for phase in (*PHASES, None):
+        a, b = (median(turns[name], phase) for name in NAMES)
+        lines.append(f"| {phase or '**whole step**'} | {a:.3f} | {b:.3f} | {spread(ratios(turns, phase))} |")
+    a, b = turns["stock trl"][0], turns["opengrit"][0]
+    lines += [
+        "",
+        "| work a step | stock TRL 1.16 | OpenGRIT |",
+        "|---|---|---|",
+        f"| pictures encoded | {a.pictures:.0f} | {b.pictures:.0f} |",
+        f"| language-model tokens, padding included | {a.tokens:.0f} | {b.tokens:.0f} |",
+        f"| FLOPs of matrix products, 10^9 | {a.flops / 1e9:.0f} | {b.flops / 1e9:.0f} |",
+    ]
+    if memory:
+        lines.append(
+            f"| peak memory of the process, MiB | {memory['stock trl']:.0f} | {memory['opengrit']:.0f} |"
+        )
+    floors = [made.flops / rate for made in (a, b)]
+    lines += [
+        "",
+        f"The floor: a large matrix product runs at {rate / 1e9:.0f} x 10^9 FLOPs a second here, at which the matrix products of a "
+        f"step take {floors[0]:.2f} s in stock TRL ({floors[0] / median(turns['stock trl']):.0%} of its step) and "
+        f"{floors[1]:.2f} s in OpenGRIT ({floors[1] / median(turns['opengrit']):.0%}). Products inside fused attention are "
+        "counted where torch counts them (not on a CPU). The rest is small matrices that do not reach that rate, element-wise "
+        "work and, token by token in decoding, calls.",
+    ]
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
+def bars(options: argparse.Namespace, turns: dict[str, list[Turn]]) -> str:
+    """The phases of both trainers as an SVG of two bars."""
+    width, left, height = 720, 90, 150
+    longest = max(median(turns[name]) for name in NAMES)
+    scale = (width - left - 70) / longest
+    drawn = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="13">',
+        f"<title>Seconds of one training step by phase, {heading(options)}</title>",
+        f'<rect width="{width}" height="{height}" fill="#fff"/>',
+    ]
+    for row, name in enumerate(NAMES):
+        x, y = float(left), 16 + row * 44
+        drawn.append(f'<text x="{left - 8}" y="{y + 21}" text-anchor="end">{name}</text>')
+        for phase, colour in zip(PHASES, _COLOURS, strict=True):
+            seconds = max(0.0, median(turns[name], phase))
+            drawn.append(
+                f'<rect x="{x:.1f}" y="{y}" width="{seconds * scale:.1f}" height="32" fill="{colour}">'
+                f"<title>{phase}: {seconds:.3f} s</title></rect>"
+            )
+            x += seconds * scale
+        drawn.append(f'<text x="{x + 6:.1f}" y="{y + 21}">{median(turns[name]):.2f} s</text>')
+    for place, (phase, colour) in enumerate(zip(PHASES, _COLOURS, strict=True)):
+        x = left + place * 88
+        drawn.append(f'<rect x="{x}" y="{height - 30}" width="12" height="12" fill="{colour}"/>')
+        drawn.append(f'<text x="{x + 16}" y="{height - 19}">{phase}</text>')
+    return "\n".join([*drawn, "</svg>"]) + "\n"
+
+
+def sweep(options: argparse.Namespace, examples: list[Example]) -> tuple[list[dict[str, Any]], str]:
+    """One pair of turns at each point, one size changed at a time; the points and their table."""
+    base = {"group": options.group, "prompt": options.prompt or 200, "length": 50}
+    points = []
+    for size, values in SWEEP.items():
+        for value in values:
+            at = argparse.Namespace(**{**vars(options), **base, size: value})
+            rows = longer(examples[: at.questions], fresh(at), tokens=at.prompt)
+            turns = pairs(at, rows, 1)
+            a, b = turns["stock trl"][0], turns["opengrit"][0]
+            points.append(
+                {
+                    "G": at.group,
+                    "P": at.prompt,
+                    "C": at.length,
+                    "stock s": round(a.seconds, 3),
+                    "ours s": round(b.seconds, 3),
+                    "ratio": round(a.seconds / b.seconds, 2),
+                    "stock tokens": round(a.tokens),
+                    "ours tokens": round(b.tokens),
+                }
+            )
+            print(json.dumps(points[-1]), file=sys.stderr)
+    lines = [
+        f"### One training step, {heading(options)}",
+        "",
+        f"{options.questions} questions; group G, prompt P and completion C in tokens, one of them changed at a time; one pair "
+        f"of turns a point, {options.steps} steps a turn. {machine()}.",
+        "",
+        "| " + " | ".join(points[0]) + " |",
+        "|" + "---|" * len(points[0]),
+        *("| " + " | ".join(str(v) for v in point.values()) + " |" for point in points),
+    ]
+    return points, "\n".join(lines) + "\n"
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="tiny-qwen2.5-vl")
+    parser.add_argument(
+        "--shape", choices=sorted(SHAPES), help="random weights in a real model's shape, on a GPU"
+    )
     parser.add_argument("--data", default="stickers/train20")
     parser.add_argument("--questions", type=int, default=20)
     parser.add_argument("--group", type=int, default=8)
     parser.add_argument("--length", type=int, default=60)
-    parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--prompt", type=int, help="tokens of a prompt, about; default: as the data has it")
+    parser.add_argument("--natural", action="store_true", help="completions end where they end")
+    parser.add_argument("--passes", type=int, default=1, help="forward and backward passes of a step")
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5, help="pairs of turns")
     parser.add_argument("--beta", type=float, default=0.0)
-    parser.add_argument(
-        "--results", type=Path, help="page to put the table into, for example docs/results.md"
-    )
-    options = parser.parse_args()
-    examples = load_examples(options.data)
-    turns: dict[str, list[dict[str, Any]]] = {"stock trl": [], "opengrit": []}
-    for _ in range(options.rounds):
-        turns["stock trl"].append(turn(options, stock, examples))
-        turns["opengrit"].append(turn(options, ours, examples))
-    mean = {
-        name: sum(s for t in made for s in t["seconds"]) / sum(len(t["seconds"]) for t in made)
-        for name, made in turns.items()
-    }
+    parser.add_argument("--sweep", action="store_true")
+    parser.add_argument("--no-memory", action="store_true", help="leave peak memory out")
+    parser.add_argument("--alone", choices=NAMES, help="train with one trainer and print its peak memory")
+    parser.add_argument("--results", type=Path, help="page to put the section into; its plot goes beside it")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    name = f"step {heading(options)}"
+    if options.shape and not torch.cuda.is_available():
+        text = f"### One training step, {heading(options)}\n\nNot measured: this machine has no GPU.\n"
+        print(json.dumps({"shape": options.shape, "measured": False}))
+        if options.results:
+            replace_section(options.results, name, text)
+        return
+    examples = load_examples(options.data)[: options.questions]
+    if options.sweep:
+        points, text = sweep(options, examples)
+        print(json.dumps(points, indent=2))
+        if options.results:
+            replace_section(options.results, name, text)
+        return
+    if options.prompt:
+        examples = longer(examples, fresh(options), tokens=options.prompt)
+    if options.alone:
+        print(alone(options, examples))
+        return
+    turns = pairs(options, examples, options.rounds)
+    memory = {} if options.no_memory else {name: peak_memory(options, name) for name in NAMES}
+    rate = matmul_rate()
     report = {
         "options": {key: value for key, value in vars(options).items() if key != "results"},
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
-        "seconds a step": {name: round(value, 3) for name, value in mean.items()},
-        "times faster": round(mean["stock trl"] / mean["opengrit"], 2),
-        "turns": turns,
-        "peak memory MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "machine": machine(),
+        "times faster, pair by pair": [round(r, 2) for r in ratios(turns)],
+        "seconds a step": {n: [round(t.seconds, 3) for t in turns[n]] for n in NAMES},
+        "phases": {n: {p: round(median(turns[n], p), 4) for p in PHASES} for n in NAMES},
+        "pictures": {n: turns[n][0].pictures for n in NAMES},
+        "tokens": {n: turns[n][0].tokens for n in NAMES},
+        "matrix FLOPs": {n: turns[n][0].flops for n in NAMES},
+        "matmul FLOPs a second": round(rate),
+        "peak memory MiB": memory,
     }
     print(json.dumps(report, indent=2))
     if options.results:
-        replace_section(options.results, f"step {options.model}", section(report))
+        plot = options.results.with_name(f"{name.replace(', ', '-').replace(' ', '-')}.svg")
+        plot.write_text(bars(options, turns), encoding="utf-8")
+        replace_section(
+            options.results, name, f"{section(options, turns, memory, rate)}\n![{name}]({plot.name})"
+        )
 
 
 if __name__ == "__main__":

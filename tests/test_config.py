@@ -208,7 +208,9 @@ def test_the_papers_recipes_hold_the_papers_values_and_say_where_each_is_from(na
     assert (train.max_steps, train.num_generations, train.beta) == (200, 4, 0.01)
     assert (train.max_completion_length, train.temperature, train.loss_type) == (1000, 0.9, "grpo")
     written = yaml.safe_load(path.read_text(encoding="utf-8"))["train"]
-    assert set(written) | {"logging_steps"} == set(type(train).model_fields)
+    idle = {name for name in type(train).model_fields if name.startswith("vllm_") and name != "vllm_mode"}
+    assert set(written) | {"logging_steps"} | idle == set(type(train).model_fields)
+    assert train.vllm_mode is None  # the paper's rollouts were not drawn by vLLM
     lines = path.read_text(encoding="utf-8").splitlines()
     for index, line in enumerate(lines):
         if line.strip().split(":")[0] in written:
@@ -227,3 +229,17 @@ def test_the_demo_trains_on_every_row_in_every_step() -> None:
         40,
     )
     assert [s.spec for s in recipe.data.eval] == ["stickers/count", "stickers/spatial"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.vllm_mode=local", "vllm_mode"),
+        ("train.vllm_gpu_memory_utilization=1.5", "vllm_gpu_memory_utilization"),
+        ("train.vllm_server_port=0", "vllm_server_port"),
+        ("train.vllm=colocate", "vllm_mode"),  # a wrong key names the right one
+    ],
+)
+def test_wrong_vllm_lines_are_named(override: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(RECIPES / "demo.yaml", [override])

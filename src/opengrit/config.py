@@ -228,6 +228,23 @@ class Train(_Section):
         default=True, description="recompute activations to save memory (TRL's default)"
     )
     bf16: bool = Field(default=True, description="compute in bfloat16 (released GRIT script; false on CPU)")
+    vllm_mode: Literal["colocate", "server"] | None = Field(
+        default=None,
+        description="rollouts drawn by vLLM, on the training GPUs or by a `trl vllm-serve`; null: by the model itself",
+    )
+    vllm_server_host: str = Field(
+        default="127.0.0.1", min_length=1, description="where `trl vllm-serve` runs (vllm_mode: server)"
+    )
+    vllm_server_port: Annotated[int, Field(ge=1, lt=2**16)] = Field(
+        default=8000, description="the port it listens on (TRL's default)"
+    )
+    vllm_gpu_memory_utilization: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.3, description="share of each GPU's memory for vLLM (vllm_mode: colocate; TRL's default)"
+    )
+    vllm_importance_sampling_correction: bool = Field(
+        default=True,
+        description="weigh tokens by what vLLM and the model disagree on; costs one more pass without gradient (TRL's default)",
+    )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
         default=42, description="seed of data order and sampling (transformers' default)"
     )

@@ -3,6 +3,7 @@
 # R rows (completions) of a process, G siblings of one question, T completion tokens.
 from __future__ import annotations
 
+import math
 import os
 
 # TRL announces every trainer it makes to its hub unless told not to, and warns about rollout_func.
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import gather, gather_object
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import TrainerCallback
@@ -37,11 +38,12 @@ from opengrit.metrics import (
     unjudged,
 )
 from opengrit.models import Loaded, base_model
-from opengrit.rollout import Exam, roll_out
+from opengrit.rollout import Exam, ask, roll_out
 from opengrit.rundir import RunDir
-from opengrit.samplers import SamplingSettings
+from opengrit.samplers import Sampler, SamplingSettings
 from opengrit.samplers.transformers import PreparedPrompt, TransformersSampler, distinct_pictures
-from opengrit.shared_prefix import TokenScores, completion_scores, row_scores
+from opengrit.samplers.vllm import VllmSampler
+from opengrit.shared_prefix import TokenScores, packed_scores, row_scores, share_prefix
 from opengrit.types import Example, Record
 from opengrit.watch import Watch
 
@@ -56,7 +58,7 @@ _QUANTITIES: dict[str, Quantity] = {
     "unjudged": unjudged,
 }
 _VISION = ("visual.", "vision_tower.", "multi_modal_projector.")
-_SEED_STEP = 1_000_003  # keeps the seeds of different runs, steps and processes apart
+_SEED_STEP = 1_000_003  # keeps the seeds of different runs and steps apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,11 @@ class GritTrainer(GRPOTrainer):
     """TRL's GRPOTrainer on `Example` rows. Pictures stay out of its data set: rows carry the example's number.
 
     Overridden, and why: the data order (every row used each epoch, the same after a resume), the splitting of a
-    generation batch (groups stay together), log-probabilities (each picture encoded once, each prompt read once), the
-    weights a resume starts from (all of them), checkpoints (whole or not at all) and the log (our files and table).
+    generation batch (groups stay together), log-probabilities (each picture encoded once, each prompt read once, no
+    gradient where there is nothing to learn), the rewards (our records hold them), the weights a resume starts from
+    (all of them), checkpoints (whole or not at all) and the log (our files and table).
+
+    `rollouts` draws the completions; by default the model in this process does, or vLLM where `args.use_vllm`.
     """
 
     args: GRPOConfig
@@ -97,6 +102,7 @@ class GritTrainer(GRPOTrainer):
         peft_config: LoraConfig | None = None,
         probes: Sequence[Probe] = (),
         watch: Watch | None = None,
+        rollouts: Sampler | None = None,
         rows_per_batch: int = 192,
         stop: tuple[str, ...] = STOP,
     ) -> None:
@@ -108,7 +114,9 @@ class GritTrainer(GRPOTrainer):
         self._batch_examples: list[Example] = []
         self._records: list[Record] = []
         self._prompts: list[PreparedPrompt] = []
+        self._lengths: list[int] = []  # of each row: tokens that were sampled
         self._rows: list[int] = []
+        self._idle: frozenset[int] = frozenset()  # rows that teach nothing
         super().__init__(
             model=loaded.model,
             reward_funcs=[self.rubric_total],
@@ -118,6 +126,7 @@ class GritTrainer(GRPOTrainer):
             peft_config=peft_config,
             rollout_func=_rollout_func,
         )
+        self.aux_loss_enabled = False  # experts: the loss is GRPO's alone
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
         self.add_callback(_Course(self))
@@ -125,8 +134,9 @@ class GritTrainer(GRPOTrainer):
         self.sampler = TransformersSampler(
             self.loaded, rows_per_batch=rows_per_batch, vision_is_fixed=vision_is_fixed(self.model)
         )
-        # Checkpointing recomputes the forward pass and cannot go through keys and values kept from the prompt.
-        self.shares_prefix = not args.gradient_checkpointing
+        self.rollouts = rollouts
+        models = [m for m in (self.model, self.ref_model) if m is not None]
+        self.shares_prefix = all([share_prefix(base_model(self.accelerator.unwrap_model(m))) for m in models])
 
     # -- data -------------------------------------------------------------------------------------------------
 
@@ -153,14 +163,17 @@ class GritTrainer(GRPOTrainer):
     # -- experience -------------------------------------------------------------------------------------------
 
     def sampling_settings(self, generation: int) -> SamplingSettings:
-        """How the rollouts of the `generation`-th batch are drawn on this process; the same whenever it is drawn."""
-        seed = (self.args.seed * _SEED_STEP + generation) * self.accelerator.num_processes
+        """How the rollouts of the `generation`-th batch are drawn: the same whenever it is drawn, and on every process.
+
+        A completion's random numbers come from the seed, its question and its place in the group, so that several
+        processes draw what one would.
+        """
         return SamplingSettings(
             temperature=self.temperature,
             top_p=self.top_p,
             top_k=self.top_k,
             max_new_tokens=self.max_completion_length,
-            seed=seed + self.accelerator.process_index,
+            seed=self.args.seed * _SEED_STEP + generation,
             stop=self.stop,
         )
 
@@ -177,9 +190,10 @@ class GritTrainer(GRPOTrainer):
         group = self.num_generations
         examples = self._batch_examples[::group]
         generation = self._step // self._passes_per_generation
+        drawer = self._drawer()
         with self.accelerator.autocast():
             groups = roll_out(
-                self.sampler,
+                drawer,
                 examples,
                 exam=self.exam,
                 samples_per_question=group,
@@ -187,20 +201,41 @@ class GritTrainer(GRPOTrainer):
                 step=self.state.global_step + 1,
             )
         self._records = [record for records in groups for record in records]
-        self._prompts = self._prompts_of(groups)
+        self._prompts = self._prompts_of(groups, drawer)
         completion_ids, env_mask = zip(
             *(self._completion_row(record) for record in self._records), strict=True
         )
+        self._lengths = [sum(mask) for mask in env_mask]
         return {
             "prompt_ids": [list(prompt.ids) for prompt in self._prompts],
             "completion_ids": list(completion_ids),
-            "logprobs": None,
+            "logprobs": self._sampled_log_probs(drawer, completion_ids),
             "env_mask": list(env_mask),
         }
 
-    def _prompts_of(self, groups: Sequence[Sequence[Record]]) -> list[PreparedPrompt]:
+    def _drawer(self) -> Sampler:
+        if self.rollouts is None and self.use_vllm:
+            self.rollouts = VllmSampler(self.sampler, self.vllm_generation.generate)
+        return self.rollouts or self.sampler
+
+    @staticmethod
+    def _sampled_log_probs(
+        drawer: Sampler, completion_ids: Sequence[Sequence[int]]
+    ) -> list[list[float | None]] | None:
+        """The log-probabilities that vLLM sampled with, as long as the rows (appended tokens count for nothing)."""
+        if not isinstance(drawer, VllmSampler):
+            return None
+        rows = zip(drawer.last_log_probs, completion_ids, strict=True)
+        return [[*given[: len(ids)], *[0.0] * (len(ids) - len(given))] for given, ids in rows]
+
+    def _prompts_of(self, groups: Sequence[Sequence[Record]], drawer: Sampler) -> list[PreparedPrompt]:
         """Each row's prompt. A failed row takes another row's prompt: its mask is empty and it teaches nothing."""
-        prompts = self.sampler.last_prompts  # not prepared again: a picture may have gone since
+        prompts: Sequence[PreparedPrompt | None]
+        if isinstance(drawer, (TransformersSampler, VllmSampler)):
+            prompts = drawer.last_prompts  # not prepared again: a picture may have gone since
+        else:
+            asked = [ask(group[0].example, exam=self.exam) for group in groups]
+            prompts = [self.sampler.prepare(question) for question in asked]
         stand_in = next((p for p in prompts if p is not None), None)
         if stand_in is None:
             raise ImageError(
@@ -217,12 +252,22 @@ class GritTrainer(GRPOTrainer):
             return ids, mask
         return [*ids, self._tokenizer.eos_token_id], [*mask, 0]
 
-    def rubric_total(self, log_metric: Any, **_: Any) -> list[float | None]:
-        """The rows' totals, None where a row could not be scored; its parts go to the metrics row by row."""
+    def rubric_total(self, **_: Any) -> list[float | None]:
+        """The rows' totals, None where a row could not be scored."""
+        return [record.score.total for record in self._records]
+
+    def _calculate_rewards(
+        self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
+    ) -> torch.Tensor:
+        """The totals of all processes' rows, NaN where there is none; their parts go to the metrics row by row.
+
+        TRL's own would warn of every batch with a completion that was cut off.
+        """
         for record in self._records:
             for name, value in _measures(record).items():
-                log_metric(name, value)
-        return [record.score.total for record in self._records]
+                self._log_metric(name, value)
+        totals = [math.nan if total is None else total for total in self.rubric_total()]
+        return gather(torch.tensor(totals, dtype=torch.float32, device=self.accelerator.device)[:, None])
 
     def _keep_records(self, advantages: Sequence[float]) -> None:
         kept = [replace(r, advantage=a) for r, a in zip(self._records, advantages, strict=True)]
@@ -247,7 +292,24 @@ class GritTrainer(GRPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         self._rows = inputs["row"].tolist()
-        return super()._compute_loss(model, inputs)
+        self._idle = self._rows_that_teach_nothing(inputs["advantages"].tolist())
+        try:
+            return super()._compute_loss(model, inputs)
+        finally:
+            self._idle = frozenset()
+
+    def _rows_that_teach_nothing(self, advantages: Sequence[float]) -> frozenset[int]:
+        """Of the pass's rows those of groups without any advantage: without a KL term their gradient is zero.
+
+        One group is always left: a loss has a gradient, and processes that learn together wait for each other's.
+        """
+        if self.beta != 0.0:
+            return frozenset()
+        teaching = {
+            id(self._prompts[row]) for row, given in zip(self._rows, advantages, strict=True) if given
+        }
+        teaching = teaching or {id(self._prompts[self._rows[0]])}
+        return frozenset(row for row in self._rows if id(self._prompts[row]) not in teaching)
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -263,42 +325,42 @@ class GritTrainer(GRPOTrainer):
         """Scores of the rows in `self._rows`. TRL's left-padded prompt ids are not looked at: our prompts are."""
         ids_RT, mask_RT = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]
         step = batch_size or len(self._rows)
+        places = range(len(self._rows))
+        chunks: list[tuple[list[int], bool]] = []  # places of rows, and whether they are learned from
+        for start in range(0, len(places), step):
+            chunk = places[start : start + step]
+            chunks.append(([i for i in chunk if self._rows[i] in self._idle], False))
+            chunks.append(([i for i in chunk if self._rows[i] not in self._idle], True))
+        chunks = [(chunk, learn) for chunk, learn in chunks if chunk]
         scores = [
-            self._score(
-                model,
-                self._rows[start : start + step],
-                ids_RT[start : start + step],
-                mask_RT[start : start + step],
-            )
-            for start in range(0, len(self._rows), step)
+            self._score(model, [self._rows[i] for i in chunk], ids_RT[chunk], mask_RT[chunk], learn=learn)
+            for chunk, learn in chunks
         ]
-        log_probs = torch.cat([s.log_probs_RT for s in scores])
-        entropies = (
-            torch.cat([s.entropies_RT for s in scores if s.entropies_RT is not None])
-            if compute_entropy
-            else None
-        )
-        return log_probs, entropies, None
+        back = torch.tensor([i for chunk, _ in chunks for i in chunk], device=ids_RT.device).argsort()
+        log_probs = torch.cat([s.log_probs_RT for s in scores])[back]
+        entropies = [s.entropies_RT for s in scores if s.entropies_RT is not None]
+        return log_probs, torch.cat(entropies)[back] if compute_entropy else None, None
 
     def _score(
-        self, model: Any, rows: Sequence[int], ids_RT: torch.Tensor, mask_RT: torch.Tensor
+        self, model: Any, rows: Sequence[int], ids_RT: torch.Tensor, mask_RT: torch.Tensor, *, learn: bool
     ) -> TokenScores:
         prompts = [self._prompts[row] for row in rows]
-        bare = base_model(self.accelerator.unwrap_model(model))
-        with self.accelerator.autocast():
-            visual = self.sampler.encode(bare, distinct_pictures(prompts))
-            if self.shares_prefix:
-                return completion_scores(
-                    model,
-                    bare.model,
-                    self.loaded,
-                    prompts,
-                    visual,
-                    completion_ids_RT=ids_RT,
-                    completion_mask_RT=mask_RT,
+        whole = self.accelerator.unwrap_model(model)
+        with self.accelerator.autocast(), torch.set_grad_enabled(torch.is_grad_enabled() and learn):
+            # A wrapper that holds processes together goes through as many passes on each: those that learn.
+            scorer = model if learn else whole
+            visual = self.sampler.encode(base_model(whole), distinct_pictures(prompts))
+            if not self.shares_prefix:
+                return row_scores(
+                    scorer, self.loaded, prompts, visual, completion_ids_RT=ids_RT, completion_mask_RT=mask_RT
                 )
-            return row_scores(
-                model, self.loaded, prompts, visual, completion_ids_RT=ids_RT, completion_mask_RT=mask_RT
+            return packed_scores(
+                scorer,
+                self.loaded,
+                prompts,
+                visual,
+                completion_ids_RT=ids_RT,
+                lengths=[self._lengths[row] for row in rows],
             )
 
     # -- checkpoints ------------------------------------------------------------------------------------------

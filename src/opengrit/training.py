@@ -17,7 +17,7 @@ from torch.nn import Linear
 from trl import GRPOConfig
 
 from opengrit.checkpoint import save_whole
-from opengrit.config import Recipe, Source
+from opengrit.config import Recipe, Source, Train
 from opengrit.data import load_examples, require_readable
 from opengrit.errors import RecipeError
 from opengrit.judge import RuleJudge
@@ -202,6 +202,11 @@ def grpo_config(recipe: Recipe, output_dir: str | Path) -> GRPOConfig:
             f"train.optim {wanted.optim} needs bitsandbytes, it is not installed; "
             "install opengrit[qlora] or set train.optim: adamw_torch"
         )
+    if wanted.vllm_mode is not None and importlib.util.find_spec("vllm") is None:
+        raise RecipeError(
+            f"train.vllm_mode {wanted.vllm_mode} needs vllm, it is not installed; install opengrit[vllm] or set "
+            "train.vllm_mode: null"
+        )
     processes = PartialState(cpu=use_cpu).num_processes
     per_pass = wanted.per_device_train_batch_size * processes
     if wanted.completions_per_step % per_pass:
@@ -209,9 +214,13 @@ def grpo_config(recipe: Recipe, output_dir: str | Path) -> GRPOConfig:
             f"questions_per_step x num_generations ({wanted.completions_per_step}) is divided evenly over {processes} "
             f"processes of per_device_train_batch_size {wanted.per_device_train_batch_size}; change one of them under train:"
         )
-    settings: dict[str, Any] = wanted.model_dump(exclude={"questions_per_step", "eval_steps", "save_steps"})
+    ours = {"questions_per_step", "eval_steps", "save_steps"}
+    settings: dict[str, Any] = wanted.model_dump(
+        exclude=ours | {name for name in type(wanted).model_fields if name.startswith("vllm_")}
+    )
     if wanted.save_steps is not None:
         settings["save_steps"] = wanted.save_steps
+    settings |= vllm_settings(wanted)
     return GRPOConfig(
         output_dir=str(output_dir),
         **settings,
@@ -226,6 +235,16 @@ def grpo_config(recipe: Recipe, output_dir: str | Path) -> GRPOConfig:
         dataloader_pin_memory=not use_cpu,
         gradient_checkpointing_kwargs={"use_reentrant": False} if wanted.gradient_checkpointing else None,
     )
+
+
+def vllm_settings(wanted: Train) -> dict[str, Any]:
+    """What the recipe says of vLLM, as GRPOConfig takes it; nothing where the model draws its rollouts itself."""
+    if wanted.vllm_mode is None:
+        return {}
+    named = {n: getattr(wanted, n) for n in type(wanted).model_fields if n.startswith("vllm_")}
+    # The text up to the stop string is what is read and learned from, the stop string included.
+    stop = {"stop": list(STOP), "include_stop_str_in_output": True}
+    return {"use_vllm": True, **named, "generation_kwargs": stop}
 
 
 def _examples(sources: tuple[Source, ...]) -> list[Example]:

@@ -1,0 +1,63 @@
+"""Random-weight models in the shapes of the real ones: nothing is downloaded, only sizes are theirs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForImageTextToText
+
+from opengrit.models import Loaded, describe, load_processor, resolve
+
+# Sizes from the published configs. The tokenizer and the chat template are the packaged models', so prompts are short.
+SHAPES: dict[str, dict[str, Any]] = {
+    "qwen2.5-vl-3b": {
+        "base": "tiny-qwen2.5-vl",
+        "text_config": {
+            "hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16,
+            "num_key_value_heads": 2, "vocab_size": 151936, "max_position_embeddings": 32768, "layer_types": None,
+            "rope_parameters": {"mrope_section": [16, 24, 24], "rope_theta": 1e6, "rope_type": "default"},
+        },
+        "vision_config": {
+            "depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 2048,
+            "fullatt_block_indexes": [7, 15, 23, 31],
+        },
+    },
+    "internvl3-2b": {
+        "base": "tiny-internvl3",
+        "image_seq_length": 256,
+        "tie_word_embeddings": False,
+        "text_config": {
+            "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12,
+            "num_key_value_heads": 2, "vocab_size": 151674, "max_position_embeddings": 32768, "layer_types": None,
+            "tie_word_embeddings": False, "rope_parameters": {"rope_theta": 1e6, "rope_type": "default"},
+        },
+        "vision_config": {
+            "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
+            "image_size": [448, 448], "patch_size": [14, 14],
+        },
+    },
+}  # fmt: skip
+_SIDE = 448  # pixels of a picture's side
+
+
+def build(shape: str, *, device: str = "cuda", dtype: torch.dtype = torch.bfloat16) -> Loaded:
+    """A model of the shape with random weights, and a processor that shows it pictures of 448 x 448 pixels."""
+    sizes = dict(SHAPES[shape])
+    path = resolve(sizes.pop("base"))
+    config = AutoConfig.from_pretrained(path)
+    values = config.to_dict()
+    for section in ("text_config", "vision_config"):
+        values[section] |= sizes.pop(section)
+        values[section] = {k: v for k, v in values[section].items() if v is not None}
+    config = type(config).from_dict(values | sizes)
+    free = config.model_type != "internvl"
+    bound = _SIDE * _SIDE if free else None
+    processor = load_processor(path, min_pixels=bound, max_pixels=bound)
+    if not free:
+        processor.image_processor.size = {"height": _SIDE, "width": _SIDE}
+        processor.image_processor.max_patches = 1
+        processor.image_seq_length = sizes["image_seq_length"]
+    with torch.device(device):
+        model = AutoModelForImageTextToText.from_config(config, dtype=dtype).eval()
+    return describe(model, processor, name=f"{shape} (random weights)")
