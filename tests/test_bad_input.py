@@ -185,7 +185,7 @@ def test_every_damaged_picture_is_named_in_one_message() -> None:
     ("picture", "said"),
     [
         ("none.png", "there is none at none.png"),
-        ("pictures", "pictures is a folder or a device"),
+        ("pictures", "--draw names a folder where many"),
         ("good.jsonl", "this is none of them: good.jsonl"),
         ("pictures/torn.png", "damaged"),
         ("pictures/bomb.png", "at most 80000000 pixels"),

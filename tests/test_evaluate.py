@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from endpoint_stub import Said, endpoint_stub
 from opengrit.boxes import Box, Size
+from opengrit.config import Model, Source
+from opengrit.data import load_examples
 from opengrit.errors import DataError
 from opengrit.evaluate import evaluate
+from opengrit.evaluation import EvalRecipe, Served, run_evaluation
 from opengrit.judge import RuleJudge
 from opengrit.metrics import grounding_iou, right, truncated
 from opengrit.rewards import Rubric
@@ -108,23 +112,62 @@ def test_a_broken_off_evaluation_asks_only_what_is_missing(tmp_path):
     assert list(run.records()) == records
 
 
-def test_a_resumed_batch_is_drawn_with_the_seed_it_would_have_had(tmp_path):
+def test_a_half_written_batch_is_gone_on_with_behind_its_last_record(tmp_path):
     examples = [example(i) for i in range(6)]
-    whole, resumed = CountingSampler(), CountingSampler()
-    evaluate(whole, examples, exam=EXAM, settings=GREEDY, questions_per_batch=2, quiet=True)
     run = RunDir.create(tmp_path / "run", recipe="a: 1\n")
-    evaluate(
-        CountingSampler(),
-        examples[:2],
-        exam=EXAM,
-        settings=GREEDY,
-        run=run,
-        questions_per_batch=2,
-        quiet=True,
+    evaluate(CountingSampler(), examples, exam=EXAM, settings=GREEDY, run=run, quiet=True)
+    lines = (run.path / "records.jsonl").read_bytes().splitlines(keepends=True)
+    (run.path / "records.jsonl").write_bytes(b"".join(lines[:3]) + lines[3][:40])  # broken off in e3
+    resumed = CountingSampler()
+    evaluate(resumed, examples, exam=EXAM, settings=GREEDY, run=run, questions_per_batch=4, quiet=True)
+    assert resumed.asked == [("e3", 0), ("e4", 0), ("e5", 0)]
+    assert (run.path / "records.jsonl").read_bytes() == b"".join(lines)
+
+
+class FaultySampler(CountingSampler):
+    """Cannot be had for some samples of some questions: pairs of id and sample."""
+
+    def __init__(self, *faults):
+        super().__init__()
+        self._faults = faults
+
+    def sample(self, questions, **how):
+        groups = super().sample(questions, **how)
+        return [
+            [
+                Unsampled("the endpoint is down") if (question.id, i) in self._faults else sampled
+                for i, sampled in enumerate(group)
+            ]
+            for question, group in zip(questions, groups, strict=True)
+        ]
+
+
+def test_what_failed_is_asked_again_when_the_evaluation_is_continued_and_nothing_else(tmp_path):
+    examples = [example(i) for i in range(4)]
+    run = RunDir.create(tmp_path / "run", recipe="a: 1\n")
+    faulty = FaultySampler(("e1", 0), ("e3", 0))
+    records = evaluate(faulty, examples, exam=EXAM, settings=GREEDY, run=run, quiet=True)
+    assert [r.failure for r in records] == [None, "the endpoint is down", None, "the endpoint is down"]
+    again = FaultySampler(("e3", 0))
+    evaluate(again, examples, exam=EXAM, settings=GREEDY, run=run, quiet=True)
+    assert [name for name, _ in again.asked] == ["e1", "e3"]
+    mended = CountingSampler()
+    records = evaluate(mended, examples, exam=EXAM, settings=GREEDY, run=run, quiet=True)
+    assert [name for name, _ in mended.asked] == ["e3"]
+    assert [r.failure for r in records] == [None] * 4
+    assert {r.id: r for r in run.records()} == {r.id: r for r in records}
+
+
+def test_a_sample_that_stands_already_is_kept_where_its_sibling_failed(tmp_path):
+    run = RunDir.create(tmp_path / "run", recipe="a: 1\n")
+    how = {"exam": EXAM, "settings": GREEDY, "run": run, "samples_per_question": 2, "quiet": True}
+    evaluate(FaultySampler(("e0", 1)), [example(0)], **how)
+    other = CountingSampler(GOOD.replace("one dog", "another dog"))
+    first, second = evaluate(other, [example(0)], **how)
+    assert (first.completion.text, second.completion.text) == (
+        GOOD,
+        GOOD.replace("one dog", "another dog"),
     )
-    evaluate(resumed, examples, exam=EXAM, settings=GREEDY, run=run, questions_per_batch=2, quiet=True)
-    assert resumed.asked == whole.asked[2:]
-    assert len({seed for _, seed in whole.asked}) == 3
 
 
 def test_a_finished_evaluation_asks_nothing_and_writes_nothing(tmp_path):
@@ -181,3 +224,34 @@ def test_a_truncated_completion_is_counted_and_left_out_of_means_and_rewards():
     assert right(record) is None
     assert grounding_iou(record) is None
     assert truncated(record) == 1.0
+
+
+def test_an_evaluation_through_an_endpoint_asks_again_only_what_failed(tmp_path):
+    first, second, third = load_examples("stickers/count")[:3]
+    assert len({e.question for e in (first, second, third)}) == 3
+    mended = False
+
+    def answer(request):
+        if second.question in request.text and not mended:
+            return Said("no room", status=400)  # no further try mends this
+        return Said(GOOD)
+
+    with endpoint_stub(answer) as stub:
+        recipe = EvalRecipe(
+            model=Model(name="toy", max_pixels=28224),
+            data=(Source(name="stickers/count"),),
+            limit=3,
+            endpoint=Served(url=stub.url, frame="qwen2_5_vl"),
+        )
+        run, before = run_evaluation(recipe, tmp_path / "run", quiet=True)
+        assert len(stub.requests) == 3
+        mended = True
+        _, after = run_evaluation(recipe, tmp_path / "run", quiet=True)
+        assert len(stub.requests) == 4
+    assert [r.failure and "no room" in r.failure for r in before] == [None, True, None]
+    assert [r.failure for r in after] == [None, None, None]
+    assert {r.id: r for r in run.records()} == {r.id: r for r in after}
+    assert [r.seen_size for r in after] == [e.picture_size for e in (first, second, third)]
+    assert stub.requests[0].body["model"] == "toy"
+    assert f"url: {stub.url}" in run.recipe
+    assert "endpoint" not in recipe.model_copy(update={"endpoint": None}).resolved_yaml()

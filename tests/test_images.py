@@ -8,12 +8,13 @@ import warnings
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from opengrit.boxes import Size
 from opengrit.errors import DataError, ImageError
-from opengrit.images import Limits, confined, open_picture, picture_size
+from opengrit.images import Limits, confined, open_any, open_picture, picture_size
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -185,6 +186,103 @@ def test_floating_point_pictures_are_refused(tmp_path: Path) -> None:
     Image.new("F", (2, 2), 0.5).save(tmp_path / "a.tiff")
     with pytest.raises(ImageError, match="floating point"):
         open_picture(tmp_path / "a.tiff")
+
+
+# -- pictures from anywhere ---------------------------------------------------------------------------------------
+
+
+def test_a_picture_from_anywhere_is_the_picture_in_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    two_pixels().save(path)
+    in_memory = Image.open(path)
+    for form in (path, str(path), path.read_bytes(), bytearray(path.read_bytes()), in_memory):
+        picture = open_any(form)
+        assert (picture.mode, picture.tobytes()) == ("RGB", open_picture(path).tobytes())
+    array = np.array([[RED, BLUE]], dtype=np.uint8)
+    assert open_any(array).tobytes() == open_picture(path).tobytes()
+
+
+def test_a_pillow_picture_is_turned_upright_and_left_as_it_was(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    two_pixels().save(tmp_path / "a.png", exif=exif)
+    given = Image.open(tmp_path / "a.png")
+    picture = open_any(given)
+    assert [picture.getpixel((x, 0)) for x in (0, 1)] == [BLUE, RED]
+    assert [given.getpixel((x, 0)) for x in (0, 1)] == [RED, BLUE]
+    picture.putpixel((0, 0), GREEN)
+    assert given.getpixel((1, 0)) == BLUE
+    turned = open_any((tmp_path / "a.png").read_bytes())
+    assert [turned.getpixel((x, 0)) for x in (0, 1)] == [BLUE, RED]
+
+
+def test_arrays_are_grey_or_coloured_and_their_opacity_lies_on_white() -> None:
+    grey = open_any(np.array([[0, 128, 255]], dtype=np.uint8))
+    assert (grey.size, grey.getpixel((1, 0))) == ((3, 1), (128, 128, 128))
+    clear = open_any(np.array([[(0, 255, 0, 0), (0, 0, 255, 255)]], dtype=np.uint8))
+    assert [clear.getpixel((x, 0)) for x in (0, 1)] == [WHITE, BLUE]
+
+
+def test_an_array_seen_backwards_is_taken_as_it_is_seen() -> None:
+    mirrored = np.array([[RED, BLUE]], dtype=np.uint8)[:, ::-1]
+    assert open_any(mirrored).getpixel((0, 0)) == BLUE
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (np.zeros((4, 4, 3)), "uint8, 0 to 255, got an array of float64"),
+        (np.zeros((4, 4), dtype=bool), "uint8"),
+        (np.zeros((4, 4, 3), dtype=np.uint16), "uint8"),
+        (np.zeros((3, 4, 4), dtype=np.uint8).repeat(2, 2), "move the channels to the end"),
+        (np.zeros((4, 4, 1), dtype=np.uint8), "3 or 4 channels"),
+        (np.zeros(4, dtype=np.uint8), "height x width"),
+        (np.zeros((0, 4, 3), dtype=np.uint8), "at least 1 x 1"),
+        (b"", "the 0 bytes given"),
+        (b"<svg/>", "convert it to PNG or JPEG"),
+        (Image.new("F", (2, 2)), "floating point"),
+        (Image.new("RGB", (0, 2)), "at least 1 x 1"),
+        ("https://example.org/a.png", "there is none at https:/"),
+        (None, "a file's path, its bytes, a Pillow picture or a numpy array, got builtins.NoneType"),
+        ([[0]], "got builtins.list"),
+    ],
+    ids=str,
+)
+def test_what_is_no_picture_is_an_image_error_that_says_why(image: object, said: str) -> None:
+    with pytest.raises(ImageError, match=said):
+        open_any(image)  # type: ignore[arg-type]
+
+
+def test_the_limits_hold_for_pictures_from_anywhere(tmp_path: Path) -> None:
+    bomb = png_with_header(tmp_path / "bomb.png", 50_000, 50_000).read_bytes()
+    with pytest.raises(ImageError, match="pixels"):
+        open_any(bomb)
+    with pytest.raises(ImageError, match="at most 10 bytes"):
+        open_any(bomb, limits=Limits(max_bytes=10))
+    small = Limits(max_pixels=5)
+    for image in (Image.new("RGB", (3, 2)), np.zeros((2, 3), dtype=np.uint8)):
+        with pytest.raises(ImageError, match="3 x 2 = 6"):
+            open_any(image, limits=small)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp"])
+def test_an_animation_in_memory_is_refused(tmp_path: Path, suffix: str) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, BLUE)]
+    path = tmp_path / f"two.{suffix}"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    for image in (path.read_bytes(), Image.open(path)):
+        with pytest.raises(ImageError, match="save the frame you mean"):
+            open_any(image)
+
+
+def test_a_torn_picture_in_memory_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.effect_noise((64, 64), 80).save(path)
+    torn = path.read_bytes()[: path.stat().st_size // 2]
+    path.write_bytes(torn)
+    for image in (torn, Image.open(path)):
+        with pytest.raises(ImageError, match="damaged"):
+            open_any(image)
 
 
 def test_a_path_inside_the_folder_is_joined_to_it(tmp_path: Path) -> None:

@@ -1,5 +1,25 @@
 """OpenGRIT: vision-language models that show their evidence, trained from a handful of questions."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from opengrit.ground import Answer, Grounder
+
 __version__ = "0.1.0"
 
-__all__ = ["__version__"]
+__all__ = ["Answer", "Grounder", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    """`Grounder` and `Answer` are loaded when they are first asked for, so that `import opengrit` stays light."""
+    if name in ("Answer", "Grounder"):
+        from opengrit import ground
+
+        return getattr(ground, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -5,19 +5,26 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
 from opengrit.errors import RecipeError, RunError
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+    from opengrit.asking import Asking, BadRow, Row
+    from opengrit.ground import Grounder
+
+_T = TypeVar("_T")
+_DRAWN = (".png", ".jpg", ".jpeg")
+_EXIT_FAILED = 1
 _LIBRARIES = r"(transformers|trl|peft|accelerate|datasets|huggingface_hub|torch)\."
 
 # What eval and ask share.
@@ -27,10 +34,18 @@ ModelOption = Annotated[
 StrategyOption = Annotated[str, typer.Option(help="How to ask: grounded, direct, grounded-icl or sft.")]
 FrameOption = Annotated[
     str | None,
-    typer.Option(help="Coordinates the model writes: pixels, thousand or unit (default: by model type)."),
+    typer.Option(
+        help="Coordinates the model writes: pixels, thousand or unit (default: by model type); behind an endpoint a model type (qwen2_5_vl) will do."
+    ),
 ]
 MaxPixelsOption = Annotated[
     int | None, typer.Option(min=1, help="Largest picture the model sees, in pixels (Qwen families).")
+]
+EndpointOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Ask a server instead: the address of an OpenAI-compatible endpoint (http://host:8000/v1)."
+    ),
 ]
 LengthOption = Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")]
 TemperatureOption = Annotated[float, typer.Option(min=0, help="0 takes the most likely token.")]
@@ -63,7 +78,7 @@ def train(
     from opengrit.config import load_recipe
 
     wanted = load_recipe(recipe, overrides or [])
-    _settle_output()
+    settle_output()
     from opengrit import training  # imports torch; the recipe is known to be good by now
 
     run = training.train(wanted, out, resume=resume, quiet=quiet)
@@ -81,6 +96,7 @@ def evaluate(
         list[Path] | None,
         typer.Option(help="Image folder of the JSONL files: once for all, or once for each in order."),
     ] = None,
+    endpoint: EndpointOption = None,
     strategy: StrategyOption = "grounded",
     samples: Annotated[int, typer.Option(min=1, help="Answers to each question.")] = 1,
     temperature: TemperatureOption = 0.0,
@@ -101,13 +117,16 @@ def evaluate(
     """Ask a model every question of some data sets and measure the answers.
 
     OUT gets records.jsonl, one line a question with text, boxes, verdict and scores. A broken-off evaluation is
-    continued by the same command; no question is asked twice.
+    continued by the same command; no question that was answered is asked twice, and those that failed (an endpoint
+    that was down, a picture that could not be read) are asked again.
 
     Examples:
 
         opengrit eval --model tiny-qwen2.5-vl --data stickers/count --data stickers/spatial --out runs/before
 
         opengrit eval --model runs/demo --data mine.jsonl --images photos/ --out runs/mine
+
+        opengrit eval --endpoint http://127.0.0.1:8000/v1 --model my-3b --frame qwen2_5_vl --data mine.jsonl --out runs/3b
     """
     from pydantic import ValidationError
 
@@ -118,12 +137,13 @@ def evaluate(
             {
                 "model": {
                     "name": model,
-                    "frame": frame,
+                    "frame": frame if endpoint is None else None,
                     "min_pixels": min_pixels,
                     "max_pixels": max_pixels,
                     "max_tiles": max_tiles,
                 },
                 "data": sources_of(data, images or []),
+                "endpoint": None if endpoint is None else {"url": endpoint, "frame": frame},
                 "strategy": strategy,
                 "eval": {
                     "max_completion_length": max_new_tokens,
@@ -137,7 +157,7 @@ def evaluate(
         )
     except ValidationError as error:
         raise RecipeError(_wrong_option(error)) from error
-    _settle_output()
+    settle_output()
     run, records = run_evaluation(recipe, out, quiet=quiet)
     from opengrit.report import print_summary
 
@@ -169,52 +189,203 @@ def report(
 
 
 def ask(
-    image: Annotated[Path, typer.Argument(help="Picture file.")],
-    question: Annotated[str, typer.Argument(help="What you want to know about it.")],
-    model: ModelOption = "tiny-qwen2.5-vl",
+    image: Annotated[
+        Path | None,
+        typer.Argument(help="Picture file, or a folder: the question is put to each picture in it."),
+    ] = None,
+    question: Annotated[str | None, typer.Argument(help="What you want to know about it.")] = None,
+    image_option: Annotated[Path | None, typer.Option("--image", help="The same as IMAGE.")] = None,
+    question_option: Annotated[str | None, typer.Option("--question", help="The same as QUESTION.")] = None,
+    batch: Annotated[
+        Path | None,
+        typer.Option(help='JSONL file of questions, {"image": ..., "question": ..., "id": ...} a line.'),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Picture folder of --batch (default: the folder the file is in).")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="File for the answers of --batch or a folder, a line of JSON each; what it holds is not asked again."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Packaged model, run folder, model folder, adapter or hub id (default: tiny-qwen2.5-vl); with --endpoint, its name there."
+        ),
+    ] = None,
+    endpoint: EndpointOption = None,
     strategy: StrategyOption = "grounded",
     frame: FrameOption = None,
     max_pixels: MaxPixelsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     draw: Annotated[
-        Path | None, typer.Option(help="Write the picture with the boxes to this PNG or JPEG file.")
+        Path | None,
+        typer.Option(
+            help="Write the picture with the boxes to this PNG or JPEG file; many go to this folder."
+        ),
     ] = None,
     max_new_tokens: LengthOption = 1000,
     temperature: TemperatureOption = 0.0,
     seed: SeedOption = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
-    """Ask one picture one question; the answer points.
+    """Ask pictures questions; the answers point.
 
-    Prints what the model wrote, the boxes in the picture's pixels and the answer. The packaged models know emoji
-    stickers only (opengrit data make stickers writes some).
+    One picture: prints what the model writes (as it is written, on a terminal), the boxes in the picture's pixels and
+    the answer. Many, with --batch or a folder: a line of JSON each, to standard output or --out, where the same
+    command goes on after it was broken off; a row that cannot be asked is a line with an error, and the exit code
+    is 1 then. The packaged models know emoji stickers only (opengrit data make stickers writes some).
 
-    Example:
+    Examples:
 
         opengrit ask stickers/images/count-00003.png "How many flowers are there?" --draw out.png
+
+        opengrit ask --batch questions.jsonl --out answers.jsonl --draw drawn/
+
+        opengrit ask photos/ "How many people are there?" --endpoint http://127.0.0.1:8000/v1 --frame qwen2_5_vl
     """
-    if draw is not None:
-        _check_drawing(draw)
-    from opengrit.ground import Grounder, check_question, draw_boxes
+    from opengrit import asking
+
+    image, question = _one_of(image, image_option, "IMAGE"), _one_of(question, question_option, "QUESTION")
+    source = _source(model, endpoint)
+    settings = asking.Asking(
+        max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, draw=draw, quiet=quiet
+    )
+    chosen = _Chosen(source, model if endpoint else None, strategy, frame, max_pixels)
+    if batch is None and image is not None and question is not None and not os.path.isdir(image):
+        if out is not None or images is not None:
+            raise RecipeError("--out and --images belong to many questions, this is one; leave them out")
+        _ask_one(chosen, image, question, settings, as_json=as_json)
+        return
+    if as_json:
+        raise RecipeError(
+            "--json prints the answer to one question, many are JSON lines already; leave it out"
+        )
+    if draw is not None and draw.suffix.lower() in _DRAWN:
+        raise RecipeError(f"--draw names a folder where many questions are asked, got {draw}; name a folder")
+    _ask_many(chosen, _rows(batch, images, image, question), settings, out)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """The model to ask, and how."""
+
+    source: str
+    served: str | None
+    strategy: str
+    frame: str | None
+    max_pixels: int | None
+
+    def load(self) -> Grounder:
+        from opengrit.ground import Grounder
+
+        return Grounder.load(
+            self.source,
+            model=self.served,
+            strategy=self.strategy,
+            frame=self.frame,
+            max_pixels=self.max_pixels,
+        )
+
+
+def _one_of(argument: _T | None, option: _T | None, name: str) -> _T | None:
+    if argument is not None and option is not None:
+        raise RecipeError(
+            f"{name} is given once, got {argument} and --{name.lower()} {option}; leave one of them out"
+        )
+    return option if argument is None else argument
+
+
+def _source(model: str | None, endpoint: str | None) -> str:
+    """What `Grounder.load` is given first: the endpoint, or the model in memory."""
+    if endpoint is None:
+        return model or "tiny-qwen2.5-vl"
+    if not endpoint.startswith(("http://", "https://")):
+        raise RecipeError(
+            f"--endpoint is an http or https address, got {endpoint!r}; write http://127.0.0.1:8000/v1"
+        )
+    return endpoint
+
+
+def _rows(
+    batch: Path | None, images: Path | None, image: Path | None, question: str | None
+) -> list[Row | BadRow]:
+    from opengrit.asking import read_rows, rows_of_folder
+    from opengrit.ground import check_question
+
+    if batch is not None:
+        if image is not None or question is not None:
+            raise RecipeError(
+                f"--batch holds pictures and questions, got {image or question} beside it; leave that out"
+            )
+        return read_rows(batch, images=images)
+    if image is None or question is None:
+        raise RecipeError(
+            "ask takes a picture and a question, or --batch FILE, got neither pair; see opengrit ask --help"
+        )
+    if images is not None:
+        raise RecipeError(f"--images is the picture folder of --batch, got {images} without it; leave it out")
+    check_question(question)
+    return rows_of_folder(image, question)
+
+
+def _ask_one(chosen: _Chosen, image: Path, question: str, settings: Asking, *, as_json: bool) -> None:
+    if settings.draw is not None:
+        _check_drawing(settings.draw)
+    from opengrit.ground import check_question
     from opengrit.images import open_picture
     from opengrit.prompts import strategy_named
 
     check_question(question)
-    strategy_named(strategy)
+    strategy_named(chosen.strategy)
     picture = open_picture(image)  # a picture that cannot be read is known before the model loads
-    _settle_output()
-    answer = Grounder.load(model, strategy=strategy, frame=frame, max_pixels=max_pixels).ask(
-        image, question, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
-    )
+    settle_output()
+    grounder = chosen.load()
+    console = Console(soft_wrap=True)
+    how = {
+        "max_new_tokens": settings.max_new_tokens,
+        "temperature": settings.temperature,
+        "seed": settings.seed,
+    }
     if as_json:
-        typer.echo(json.dumps(answer.to_json(), ensure_ascii=False))
+        answer = grounder.ask(picture, question, **how)  # type: ignore[arg-type]
+        typer.echo(json.dumps(answer.as_json(), ensure_ascii=False))
     else:
-        _print_answer(Console(soft_wrap=True), answer)
-    if draw is not None:
-        draw_boxes(picture, answer.boxes).save(draw)
-        typer.echo(f"drawn: {draw}", err=as_json)
+        from opengrit.terminal import print_boxes_and_answer, stream_text
+
+        answer = stream_text(console, grounder, picture, grounder.stream(picture, question, **how))  # type: ignore[arg-type]
+        print_boxes_and_answer(console, answer)
+    if settings.draw is not None:
+        grounder.draw(answer, picture).save(settings.draw)
+        typer.echo(f"drawn: {settings.draw}", err=as_json)
 
 
-def _settle_output() -> None:
+def _ask_many(chosen: _Chosen, rows: list[Row | BadRow], settings: Asking, out: Path | None) -> None:
+    from opengrit import asking
+    from opengrit.prompts import strategy_named
+
+    strategy_named(chosen.strategy)
+    results = asking.Printed() if out is None else asking.JsonLines(out, rows)
+    if out is None and sys.stdout.isatty():  # the answers scroll by; a bar would run through them
+        settings = replace(settings, quiet=True)
+    try:
+        asking.check_drawings(settings.draw, [row for row in rows if row.id not in results.answered])
+        if all(row.id in results.answered for row in rows):
+            tally = asking.Tally(asked=0, failed=0, skipped=len(rows))
+        else:
+            settle_output()
+            tally = asking.ask_rows(chosen.load(), rows, results, asking=settings)
+    finally:
+        results.close()
+    before = f", {tally.skipped} were answered before" if tally.skipped else ""
+    typer.echo(f"asked: {tally.asked} ({tally.failed} failed){before}", err=True)
+    if tally.failed:
+        raise typer.Exit(_EXIT_FAILED)
+
+
+def settle_output() -> None:
     """Our log to standard error, and what the libraries below say to us rather than to a person left out.
 
     Their warnings stay, but for three: what will change in a later version of theirs, progress bars of reading and
@@ -253,7 +424,7 @@ def _wrong_option(error: ValidationError) -> str:
 
 
 def _check_drawing(path: Path) -> None:
-    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+    if path.suffix.lower() not in _DRAWN:
         raise RecipeError(f"--draw writes PNG or JPEG, got {path}; end its name in .png or .jpg")
     if os.path.lexists(path):
         raise RunError(f"nothing is overwritten, {path} exists; choose another name for --draw")
@@ -263,20 +434,3 @@ def _check_drawing(path: Path) -> None:
         raise RunError(
             f"--draw writes into a folder that can be written, {path.parent} cannot; choose another"
         )
-
-
-def _print_answer(console: Console, answer) -> None:  # type: ignore[no-untyped-def]  # Answer is imported lazily
-    from opengrit.ground import COLOURS
-
-    text = Text(answer.transcript.text)
-    for number, pointing in enumerate(answer.transcript.pointings):
-        text.stylize(f"underline {COLOURS[number % len(COLOURS)]}", pointing.start, pointing.end)
-    console.print(text)
-    console.print()
-    for box in answer.boxes:
-        edges = ", ".join(f"{n:.0f}" for n in box.pixels)
-        line = f"{box.number}. {box.label or 'box'} ({edges}) px, in the {box.section}"
-        console.print(Text(line, style=COLOURS[(box.number - 1) % len(COLOURS)]))
-    for rejected in answer.transcript.rejected:
-        console.print(Text(f"not a box: {rejected.text} ({rejected.reason.value})", style="dim"))
-    console.print(Text(f"answer: {answer.text if answer.text is not None else '(none)'}", style="bold"))

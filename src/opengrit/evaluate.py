@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 
 from rich.console import Console
 from rich.progress import (
@@ -36,46 +35,49 @@ def evaluate(
 ) -> list[Record]:
     """The records of every example, in the order of the examples, samples of an example together.
 
-    With a run folder each record is written as soon as it is there, and records that stand in it already are not
-    asked for again: the batches and their seeds are the same as in an evaluation that was not broken off.
-    A picture that cannot be read is a record with `failure` set. Raises DataError where two examples share an id.
+    With a run folder each record is written as soon as it is there, and a question whose records stand in it already is
+    not asked again: a sampler's completions do not depend on what they are drawn beside, so the result is that of an
+    evaluation that was not broken off. A question that failed (its picture could not be read, the endpoint was
+    down) is a record with `failure` set; it is asked again when the evaluation is continued, and its later record
+    counts. Raises DataError where two examples share an id.
     """
     repeated = _first_repeated([example.id for example in examples])
     if repeated is not None:
         raise DataError(
             f"ids are unique in one evaluation, {repeated!r} stands more than once; name each file once, and give files different names"
         )
-    wanted = {record_id(e, sample=i) for e in examples for i in range(samples_per_question)}
-    done = {} if run is None else {record.id: record for record in run.records() if record.id in wanted}
-    batches = [
-        examples[start : start + questions_per_batch]
-        for start in range(0, len(examples), questions_per_batch)
-    ]
+
+    def ids_of(example: Example) -> list[str]:
+        return [record_id(example, sample=i) for i in range(samples_per_question)]
+
+    wanted = {name for example in examples for name in ids_of(example)}
+    known = () if run is None else run.records()
+    done = {record.id: record for record in known if record.id in wanted and record.failure is None}
+    pending = [example for example in examples if any(name not in done for name in ids_of(example))]
     writer = None if run is None else run.append_records()
     try:
-        with _bar(quiet) as progress:
-            task = progress.add_task("asking", total=len(wanted))
-            for index, batch in enumerate(batches):
-                ids = [record_id(e, sample=i) for e in batch for i in range(samples_per_question)]
-                missing = [i for i in ids if i not in done]
-                if missing:
-                    groups = roll_out(
-                        sampler,
-                        batch,
-                        exam=exam,
-                        samples_per_question=samples_per_question,
-                        settings=replace(settings, seed=settings.seed + index),
-                    )
-                    fresh = {record.id: record for group in groups for record in group}
-                    for record_name in missing:
-                        done[record_name] = fresh[record_name]
-                        if writer is not None:
-                            writer.write_record(fresh[record_name])
-                progress.advance(task, len(ids))
+        with progress_bar(quiet) as progress:
+            task = progress.add_task("asking", total=len(examples), completed=len(examples) - len(pending))
+            for start in range(0, len(pending), questions_per_batch):
+                batch = pending[start : start + questions_per_batch]
+                groups = roll_out(
+                    sampler,
+                    batch,
+                    exam=exam,
+                    samples_per_question=samples_per_question,
+                    settings=settings,
+                )
+                for record in (record for group in groups for record in group):
+                    if record.id in done:  # a sibling of a sample that is missing
+                        continue
+                    done[record.id] = record
+                    if writer is not None:
+                        writer.write_record(record)
+                progress.advance(task, len(batch))
     finally:
         if writer is not None:
             writer.close()
-    return [done[record_id(e, sample=i)] for e in examples for i in range(samples_per_question)]
+    return [done[name] for example in examples for name in ids_of(example)]
 
 
 def _first_repeated(ids: Sequence[str]) -> str | None:
@@ -87,7 +89,7 @@ def _first_repeated(ids: Sequence[str]) -> str | None:
     return None
 
 
-def _bar(quiet: bool) -> Progress:
+def progress_bar(quiet: bool) -> Progress:
     """A progress bar on standard error; silent where that is no terminal."""
     return Progress(
         TextColumn("{task.description}"),

@@ -2,191 +2,437 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import queue
+import threading
 import time
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from opengrit.boxes import Size
-from opengrit.errors import DataError, ImageError
-from opengrit.images import encodable, picture_size
+from opengrit.drawing import draw_boxes
+from opengrit.errors import DataError, ImageError, ModelError
+from opengrit.evaluate import progress_bar
+from opengrit.grounded import (
+    GROUND_ID,
+    Answer,
+    GroundedBox,
+    Unanswered,
+    check_question,
+    read_answer,
+)
+from opengrit.images import open_any, picture_size
+from opengrit.listening import Heard, Wanted, put_into
 from opengrit.prompts import Strategy, strategy_named, user_text
-from opengrit.rollout import frame_for, transcribe
 from opengrit.samplers import Asked, Sampled, Sampler, SamplingSettings, Unsampled
-from opengrit.types import Completion, Finish, Transcript
 
 if TYPE_CHECKING:
-    from opengrit.models import Loaded
+    from opengrit.images import AnyPicture
 
-# Okabe and Ito's palette: told apart by colour-blind people; every box carries its number as well.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+__all__ = [
+    "GROUND_ID",
+    "Answer",
+    "GroundedBox",
+    "Grounder",
+    "Unanswered",
+    "check_question",
+    "draw_answer",
+    "is_endpoint",
+    "read_answer",
+]
 
-
-@dataclass(frozen=True, slots=True)
-class PointedBox:
-    """One pointing in the picture's own pixels (left, top, right, bottom)."""
-
-    number: int
-    label: str | None
-    section: str
-    pixels: tuple[float, float, float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a model said about a picture. `text` is None where it gave no answer; `seconds` is wall-clock time."""
-
-    question: str
-    text: str | None
-    transcript: Transcript
-    boxes: tuple[PointedBox, ...]
-    finish: Finish
-    picture_size: Size
-    seen_size: Size
-    seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dict; boxes are in picture pixels and in the unit square."""
-        return {
-            "question": self.question,
-            "answer": self.text,
-            "transcript": self.transcript.text,
-            "thought": self.transcript.thought,
-            "rethink": self.transcript.rethink,
-            "boxes": [
-                {
-                    "label": b.label,
-                    "section": b.section,
-                    "pixels": [round(n, 2) for n in b.pixels],
-                    "unit": [round(n, 5) for n in (p.box.left, p.box.top, p.box.right, p.box.bottom)],
-                }
-                for b, p in zip(self.boxes, self.transcript.pointings, strict=True)
-            ],
-            "rejected": [{"text": r.text, "reason": r.reason.value} for r in self.transcript.rejected],
-            "finish": self.finish.value,
-            "picture_size": [self.picture_size.width, self.picture_size.height],
-            "seen_size": [self.seen_size.width, self.seen_size.height],
-            "seconds": round(self.seconds, 3),
-        }
-
-
-def check_question(question: str) -> None:
-    """Raise DataError for a question with nothing in it, or with half a character."""
-    if not question.strip() or not encodable(question):
-        raise DataError(
-            f"a question is text with something in it, got {question!r}; write what you want to know"
-        )
+_ASKED_AT_ONCE = 64  # threads that stream or wait for an answer on behalf of an event loop
+_TRIES = 3  # requests for one question at an endpoint, before a person is told
+_T = TypeVar("_T")
 
 
 class Grounder:
-    """A model to ask. `Grounder.load("tiny-qwen2.5-vl").ask("dogs.png", "How many dogs are there?")`."""
+    """A model to ask. `Grounder.load("tiny-qwen2.5-vl").ask("dogs.png", "How many dogs are there?")`.
 
-    def __init__(self, sampler: Sampler, *, frame: str, strategy: Strategy | str = Strategy.GROUNDED) -> None:
+    A picture is a file's path, its bytes, a Pillow picture or a uint8 array (see `opengrit.images.open_any`). One Grounder
+    may be used by many threads; those that share a model in memory wait for each other. Every `ask` method takes
+    `temperature` (0 takes the most likely token), `max_new_tokens` and `seed`: the same ones give the same answer,
+    asked alone or among many.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        *,
+        frame: str,
+        strategy: Strategy | str = Strategy.GROUNDED,
+        model: str = "",
+        sees: Callable[[Image.Image], Size] | None = None,
+        turn: AbstractContextManager[Any] | None = None,
+    ) -> None:
+        """`model` names the sampler's model in answers.
+
+        `sees` tells the size in which the model sees a picture (default: its own), and `turn` is held while the sampler
+        samples (default: a lock of its own).
+        """
         self._sampler = sampler
         self._frame = frame
         self._strategy = strategy_named(strategy)
+        self._model = model
+        self._turn = threading.Lock() if turn is None else turn
+        self._sees = sees
+        self._threads = ThreadPoolExecutor(_ASKED_AT_ONCE, thread_name_prefix="opengrit-ask")
 
     @classmethod
     def load(
         cls,
-        model: str,
+        name: str,
+        /,
         *,
         strategy: Strategy | str = Strategy.GROUNDED,
         frame: str | None = None,
+        min_pixels: int | None = None,
         max_pixels: int | None = None,
+        model: str | None = None,
+        api_key_env: str = "OPENAI_API_KEY",
     ) -> Grounder:
-        """The model of a packaged name, hub id, run folder, model folder or adapter. Raises ModelError.
+        """The model of a packaged name, hub id, run folder, model folder or adapter, or behind an endpoint's URL.
 
-        An unknown strategy is a RecipeError before the model loads.
+        With a URL (`http://host:8000/v1`) `frame` is needed, the model type of the served model ("qwen2_5_vl") or its
+        unit ("pixels", "thousand", "unit"), since an endpoint does not tell; `model` is its name there and may be left
+        out where the endpoint serves one; `api_key_env` names the environment variable that holds the key.
+        `min_pixels` and `max_pixels` bound the picture that the model sees (Qwen families).
+
+        Raises ModelError where the model cannot be had, RecipeError for an unknown strategy or frame; both before a
+        model loads.
         """
         strategy = strategy_named(strategy)
+        if is_endpoint(name):
+            from opengrit.samplers.endpoint import EndpointSampler
+
+            remote = EndpointSampler.connect(
+                name,
+                model=model,
+                frame=frame,
+                min_pixels=min_pixels,
+                max_pixels=max_pixels,
+                api_key_env=api_key_env,
+                max_tries=_TRIES,
+            )
+            return cls(
+                remote,
+                frame=remote.frame,
+                strategy=strategy,
+                model=remote.model,
+                sees=remote.sees,
+                turn=nullcontext(),
+            )
+        if model is not None:
+            raise ModelError(
+                f"model is the name of a model behind an endpoint's URL, got {model!r} beside {name!r}; leave it out"
+            )
         from opengrit.models import load
         from opengrit.samplers.transformers import TransformersSampler
 
-        loaded: Loaded = load(model, frame=frame, max_pixels=max_pixels)
-        return cls(TransformersSampler(loaded, vision_is_fixed=True), frame=loaded.frame, strategy=strategy)
+        loaded = load(name, frame=frame, min_pixels=min_pixels, max_pixels=max_pixels)
+        sampler = TransformersSampler(loaded, vision_is_fixed=True)
+
+        def sees(picture: Image.Image) -> Size:
+            return sampler.prepare(Asked(GROUND_ID, picture, "")).picture.seen_size
+
+        return cls(sampler, frame=loaded.frame, strategy=strategy, model=loaded.name, sees=sees)
+
+    @property
+    def sampler(self) -> Sampler:
+        """What answers the questions."""
+        return self._sampler
+
+    @property
+    def frame(self) -> str:
+        """The coordinates the model writes: a model type, or "pixels", "thousand" or "unit"."""
+        return self._frame
+
+    @property
+    def model(self) -> str:
+        """The model's name, as it stands in the answers."""
+        return self._model
+
+    def seen_size(self, image: AnyPicture) -> Size:
+        """The size in pixels in which the model sees a picture. Raises ImageError."""
+        picture = open_any(image)
+        if self._sees is None:
+            return Size(*picture.size)
+        with self._turn:
+            return self._sees(picture)
+
+    # -- one question -------------------------------------------------------------------------------------------
 
     def ask(
         self,
-        image: str | Path,
+        image: AnyPicture,
         question: str,
         *,
         max_new_tokens: int = 1000,
         temperature: float = 0.0,
         seed: int = 0,
     ) -> Answer:
-        """The answer to one question about the picture in a file.
+        """The answer to one question about one picture.
 
-        Raises ImageError where the picture cannot be read, DataError for a question that is no text.
+        Raises ImageError where the picture cannot be read, DataError for a question that is no text, and ModelError
+        where the model cannot take them (a picture too slim for its processor) or its endpoint does not answer.
         """
+        settings = SamplingSettings(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
+        return self._ask(image, question, settings, listener=None)
+
+    def stream(
+        self,
+        image: AnyPicture,
+        question: str,
+        *,
+        max_new_tokens: int = 1000,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> Iterator[str | Answer]:
+        """The text while it is written, piece by piece, and then the `Answer` that `ask` gives.
+
+        The pieces joined are the answer's text. Closing the iterator stops the model at its next token.
+        Raises as `ask` does, when the first piece is asked for.
+        """
+        settings = SamplingSettings(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
+        pieces: queue.SimpleQueue[str | Answer | Exception] = queue.SimpleQueue()
+        heard = Heard(pieces.put)
+        working = self._threads.submit(self._speak, image, question, settings, heard)
+        try:
+            while True:
+                piece = pieces.get()
+                if isinstance(piece, Exception):
+                    raise piece
+                yield piece
+                if isinstance(piece, Answer):
+                    return
+        finally:
+            heard.stop()
+            working.result()
+
+    async def aask(
+        self,
+        image: AnyPicture,
+        question: str,
+        *,
+        max_new_tokens: int = 1000,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> Answer:
+        """As `ask`, in a thread, so that the event loop goes on. Cancelling it stops the model at its next token."""
+        settings = SamplingSettings(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
+        wanted = Wanted()
+        with wanted:
+            return await self._in_a_thread(lambda: self._ask(image, question, settings, listener=wanted))
+
+    async def astream(
+        self,
+        image: AnyPicture,
+        question: str,
+        *,
+        max_new_tokens: int = 1000,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> AsyncIterator[str | Answer]:
+        """As `stream`, for an event loop."""
+        settings = SamplingSettings(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
+        loop = asyncio.get_running_loop()
+        pieces: asyncio.Queue[str | Answer | Exception] = asyncio.Queue()
+        heard = Heard(lambda piece: put_into(loop, pieces, piece))
+        self._threads.submit(self._speak, image, question, settings, heard)
+        try:
+            while True:
+                piece = await pieces.get()
+                if isinstance(piece, Exception):
+                    raise piece
+                yield piece
+                if isinstance(piece, Answer):
+                    return
+        finally:
+            heard.stop()
+
+    def _speak(self, image: AnyPicture, question: str, settings: SamplingSettings, heard: Heard) -> None:
+        try:
+            heard.end(self._ask(image, question, settings, listener=heard))
+        except Exception as error:  # handed over to whoever listens, and raised there
+            heard.end(error)
+
+    def _ask(
+        self,
+        image: AnyPicture,
+        question: str,
+        settings: SamplingSettings,
+        *,
+        listener: Wanted | None,
+    ) -> Answer:
         check_question(question)
         began = time.perf_counter()
-        asked = Asked("ask", str(image), user_text(self._strategy, question, family=self._frame))
-        settings = SamplingSettings(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
-        [[said]] = self._sampler.sample([asked], samples_per_question=1, settings=settings)
+        picture = open_any(image)
+        asked = Asked(GROUND_ID, picture, user_text(self._strategy, question, family=self._frame))
+        [[said]] = self._sample([asked], settings, listener=listener)
         match said:
             case Unsampled(reason=reason):
-                raise ImageError(reason)
-            case Sampled(completion=completion, seen_size=seen_size):
-                return self._answer(
-                    question, completion, picture_size(image), seen_size, time.perf_counter() - began
-                )
+                raise ModelError(reason)
+            case Sampled():
+                return self._read(said, question, Size(*picture.size), time.perf_counter() - began)
 
-    def _answer(
-        self, question: str, completion: Completion, picture_size: Size, seen_size: Size, seconds: float
-    ) -> Answer:
-        frame = frame_for(self._frame, seen_size)
-        transcript = transcribe(completion, strategy=self._strategy, frame=frame)
-        boxes = tuple(
-            PointedBox(number, p.label, p.section.value, p.box.to_pixels(picture_size))
-            for number, p in enumerate(transcript.pointings, start=1)
-        )
-        return Answer(
+    # -- many questions -----------------------------------------------------------------------------------------
+
+    def ask_many(
+        self,
+        pairs: Iterable[tuple[AnyPicture, str]],
+        *,
+        max_new_tokens: int = 1000,
+        temperature: float = 0.0,
+        seed: int = 0,
+        batch_size: int = 32,
+        quiet: bool = False,
+    ) -> list[Answer | Unanswered]:
+        """An answer for each (picture, question), in order; `itertools.product(pictures, questions)` asks all of each.
+
+        Each is what `ask` gives for it alone. What cannot be asked is `Unanswered` with the reason, and holds up
+        nothing else. `batch_size` questions are written together, each picture of a batch is opened and encoded once,
+        and a progress bar runs on standard error unless `quiet`. `seconds` of an answer are those of its batch.
+        """
+        settings = SamplingSettings(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
+        return self._ask_many(list(pairs), settings, batch_size=batch_size, quiet=quiet, listener=None)
+
+    async def aask_many(
+        self,
+        pairs: Iterable[tuple[AnyPicture, str]],
+        *,
+        max_new_tokens: int = 1000,
+        temperature: float = 0.0,
+        seed: int = 0,
+        batch_size: int = 32,
+        quiet: bool = True,
+    ) -> list[Answer | Unanswered]:
+        """As `ask_many`, in a thread, so that the event loop goes on. Cancelling it stops the model at its next token."""
+        settings = SamplingSettings(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
+        wanted = Wanted()
+        with wanted:
+            asked = list(pairs)
+            return await self._in_a_thread(
+                lambda: self._ask_many(asked, settings, batch_size=batch_size, quiet=quiet, listener=wanted)
+            )
+
+    def _ask_many(
+        self,
+        pairs: Sequence[tuple[AnyPicture, str]],
+        settings: SamplingSettings,
+        *,
+        batch_size: int,
+        quiet: bool,
+        listener: Wanted | None,
+    ) -> list[Answer | Unanswered]:
+        if batch_size < 1:
+            raise DataError(f"batch_size is at least 1 question, got {batch_size}; give a larger one")
+        given: list[Answer | Unanswered] = []
+        with progress_bar(quiet) as progress:
+            task = progress.add_task("asking", total=len(pairs))
+            for start in range(0, len(pairs), batch_size):
+                if listener is not None and not listener.wants(0):
+                    break  # cancelled: nobody hears the rest
+                batch = pairs[start : start + batch_size]
+                given += self._ask_batch(batch, settings, listener=listener)
+                progress.advance(task, len(batch))
+        return given
+
+    def _ask_batch(
+        self,
+        pairs: Sequence[tuple[AnyPicture, str]],
+        settings: SamplingSettings,
+        *,
+        listener: Wanted | None,
+    ) -> list[Answer | Unanswered]:
+        began = time.perf_counter()
+        opened = _Opened()
+        ready: dict[int, tuple[Asked, Size]] = {}
+        given: dict[int, Answer | Unanswered] = {}
+        for place, (image, question) in enumerate(pairs):
+            try:
+                check_question(question)
+                picture, size = opened.open(image)
+            except (ImageError, DataError) as error:
+                given[place] = Unanswered(str(question), str(error))
+                continue
+            text = user_text(self._strategy, question, family=self._frame)
+            ready[place] = Asked(GROUND_ID, picture, text), size
+        asked = [question for question, _ in ready.values()]
+        groups = self._sample(asked, settings, listener=listener) if asked else []
+        seconds = time.perf_counter() - began
+        for (place, (_, size)), [said] in zip(ready.items(), groups, strict=True):
+            question = pairs[place][1]
+            match said:
+                case Unsampled(reason=reason):
+                    given[place] = Unanswered(question, reason)
+                case Sampled():
+                    given[place] = self._read(said, question, size, seconds)
+        return [given[place] for place in range(len(pairs))]
+
+    # -- looking ------------------------------------------------------------------------------------------------
+
+    def draw(self, answer: Answer, image: AnyPicture) -> Image.Image:
+        """The picture with the answer's boxes on it, numbered and coloured (see `opengrit.drawing.draw_boxes`).
+
+        Raises ImageError for a picture that cannot be read or is of another size than the one the answer is about.
+        """
+        return draw_answer(answer, image)
+
+    async def _in_a_thread(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def _sample(
+        self, asked: Sequence[Asked], settings: SamplingSettings, *, listener: Wanted | None
+    ) -> list[list[Sampled | Unsampled]]:
+        with self._turn:
+            return self._sampler.sample(asked, samples_per_question=1, settings=settings, listener=listener)
+
+    def _read(self, sampled: Sampled, question: str, size: Size, seconds: float) -> Answer:
+        return read_answer(
+            sampled,
             question=question,
-            text=transcript.answer,
-            transcript=transcript,
-            boxes=boxes,
-            finish=completion.finish,
-            picture_size=picture_size,
-            seen_size=seen_size,
+            picture_size=size,
+            strategy=self._strategy,
+            frame_name=self._frame,
             seconds=seconds,
+            model=self._model,
         )
 
 
-def draw_boxes(picture: Image.Image, boxes: tuple[PointedBox, ...]) -> Image.Image:
-    """A copy of the picture, at least 480 pixels wide, with numbered and coloured boxes; boxes are in its pixels."""
-    scale = max(1.0, 480 / picture.width)
-    shown = picture.convert("RGB").resize((round(picture.width * scale), round(picture.height * scale)))
-    pen = ImageDraw.Draw(shown)
-    width = max(2, round(shown.width / 240))
-    font = ImageFont.load_default(max(12, shown.width // 36))
-    for box in boxes:
-        colour = COLOURS[(box.number - 1) % len(COLOURS)]
-        left, top, right, bottom = (n * scale for n in box.pixels)
-        pen.rectangle((left, top, right, bottom), outline=colour, width=width)
-        name = f"{box.number} {box.label}" if box.label else str(box.number)
-        _write_name(pen, name, (left, top), colour=colour, font=font, bounds=shown.size)
-    return shown
+def draw_answer(answer: Answer, image: AnyPicture) -> Image.Image:
+    """The picture with the answer's boxes on it; raises ImageError as `Grounder.draw` does."""
+    picture = open_any(image)
+    if Size(*picture.size) != answer.picture_size:
+        raise ImageError(
+            f"an answer is drawn on the picture it is about, of {answer.picture_size.width} x "
+            f"{answer.picture_size.height} pixels, this one has {picture.width} x {picture.height}; give that picture"
+        )
+    return draw_boxes(picture, answer.boxes)
 
 
-def _write_name(
-    pen: ImageDraw.ImageDraw,
-    name: str,
-    corner: tuple[float, float],
-    *,
-    colour: str,
-    font: Any,
-    bounds: tuple[int, int],
-) -> None:
-    _, _, wide, high = pen.textbbox((0, 0), name, font=font)
-    left = min(max(0.0, corner[0]), max(0.0, bounds[0] - wide - 6))
-    top = corner[1] - high - 4 if corner[1] - high - 4 >= 0 else corner[1]
-    pen.rectangle((left, top, left + wide + 6, top + high + 4), fill=colour)
-    pen.text(
-        (left + 3, top + 1),
-        name,
-        fill="black" if colour in ("#F0E442", "#E69F00", "#56B4E9") else "white",
-        font=font,
-    )
+def is_endpoint(name: str) -> bool:
+    """Whether a model's name is the URL of an OpenAI-compatible endpoint."""
+    return name.startswith(("http://", "https://"))
+
+
+class _Opened:
+    """The pictures of a batch: a file is left to the sampler, anything else is opened once however often it is asked about."""
+
+    def __init__(self) -> None:
+        self._by_object: dict[int, Image.Image] = {}
+
+    def open(self, image: AnyPicture) -> tuple[str | Image.Image, Size]:
+        """What the sampler is given, and the picture's size. Raises ImageError."""
+        if isinstance(image, str | os.PathLike):
+            path = Path(image)
+            return str(path), picture_size(path)
+        if id(image) not in self._by_object:
+            self._by_object[id(image)] = open_any(image)
+        picture = self._by_object[id(image)]
+        return picture, Size(*picture.size)

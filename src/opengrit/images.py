@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from PIL import Image, features
 
 from opengrit.boxes import Size
 from opengrit.errors import DataError, ImageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    # What a person has a picture in: a file's path, a file's content, a picture in memory.
+    AnyPicture: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +74,34 @@ def open_picture(path: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> Image.
     Raises:
         ImageError: the file is missing, too large, damaged, animated or not a raster picture.
     """
-    image = _open_header(Path(path), limits)
-    with image:
-        orientation = _orientation(image)
-        try:
-            image.load()
-            rgb = _to_rgb(image, Path(path))
-        except _DAMAGE as error:
-            raise ImageError(
-                f"a picture must decode completely, this one is damaged ({error}): {path}; "
-                "copy it again from where it came from"
-            ) from error
-    transpose = _UPRIGHT.get(orientation)
-    return rgb if transpose is None else rgb.transpose(transpose)
+    with _open_header(Path(path), limits) as image:
+        return _upright_rgb(image, str(path))
+
+
+def open_any(image: AnyPicture, *, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
+    """The picture in a file, in the bytes of a file, or in memory, as `open_picture` gives it.
+
+    A picture of Pillow's is turned as its EXIF orientation asks and is itself left as it is. An array is H x W (grey),
+    H x W x 3 (RGB) or H x W x 4 (RGB and opacity) of uint8; other numbers are refused, since nobody said whether they
+    reach to 1 or to 255. A text is always a file's path: nothing is fetched.
+
+    Raises:
+        ImageError: what `open_picture` refuses, an array of another shape or type, or no picture at all.
+    """
+    if isinstance(image, Image.Image):
+        return _open_pillow(image, limits)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return _open_bytes(bytes(image), limits)
+    if isinstance(image, str | os.PathLike):
+        return open_picture(Path(image), limits=limits)
+    import numpy as np
+
+    if isinstance(image, np.ndarray):
+        return _open_array(image, limits)
+    raise ImageError(
+        "a picture is a file's path, its bytes, a Pillow picture or a numpy array, got "
+        f"{type(image).__module__}.{type(image).__qualname__}; convert it to one of these"
+    )
 
 
 def picture_size(path: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> Size:
@@ -135,8 +158,13 @@ def _open_header(path: Path, limits: Limits) -> Image.Image:
             f"a picture's file has at most {limits.max_bytes} bytes, this one has {status.st_size}: {path}; "
             "save it smaller"
         )
+    return _identified(path, str(path), limits)
+
+
+def _identified(source: Path | io.BytesIO, path: str, limits: Limits) -> Image.Image:
+    """The picture in a file or in its bytes, identified, its header checked; `path` names it in messages."""
     try:
-        image = Image.open(path, formats=_FORMATS)
+        image = Image.open(source, formats=_FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(
             f"a picture has at most {limits.max_pixels} pixels, this header announces far more ({error}): {path}; "
@@ -159,15 +187,8 @@ def _open_header(path: Path, limits: Limits) -> Image.Image:
     return image
 
 
-def _check_header(image: Image.Image, path: Path, limits: Limits) -> None:
-    width, height = image.size
-    if width < 1 or height < 1:
-        raise ImageError(f"a picture has at least 1 x 1 pixel, got {width} x {height}: {path}; save it again")
-    if width * height > limits.max_pixels:
-        raise ImageError(
-            f"a picture has at most {limits.max_pixels} pixels, got {width} x {height} = {width * height}: {path}; "
-            "scale the picture down"
-        )
+def _check_header(image: Image.Image, path: str, limits: Limits) -> None:
+    _check_size(image.size, path, limits)
     if (
         image.format == "MPO"
     ):  # a camera's JPEG with a preview or a depth map behind it: the first frame is the photo
@@ -184,6 +205,64 @@ def _check_header(image: Image.Image, path: Path, limits: Limits) -> None:
         )
 
 
+def _check_size(size: tuple[int, int], path: str, limits: Limits) -> None:
+    width, height = size
+    if width < 1 or height < 1:
+        raise ImageError(f"a picture has at least 1 x 1 pixel, got {width} x {height}: {path}; save it again")
+    if width * height > limits.max_pixels:
+        raise ImageError(
+            f"a picture has at most {limits.max_pixels} pixels, got {width} x {height} = {width * height}: {path}; "
+            "scale the picture down"
+        )
+
+
+def _upright_rgb(image: Image.Image, path: str) -> Image.Image:
+    orientation = _orientation(image)
+    try:
+        image.load()
+        rgb = _to_rgb(image, path)
+    except _DAMAGE as error:
+        raise ImageError(
+            f"a picture must decode completely, this one is damaged ({error}): {path}; "
+            "copy it again from where it came from"
+        ) from error
+    transpose = _UPRIGHT.get(orientation)
+    return rgb if transpose is None else rgb.transpose(transpose)
+
+
+def _open_bytes(content: bytes, limits: Limits) -> Image.Image:
+    name = f"the {len(content)} bytes given"
+    if len(content) > limits.max_bytes:
+        raise ImageError(
+            f"a picture's file has at most {limits.max_bytes} bytes, this one has {len(content)}: {name}; "
+            "save it smaller"
+        )
+    with _identified(io.BytesIO(content), name, limits) as image:
+        return _upright_rgb(image, name)
+
+
+def _open_pillow(image: Image.Image, limits: Limits) -> Image.Image:
+    name = f"a Pillow picture of mode {image.mode}"
+    _check_header(image, name, limits)
+    return _upright_rgb(image, name)
+
+
+def _open_array(array: np.ndarray[Any, Any], limits: Limits) -> Image.Image:
+    name = f"an array of {array.dtype} and shape {array.shape}"
+    if array.dtype != "uint8":
+        raise ImageError(
+            f"an array's pixels are uint8, 0 to 255, got {name}; for numbers up to 1 give "
+            "(array * 255).round().astype('uint8')"
+        )
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise ImageError(
+            f"an array is height x width, with 3 or 4 channels behind them, got {name}; "
+            "move the channels to the end with array.transpose(1, 2, 0)"
+        )
+    _check_size((array.shape[1], array.shape[0]), name, limits)
+    return _upright_rgb(Image.fromarray(array), name)
+
+
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 where there is none or the EXIF block is broken (as image viewers do)."""
     # Asking a PNG for EXIF it has not announced makes Pillow decode the whole picture.
@@ -196,7 +275,7 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+def _to_rgb(image: Image.Image, path: str) -> Image.Image:
     if image.mode.startswith("I"):
         return _grey16_to_rgb(image, path)
     if image.mode == "F":
@@ -210,7 +289,7 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
     return Image.alpha_composite(white, rgba).convert("RGB")
 
 
-def _grey16_to_rgb(image: Image.Image, path: Path) -> Image.Image:
+def _grey16_to_rgb(image: Image.Image, path: str) -> Image.Image:
     """A 16-bit grey picture with its 0-65535 brought to 0-255 (Pillow's own conversion clips at 255)."""
     grey = image.convert("I")
     extrema = grey.getextrema()
