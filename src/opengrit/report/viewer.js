@@ -1,10 +1,11 @@
 /* The viewer's behaviour: lights a pointing and its box together, walks through the examples, filters them.
-   A page that adds a viewer later calls opengritViewer.start(element). */
+   A page that adds a viewer later calls opengritViewer.start(element); where it changes what the viewer holds, it
+   calls paint() of what start gave back. In a live viewer (og-live) the arrows walk through the pointings. */
 var opengritViewer = (function () {
   "use strict";
 
   function start(viewer) {
-    if (viewer.dataset.ready) return;
+    if (viewer.dataset.ready) return null;
     viewer.dataset.ready = "yes";
     viewer.classList.add("og-ready");
     var exhibits = Array.from(viewer.querySelectorAll(".og-exhibit"));
@@ -62,6 +63,14 @@ var opengritViewer = (function () {
       paint();
     }
 
+    function step(event) {
+      var by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+      if (!by) return;
+      event.preventDefault();
+      var points = Array.from(event.target.closest(".og-take").querySelectorAll(".og-point"));
+      points[(points.indexOf(event.target) + by + points.length) % points.length].focus();
+    }
+
     function keyOf(event) {
       var part = event.target.closest ? event.target.closest("[data-point]") : null;
       return part ? part.dataset.point : null;
@@ -90,11 +99,12 @@ var opengritViewer = (function () {
       var key = keyOf(event);
       if (key && (event.key === "Enter" || event.key === " ")) { event.preventDefault(); toggle(key); }
       if (event.key === "Escape") { lit.pinned.clear(); paint(); }
+      if (key && viewer.classList.contains("og-live")) step(event);
     });
     document.addEventListener("keydown", function (event) {
       if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
       var alone = document.querySelectorAll(".og-viewer").length === 1 && event.target === document.body;
-      if (!alone && !viewer.contains(event.target)) return;
+      if (viewer.classList.contains("og-live") || (!alone && !viewer.contains(event.target))) return;
       if (event.key === "ArrowLeft") { event.preventDefault(); walk(-1); }
       if (event.key === "ArrowRight") { event.preventDefault(); walk(1); }
     });
@@ -115,6 +125,7 @@ var opengritViewer = (function () {
 
     show(current);
     follow();
+    return { paint: paint };
   }
 
   document.querySelectorAll(".og-viewer").forEach(start);

@@ -1,7 +1,8 @@
 """The viewer: a picture beside what was said about it, each pointing lighting its box.
 
 `viewer_html` returns a fragment for any page; the page brings the style and the script in once. Without the
-script everything is shown, one example under the other; so it is in print.
+script everything is shown, one example under the other; so it is in print. An answer while it is written is shown by
+`live.py`, with the same parts.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from opengrit.boxes import Box, Size, union_iou
 from opengrit.report.exhibits import Change, Exhibit, Take, change, is_right
 from opengrit.report.marks import Mark, cut
 from opengrit.report.pictures import NoPicture, OpenPicture, Picture
-from opengrit.types import Finish, Record, Tag, Unjudged
+from opengrit.types import Finish, Pointing, Record, Tag, Transcript, Unjudged
 
 # Okabe and Ito's palette, distinguishable by colour-blind readers; the ink of the number on each.
 COLOURS = (
@@ -194,7 +195,7 @@ def _symbol(right: bool | None) -> str:
 
 def _show_take(take: Take, *, id: str) -> ShownTake:
     record, transcript = take.record, take.record.transcript
-    boxes = _show_boxes(record, id)
+    boxes = show_boxes(transcript.pointings, record.example.picture_size, id=id)
     right = is_right(record)
     verdict = "unjudged" if right is None else "right" if right else "wrong"
     text = verdict
@@ -208,7 +209,7 @@ def _show_take(take: Take, *, id: str) -> ShownTake:
         verdict_text=f"{_symbol(right)} {text}",
         answer=transcript.answer,
         facts=_facts(record),
-        pieces=_show_pieces(record, boxes),
+        pieces=show_pieces(transcript, boxes),
         boxes=boxes,
         truths=tuple(_rectangle(box, size) for box in record.example.boxes),
         failure=record.failure,
@@ -240,10 +241,10 @@ def _rectangle(box: Box, size: Size) -> tuple[float, float, float, float]:
     return round(x, 2), round(y, 2), round(width, 2), round(height, 2)
 
 
-def _show_boxes(record: Record, id: str) -> tuple[ShownBox, ...]:
-    """The pointings in order of writing, numbered from 1."""
-    size, shown, taken = record.example.picture_size, [], list[tuple[float, float]]()
-    for i, pointing in enumerate(record.transcript.pointings):
+def show_boxes(pointings: Sequence[Pointing], size: Size, *, id: str) -> tuple[ShownBox, ...]:
+    """The pointings in order of writing, numbered from 1, in pixels of a picture of `size`; `id` begins their ids."""
+    shown, taken = [], list[tuple[float, float]]()
+    for i, pointing in enumerate(pointings):
         x, y, width, height = _rectangle(pointing.box, size)
         colour, ink = COLOURS[i % len(COLOURS)]
         badge = _badge_place(pointing.box, size, taken)
@@ -283,16 +284,17 @@ def _badge_place(box: Box, size: Size, taken: Sequence[tuple[float, float]]) -> 
     return round(min(box.left, 1 - wide), 4), round(min(box.top, max(0.0, 1 - high)), 4)
 
 
-def _show_pieces(record: Record, boxes: Sequence[ShownBox]) -> tuple[ShownPiece, ...]:
+def show_pieces(transcript: Transcript, boxes: Sequence[ShownBox]) -> tuple[ShownPiece, ...]:
+    """The text in pieces, each marked; `boxes` are those of the transcript's pointings, in order."""
     shown, before = list[ShownPiece](), "\n"
-    for piece in cut(record.transcript):
+    for piece in cut(transcript):
         if piece.mark is Mark.POINTING:
             shown.append(ShownPiece("pointing", piece.text, box=boxes[piece.index]))
         elif piece.mark is Mark.REJECTED:
-            reason = record.transcript.rejected[piece.index].reason.value
+            reason = transcript.rejected[piece.index].reason.value
             shown.append(ShownPiece("rejected", piece.text, reason=reason))
         elif piece.mark is Mark.TAG:
-            opens = record.transcript.tags[piece.index].tag in _OPENING
+            opens = transcript.tags[piece.index].tag in _OPENING
             fresh = opens and not before.rstrip(" ").endswith("\n")
             shown.append(ShownPiece("tag", piece.text, starts_line=fresh))
         else:
