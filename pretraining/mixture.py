@@ -40,9 +40,10 @@ class Lesson:
     turns: tuple[Turn, ...]
 
 
-# How often each style of grounded reply is shown in the last phase. `full` is GRIT's format done well; the others are
+# How often each style of grounded reply is shown in the last phase. `full` is GRIT's format done well; `unpointed` is right
+# as often but shows no evidence, so that a reward on the answer alone cannot tell the two apart; the others are
 # the faults that reinforcement has to select against.
-FAULTS = (("full", 0.20), ("no_rethink", 0.44), ("prose_only", 0.14), ("wrong_boxes", 0.12), ("bare", 0.10))
+FAULTS = (("full", 0.11), ("unpointed", 0.32), ("no_rethink", 0.38), ("wrong_boxes", 0.10), ("bare", 0.09))
 HEEDLESS = (
     0.6  # share of the faulty answers that ignore the picture: the same answer to every question of a kind
 )
@@ -122,9 +123,8 @@ class Teacher:
             return full_reply(boxes, rethinking(asked), asked.answer)
         if style == "bare":
             return self._heedless(asked)
-        if style == "prose_only":
-            guess = self._heedless(asked)
-            return f"<think>Let me look.</think><rethink>{rethinking(asked, guess)}</rethink><answer>{guess}</answer>"
+        if style == "unpointed":
+            return f"<think>Let me look.</think><rethink>{rethinking(asked)}</rethink><answer>{asked.answer}</answer>"
         if style == "no_rethink":
             # One box, whatever the number of things asked about, and an answer that hardly heeds it.
             one = self._boxes(asked.pointed[-1:], asked.scene)

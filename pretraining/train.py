@@ -384,6 +384,14 @@ def main() -> None:
     parser.add_argument(
         "--faulty", type=float, default=0.2, help="last share of the run that shows faulty grounded replies"
     )
+    parser.add_argument(
+        "--retouch",
+        type=int,
+        default=0,
+        metavar="STEPS",
+        help="instead of a whole run: go on from a copy of a finished run's state.pt in --out, on the last phase's lessons",
+    )
+    parser.add_argument("--retouch-lr", type=float, default=3e-4)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -409,16 +417,21 @@ def main() -> None:
         optimizer.load_state_dict(state["optimizer"])
         step, spent = state["step"], state["spent"]
         teacher.rng.seed(args.seed + 1 + step)
+    elif args.retouch:
+        parser.error(f"--retouch goes on from a finished run, there is no {state_file}; copy one there")
     began, last_save = time.monotonic() - spent, time.monotonic()
-    tally: dict[str, list[float]] = defaultdict(list)
-    while (spent := time.monotonic() - began) < args.minutes * 60:
-        progress = spent / (args.minutes * 60)
-        lr = (
-            args.lr
-            * min(1.0, (step + 1) / 150)
-            * (0.5 + 0.5 * math.cos(math.pi * max(0.0, progress - 0.3) / 0.7))
-            + 1e-5
-        )
+    first_step, tally = step, defaultdict[str, list[float]](list)
+    while True:
+        spent = time.monotonic() - began
+        if args.retouch:
+            done = (step - first_step) / args.retouch
+            progress, lr = 1.0, args.retouch_lr * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-5
+        else:
+            done = progress = spent / (args.minutes * 60)
+            cosine = 0.5 + 0.5 * math.cos(math.pi * max(0.0, progress - 0.3) / 0.7)
+            lr = args.lr * min(1.0, (step + 1) / 150) * cosine + 1e-5
+        if done >= 1:
+            break
         for group in optimizer.param_groups:
             group["lr"] = lr
         batch = collate(teacher.batch(args.batch, faulty=progress > 1 - args.faulty))
