@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
-from opengrit import __version__, cli_models
+from opengrit import __version__, cli_data, cli_models, cli_serve, cli_table
 from opengrit.errors import OpenGritError, RecipeError
 
 if TYPE_CHECKING:
@@ -65,14 +65,19 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Vision-language models that show their evidence: train, measure and ask them.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Check the data you have, or make some.")
+data_app = typer.Typer(no_args_is_help=True, help="Check the data you have, fetch a benchmark, or make some.")
 make_app = typer.Typer(no_args_is_help=True, help="Write a packaged world as files like your own.")
 app.add_typer(data_app, name="data")
 data_app.add_typer(make_app, name="make")
+data_app.command("get")(cli_data.get)
+data_app.command("list")(cli_data.list_benchmarks)
 app.command("train")(cli_models.train)
+app.command("sft")(cli_table.sft)
 app.command("eval")(cli_models.evaluate)
+app.command("table")(cli_table.table)
 app.command("report")(cli_models.report)
 app.command("ask")(cli_models.ask)
+app.command("serve")(cli_serve.serve)
 
 
 def main() -> None:

@@ -1,0 +1,279 @@
+"""Few-shot supervised fine-tuning: from a recipe to a fine-tuned model in a run's folder."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import math
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from opengrit.config import (
+    Count,
+    Data,
+    Lora,
+    Model,
+    NotNegative,
+    Positive,
+    Recipe,
+    _named,
+    _Section,
+)
+from opengrit.data import load_examples, require_readable
+from opengrit.errors import RecipeError
+from opengrit.prompts import user_text
+from opengrit.rollout import frame_for
+from opengrit.rundir import RunDir
+from opengrit.targets import target_text
+from opengrit.types import Example
+from opengrit.yaml_recipe import read_recipe
+
+if TYPE_CHECKING:
+    from trl import SFTConfig
+
+    from opengrit.models import Loaded
+    from opengrit.sft_trainer import Lesson
+
+FINAL = "final"
+_log = logging.getLogger(__name__)
+
+
+class SftTrain(_Section):
+    """How it learns from the targets. Names are those of TRL's SFTConfig where it has the field."""
+
+    learning_rate: Positive = Field(
+        default=1e-5,
+        description="peak step size of the optimizer (usual for full fine-tuning; GRIT: unknown)",
+    )
+    lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = Field(
+        default="cosine", description="shape of the learning rate over the steps (as for GRPO)"
+    )
+    warmup_steps: NotNegative = Field(
+        default=0.0, description="steps of linear warm-up; below 1 a share of all steps"
+    )
+    max_steps: Count = Field(
+        default=100, description="optimizer steps (our choice: each of 20 rows 20 times)"
+    )
+    rows_per_step: Count = Field(
+        default=4,
+        description="rows of one optimizer step (our choice; with all of them the seed decides nothing)",
+    )
+    per_device_train_batch_size: Count = Field(
+        default=4, description="rows in one forward and backward pass of one device"
+    )
+    optim: Literal["adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit"] = Field(
+        default="adamw_torch", description="optimizer"
+    )
+    weight_decay: NotNegative = Field(default=0.0, description="AdamW's weight decay")
+    max_grad_norm: NotNegative = Field(
+        default=1.0, description="norm gradients are clipped to; 0: not clipped"
+    )
+    gradient_checkpointing: bool = Field(
+        default=True, description="recompute activations to save memory (TRL's default)"
+    )
+    bf16: bool = Field(default=True, description="compute in bfloat16 (false on CPU)")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        default=42, description="seed of the data order (transformers' default)"
+    )
+    save_steps: Count | None = Field(
+        default=None, description="steps between checkpoints; null: none, only the final model"
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> SftTrain:
+        if self.rows_per_step % self.per_device_train_batch_size:
+            raise ValueError(
+                f"rows_per_step ({self.rows_per_step}) is divided evenly by per_device_train_batch_size, "
+                f"got {self.per_device_train_batch_size}; choose a divisor"
+            )
+        if self.warmup_steps >= self.max_steps:
+            raise ValueError(
+                f"warmup_steps is smaller than max_steps, got {self.warmup_steps:g} and {self.max_steps}; lower it"
+            )
+        return self
+
+
+class SftRecipe(_Section):
+    """Everything a supervised fine-tuning does."""
+
+    model: Annotated[Model, BeforeValidator(_named)] = Field(
+        description="what is trained; a bare string is its name"
+    )
+    data: Data = Field(description="data sets whose rows become targets")
+    strategy: Literal["grounded", "sft"] = Field(
+        default="grounded",
+        description="prompt asked with, and the target's form (grounded: GRIT's format; sft: boxes, then the answer)",
+    )
+    sft: SftTrain = Field(default=SftTrain(), description="how it learns")
+    lora: Lora | None = Field(default=None, description="adapters; null: all weights are trained")
+    freeze_vision: bool = Field(default=False, description="keep the vision tower as it is")
+
+    @field_validator("data")
+    @classmethod
+    def _trained_on_only(cls, value: Data) -> Data:
+        if value.eval:
+            raise ValueError(
+                f"fine-tuning measures nothing while it learns, eval names {value.eval[0].spec}; leave it out and "
+                "measure with opengrit eval"
+            )
+        return value
+
+    def resolved_yaml(self) -> str:
+        """The recipe with every default written out; loading it gives an equal recipe."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    def shared(self) -> Recipe:
+        """The parts that both ways of training have (model, data, adapters, what is frozen), as a GRPO recipe."""
+        return Recipe(model=self.model, data=self.data, lora=self.lora, freeze_vision=self.freeze_vision)
+
+
+def load_sft_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> SftRecipe:
+    """The recipe in a YAML file, changed by overrides such as "sft.seed=3". Raises RecipeError as `load_recipe` does."""
+    return read_recipe(SftRecipe, path, overrides)
+
+
+def fine_tune(recipe: SftRecipe, out: str | Path, *, resume: bool = False) -> RunDir:
+    """Fine-tune as the recipe says; the run's folder, with the model and its processor in `final`.
+
+    With `resume` the run in `out` goes on from its last checkpoint; a finished run is left as it is. Everything that
+    can be refused is refused before a model is loaded or a file is written. Raises RecipeError for settings that
+    cannot apply, DataError for the data, ModelError for the model's name, RunError for the folder.
+    """
+    from opengrit import training
+    from opengrit.models import names_adapter
+
+    examples = [e for source in recipe.data.train for e in load_examples(source.spec, source.images)]
+    require_readable(examples)
+    if names_adapter(recipe.model.name) and recipe.lora is not None:
+        raise RecipeError(
+            f"adapters are trained on a whole model, {recipe.model.name} is an adapter itself and the recipe has lora:; "
+            "set lora: null to go on training it, or name its base under model:"
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        args = sft_config(recipe, scratch, num_rows=len(examples))
+        RunDir.check(out, recipe=recipe.resolved_yaml(), resume=resume)
+        if resume and (Path(out) / FINAL).is_dir():
+            return RunDir.open(out)
+        shared = recipe.shared()
+        loaded = training.load_for(shared)
+        training.check_lora(loaded.model, shared)
+        run = _run_folder(recipe, out, resume=resume)
+        _fit(recipe, run, examples, loaded=loaded, args=args, resume=resume)
+    return run
+
+
+def _run_folder(recipe: SftRecipe, out: str | Path, *, resume: bool) -> RunDir:
+    """The run's folder, made by the first process; each has looked at what stood there by then."""
+    import torch
+    from accelerate import PartialState
+
+    state = PartialState(cpu=not torch.cuda.is_available())
+    state.wait_for_everyone()
+    if state.is_main_process:
+        RunDir.create(out, recipe=recipe.resolved_yaml(), resume=resume, seeds={"train": recipe.sft.seed})
+    state.wait_for_everyone()
+    return RunDir.open(out)
+
+
+def _fit(
+    recipe: SftRecipe,
+    run: RunDir,
+    examples: list[Example],
+    *,
+    loaded: Loaded,
+    args: SFTConfig,
+    resume: bool,
+) -> None:
+    from opengrit.sft_trainer import GritSFTTrainer
+    from opengrit.trainer import freeze_vision
+    from opengrit.training import lora_config, save_final
+
+    if recipe.freeze_vision:
+        freeze_vision(loaded.model)
+    trainer = GritSFTTrainer(
+        loaded,
+        lessons_of(examples, loaded=loaded, strategy=recipe.strategy),
+        args=args,
+        run=run,
+        peft_config=lora_config(recipe.shared()),
+    )
+    checkpoints = run.checkpoints() if resume else []
+    if resume and not checkpoints:
+        _log.warning("no checkpoint in %s: training starts at its first step", run.path)
+    if not checkpoints or checkpoints[-1] != run.checkpoint_path(recipe.sft.max_steps):
+        trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
+    else:  # all steps are done, only the last folder is missing
+        trainer._load_from_checkpoint(str(checkpoints[-1]))
+    if trainer.accelerator.is_main_process:
+        save_final(trainer, run.path / FINAL, frame=recipe.model.frame)  # type: ignore[arg-type]
+
+
+def lessons_of(examples: list[Example], *, loaded: Loaded, strategy: str) -> list[Lesson]:
+    """Each row's prompt and target, with its boxes as the model sees the picture; says how many rows have no box."""
+    from opengrit.samplers import Asked
+    from opengrit.samplers.transformers import TransformersSampler
+    from opengrit.sft_trainer import Lesson
+
+    preparer = TransformersSampler(loaded)
+    lessons = []
+    for example in examples:
+        asked = Asked(example.id, example.image, user_text(strategy, example.question, family=loaded.frame))
+        frame = frame_for(loaded.frame, preparer.prepare(asked).picture.seen_size)
+        lessons.append(Lesson(asked, target_text(example, strategy=strategy, frame=frame)))
+    without = sum(not example.boxes for example in examples)
+    if without:
+        _log.info("%d of %d rows have no box: their targets point at nothing", without, len(examples))
+    return lessons
+
+
+def sft_config(recipe: SftRecipe, output_dir: str | Path, *, num_rows: int) -> SFTConfig:
+    """TRL's configuration of the recipe on the processes and devices at hand. Raises RecipeError where they do not fit."""
+    import torch
+    from accelerate import PartialState
+    from trl import SFTConfig
+
+    wanted = recipe.sft
+    if num_rows < wanted.rows_per_step:
+        raise RecipeError(
+            f"a step learns from distinct rows, sft.rows_per_step is {wanted.rows_per_step} and the data has "
+            f"{num_rows} rows; lower rows_per_step to at most {num_rows} or add rows"
+        )
+    use_cpu = not torch.cuda.is_available()
+    if wanted.bf16 and use_cpu:
+        raise RecipeError("sft.bf16 needs a GPU, there is none on this machine; set sft.bf16: false")
+    if wanted.optim.endswith("8bit") and importlib.util.find_spec("bitsandbytes") is None:
+        raise RecipeError(
+            f"sft.optim {wanted.optim} needs bitsandbytes, it is not installed; "
+            "install opengrit[qlora] or set sft.optim: adamw_torch"
+        )
+    processes = PartialState(cpu=use_cpu).num_processes
+    per_pass = wanted.per_device_train_batch_size * processes
+    if wanted.rows_per_step % per_pass:
+        raise RecipeError(
+            f"rows_per_step ({wanted.rows_per_step}) is divided evenly over {processes} processes of "
+            f"per_device_train_batch_size {wanted.per_device_train_batch_size}; change one of them under sft:"
+        )
+    settings: dict[str, Any] = wanted.model_dump(exclude={"rows_per_step", "save_steps"})
+    if wanted.save_steps is not None:
+        settings["save_steps"] = wanted.save_steps
+    return SFTConfig(
+        output_dir=str(output_dir),
+        **settings,
+        gradient_accumulation_steps=wanted.rows_per_step // per_pass,
+        save_strategy="no" if wanted.save_steps is None else "steps",
+        eval_strategy="no",
+        use_cpu=use_cpu,
+        max_length=None,  # nothing is cut off
+        remove_unused_columns=False,
+        report_to="none",
+        disable_tqdm=True,
+        num_train_epochs=math.inf,
+        logging_steps=1,
+        logging_first_step=True,
+        dataloader_pin_memory=not use_cpu,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if wanted.gradient_checkpointing else None,
+    )

@@ -1,0 +1,171 @@
+"""Supervised fine-tuning on pictures, prompts and replies: TRL's trainer with our prompts and resumable checkpoints."""
+
+# B rows, T tokens, A position axes.
+from __future__ import annotations
+
+import logging
+import os
+
+# TRL announces every trainer it makes to its hub unless told not to.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from trl import SFTConfig, SFTTrainer
+
+from opengrit.checkpoint import STATE, restore_weights, save_whole
+from opengrit.models import Loaded
+from opengrit.rundir import RunDir
+from opengrit.samplers import Asked
+from opengrit.samplers.transformers import PreparedPrompt, TransformersSampler, widen
+
+_log = logging.getLogger(__name__)
+_PICTURE_INPUTS = ("pixel_values", "image_grid_thw")
+_NO_LOSS = -100  # a label that is not learned
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A question about a picture, as it is asked, and the reply to learn (without the token that ends it)."""
+
+    asked: Asked
+    reply: str
+
+
+class GritSFTTrainer(SFTTrainer):
+    """TRL's SFTTrainer on lessons. The loss is taken on the reply and its end token alone.
+
+    Overridden, and why: batches (prompts and pictures are prepared as they are when the model is asked, token for
+    token, and are never cut), the weights a resume starts from (all of them), checkpoints (whole or not at all) and
+    the log (our file).
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        lessons: Sequence[Lesson],
+        *,
+        args: SFTConfig,
+        run: RunDir | None = None,
+        peft_config: LoraConfig | None = None,
+    ) -> None:
+        self.loaded, self.run = loaded, run
+        self.lessons = list(lessons)
+        self.preparer = TransformersSampler(loaded)
+        super().__init__(
+            model=loaded.model,
+            args=args,
+            data_collator=self.batch_of,
+            # A column "image" tells TRL to leave the rows to the collator.
+            train_dataset=Dataset.from_dict(
+                {
+                    "image": [str(lesson.asked.image) for lesson in self.lessons],
+                    "lesson": list(range(len(self.lessons))),
+                }
+            ),
+            processing_class=loaded.processor,
+            peft_config=peft_config,
+        )
+        for callback in (PrinterCallback, ProgressCallback):
+            self.remove_callback(callback)
+
+    def batch_of(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """The model's inputs for rows of the data set, padded on the right; labels on the replies alone."""
+        lessons = [self.lessons[row["lesson"]] for row in rows]
+        prompts = [self.preparer.prepare(lesson.asked) for lesson in lessons]
+        return lesson_batch(
+            self.loaded, list(zip(prompts, (self.reply_ids(lesson) for lesson in lessons), strict=True))
+        )
+
+    def reply_ids(self, lesson: Lesson) -> list[int]:
+        """The token ids of a reply, the token that ends it included."""
+        tokenizer = self.loaded.processor.tokenizer
+        return [*tokenizer(lesson.reply, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+
+    # -- checkpoints and log ------------------------------------------------------------------------------------
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        if self.run is None:
+            return
+        target = self.run.checkpoint_path(self.state.global_step)
+        if (target / STATE).is_file():  # a resumed run comes by a checkpoint again
+            return
+        run_dir, self.args.output_dir = self.args.output_dir, ""
+
+        def write(staged: Path) -> None:
+            self.args.output_dir = str(staged)
+            # Past TRL's own override, which writes a model card that names this machine's folders.
+            super(SFTTrainer, self)._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.accelerator.is_main_process:
+                inner = staged / f"checkpoint-{self.state.global_step}"
+                for path in inner.iterdir():
+                    path.rename(staged / path.name)
+                inner.rmdir()
+
+        try:
+            save_whole(
+                target, write, leads=self.accelerator.is_main_process, wait=self.accelerator.wait_for_everyone
+            )
+        finally:
+            self.args.output_dir = run_dir
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        restore_weights(model or self.model, Path(resume_from_checkpoint))
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As TRL does, and to metrics.jsonl and the log: one line for each step that is logged."""
+        super().log(logs, start_time)
+        if "loss" not in logs or not self.accelerator.is_main_process:
+            return  # the summary at the end of training
+        row = {"step": self.state.global_step, **logs}
+        if self.run is not None:
+            with self.run.append_metrics() as writer:
+                writer.write_metrics(row)
+        _log.info(
+            "step %d/%d  loss %.3f  tokens right %.2f",
+            row["step"],
+            self.state.max_steps,
+            row["loss"],
+            row["mean_token_accuracy"],
+        )
+
+
+def lesson_batch(
+    loaded: Loaded, rows: Sequence[tuple[PreparedPrompt, Sequence[int]]]
+) -> dict[str, torch.Tensor]:
+    """`input_ids`, `attention_mask`, `labels` (B x T), `position_ids` and the pictures of prompts with their replies."""
+    width = max(len(prompt.ids) + len(reply) for prompt, reply in rows)
+    ids_BT = torch.full((len(rows), width), loaded.processor.tokenizer.pad_token_id or 0)
+    mask_BT = torch.zeros(len(rows), width, dtype=torch.long)
+    labels_BT = torch.full((len(rows), width), _NO_LOSS)
+    positions_ABT = torch.zeros(loaded.position_axes, len(rows), width, dtype=torch.long)
+    for row, (prompt, reply) in enumerate(rows):
+        start, end = len(prompt.ids), len(prompt.ids) + len(reply)
+        ids_BT[row, :end] = torch.tensor([*prompt.ids, *reply])
+        mask_BT[row, :end] = 1
+        labels_BT[row, start:end] = torch.tensor(list(reply))
+        positions_ABT[:, row, :start] = prompt.positions_AP
+        after = torch.arange(len(reply)) + prompt.next_position
+        positions_ABT[:, row, start:end] = widen(after, axes=1).expand(loaded.position_axes, -1)
+    pictures = [prompt.picture.inputs for prompt, _ in rows]
+    shown = {
+        name: torch.cat([inputs[name] for inputs in pictures])
+        for name in _PICTURE_INPUTS
+        if name in pictures[0]
+    }
+    positions = positions_ABT if loaded.position_axes > 1 else positions_ABT[0]
+    return {
+        "input_ids": ids_BT,
+        "attention_mask": mask_BT,
+        "position_ids": positions,
+        "labels": labels_BT,
+        **shown,
+    }
