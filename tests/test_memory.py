@@ -43,7 +43,7 @@ from opengrit.memory import (
 
 ROOT = Path(__file__).resolve().parent.parent
 # Those of packaged models run on any computer.
-RECIPES = [p for p in sorted((ROOT / "recipes").glob("*.yaml")) if "demo" not in p.stem]
+RECIPES = sorted((ROOT / "recipes").glob("grit20-*.yaml"))
 CLASSES = {
     "qwen2_vl": (Qwen2VLConfig, Qwen2VLForConditionalGeneration),
     "qwen2_5_vl": (Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration),
