@@ -9,8 +9,10 @@ import yaml
 from pydantic import BaseModel
 
 from opengrit import config
-from opengrit.config import Recipe, load_recipe, parse_recipe
+from opengrit.config import load_recipe, parse_recipe
 from opengrit.errors import RecipeError
+from opengrit.sft import load_sft_recipe
+from opengrit.table.recipe import load_table_recipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 SMALL = "model: tiny-qwen2.5-vl\ndata:\n  train: [stickers/train20]\n"
@@ -94,7 +96,11 @@ def test_all_mistakes_are_reported_at_once() -> None:
         ("rewards: {}", "at least one reward"),
         ("lora: {r: 0}", "lora.r"),
         ("lora: {target_modules: 3}", "lora.target_modules"),
-        ("judge: gpt-4o", "judge"),
+        ("judge: gpt-4o", "judge.kind: input should be 'rule', 'endpoint' or 'local', got 'gpt-4o'"),
+        ("judge: endpoint", "judge: a judge of kind endpoint has a model, this one has none; add it"),
+        ("judge: {kind: rule, requests_per_minut: 3}", "did you mean requests_per_minute?"),
+        ("judge: {min_judged_share: 2}", "judge.min_judged_share"),
+        ("judge: {kind: rule, model: m}", "the rule takes no model"),
     ],
 )
 def test_an_impossible_value_is_one_error_that_names_its_key(extra: str, said: str) -> None:
@@ -167,6 +173,26 @@ def test_a_wrong_override_is_named_as_such(override: str, said: str) -> None:
     assert said in error_of(SMALL, override)
 
 
+def test_a_judge_is_a_bare_kind_or_a_section() -> None:
+    assert parse_recipe(SMALL).judge.kind == "rule"
+    assert parse_recipe(SMALL + "judge: rule\n") == parse_recipe(SMALL)
+    served = {"judge.kind": "endpoint", "judge.url": "http://127.0.0.1:8000/v1", "judge.model": "big"}
+    recipe = parse_recipe(SMALL + "judge: rule\n", [f"{key}={value}" for key, value in served.items()])
+    assert (recipe.judge.kind, recipe.judge.model, recipe.judge.min_judged_share) == ("endpoint", "big", 0.5)
+    assert parse_recipe(recipe.resolved_yaml()) == recipe
+
+
+def test_weights_in_four_bits_learn_through_adapters_only() -> None:
+    message = error_of("model: {name: a, quantization: nf4}\ndata: {train: [a]}\n")
+    assert "weights in 4 bits cannot learn" in message
+    assert "add lora: {}" in message
+    both = error_of("model: {name: a, quantization: nf4, dtype: bfloat16}\ndata: {train: [a]}\nlora: {}\n")
+    assert "a quantized model has no dtype" in both
+    recipe = parse_recipe("model: {name: a, quantization: nf4}\ndata: {train: [a]}\nlora: {}\n")
+    assert recipe.model.quantization == "nf4"
+    assert "'float32' or 'bfloat16'" in error_of("model: {name: a, dtype: float16}\ndata: {train: [a]}\n")
+
+
 def test_a_recipe_file_that_is_not_there_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="readable YAML file"):
         load_recipe(tmp_path / "none.yaml")
@@ -180,7 +206,7 @@ def test_every_key_is_described_in_one_line() -> None:
         for s in vars(config).values()
         if isinstance(s, type) and issubclass(s, BaseModel) and s.model_fields
     ]
-    assert len(sections) == 7  # recipe, model, data, source, train, lora, eval
+    assert len(sections) == 8  # recipe, model, data, source, judge, train, lora, eval
     for section in sections:
         for name, field in section.model_fields.items():
             assert field.description, f"{section.__name__}.{name}"
@@ -197,7 +223,8 @@ def test_named_and_weighted_rewards_give_a_rubric() -> None:
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_recipe_loads(path: Path) -> None:
-    assert isinstance(load_recipe(path), Recipe)
+    loads = {"table": load_table_recipe, "sft": load_sft_recipe}.get(path.stem.split("-")[0], load_recipe)
+    assert loads(path).resolved_yaml()
 
 
 @pytest.mark.parametrize("name", ["grit20-qwen2.5-vl-3b", "grit20-internvl3-2b"])

@@ -34,6 +34,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "terminal",
         "fit",
         "yaml_recipe",
+        "loading",
+        "processes",
         "cli_probe",
         "serve",
         "cli",

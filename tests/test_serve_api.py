@@ -491,9 +491,10 @@ def command() -> Iterator[tuple[subprocess.Popen[str], str]]:
         process.wait(PATIENCE)
 
 
-def test_the_documented_curl_command_works(command, scene, tmp_path):
+@pytest.mark.parametrize("page", ["README.md", "docs/serving.md"])
+def test_the_documented_curl_command_gets_what_the_grounder_says(page, command, scene, tmp_path):
     (tmp_path / "dogs.png").write_bytes(scene.png)
-    text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    text = (ROOT / page).read_text(encoding="utf-8")
     lines = re.findall(r"^ {4}(curl .*)$", text, re.MULTILINE)
     assert lines
     for line in lines:
@@ -501,7 +502,8 @@ def test_the_documented_curl_command_works(command, scene, tmp_path):
         done = subprocess.run(
             words, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=True
         )
-        assert json.loads(done.stdout)["answer"] is not None
+        expected = grounder().ask(scene.png, "How many dogs are there?")
+        assert said(json.loads(done.stdout)) == said(expected)
 
 
 def test_the_documented_python_works(command, scene, tmp_path):

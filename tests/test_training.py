@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
+from peft import get_peft_model
 
-from opengrit.config import load_recipe
+from opengrit.config import Model, load_recipe
 from opengrit.errors import RecipeError
+from opengrit.loading import load_to_ask, load_to_train, quantization_config
 from opengrit.models import load
-from opengrit.training import train
+from opengrit.training import lora_config, train
 
 SHORT = [
     "train.max_steps=1",
@@ -56,3 +59,41 @@ def test_resuming_a_run_without_a_checkpoint_says_that_it_starts_over(tmp_path, 
         )
     assert "starts at its first step" in caplog.text
     assert (made.path / "final" / "config.json").is_file()
+
+
+def kinds(loaded):
+    return {parameter.dtype for parameter in loaded.model.parameters()}
+
+
+def test_weights_are_kept_in_the_numbers_that_the_recipe_names():
+    assert kinds(load_to_train(Model(name="tiny-qwen2.5-vl"))) == {torch.float32}
+    half = Model(name="tiny-qwen2.5-vl", dtype="bfloat16")
+    assert kinds(load_to_train(half)) == kinds(load_to_ask(half)) == {torch.bfloat16}
+
+
+@pytest.mark.skipif(
+    torch.cuda.is_available(), reason="a machine without a GPU refuses 4 bits; this one has one"
+)
+def test_four_bits_without_what_they_need_are_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(RecipeError, match=r"needs (bitsandbytes, it is not installed|a GPU, there is none)"):
+        run(tmp_path / "run", "model.quantization=nf4", "lora={r: 2}")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(RecipeError, match="needs"):
+        load_to_ask(Model(name="tiny-qwen2.5-vl", quantization="nf4"))
+
+
+def test_four_bits_are_those_of_qlora():
+    config = quantization_config()
+    assert (config.load_in_4bit, config.bnb_4bit_quant_type) == (True, "nf4")
+    assert config.bnb_4bit_use_double_quant
+    assert config.bnb_4bit_compute_dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize("name", ["tiny-qwen2.5-vl", "tiny-internvl3"])
+def test_a_frozen_vision_tower_gets_no_adapter_and_the_language_model_does(name):
+    recipe = load_recipe("recipes/demo.yaml", [f"model={name}", "lora={r: 2}", "freeze_vision=true"])
+    loaded = load(name)
+    adapted = get_peft_model(loaded.model, lora_config(recipe, loaded.family))
+    learning = [name for name, parameter in adapted.named_parameters() if parameter.requires_grad]
+    assert any(".language_model." in name for name in learning)
+    assert not any(loaded.family.is_vision(name) for name in learning)

@@ -112,13 +112,31 @@ def evaluate(
         int | None, typer.Option(min=1, help="Most tiles a picture is cut into (InternVL).")
     ] = None,
     seed: SeedOption = 0,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="rule|FILE.yaml",
+            help="Who says whether an answer is right: rule (default), or a YAML file with a recipe's section judge:.",
+        ),
+    ] = None,
+    judge_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Judge by a model behind this OpenAI-compatible endpoint; its key is in OPENAI_API_KEY."
+        ),
+    ] = None,
+    judge_model: Annotated[str | None, typer.Option(help="The judge's name at --judge-url.")] = None,
+    num_processes: Annotated[
+        int, typer.Option(min=1, help="Models that answer at once, each in its own process (on its own GPU).")
+    ] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Ask a model every question of some data sets and measure the answers.
 
     OUT gets records.jsonl, one line a question with text, boxes, verdict and scores. A broken-off evaluation is
     continued by the same command; no question that was answered is asked twice, and those that failed (an endpoint
-    that was down, a picture that could not be read) are asked again.
+    that was down, a picture that could not be read) are asked again. What a judge could not judge is judged again,
+    and not asked again.
 
     Examples:
 
@@ -126,11 +144,13 @@ def evaluate(
 
         opengrit eval --model runs/demo --data mine.jsonl --images photos/ --out runs/mine
 
+        opengrit eval --model runs/demo --data mine.jsonl --judge-url http://127.0.0.1:8000/v1 --judge-model big --out runs/judged
+
         opengrit eval --endpoint http://127.0.0.1:8000/v1 --model my-3b --frame qwen2_5_vl --data mine.jsonl --out runs/3b
     """
     from pydantic import ValidationError
 
-    from opengrit.evaluation import EvalRecipe, run_evaluation, sources_of
+    from opengrit.evaluation import EvalRecipe, judge_of, judging_lines, run_evaluation, sources_of
 
     try:
         recipe = EvalRecipe.model_validate(
@@ -153,15 +173,18 @@ def evaluate(
                 },
                 "limit": limit,
                 "seed": seed,
+                "judge": judge_of(judge, url=judge_url, model=judge_model),
             }
         )
     except ValidationError as error:
         raise RecipeError(_wrong_option(error)) from error
     settle_output()
-    run, records = run_evaluation(recipe, out, quiet=quiet)
+    run, records = run_evaluation(recipe, out, num_processes=num_processes, quiet=quiet)
     from opengrit.report import print_summary
 
     print_summary({run.path.name: records}, Console())
+    for line in judging_lines(recipe, records):
+        typer.echo(line)
     typer.echo(f"records: {run.path / 'records.jsonl'}")
 
 

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from opengrit.errors import RecipeError
+from opengrit.judge.settings import JudgeSection, judge_section
 from opengrit.rewards import Rubric
 
 Strategy = Literal["direct", "grounded", "grounded-icl", "sft"]
@@ -76,7 +77,7 @@ def _data_source(value: Any) -> Any:
 
 
 class Model(_Section):
-    """What is trained or asked. The keys are the arguments of `opengrit.models.load`."""
+    """What is trained or asked. The keys are arguments of `opengrit.models.load`, but for `quantization`."""
 
     name: str = Field(min_length=1, description="packaged model, folder, or hub id; no default")
     frame: FrameName | None = Field(
@@ -93,12 +94,24 @@ class Model(_Section):
         default=None,
         description="InternVL only: most tiles a picture is cut into, thumbnail apart; null: the processor's own",
     )
+    dtype: Literal["float32", "bfloat16"] | None = Field(
+        default=None,
+        description="numbers the weights are kept in; null: float32 to train, and to ask what the checkpoint has (float32 on a CPU)",
+    )
+    quantization: Literal["nf4"] | None = Field(
+        default=None,
+        description="keep frozen weights in 4 bits (bitsandbytes, double quantization); needs a GPU, and lora to train",
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> Model:
         if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
             raise ValueError(
                 f"min_pixels is at most max_pixels, got {self.min_pixels} and {self.max_pixels}; lower min_pixels"
+            )
+        if self.quantization is not None and self.dtype is not None:
+            raise ValueError(
+                f"a quantized model has no dtype, got {self.quantization} and {self.dtype}; leave one of them out"
             )
         return self
 
@@ -331,8 +344,9 @@ class Recipe(_Section):
     rewards: Rewards = Field(
         default="paper", description="a named set, or weights by the reward's name (paper: GRIT section 3.2)"
     )
-    judge: Literal["rule"] = Field(
-        default="rule", description="who says whether an answer is right (rule: needs no network)"
+    judge: Annotated[JudgeSection, BeforeValidator(judge_section)] = Field(
+        default=JudgeSection(),
+        description="who says whether an answer is right; a bare name is its kind (rule: needs no network)",
     )
     train: Train = Field(default=Train(), description="how it learns")
     lora: Lora | None = Field(
@@ -357,6 +371,15 @@ class Recipe(_Section):
                 "some reward has a weight other than 0, none has; name one, such as correct: 1.0"
             )
         return value
+
+    @model_validator(mode="after")
+    def _can_learn(self) -> Recipe:
+        if self.model.quantization is not None and self.lora is None:
+            raise ValueError(
+                f"weights in 4 bits cannot learn, model.quantization is {self.model.quantization} and lora is null; "
+                "add lora: {}"
+            )
+        return self
 
     def rubric(self) -> Rubric:
         """The rewards and their weights."""
@@ -461,6 +484,8 @@ def _step_into(place: Any, part: str, path: tuple[str, ...], override: str) -> A
     inner = place[key] if isinstance(place, list) else place.get(key)
     if isinstance(inner, str) and path == ("model",):
         inner = _named(inner)
+    elif isinstance(inner, str) and path == ("judge",):
+        inner = judge_section(inner)
     elif isinstance(inner, str) and path[0] == "data":
         inner = _data_source(inner)
     elif inner is None:
@@ -557,6 +582,7 @@ def _keys() -> list[tuple[str, ...]]:
         (("data",), Data),
         (("data", "train"), Source),
         (("data", "eval"), Source),
+        (("judge",), JudgeSection),
         (("train",), Train),
         (("lora",), Lora),
         (("eval",), Eval),

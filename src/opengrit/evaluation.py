@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from opengrit.answers import is_box_answer
 from opengrit.config import Eval, Model, Source, Strategy
 from opengrit.data import load_examples, require_readable
 from opengrit.errors import DataError, RecipeError, RunError
-from opengrit.evaluate import evaluate
-from opengrit.judge import RuleJudge
+from opengrit.evaluate import agreement_with_rule, evaluate
+from opengrit.judge import Case, RuleJudge
+from opengrit.judge.agreement import Agreement
+from opengrit.judge.breaker import Breaker
+from opengrit.judge.cache import CachedJudge
+from opengrit.judge.settings import JudgeSection, judge_section, open_judge
 from opengrit.rewards import Rubric
-from opengrit.rollout import Exam
+from opengrit.rollout import Exam, awaits_verdict, case_of, record_id
 from opengrit.rundir import RECIPE, RunDir
 from opengrit.samplers import Sampler, SamplingSettings
 from opengrit.types import Example, Record
+from opengrit.yaml_recipe import read_recipe
+
+if TYPE_CHECKING:
+    from opengrit.samplers.endpoint import EndpointSampler
+
+_log = logging.getLogger(__name__)
 
 
 class Served(BaseModel):
@@ -44,6 +58,7 @@ class EvalRecipe(BaseModel):
     limit: int | None = None
     seed: int = 0
     endpoint: Served | None = None
+    judge: Annotated[JudgeSection, BeforeValidator(judge_section)] = JudgeSection()
 
     def resolved_yaml(self) -> str:
         """The recipe with every default written out; without an endpoint where it has none."""
@@ -53,27 +68,39 @@ class EvalRecipe(BaseModel):
 
 
 def run_evaluation(
-    recipe: EvalRecipe, out: str | Path, *, quiet: bool = False
+    recipe: EvalRecipe, out: str | Path, *, num_processes: int = 1, quiet: bool = False
 ) -> tuple[RunDir, list[Record]]:
     """The run folder and its records; an evaluation that stands half done in `out` goes on where it stopped.
 
     Data is read and its pictures are opened before the model loads, and nothing is written before it has loaded.
-    Raises DataError, ModelError, and RunError where `out` holds another run.
+    `num_processes` models answer at once, each in a process of its own; the records do not depend on how many.
+    Raises DataError, ModelError, RecipeError, and RunError where `out` holds another run or a process died.
     """
     examples = _examples(recipe)
+    if num_processes < 1 or (num_processes > 1 and recipe.endpoint is not None):
+        raise RecipeError(
+            f"--num-processes is at least 1, and 1 where a model is served, got {num_processes}; leave it out"
+        )
     if recipe.endpoint is None:
         from opengrit.models import resolve
 
         resolve(recipe.model.name)
     started = os.path.isfile(Path(out) / RECIPE)
     RunDir.check(out, recipe=recipe.resolved_yaml(), resume=started)
-    asked = _in_memory(recipe) if recipe.endpoint is None else _behind(recipe.endpoint, recipe.model)
-    run = RunDir.create(out, recipe=recipe.resolved_yaml(), resume=started, seeds={"sampling": recipe.seed})
-    try:
+    with (
+        _asked(recipe, num_processes) as asked,
+        open_judge(recipe.judge, breaker=Breaker()) as judge,
+    ):
+        run = RunDir.create(
+            out, recipe=recipe.resolved_yaml(), resume=started, seeds={"sampling": recipe.seed}
+        )
+        if isinstance(judge, CachedJudge):
+            _tell_estimate(judge, _cases_to_come(run, examples, samples=recipe.eval.samples))
+        first, *beside = asked.samplers
         records = evaluate(
-            asked.sampler,
+            first,
             examples,
-            exam=Exam(recipe.strategy, asked.frame, RuleJudge(), Rubric.named("paper")),
+            exam=Exam(recipe.strategy, asked.frame, judge, Rubric.named("paper")),
             settings=SamplingSettings(
                 temperature=recipe.eval.temperature,
                 max_new_tokens=recipe.eval.max_completion_length,
@@ -82,38 +109,117 @@ def run_evaluation(
             run=run,
             samples_per_question=recipe.eval.samples,
             questions_per_batch=recipe.eval.batch_size,
+            beside=beside,
             quiet=quiet,
         )
-    finally:
-        asked.close()
+        tell_cost(judge)
     return run, records
+
+
+def judging_lines(recipe: EvalRecipe, records: Sequence[Record]) -> list[str]:
+    """What a person is told about the judging when an evaluation ends; nothing where the rule judged."""
+    if recipe.judge.kind == "rule":
+        return []
+    lines = [_agreement_line(agreement_with_rule(records))]
+    waiting = sum(awaits_verdict(record) for record in records)
+    if waiting:
+        lines.append(f"unjudged: {waiting} answers; the same command judges them again, and asks nothing")
+    return lines
+
+
+def _agreement_line(found: Agreement) -> str:
+    if found.share is None:
+        return "agreement of rule and judge: no answer was judged by both"
+    kappa = "not defined" if found.kappa is None else f"{found.kappa:.2f}"
+    return (
+        f"agreement of rule and judge: {100 * found.share:.1f} % of {found.n} answers, Cohen's kappa {kappa}; "
+        f"right for the rule alone {found.only_first}, for the judge alone {found.only_second}"
+    )
+
+
+def _cases_to_come(run: RunDir, examples: Sequence[Example], *, samples: int) -> list[Case]:
+    """What a judge is going to be asked at most: a right answer to each question that is still to be asked, and each
+    answer that nobody has judged. The number at its end keeps equal ones apart: the answers may differ.
+    """
+    known = {record.id: record for record in run.records()}
+    found = []
+    for number, (example, sample) in enumerate((e, i) for e in examples for i in range(samples)):
+        record = known.get(record_id(example, sample=sample))
+        if record is not None and record.failure is None:
+            case = case_of(record)
+            found += [case] if case is not None and awaits_verdict(record) else []
+        elif not is_box_answer(example.answer):
+            given = f"{example.answer} {number}"
+            found.append(Case(example.question, expected=example.answer, given=given))
+    return found
+
+
+def _tell_estimate(judge: CachedJudge, cases: Sequence[Case]) -> None:
+    due = judge.estimate(cases)
+    _log.info(
+        "judge: at most about %d requests with %d tokens%s",
+        due.requests,
+        due.prompt_tokens + due.completion_tokens,
+        _priced(due.cost),
+    )
+
+
+def tell_cost(judge: RuleJudge | CachedJudge) -> None:
+    """Logs what judging came to; nothing for the rule, which costs nothing."""
+    if isinstance(judge, RuleJudge):
+        return
+    counts = judge.counts
+    _log.info(
+        "judge: %d answers asked about, %d known before, %d unjudged%s",
+        counts.asked,
+        counts.known,
+        counts.unjudged - counts.fell_back,
+        _priced(judge.cost),
+    )
+
+
+def _priced(cost: float | None) -> str:
+    return "" if cost is None else f", cost {cost:.4f} (in the currency of the prices)"
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What answers the questions, and the frame it writes in."""
+    """What answers the questions, at least one, and the frame it writes in."""
 
-    sampler: Sampler
+    samplers: Sequence[Sampler]
     frame: str
-    close: Callable[[], None] = lambda: None
 
 
-def _in_memory(recipe: EvalRecipe) -> _Asked:
-    from opengrit.models import load
+@contextmanager
+def _asked(recipe: EvalRecipe, num_processes: int) -> Iterator[_Asked]:
+    if recipe.endpoint is not None:
+        sampler = _behind(recipe.endpoint, recipe.model)
+        try:
+            yield _Asked([sampler], sampler.frame)
+        finally:
+            sampler.close()
+        return
+    if num_processes > 1:
+        from opengrit.processes import open_samplers
+
+        with open_samplers(recipe.model.model_dump(mode="json"), count=num_processes) as samplers:
+            yield _Asked(samplers, samplers[0].frame)
+        return
+    from opengrit.loading import load_to_ask
     from opengrit.samplers.transformers import TransformersSampler
 
-    loaded = load(**recipe.model.model_dump())
-    return _Asked(TransformersSampler(loaded, vision_is_fixed=True), loaded.frame)
+    loaded = load_to_ask(recipe.model)
+    yield _Asked([TransformersSampler(loaded, vision_is_fixed=True)], loaded.frame)
 
 
-def _behind(endpoint: Served, model: Model) -> _Asked:
+def _behind(endpoint: Served, model: Model) -> EndpointSampler:
     from opengrit.samplers.endpoint import EndpointSampler
 
     if model.max_tiles is not None:
         raise RecipeError(
             f"max_tiles is set where the model is served, got {model.max_tiles} for {endpoint.url}; leave it out"
         )
-    sampler = EndpointSampler.connect(
+    return EndpointSampler.connect(
         endpoint.url,
         model=model.name,
         frame=endpoint.frame,
@@ -121,7 +227,6 @@ def _behind(endpoint: Served, model: Model) -> _Asked:
         max_pixels=model.max_pixels,
         api_key_env=endpoint.api_key_env,
     )
-    return _Asked(sampler, sampler.frame, sampler.close)
 
 
 def _examples(recipe: EvalRecipe) -> list[Example]:
@@ -133,6 +238,38 @@ def _examples(recipe: EvalRecipe) -> list[Example]:
         )
     require_readable(examples)
     return examples
+
+
+class _JudgeFile(BaseModel):
+    """A file with a `judge:` section and nothing else."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    judge: Annotated[JudgeSection, BeforeValidator(judge_section)]
+
+
+def judge_of(judge: str | None, *, url: str | None = None, model: str | None = None) -> Any:
+    """The judge of --judge, --judge-url and --judge-model, for EvalRecipe: "rule", a YAML file with the section
+    `judge:` of a recipe, or a model behind an endpoint. Raises RecipeError.
+    """
+    if url is not None or model is not None:
+        if judge is not None:
+            raise RecipeError(
+                f"a judge is named once, got --judge {judge} beside --judge-url or --judge-model; leave one out"
+            )
+        if url is None or model is None:
+            raise RecipeError(
+                f"--judge-url and --judge-model go together, got only {model or url}; give both"
+            )
+        return {"kind": "endpoint", "url": url, "model": model}
+    if judge is None or judge == "rule":
+        return "rule"
+    if not judge.endswith((".yaml", ".yml")):
+        raise RecipeError(
+            f"--judge is rule or a YAML file with the section judge:, got {judge!r}; for a served model write "
+            "--judge-url and --judge-model"
+        )
+    return read_recipe(_JudgeFile, judge).judge
 
 
 def sources_of(data: Sequence[str], images: Sequence[Path]) -> tuple[Source, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from opengrit.boxes import Size
 from opengrit.frames import UNIT_BY_MODEL_TYPE, Frame
-from opengrit.judge import Judge, judge_transcript
+from opengrit.judge import BatchJudge, Case, settled
 from opengrit.parsing import parse
 from opengrit.prompts import Strategy, user_text
 from opengrit.rewards import Attempt, Rubric
@@ -15,6 +15,7 @@ from opengrit.samplers import Asked, Sampled, Sampler, SamplingSettings, Unsampl
 from opengrit.types import Completion, Example, Finish, Record, Score, Transcript, Unjudged, Verdict
 
 TRUNCATED = "truncated at the token limit"
+NOT_YET = Unjudged("not judged yet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Exam:
 
     strategy: str
     frame: str  # a model type, or "pixels", "thousand" or "unit"
-    judge: Judge
+    judge: BatchJudge
     rubric: Rubric
 
 
@@ -47,13 +48,13 @@ def transcribe(completion: Completion, *, strategy: Strategy | str, frame: Frame
     return transcript
 
 
-def read(
+def transcribed(
     example: Example, sampled: Sampled | Unsampled, *, exam: Exam, sample: int, step: int | None = None
 ) -> Record:
-    """The record of one completion: parsed, judged and scored.
+    """The record of one completion, parsed and not yet judged.
 
-    What could not be sampled is a record with `failure` set, no score and no verdict. A truncated completion keeps the
-    parts of its score and has neither total nor verdict: what it would have come to is not known.
+    What could not be sampled is a record with `failure` set. The verdict of what no judge need see is settled;
+    elsewhere it is `NOT_YET`, and `case_of` gives the case. `with_verdict` scores it.
     """
     failure: str | None = None
     match sampled:
@@ -61,31 +62,82 @@ def read(
             completion, seen_size, failure = Completion(""), example.picture_size, reason
         case Sampled():
             completion, seen_size = sampled.completion, sampled.seen_size
-    transcript = transcribe(completion, strategy=exam.strategy, frame=frame_for(exam.frame, seen_size))
-    verdict: Verdict | Unjudged
-    if failure is not None:
-        verdict, score = Unjudged(failure), Score(total=None, missing=failure)
-    elif completion.finish is Finish.LENGTH:
-        verdict = Unjudged(TRUNCATED)
-        parts = exam.rubric.score(Attempt(example, completion, transcript, verdict)).parts
-        score = Score(total=None, parts=parts, missing=TRUNCATED)
-    else:
-        verdict = judge_transcript(exam.judge, example, transcript)
-        score = exam.rubric.score(Attempt(example, completion, transcript, verdict))
     return Record(
         id=record_id(example, sample=sample, step=step),
         example=example,
         strategy=exam.strategy,
         sample=sample,
         completion=completion,
-        transcript=transcript,
-        verdict=verdict,
-        score=score,
+        transcript=transcribe(completion, strategy=exam.strategy, frame=frame_for(exam.frame, seen_size)),
+        verdict=NOT_YET,
+        score=Score(total=None),
         seen_size=seen_size,
         frame=exam.frame,
         step=step,
         failure=failure,
     )
+
+
+def case_of(record: Record) -> Case | None:
+    """What is put before a judge for a record; None where the verdict needs none: what failed or is truncated has
+    no verdict, a missing answer is wrong, and a box is measured by grounding IoU.
+    """
+    known = _settled(record)
+    return known if isinstance(known, Case) else None
+
+
+def awaits_verdict(record: Record) -> bool:
+    """Whether a judge is to be asked about a record (again): none has judged it, and not for want of an answer."""
+    return isinstance(record.verdict, Unjudged) and case_of(record) is not None
+
+
+def _settled(record: Record) -> Verdict | Unjudged | Case:
+    if record.failure is not None:
+        return Unjudged(record.failure)
+    if record.completion.finish is Finish.LENGTH:
+        return Unjudged(TRUNCATED)
+    return settled(record.example, record.transcript)
+
+
+def with_verdict(record: Record, opinion: Verdict | Unjudged, *, rubric: Rubric) -> Record:
+    """The record with a judge's opinion and the score that follows from it.
+
+    What failed has no score. A truncated completion keeps the parts of its score and has no total: what it would
+    have come to is not known.
+    """
+    if record.failure is not None:
+        return replace(record, verdict=opinion, score=Score(total=None, missing=record.failure))
+    score = rubric.score(Attempt(record.example, record.completion, record.transcript, opinion))
+    if record.completion.finish is Finish.LENGTH:
+        score = Score(total=None, parts=score.parts, missing=TRUNCATED)
+    return replace(record, verdict=opinion, score=score)
+
+
+def with_verdicts(
+    records: Sequence[Record], opinions: Sequence[Verdict | Unjudged], *, rubric: Rubric
+) -> list[Record]:
+    """The records judged and scored; `opinions` are those on the cases of the records that have one, in order."""
+    rest = iter(opinions)
+    found = []
+    for record in records:
+        known = _settled(record)
+        opinion = next(rest) if isinstance(known, Case) else known
+        found.append(with_verdict(record, opinion, rubric=rubric))
+    return found
+
+
+def judged(records: Sequence[Record], *, exam: Exam, deadline_seconds: float | None = None) -> list[Record]:
+    """The records, judged together and scored. What is not judged within the deadline is `Unjudged`."""
+    cases = [case for record in records if (case := case_of(record)) is not None]
+    opinions = exam.judge.judge_many(cases, deadline_seconds=deadline_seconds) if cases else []
+    return with_verdicts(records, opinions, rubric=exam.rubric)
+
+
+def read(
+    example: Example, sampled: Sampled | Unsampled, *, exam: Exam, sample: int, step: int | None = None
+) -> Record:
+    """The record of one completion: parsed, judged and scored."""
+    return judged([transcribed(example, sampled, exam=exam, sample=sample, step=step)], exam=exam)[0]
 
 
 def record_id(example: Example, *, sample: int, step: int | None = None) -> str:
@@ -103,10 +155,10 @@ def roll_out(
     settings: SamplingSettings,
     step: int | None = None,
 ) -> list[list[Record]]:
-    """`samples_per_question` records for each example, in the order of the examples."""
+    """`samples_per_question` records for each example, in the order of the examples; parsed, and not yet judged."""
     questions = [ask(example, exam=exam) for example in examples]
     groups = sampler.sample(questions, samples_per_question=samples_per_question, settings=settings)
     return [
-        [read(example, sampled, exam=exam, sample=i, step=step) for i, sampled in enumerate(group)]
+        [transcribed(example, sampled, exam=exam, sample=i, step=step) for i, sampled in enumerate(group)]
         for example, group in zip(examples, groups, strict=True)
     ]

@@ -199,7 +199,7 @@ def _fit(
         lessons_of(examples, loaded=loaded, strategy=recipe.strategy),
         args=args,
         run=run,
-        peft_config=lora_config(recipe.shared()),
+        peft_config=lora_config(recipe.shared(), loaded.family),
     )
     checkpoints = run.checkpoints() if resume else []
     if resume and not checkpoints:

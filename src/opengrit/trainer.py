@@ -3,6 +3,7 @@
 # R rows (completions) of a process, G siblings of one question, T completion tokens.
 from __future__ import annotations
 
+import logging
 import math
 import os
 
@@ -27,6 +28,8 @@ from opengrit.checkpoint import STATE, restore_weights, save_whole
 from opengrit.data_order import EvenOrder
 from opengrit.errors import ImageError, ModelError, RecipeError, RunError
 from opengrit.evaluate import evaluate
+from opengrit.judge import Case
+from opengrit.judge.pool import JudgePool, PendingVerdicts, Skip, decide
 from opengrit.metrics import (
     Quantity,
     count_error,
@@ -38,15 +41,16 @@ from opengrit.metrics import (
     unjudged,
 )
 from opengrit.models import Loaded, base_model
-from opengrit.rollout import Exam, ask, roll_out
+from opengrit.rollout import Exam, ask, case_of, roll_out, with_verdicts
 from opengrit.rundir import RunDir
 from opengrit.samplers import Sampler, SamplingSettings
 from opengrit.samplers.transformers import PreparedPrompt, TransformersSampler, distinct_pictures
 from opengrit.samplers.vllm import VllmSampler
 from opengrit.shared_prefix import TokenScores, packed_scores, row_scores, share_prefix
-from opengrit.types import Example, Record
+from opengrit.types import Example, Record, Unjudged, Verdict
 from opengrit.watch import Watch
 
+log = logging.getLogger(__name__)
 STOP = ("</answer>",)
 _QUANTITIES: dict[str, Quantity] = {
     "accuracy": right,
@@ -74,6 +78,14 @@ class Probe:
     strategy: str | None = None  # None: the training's own
 
 
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """How patiently a step's answers are judged, and which share of them (0 to 1) a step needs to be learned from."""
+
+    deadline_seconds: float = 300.0
+    min_judged_share: float = 0.5
+
+
 class GritTrainer(GRPOTrainer):
     """TRL's GRPOTrainer on `Example` rows. Pictures stay out of its data set: rows carry the example's number.
 
@@ -81,6 +93,9 @@ class GritTrainer(GRPOTrainer):
     generation batch (groups stay together), log-probabilities (each picture encoded once, each prompt read once, no
     gradient where there is nothing to learn), the rewards (our records hold them), the weights a resume starts from
     (all of them), checkpoints (whole or not at all) and the log (our files and table).
+
+    Answers are judged on a thread while the reference log-probabilities are computed. A step of which too few answers
+    are judged is skipped: it is counted in the metrics, and no weight and no optimizer state changes.
 
     `rollouts` draws the completions; by default the model in this process does, or vLLM where `args.use_vllm`.
     """
@@ -103,6 +118,7 @@ class GritTrainer(GRPOTrainer):
         probes: Sequence[Probe] = (),
         watch: Watch | None = None,
         rollouts: Sampler | None = None,
+        judging: Judging | None = None,
         rows_per_batch: int = 192,
         stop: tuple[str, ...] = STOP,
     ) -> None:
@@ -111,6 +127,10 @@ class GritTrainer(GRPOTrainer):
         self.examples = list(examples)
         self.exam, self.run, self.probes, self.watch = exam, run, tuple(probes), watch
         self.stop = stop
+        self.judging = judging or Judging()
+        self.judge_pool = JudgePool(exam.judge)
+        self._pending: PendingVerdicts | None = None
+        self.skips = False  # the current generation is not learned from
         self._batch_examples: list[Example] = []
         self._records: list[Record] = []
         self._prompts: list[PreparedPrompt] = []
@@ -186,7 +206,7 @@ class GritTrainer(GRPOTrainer):
         return output
 
     def _roll_out(self) -> dict[str, Any]:
-        """Sample, parse, judge and score the current batch; what TRL asks of a rollout function."""
+        """Sample and parse the current batch, and begin to judge it; what TRL asks of a rollout function."""
         group = self.num_generations
         examples = self._batch_examples[::group]
         generation = self._step // self._passes_per_generation
@@ -201,6 +221,8 @@ class GritTrainer(GRPOTrainer):
                 step=self.state.global_step + 1,
             )
         self._records = [record for records in groups for record in records]
+        cases = [case for record in self._records if (case := case_of(record)) is not None]
+        self._pending = self._judge(cases)
         self._prompts = self._prompts_of(groups, drawer)
         completion_ids, env_mask = zip(
             *(self._completion_row(record) for record in self._records), strict=True
@@ -212,6 +234,31 @@ class GritTrainer(GRPOTrainer):
             "logprobs": self._sampled_log_probs(drawer, completion_ids),
             "env_mask": list(env_mask),
         }
+
+    def _judge(self, cases: Sequence[Case]) -> PendingVerdicts | None:
+        if not cases:
+            return None
+        return self.judge_pool.start(cases, deadline_seconds=self.judging.deadline_seconds)
+
+    def _take_verdicts(self) -> None:
+        """Scores the batch with the opinions that are there by the deadline, and decides whether it is learned from."""
+        opinions = [] if self._pending is None else self._pending.result()
+        asked = [case_of(record) is not None for record in self._records]
+        self._records = with_verdicts(self._records, opinions, rubric=self.exam.rubric)
+        # An opinion that is missing and that no reward needs does no harm.
+        counted: list[Verdict | Unjudged] = [
+            record.verdict
+            for record, was_asked in zip(self._records, asked, strict=True)
+            if was_asked and (isinstance(record.verdict, Verdict) or record.score.total is None)
+        ]
+        decision = decide(gather_object(counted), min_judged_share=self.judging.min_judged_share)
+        self.skips = isinstance(decision, Skip)
+        if isinstance(decision, Skip) and self.accelerator.is_main_process:
+            log.warning("step %d is not learned from: %s", self.state.global_step + 1, decision.reason)
+        self._log_metric("judge/skipped_step", float(self.skips))
+        for record, was_asked in zip(self._records, asked, strict=True):
+            if was_asked:
+                self._log_metric("judge/unjudged", float(isinstance(record.verdict, Unjudged)))
 
     def _drawer(self) -> Sampler:
         if self.rollouts is None and self.use_vllm:
@@ -253,16 +300,18 @@ class GritTrainer(GRPOTrainer):
         return [*ids, self._tokenizer.eos_token_id], [*mask, 0]
 
     def rubric_total(self, **_: Any) -> list[float | None]:
-        """The rows' totals, None where a row could not be scored."""
-        return [record.score.total for record in self._records]
+        """The rows' totals, None where a row could not be scored, and in all rows of a step that is skipped."""
+        return [None if self.skips else record.score.total for record in self._records]
 
     def _calculate_rewards(
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
     ) -> torch.Tensor:
         """The totals of all processes' rows, NaN where there is none; their parts go to the metrics row by row.
 
-        TRL's own would warn of every batch with a completion that was cut off.
+        TRL's own would warn of every batch with a completion that was cut off. TRL computes the reference
+        log-probabilities before it comes here, so that the judge has had that long.
         """
+        self._take_verdicts()
         for record in self._records:
             for name, value in _measures(record).items():
                 self._log_metric(name, value)
@@ -294,7 +343,8 @@ class GritTrainer(GRPOTrainer):
         self._rows = inputs["row"].tolist()
         self._idle = self._rows_that_teach_nothing(inputs["advantages"].tolist())
         try:
-            return super()._compute_loss(model, inputs)
+            loss = super()._compute_loss(model, inputs)
+            return 0.0 * loss if self.skips else loss
         finally:
             self._idle = frozenset()
 
@@ -303,7 +353,7 @@ class GritTrainer(GRPOTrainer):
 
         One group is always left: a loss has a gradient, and processes that learn together wait for each other's.
         """
-        if self.beta != 0.0:
+        if self.beta != 0.0 and not self.skips:
             return frozenset()
         teaching = {
             id(self._prompts[row]) for row, given in zip(self._rows, advantages, strict=True) if given
@@ -424,7 +474,7 @@ class GritTrainer(GRPOTrainer):
 
 
 class _Course(TrainerCallback):
-    """Keeps the data order and TRL's step counter in time, and runs the probes."""
+    """Keeps the data order and TRL's step counter in time, runs the probes, and leaves out steps that are skipped."""
 
     def __init__(self, trainer: GritTrainer) -> None:
         self._trainer = trainer
@@ -434,6 +484,12 @@ class _Course(TrainerCallback):
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._trainer.order.set_epoch(state.global_step // self._trainer.steps_per_epoch)
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """A gradient of zero would still move weights, by momentum and decay; without one an optimizer does nothing."""
+        if self._trainer.skips:
+            for parameter in self._trainer.model.parameters():
+                parameter.grad = None
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         trainer = self._trainer

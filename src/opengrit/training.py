@@ -20,13 +20,16 @@ from opengrit.checkpoint import save_whole
 from opengrit.config import Recipe, Source, Train
 from opengrit.data import load_examples, require_readable
 from opengrit.errors import RecipeError
-from opengrit.judge import RuleJudge
-from opengrit.models import Loaded, load, names_adapter, save_frame
+from opengrit.evaluation import tell_cost
+from opengrit.judge.breaker import Breaker
+from opengrit.judge.settings import open_judge
+from opengrit.loading import check_quantization, load_to_train
+from opengrit.models import Family, Loaded, names_adapter, save_frame
 from opengrit.rewards import Rubric
 from opengrit.rollout import Exam
 from opengrit.rundir import RunDir
 from opengrit.samplers import SamplingSettings
-from opengrit.trainer import STOP, GritTrainer, Probe, check_rows, check_settings, freeze_vision
+from opengrit.trainer import STOP, GritTrainer, Judging, Probe, check_rows, check_settings, freeze_vision
 from opengrit.types import Example
 from opengrit.watch import Watch
 
@@ -58,6 +61,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, quiet: bool 
             f"adapters are trained on a whole model, {recipe.model.name} is an adapter itself and the recipe has lora:; "
             "set lora: null to go on training it, or name its base under model:"
         )
+    check_quantization(recipe.model)
     with tempfile.TemporaryDirectory() as scratch:
         args = grpo_config(recipe, scratch)
         check_settings(args, num_rows=len(examples))
@@ -115,26 +119,38 @@ def _train(
     if recipe.freeze_vision:
         freeze_vision(loaded.model)
     watch = Watch(num_steps=recipe.train.max_steps, quiet=quiet or not PartialState().is_main_process)
-    trainer = GritTrainer(
-        loaded,
-        examples,
-        args=args,
-        exam=Exam(recipe.strategy, loaded.frame, RuleJudge(), rubric),
-        run=run,
-        peft_config=lora_config(recipe),
-        probes=probes,
-        watch=watch,
-    )
+    with open_judge(recipe.judge, breaker=Breaker()) as judge:
+        trainer = GritTrainer(
+            loaded,
+            examples,
+            args=args,
+            exam=Exam(recipe.strategy, loaded.frame, judge, rubric),
+            run=run,
+            peft_config=lora_config(recipe, loaded.family),
+            probes=probes,
+            watch=watch,
+            judging=Judging(recipe.judge.deadline_seconds, recipe.judge.min_judged_share),
+        )
+        try:
+            _fit(trainer, recipe, run, resume=resume)
+        finally:
+            trainer.judge_pool.close()
+            tell_cost(judge)
+    if trainer.accelerator.is_main_process:
+        save_final(trainer, run.path / FINAL, frame=recipe.model.frame)
+
+
+def _fit(trainer: GritTrainer, recipe: Recipe, run: RunDir, *, resume: bool) -> None:
+    """The steps that are left of the run."""
     checkpoints = run.checkpoints() if resume else []
     if resume and not checkpoints:
         _log.warning("no checkpoint in %s: training starts at its first step", run.path)
-    with watch:
+    assert trainer.watch is not None
+    with trainer.watch:
         if not checkpoints or checkpoints[-1] != run.checkpoint_path(recipe.train.max_steps):
             trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
         else:  # all steps are done, only the last folder is missing
             trainer._load_from_checkpoint(str(checkpoints[-1]))
-    if trainer.accelerator.is_main_process:
-        save_final(trainer, run.path / FINAL, frame=recipe.model.frame)
 
 
 def save_final(trainer: GritTrainer, target: Path, *, frame: str | None = None) -> None:
@@ -158,12 +174,12 @@ def save_final(trainer: GritTrainer, target: Path, *, frame: str | None = None) 
 
 
 def load_for(recipe: Recipe) -> Loaded:
-    """The recipe's model, ready to train: weights in 32 bits (bf16 computes in 16 and keeps them)."""
-    return load(**recipe.model.model_dump(), dtype=torch.float32)
+    """The recipe's model, ready to train: weights in 32 bits (bf16 computes in 16 and keeps them) unless it says else."""
+    return load_to_train(recipe.model)
 
 
-def lora_config(recipe: Recipe) -> LoraConfig | None:
-    """The recipe's adapters, or None for full fine-tuning."""
+def lora_config(recipe: Recipe, family: Family) -> LoraConfig | None:
+    """The recipe's adapters, or None for full fine-tuning; the family says where its vision tower is."""
     if recipe.lora is None:
         return None
     targets = recipe.lora.target_modules
@@ -172,7 +188,7 @@ def lora_config(recipe: Recipe) -> LoraConfig | None:
         lora_alpha=recipe.lora.alpha,  # type: ignore[arg-type]  # peft takes a float as well
         lora_dropout=recipe.lora.dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
-        exclude_modules=r".*(visual|vision_tower|multi_modal_projector).*" if recipe.freeze_vision else None,
+        exclude_modules=family.lora_exclude if recipe.freeze_vision else None,
         task_type="CAUSAL_LM",
     )
 

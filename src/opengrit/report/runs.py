@@ -132,12 +132,19 @@ def _recipe_facts(recipe: Any) -> list[tuple[str, str]]:
         ("data", ", ".join(_source(source) for source in sources)),
         ("strategy", recipe.get("strategy")),
         ("rewards", recipe.get("rewards")),
-        ("judge", recipe.get("judge")),
+        ("judge", _judge(recipe.get("judge"))),
         ("seed", train.get("seed", recipe.get("seed"))),
         ("sampling", _sampling(train or eval_part)),
         ("first rows only", recipe.get("limit")),
     ]
     return [(name, _plain(value)) for name, value in found if value not in (None, "")]
+
+
+def _judge(section: Any) -> str | None:
+    """The judge's kind, and the model where it is one."""
+    if not isinstance(section, Mapping):
+        return section if isinstance(section, str) else None
+    return " ".join(str(section[name]) for name in ("kind", "model") if section.get(name))
 
 
 def _sampling(part: Mapping[str, Any]) -> str:

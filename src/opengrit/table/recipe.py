@@ -28,6 +28,7 @@ from opengrit.config import (
     _Section,
 )
 from opengrit.evaluation import EvalRecipe, Served
+from opengrit.judge.settings import JudgeSection, judge_section
 from opengrit.sft import SftRecipe, SftTrain
 from opengrit.yaml_recipe import read_recipe
 
@@ -101,6 +102,10 @@ class TableRecipe(_Section):
     )
     sft_strategy: Literal["grounded", "sft"] = Field(
         default="grounded", description="prompt that sft learns and is asked with, and its targets' form"
+    )
+    judge: Annotated[JudgeSection, BeforeValidator(judge_section)] = Field(
+        default=JudgeSection(),
+        description="who says whether an answer is right, in training and in the table (rule: needs no network)",
     )
     train: Train = Field(default=Train(), description="how grpo-answer and grit learn; seeds gives the seed")
     sft: SftTrain = Field(default=SftTrain(), description="how sft learns; seeds gives the seed")
@@ -183,6 +188,7 @@ class TableRecipe(_Section):
             data=Data(train=self.train_data),
             strategy=self.strategy,
             rewards=_REWARDS[run.way],
+            judge=self.judge,
             train=self.train.model_copy(update={"seed": run.seed}),
             lora=self.lora,
             freeze_vision=self.freeze_vision,
@@ -209,6 +215,7 @@ class TableRecipe(_Section):
             model=model,
             data=self.data,
             strategy=self.prompt_of(run.way),
+            judge=self.judge,
             eval=self.eval,
             limit=self.limit,
             seed=run.seed,

@@ -14,7 +14,7 @@ from pathlib import Path
 from opengrit.data import load_examples, require_readable
 from opengrit.errors import DataError, RecipeError, RunError
 from opengrit.evaluation import EvalRecipe, run_evaluation
-from opengrit.rollout import record_id
+from opengrit.rollout import awaits_verdict, record_id
 from opengrit.rundir import ENVIRONMENT, RECIPE, RunDir, environment_facts, write_atomically
 from opengrit.table.pages import write_pages
 from opengrit.table.recipe import TableRecipe, TableRun, Way
@@ -92,10 +92,11 @@ def _records_of(
 
 
 def _answered(wanted: EvalRecipe, folder: Path, examples: Sequence[Example]) -> list[Record] | None:
-    """The records of an evaluation that is complete; None where a question has no answer yet."""
+    """The records of an evaluation that is complete; None where a question has no answer, or an answer no verdict, yet."""
     if not (folder / RECIPE).is_file():
         return None
-    done = {record.id: record for record in RunDir.open(folder).records() if record.failure is None}
+    latest = {record.id: record for record in RunDir.open(folder).records()}
+    done = {name: r for name, r in latest.items() if r.failure is None and not awaits_verdict(r)}
     ids = [record_id(e, sample=i) for e in examples for i in range(wanted.eval.samples)]
     return [done[name] for name in ids] if all(name in done for name in ids) else None
 
