@@ -36,10 +36,22 @@ from opengrit.report import (
     viewer_html,
     write_report,
 )
+from opengrit.report.answers import answer_list
+from opengrit.report.cases import Case, case_of
+from opengrit.report.categories import breakdowns
 from opengrit.report.curves import curves
-from opengrit.report.exhibits import Change, change
+from opengrit.report.exhibits import Change, change, last_case
 from opengrit.report.marks import Mark, cut
-from opengrit.report.plots import Interval, Series, interval_plot, line_plot, ticks, trailing_mean
+from opengrit.report.plots import (
+    Interval,
+    Series,
+    histogram,
+    interval_plot,
+    line_plot,
+    ticks,
+    trailing_mean,
+)
+from opengrit.report.seeds import seed_groups
 from opengrit.report.tables import Unit, compare, difference_cell, signed, value_cell
 from opengrit.rundir import RunDir
 from opengrit.types import (
@@ -229,7 +241,7 @@ def test_everything_from_a_model_or_a_file_is_escaped() -> None:
     ]
     page = build_report(runs)  # the picture does not open either, and its error quotes the file's name
     clean = build_report([evaluation("one", [record()])], open_picture=no_picture)
-    assert page.count("<script") == clean.count("<script") == 1
+    assert page.count("<script") == clean.count("<script") == 3
     assert page.count("</style") == 1
     allowed = {tag for tag, _ in Elements(clean).found} | {"figcaption", "li", "article"}
     elements = Elements(page)
@@ -535,6 +547,139 @@ def test_a_picture_whose_file_has_changed_its_size_is_not_drawn_on(tmp_path: Pat
     assert isinstance(found, NoPicture)
     assert "200 x 100" in found.reason
     assert "100 x 200" in found.reason
+
+
+# -- what a finished report has -------------------------------------------------------------------------------
+
+
+def graded(number: int, *, right: bool | None, box: Box | None, truth: tuple[Box, ...]) -> Record:
+    said = transcript("[0, 0, 1, 1]", () if box is None else (pointing("[0, 0, 1, 1]", "[0", box),))
+    return record(number, right=right, said=said, boxes=truth)
+
+
+def test_the_case_of_an_answer_is_its_verdict_and_where_its_boxes_are() -> None:
+    left, right = Box(0, 0, 0.5, 1), Box(0.5, 0, 1, 1)
+    half = Box(0, 0, 0.25, 1)  # half of `left`, IoU 0.5: grounded
+    cases = [
+        (graded(0, right=True, box=left, truth=(left,)), Case.RIGHT_GROUNDED),
+        (graded(0, right=True, box=half, truth=(left,)), Case.RIGHT_GROUNDED),
+        (graded(0, right=True, box=right, truth=(left,)), Case.RIGHT_UNGROUNDED),
+        (graded(0, right=True, box=None, truth=(left,)), Case.RIGHT_UNGROUNDED),
+        (graded(0, right=False, box=left, truth=(left,)), Case.WRONG_GROUNDED),
+        (graded(0, right=False, box=right, truth=(left,)), Case.WRONG),
+        (graded(0, right=False, box=left, truth=()), Case.WRONG),
+        (graded(0, right=True, box=left, truth=()), Case.RIGHT_UNKNOWN),
+        (graded(0, right=None, box=left, truth=(left,)), Case.UNKNOWN),
+    ]
+    assert [case_of(one) for one, _ in cases] == [case for _, case in cases]
+
+
+def test_the_examples_have_every_case_in_turn() -> None:
+    left, right = Box(0, 0, 0.5, 1), Box(0.5, 0, 1, 1)
+    many = [graded(i, right=True, box=left, truth=(left,)) for i in range(50)]
+    many += [
+        graded(50, right=True, box=right, truth=(left,)),
+        graded(51, right=False, box=left, truth=(left,)),
+    ]
+    many += [graded(52, right=False, box=right, truth=(left,))]
+    chosen = choose(pair_up({"only": many}), limit=6)
+    assert [last_case(e) for e in chosen].count(Case.RIGHT_GROUNDED) == 3
+    assert {last_case(e) for e in chosen} == {
+        Case.RIGHT_GROUNDED,
+        Case.RIGHT_UNGROUNDED,
+        Case.WRONG_GROUNDED,
+        Case.WRONG,
+    }
+
+
+def test_lines_that_apply_to_no_row_are_left_out_and_controls_stand_under_their_measure() -> None:
+    fields = [row.measure.field for row in compare({"only": [record()]})[0].rows]
+    at = fields.index("grounding_iou")
+    assert fields[at : at + 5] == [
+        "grounding_iou",
+        "whole_picture_iou",
+        "random_boxes_iou",
+        "unscaled_iou",
+        "box_f1",
+    ]
+    assert not {"detection_ap", "binarised", "right"} & set(fields)
+    bare = [row.measure.field for row in compare({"only": [record(boxes=())]})[0].rows]
+    assert "grounding_iou" in bare
+    assert not {"random_boxes_iou", "unscaled_iou", "box_f1"} & set(bare)
+    tenth = replace(record(), verdict=Verdict(False, 0.1))
+    assert "binarised" in [row.measure.field for row in compare({"only": [tenth]})[0].rows]
+
+
+def test_each_category_has_its_own_numbers() -> None:
+    many = [record(i, right=i < 3) for i in range(4)]
+    yes = [
+        replace(r, example=replace(r.example, id=f"y{r.example.id}", question="Is it?", answer="yes"))
+        for r in many
+    ]
+    found = {b.name: b for b in breakdowns({"only": [*many, *yes[:2]]})}
+    assert set(found) == {"Kind of answer"}  # one data set, one count
+    rows = {row.category: row for row in found["Kind of answer"].rows}
+    assert {name: (row.num_examples, row.cells[0].text) for name, row in rows.items()} == {
+        "number": (4, "75.0 %"),
+        "yes/no": (2, "100.0 %"),
+    }
+    assert [b.name for b in breakdowns({"one": many, "two": many})] == ["Data set"]
+
+
+def test_a_histogram_counts_each_value_once_and_draws_its_lines() -> None:
+    plot = histogram([0.0, 0.04, 0.5, 1.0], [("mean", 0.385), ("control", 0.2)], title="t", x_label="x")
+    heights = [float(h) for h in re.findall(r'class="bar"[^>]*height="([0-9.]+)"', plot)]
+    assert len(heights) == 20
+    tallest = max(heights)
+    assert [round(2 * h / tallest) for h in heights] == [2] + [0] * 9 + [1] + [0] * 8 + [1]
+    assert "mean 0.39" in plot or "mean 0.38" in plot
+    assert "control 0.20" in plot
+    assert "not measured" in histogram([], [], title="t", x_label="x")
+
+
+def test_seeds_are_told_from_repetitions_and_from_other_settings() -> None:
+    def run(name: str, seed: str, model: str = "tiny", *more: tuple[str, str]) -> RunView:
+        return evaluation(name, [record()], (("model", model), ("seed", seed), *more))
+
+    assert [g.runs for g in seed_groups([run("a", "1"), run("b", "2"), run("c", "1", "other")])] == [
+        ("a", "b")
+    ]
+    assert seed_groups([run("a", "1"), run("b", "1")]) == ()
+    trained = [run(n, "0", f"runs/{n}/final", ("training seed", n), ("trained by", "x")) for n in "12"]
+    assert [g.runs for g in seed_groups(trained)] == [("1", "2")]
+
+
+def test_the_seed_of_a_training_is_read_from_the_folder_its_model_lies_in(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        RunDir.create(
+            tmp_path / f"t{seed}",
+            recipe=f"model: {{name: m}}\nrewards: paper\ntrain: {{seed: {seed}, lr: 1}}\n",
+        )
+        model = tmp_path / f"t{seed}" / "final"
+        run = RunDir.create(
+            tmp_path / f"e{seed}", recipe=f"evaluate: {{model: {{name: '{model}'}}, data: [], seed: 0}}\n"
+        )
+        with run.append_records() as writer:
+            writer.write_record(record())
+    views = load_runs([tmp_path / "e1", tmp_path / "e2"])
+    assert [dict(v.facts)["training seed"] for v in views if isinstance(v, RunView)] == ["1", "2"]
+    assert [g.runs for g in seed_groups([v for v in views if isinstance(v, RunView)])] == [("e1", "e2")]
+
+
+def test_the_list_says_what_it_cuts_and_leaves_out_and_cannot_end_its_script() -> None:
+    many = [record(i, said=transcript(f"{HOSTILE} {i} " + "x" * 2_000, ())) for i in range(3)]
+    exhibits = pair_up({"only": many})
+    found = answer_list(exhibits, exhibits[:1], prefix="p", budget=3_500)  # room for two texts of 1,500
+    assert (found.num_cut, found.num_left_out) == (2, 1)
+    assert not set("<>&") & set(found.data)
+    rows = json.loads(found.data)["rows"]
+    assert [row["e"] for row in rows] == ["p-e0", None, None]
+    assert [row["t"][0]["s"] is None for row in rows] == [False, False, True]
+    assert rows[0]["t"][0]["s"].startswith(HOSTILE)
+    page = build_report(
+        [evaluation("only", [replace(many[0], id=f"{i}") for i in range(1)])], open_picture=no_picture
+    )
+    assert "1 text is cut to 1,500" in page
 
 
 # -- in a browser ---------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
-from opengrit import __version__, cli_data, cli_models, cli_serve, cli_table
+from opengrit import __version__, cli_data, cli_models, cli_probe, cli_serve, cli_table
 from opengrit.errors import OpenGritError, RecipeError
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ app.command("train")(cli_models.train)
 app.command("sft")(cli_table.sft)
 app.command("eval")(cli_models.evaluate)
 app.command("table")(cli_table.table)
+app.command("probe")(cli_probe.probe)
 app.command("report")(cli_models.report)
 app.command("ask")(cli_models.ask)
 app.command("serve")(cli_serve.serve)

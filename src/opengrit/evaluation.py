@@ -88,7 +88,7 @@ def run_evaluation(
     started = os.path.isfile(Path(out) / RECIPE)
     RunDir.check(out, recipe=recipe.resolved_yaml(), resume=started)
     with (
-        _asked(recipe, num_processes) as asked,
+        answering(recipe, num_processes) as asked,
         open_judge(recipe.judge, breaker=Breaker()) as judge,
     ):
         run = RunDir.create(
@@ -183,7 +183,7 @@ def _priced(cost: float | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class Answering:
     """What answers the questions, at least one, and the frame it writes in."""
 
     samplers: Sequence[Sampler]
@@ -191,11 +191,11 @@ class _Asked:
 
 
 @contextmanager
-def _asked(recipe: EvalRecipe, num_processes: int) -> Iterator[_Asked]:
+def answering(recipe: EvalRecipe, num_processes: int) -> Iterator[Answering]:
     if recipe.endpoint is not None:
         sampler = _behind(recipe.endpoint, recipe.model)
         try:
-            yield _Asked([sampler], sampler.frame)
+            yield Answering([sampler], sampler.frame)
         finally:
             sampler.close()
         return
@@ -203,13 +203,13 @@ def _asked(recipe: EvalRecipe, num_processes: int) -> Iterator[_Asked]:
         from opengrit.processes import open_samplers
 
         with open_samplers(recipe.model.model_dump(mode="json"), count=num_processes) as samplers:
-            yield _Asked(samplers, samplers[0].frame)
+            yield Answering(samplers, samplers[0].frame)
         return
     from opengrit.loading import load_to_ask
     from opengrit.samplers.transformers import TransformersSampler
 
     loaded = load_to_ask(recipe.model)
-    yield _Asked([TransformersSampler(loaded, vision_is_fixed=True)], loaded.frame)
+    yield Answering([TransformersSampler(loaded, vision_is_fixed=True)], loaded.frame)
 
 
 def _behind(endpoint: Served, model: Model) -> EndpointSampler:

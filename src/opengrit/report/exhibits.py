@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from opengrit.types import Example, Record, Verdict
+from opengrit.report.cases import Case, case_of, is_right
+from opengrit.types import Example, Record
 
 MAX_EXHIBITS = 24
 
@@ -52,11 +53,9 @@ def change(exhibit: Exhibit) -> Change:
     return Change.FIXED if last else Change.BROKEN
 
 
-def is_right(record: Record) -> bool | None:
-    """Whether the answer is correct; None where the rollout failed or nobody judged it."""
-    if record.failure is not None or not isinstance(record.verdict, Verdict):
-        return None
-    return record.verdict.correct
+def last_case(exhibit: Exhibit) -> Case:
+    """The case of the last take."""
+    return case_of(exhibit.takes[-1].record)
 
 
 def pair_up(runs: Mapping[str, Sequence[Record]]) -> tuple[Exhibit, ...]:
@@ -81,8 +80,9 @@ def pair_up(runs: Mapping[str, Sequence[Record]]) -> tuple[Exhibit, ...]:
 def choose(exhibits: Sequence[Exhibit], limit: int = MAX_EXHIBITS) -> tuple[Exhibit, ...]:
     """At most `limit` exhibits, the same ones every time.
 
-    The kinds of change take turns (fixed, broken, right, wrong, unjudged), within a kind the data sets take
-    turns, within a data set the order given counts; what a kind lacks goes to the others. Examples that every
+    The kinds of change take turns (fixed, broken, right, wrong, unjudged), within a kind the cases of the last answer
+    (right or wrong, grounded or not), within a case the data sets; then the order given counts. What a kind lacks goes
+    to the others. Examples that every
     run answered come before those that only some did. The result is in the order of the kinds.
     """
     most_takes = max((len(e.takes) for e in exhibits), default=0)
@@ -93,11 +93,15 @@ def choose(exhibits: Sequence[Exhibit], limit: int = MAX_EXHIBITS) -> tuple[Exhi
 
 
 def _by_change(exhibits: Sequence[Exhibit]) -> list[list[Exhibit]]:
-    """The exhibits of each kind of change, their data sets taking turns."""
-    kinds: dict[Change, dict[str, list[Exhibit]]] = {kind: {} for kind in Change}
+    """The exhibits of each kind of change, the cases and within them the data sets taking turns."""
+    kinds: dict[Change, dict[Case, dict[str, list[Exhibit]]]] = {kind: {} for kind in Change}
     for exhibit in exhibits:
-        kinds[change(exhibit)].setdefault(exhibit.example.dataset, []).append(exhibit)
-    return [_in_turn(list(datasets.values())) for datasets in kinds.values()]
+        cases = kinds[change(exhibit)].setdefault(last_case(exhibit), {})
+        cases.setdefault(exhibit.example.dataset, []).append(exhibit)
+    return [
+        _in_turn([_in_turn(list(datasets.values())) for datasets in cases.values()])
+        for cases in kinds.values()
+    ]
 
 
 def _in_turn(queues: Sequence[Sequence[Exhibit]]) -> list[Exhibit]:

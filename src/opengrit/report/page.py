@@ -10,12 +10,17 @@ from pathlib import Path
 from markupsafe import Markup
 
 from opengrit.errors import RunError
+from opengrit.metrics import grounding_iou
+from opengrit.report.answers import answer_list
+from opengrit.report.categories import breakdowns
 from opengrit.report.curves import curves
+from opengrit.report.evidence import Evidence, show_evidence
 from opengrit.report.exhibits import MAX_EXHIBITS, Exhibit, change, choose, pair_up
 from opengrit.report.pictures import OpenPicture, read_picture
-from opengrit.report.plots import Interval, interval_plot
+from opengrit.report.plots import Interval, histogram, interval_plot, scatter
 from opengrit.report.runs import RunView
-from opengrit.report.tables import CONTROLS, HEADLINES, Cell, Table, Unit, compare
+from opengrit.report.seeds import seed_dots, seed_groups
+from opengrit.report.tables import CONTROLS, HEADLINES, Cell, Row, Table, Unit, compare
 from opengrit.report.viewer import asset, exhibits_html, templates
 from opengrit.rundir import write_atomically
 from opengrit.types import Record
@@ -33,12 +38,15 @@ class Headline:
     control: str
 
 
-def build_report(runs: Sequence[RunView], *, open_picture: OpenPicture = read_picture) -> str:
+def build_report(sources: Sequence[RunView | Evidence], *, open_picture: OpenPicture = read_picture) -> str:
     """The page, complete in itself. The same runs and pictures give the same page to the byte.
 
     Evaluation runs become tables, the first one being what later ones are compared with; training runs become
-    curves. Of the examples at most 24 are shown. Everything that came from a model or a file is escaped.
+    curves, runs of probes a section of their own. Of the examples at most 24 are shown with their pictures; all of them
+    stand in a list. Everything that came from a model or a file is escaped.
     """
+    runs = [source for source in sources if isinstance(source, RunView)]
+    evidence = [source for source in sources if isinstance(source, Evidence)]
     evaluated = {run.name: run.records for run in runs if run.is_evaluation}
     training = [run for run in runs if not run.is_evaluation]
     tables = compare(evaluated)
@@ -49,8 +57,15 @@ def build_report(runs: Sequence[RunView], *, open_picture: OpenPicture = read_pi
         templates()
         .get_template("page.html.j2")
         .render(
-            title=_title(runs),
+            title=_title(sources),
             page_css=Markup(asset("page.css")),
+            page_js=Markup(asset("page.js")),
+            answers=answer_list(exhibits, shown, prefix="examples"),
+            breakdowns=breakdowns(evaluated),
+            histograms=_histograms(evaluated, tables[0]) if tables else (),
+            seeds=seed_groups(runs),
+            seed_plot=_seed_plot(runs),
+            evidence=[show_evidence(one) for one in evidence],
             viewer=viewer,
             viewer_css=Markup(viewer.css),
             viewer_js=Markup(viewer.js),
@@ -68,7 +83,7 @@ def build_report(runs: Sequence[RunView], *, open_picture: OpenPicture = read_pi
     )
 
 
-def write_report(runs: Sequence[RunView], out: str | Path) -> None:
+def write_report(runs: Sequence[RunView | Evidence], out: str | Path) -> None:
     """Writes the page to a file, whole or not at all. Raises RunError where the name does not end in .html.
 
     An older report of that name is replaced; nothing that a run wrote ends in .html.
@@ -87,7 +102,7 @@ def write_report(runs: Sequence[RunView], out: str | Path) -> None:
     write_atomically(path, page.encode("utf-8", "xmlcharrefreplace").decode("utf-8"))
 
 
-def _title(runs: Sequence[RunView]) -> str:
+def _title(runs: Sequence[RunView | Evidence]) -> str:
     return ", ".join(run.name for run in runs) or "no runs"
 
 
@@ -114,8 +129,6 @@ def _headlines(table: Table) -> tuple[Headline, ...]:
         row = table.row(field)
         if row is None:
             continue
-        control = table.row(CONTROLS[field]) if field in CONTROLS else None
-        beside = control.cells[-1].text if control and not control.cells[-1].why else ""
         found.append(
             Headline(
                 name=row.measure.name,
@@ -123,12 +136,51 @@ def _headlines(table: Table) -> tuple[Headline, ...]:
                 last=row.cells[-1] if len(row.cells) > 1 else None,
                 difference=row.last_difference(),
                 unit=" points" if row.measure.unit is Unit.SHARE else "",
-                control=f"{control.measure.name.removeprefix('control: ')} {beside}"
-                if control and beside
-                else "",
+                control=", ".join(
+                    f"{row.measure.name.removeprefix('control: ')} {row.cells[-1].text}"
+                    for row in _controls(table, field)
+                    if not row.cells[-1].why
+                ),
             )
         )
     return tuple(found)
+
+
+def _controls(table: Table, field: str) -> list[Row]:
+    """The lines of what stands beside a measure for comparison."""
+    rows = [table.row(control) for control in CONTROLS.get(field, ())]
+    return [row for row in rows if row is not None]
+
+
+def _histograms(evaluated: Mapping[str, Sequence[Record]], table: Table) -> tuple[Markup, ...]:
+    """How the box IoUs of each run are spread, with the means of the table; none where no row has boxes."""
+    figures = []
+    lines = [("mean", table.row("grounding_iou"))]
+    lines += [(row.measure.name, row) for row in _controls(table, "grounding_iou")]
+    for place, (name, records) in enumerate(evaluated.items()):
+        ious = [iou for record in records if (iou := grounding_iou(record)) is not None]
+        means = [
+            (text, found.value)
+            for text, row in lines
+            if row is not None
+            and (found := row.cells[place].estimate) is not None
+            and found.value is not None
+        ]
+        if ious:
+            title = f"Box IoU, {name}, n = {len(ious)}"
+            figures.append(histogram(ious, means, title=title, x_label="box IoU"))
+    return tuple(figures)
+
+
+def _seed_plot(runs: Sequence[RunView]) -> Markup:
+    groups = seed_groups(runs)
+    return scatter(
+        seed_dots(runs),
+        title="Each seed by itself",
+        x_label="accuracy",
+        y_label="box IoU",
+        names=[group.name for group in groups],
+    )
 
 
 def _interval_plots(table: Table, names: Sequence[str]) -> tuple[Markup, ...]:
@@ -139,9 +191,7 @@ def _interval_plots(table: Table, names: Sequence[str]) -> tuple[Markup, ...]:
         if row is None or all(cell.why for cell in row.cells):
             continue
         rows = [_interval(name, cell) for name, cell in zip(names, row.cells, strict=True)]
-        control = table.row(CONTROLS[field]) if field in CONTROLS else None
-        if control is not None:
-            rows.append(_interval(control.measure.name, control.cells[-1]))
+        rows += [_interval(control.measure.name, control.cells[-1]) for control in _controls(table, field)]
         figures.append(interval_plot(rows, title=row.measure.name, x_label="mean, 95 % interval"))
     return tuple(figures)
 

@@ -341,3 +341,101 @@ def _short(name: str, length: int) -> str:
 def _n(value: float) -> str:
     """A coordinate with one decimal."""
     return f"{value:.1f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """A named point of a scatter; dots of one `series` (0, 1, ...) look alike."""
+
+    name: str
+    x: float
+    y: float
+    series: int = 0
+
+
+def histogram(
+    values: Sequence[float], lines: Sequence[tuple[str, float]], *, title: str, x_label: str, bins: int = 20
+) -> Markup:
+    """A figure of how many values, all in [0, 1], fall in each of `bins` equal parts, with named upright lines.
+
+    The last part holds 1 itself. Without any value the figure says so in words.
+    """
+    if not values:
+        return Markup(
+            '<figure class="plot"><figcaption>{}</figcaption><p class="why">&ndash; not measured</p></figure>'
+        ).format(title)
+    counts = [0] * bins
+    for value in values:
+        counts[min(int(value * bins), bins - 1)] += 1
+    axes = _Axes(0.0, 1.0, 0.0, _round_above(max(counts)), _WIDTH - 14)
+    floor, parts = _HEIGHT - _BOTTOM, [_grid(axes, x_label, "answers")]
+    for i, count in enumerate(counts):
+        left, right = axes.x(i / bins) + 0.7, axes.x((i + 1) / bins) - 0.7
+        parts.append(
+            Markup('<rect class="bar" x="{}" y="{}" width="{}" height="{}"/>').format(
+                _n(left), _n(axes.y(count)), _n(right - left), _n(floor - axes.y(count))
+            )
+        )
+    for i, (_, value) in enumerate(lines):
+        colour, dash = _STROKES[(i + 1) % len(_STROKES)], _DASHES[i % len(_DASHES)]
+        parts.append(
+            Markup('<path class="line" d="M{} {}V{}" stroke="{}" stroke-dasharray="{}"/>').format(
+                _n(axes.x(value)), _TOP, floor, colour, dash
+            )
+        )
+    items = [
+        Markup(
+            '<li><svg viewBox="0 0 34 12" width="34" height="12" aria-hidden="true"><path d="M1 6H33" class="line" '
+            'stroke="{}" stroke-dasharray="{}"/></svg>{} {}</li>'
+        ).format(_STROKES[(i + 1) % len(_STROKES)], _DASHES[i % len(_DASHES)], name, f"{value:.2f}")
+        for i, (name, value) in enumerate(lines)
+    ]
+    spoken = f"{title}: {len(values)} answers, {counts[0]} below {1 / bins:g}; " + "; ".join(
+        f"{name} {value:.2f}" for name, value in lines
+    )
+    return Markup(
+        '<figure class="plot"><figcaption>{}</figcaption>'
+        '<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg><ul class="legend">{}</ul></figure>'
+    ).format(title, _WIDTH, _HEIGHT, spoken, Markup("").join(parts), Markup("").join(items))
+
+
+def scatter(
+    dots: Sequence[Dot], *, title: str, x_label: str, y_label: str, names: Sequence[str] = ()
+) -> Markup:
+    """A figure with a mark a dot on axes that hold them all; `names` are those of the series, for the legend."""
+    if not dots:
+        return Markup("")
+    axes = _Axes(*_span([d.x for d in dots]), *_span([d.y for d in dots]), right=_WIDTH - 14)
+    parts = [_grid(axes, x_label, y_label)]
+    for dot in dots:
+        place = axes.x(dot.x), axes.y(dot.y)
+        mark = _marker(
+            _MARKERS[dot.series % len(_MARKERS)], *place, _STROKES[dot.series % len(_STROKES)], 5.0
+        )
+        parts.append(
+            Markup("<g><title>{}: {:.3f}, {:.3f}</title>{}</g>").format(dot.name, dot.x, dot.y, mark)
+        )
+    items = [
+        Markup(
+            '<li><svg viewBox="0 0 14 12" width="14" height="12" aria-hidden="true">{}</svg>{}</li>'
+        ).format(_marker(_MARKERS[i % len(_MARKERS)], 7, 6, _STROKES[i % len(_STROKES)], 4.4), name)
+        for i, name in enumerate(names)
+    ]
+    spoken = "; ".join(f"{d.name} {d.x:.2f}, {d.y:.2f}" for d in dots)
+    return Markup(
+        '<figure class="plot"><figcaption>{}</figcaption>'
+        '<svg viewBox="0 0 {} {}" role="img" aria-label="{}: {}">{}</svg><ul class="legend">{}</ul></figure>'
+    ).format(title, _WIDTH, _HEIGHT, title, spoken, Markup("").join(parts), Markup("").join(items))
+
+
+def _round_above(count: int) -> float:
+    """The end of a count's axis."""
+    marks = ticks(0.0, float(max(count, 1)))
+    return marks[-1] if marks[-1] >= count else marks[-1] + marks[1] - marks[0]
+
+
+def _span(values: Sequence[float]) -> tuple[float, float]:
+    """Ends of an axis in [0, 1] that leave room around the values."""
+    low, high = min(values), max(values)
+    room = max(0.15 * (high - low), 0.02)
+    return max(0.0, low - room), min(1.0, high + room)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from opengrit import metrics
-from opengrit.metrics import DatasetSummary, Estimate, Quantity, Summary
+from opengrit.metrics import DatasetSummary, Estimate, Quantity
 from opengrit.types import Record
 
 DASH = "\u2013"
@@ -40,6 +40,7 @@ class Measure:
     better: Better
     quantity: Quantity | None
     why_none: str  # what it means when it applies to no record
+    where_it_applies: bool = False  # the line is left out where no run has a value
 
 
 _UNJUDGED = "no answer was judged"
@@ -50,9 +51,54 @@ MEASURES = (
     Measure("right", "Accuracy, right or wrong", Unit.SHARE, Better.HIGHER, metrics.right, _UNJUDGED),
     Measure("majority_answer", "control: most frequent answer", Unit.SHARE, Better.NEITHER, None, _UNJUDGED),
     Measure(
+        "binarised",
+        "Accuracy, any score above 0",
+        Unit.SHARE,
+        Better.HIGHER,
+        metrics.binarised,
+        _UNJUDGED,
+        where_it_applies=True,
+    ),
+    Measure(
         "grounding_iou", "Box IoU of unions", Unit.OVERLAP, Better.HIGHER, metrics.grounding_iou, _NO_BOXES
     ),
     Measure("whole_picture_iou", "control: whole picture", Unit.OVERLAP, Better.NEITHER, None, _NO_BOXES),
+    Measure(
+        "random_boxes_iou",
+        "control: random places",
+        Unit.OVERLAP,
+        Better.NEITHER,
+        None,
+        _NO_BOXES,
+        where_it_applies=True,
+    ),
+    Measure(
+        "unscaled_iou",
+        "Box IoU, released script",
+        Unit.OVERLAP,
+        Better.HIGHER,
+        metrics.unscaled_grounding_iou,
+        _NO_BOXES,
+        where_it_applies=True,
+    ),
+    Measure(
+        "box_f1",
+        "Box F1 at IoU 0.5",
+        Unit.SHARE,
+        Better.HIGHER,
+        metrics.box_f1,
+        "no row's boxes can be matched one to one",
+        where_it_applies=True,
+    ),
+    Measure(
+        "detection_ap",
+        "Detection AP, 0.50 to 0.95",
+        Unit.OVERLAP,
+        Better.HIGHER,
+        metrics.detection_ap,
+        "no row asks for a box",
+        where_it_applies=True,
+    ),
     Measure("follows_format", "Full format", Unit.SHARE, Better.HIGHER, metrics.follows_format, _NO_RECORDS),
     Measure(
         "boxes_per_answer", "Boxes per answer", Unit.NUMBER, Better.NEITHER, metrics.num_boxes, _NO_RECORDS
@@ -72,7 +118,10 @@ MEASURES = (
     Measure("truncated", "Truncated", Unit.SHARE, Better.LOWER, metrics.truncated, _NO_RECORDS),
 )
 HEADLINES = ("accuracy", "grounding_iou", "follows_format")
-CONTROLS = {"accuracy": "majority_answer", "grounding_iou": "whole_picture_iou"}
+CONTROLS = {
+    "accuracy": ("majority_answer",),
+    "grounding_iou": ("whole_picture_iou", "random_boxes_iou"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,24 +169,29 @@ def compare(runs: Mapping[str, Sequence[Record]]) -> tuple[Table, ...]:
     """
     if not runs:
         return ()
-    summaries = [metrics.summarise(records) for records in runs.values()]
-    names = sorted({name for summary in summaries for name in summary.by_dataset})
-    tables = [] if len(names) == 1 else [_table("all", [s.overall for s in summaries], list(runs.values()))]
+    by_dataset = [metrics.summarise_by(records, lambda example: example.dataset) for records in runs.values()]
+    names = sorted({name for found in by_dataset for name in found})
+    tables = []
+    if len(names) != 1:  # of one data set "all" would be the same again
+        overall = [metrics.summarise_by(records, lambda _: "all") for records in runs.values()]
+        tables.append(_table("all", [_named(found, "all") for found in overall], list(runs.values())))
     for name in names:
         parts = [[r for r in records if r.example.dataset == name] for records in runs.values()]
-        tables.append(_table(name, [_of_dataset(s, name) for s in summaries], parts))
+        tables.append(_table(name, [_named(found, name) for found in by_dataset], parts))
     return tuple(tables)
 
 
-def _of_dataset(summary: Summary, name: str) -> DatasetSummary:
-    return summary.by_dataset[name] if name in summary.by_dataset else metrics.summarise(()).overall
+def _named(found: Mapping[str, DatasetSummary], name: str) -> DatasetSummary:
+    return found[name] if name in found else metrics.summarise(()).overall
 
 
 def _table(name: str, summaries: Sequence[DatasetSummary], runs: Sequence[Sequence[Record]]) -> Table:
-    same = all(summary.right == summary.accuracy for summary in summaries)
     rows = []
     for measure in MEASURES:
-        if measure.field == "right" and same:  # a judge that says yes or no: the line would stand twice
+        found = [getattr(summary, measure.field) for summary in summaries]
+        if measure.field in ("right", "binarised") and found == [s.accuracy for s in summaries]:
+            continue  # a judge that says yes or no: the line would stand twice
+        if measure.where_it_applies and not any(estimate.n for estimate in found):
             continue
         cells = tuple(
             value_cell(

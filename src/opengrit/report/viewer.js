@@ -11,6 +11,7 @@ var opengritViewer = (function () {
     var exhibits = Array.from(viewer.querySelectorAll(".og-exhibit"));
     var lit = { hover: null, focus: null, pinned: new Set() };
     var filter = "all";
+    var pick = viewer.querySelector(".og-case select"); /* of a case; the live viewer has none */
     var current = exhibits[0] || null;
 
     function all(selector) { return Array.from(viewer.querySelectorAll(selector)); }
@@ -27,7 +28,10 @@ var opengritViewer = (function () {
     }
 
     function kept() {
-      return exhibits.filter(function (e) { return e.dataset.groups.split(" ").includes(filter); });
+      var wanted = pick ? pick.value : "";
+      return exhibits.filter(function (e) {
+        return e.dataset.groups.split(" ").includes(filter) && (!wanted || e.dataset.case === wanted);
+      });
     }
 
     function show(exhibit) {
@@ -94,6 +98,7 @@ var opengritViewer = (function () {
         button.setAttribute("aria-pressed", String(!off));
       }
     });
+    if (pick) pick.addEventListener("change", function () { show(current); });
     viewer.addEventListener("keydown", function (event) {
       if (event.altKey || event.ctrlKey || event.metaKey) return;
       var key = keyOf(event);
@@ -114,6 +119,7 @@ var opengritViewer = (function () {
       var part = match ? document.getElementById(match[2]) : null;
       if (!part || !viewer.contains(part)) return;
       filter = "all";
+      if (pick) pick.value = "";
       show(part.closest(".og-exhibit"));
       part.scrollIntoView({ block: "center" });
       if (match[1] !== "focus") return;

@@ -16,7 +16,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from opengrit.boxes import Box, Size, union_iou
-from opengrit.report.exhibits import Change, Exhibit, Take, change, is_right
+from opengrit.report.cases import Case, is_right
+from opengrit.report.exhibits import Change, Exhibit, Take, change, last_case
 from opengrit.report.marks import Mark, cut
 from opengrit.report.pictures import NoPicture, OpenPicture, Picture
 from opengrit.types import Finish, Pointing, Record, Tag, Transcript, Unjudged
@@ -107,6 +108,7 @@ class ShownExhibit:
     picture: Picture | NoPicture
     size: Size
     change: str
+    case: str
     symbols: str
     groups: tuple[str, ...]
     takes: tuple[ShownTake, ...]
@@ -139,6 +141,7 @@ def exhibits_html(
             prefix=prefix,
             exhibits=shown,
             counts=counts,
+            cases=[case.value for case in Case if any(e.case == case.value for e in shown)],
             compared=any(len(e.takes) > 1 for e in shown),
             truths=any(t.truths for e in shown for t in e.takes),
         )
@@ -182,6 +185,7 @@ def _show_exhibit(exhibit: Exhibit, picture: Picture | NoPicture, *, number: int
         picture=picture,
         size=example.picture_size,
         change=kind.value,
+        case=last_case(exhibit).value,
         symbols="".join(_symbol(is_right(take.record)) for take in exhibit.takes),
         groups=tuple(groups),
         takes=tuple(_show_take(take, id=f"{id}-t{i}") for i, take in enumerate(exhibit.takes)),

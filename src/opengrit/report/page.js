@@ -1,0 +1,160 @@
+/* The page's own behaviour: tables that sort by their headings, and the list of all answers with filters and pages.
+   Whatever came from a model or a file is put in as text, never as markup. */
+(function () {
+  "use strict";
+
+  var DASH = "\u2013", PAGE = 50;
+
+  function compare(a, b) {
+    var none = function (v) { return v === null || v === undefined || v === ""; };
+    if (none(a) || none(b)) return none(a) && none(b) ? 0 : none(a) ? 1 : -1; /* what is not measured stands last */
+    if (typeof a === "number" && typeof b === "number") return a - b;
+    return String(a).localeCompare(String(b), "en", { numeric: true });
+  }
+
+  /* Sorts keep the order of what is equal; a second press turns them round, and what is not measured stays last. */
+  function sorted(items, value, down) {
+    return items.map(function (item, at) { return { item: item, at: at, value: value(item) }; }).sort(function (a, b) {
+      var none = a.value === null || a.value === undefined || a.value === "" || b.value === null || b.value === undefined || b.value === "";
+      var by = compare(a.value, b.value);
+      return (down && !none ? -by : by) || a.at - b.at;
+    }).map(function (entry) { return entry.item; });
+  }
+
+  function mark(headings, heading, down) {
+    headings.forEach(function (th) { th.removeAttribute("aria-sort"); });
+    heading.setAttribute("aria-sort", down ? "descending" : "ascending");
+  }
+
+  function make(tag, text, className) {
+    var element = document.createElement(tag);
+    if (text !== undefined && text !== null) element.textContent = text;
+    if (className) element.className = className;
+    return element;
+  }
+
+  document.querySelectorAll("table.sortable").forEach(function (table) {
+    var headings = Array.from(table.tHead.rows[0].cells), body = table.tBodies[0];
+    headings.forEach(function (th, column) {
+      var button = make("button", th.textContent);
+      button.type = "button";
+      th.textContent = "";
+      th.append(button);
+      button.addEventListener("click", function () {
+        var down = th.getAttribute("aria-sort") === "ascending";
+        sorted(Array.from(body.rows), function (row) {
+          var cell = row.cells[column], written = cell.dataset.sort;
+          return written === undefined ? cell.textContent : written === "" ? null : Number(written);
+        }, down).forEach(function (row) { body.append(row); });
+        mark(headings, th, down);
+      });
+    });
+  });
+
+  var section = document.getElementById("answers");
+  if (!section) return;
+  var data = JSON.parse(document.getElementById("answers-data").textContent);
+  var list = section.querySelector(".list"), body = list.querySelector("tbody");
+  var headings = Array.from(list.querySelectorAll("th[data-key]"));
+  var search = list.querySelector("input"), place = list.querySelector(".pager span");
+  var state = { page: 0, key: null, down: false, kept: data.rows };
+
+  function picked(name) {
+    var select = list.querySelector('[data-pick="' + name + '"]');
+    return select ? select.value : "";
+  }
+
+  function takeOf(row) {
+    var wanted = picked("run") === "" ? data.runs.length - 1 : Number(picked("run"));
+    return row.t.find(function (take) { return take.r === wanted; }) || null;
+  }
+
+  var VALUES = {
+    q: function (row) { return row.q; }, x: function (row) { return row.x; }, d: function (row) { return row.d; },
+    a: function (row) { var take = takeOf(row); return take && take.a; },
+    c: function (row) { var take = takeOf(row); return take && take.c; },
+    u: function (row) { var take = takeOf(row); return take && take.u; },
+    b: function (row) { var take = takeOf(row); return take && take.b; }
+  };
+
+  function keep() {
+    var words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    var kind = picked("case"), dataset = picked("dataset");
+    var kept = data.rows.filter(function (row) {
+      var take = takeOf(row);
+      if (dataset && row.d !== dataset) return false;
+      if (kind && (!take || take.c !== kind)) return false;
+      if (!words.length) return true;
+      var text = [row.q, row.x, row.i, take && take.a].join(" ").toLowerCase();
+      return words.every(function (word) { return text.includes(word); });
+    });
+    state.kept = state.key ? sorted(kept, VALUES[state.key], state.down) : kept;
+    state.page = 0;
+    draw();
+  }
+
+  function detail(row, width) {
+    var line = make("tr", null, "detail"), cell = make("td");
+    cell.colSpan = width;
+    row.t.forEach(function (take) {
+      cell.append(make("h4", data.runs[take.r]));
+      var facts = [take.c, "answer " + (take.a === null ? "none" : take.a), take.b + (take.b === 1 ? " box" : " boxes")];
+      if (take.u !== null) facts.push("IoU " + take.u.toFixed(2));
+      if (take.w) facts.push(take.w);
+      cell.append(make("p", facts.join(" \u00b7 "), "soft"));
+      cell.append(make("pre", take.s === null ? "The text is left out of this page; it stands in the run's records.jsonl." : take.s || "Nothing was written."));
+    });
+    cell.append(make("p", row.d + " \u00b7 " + row.i + " \u00b7 " + row.k, "soft"));
+    if (row.e) {
+      var link = make("a", "See it with its picture");
+      link.href = "#example=" + row.e;
+      cell.append(link);
+    }
+    line.append(cell);
+    return line;
+  }
+
+  function draw() {
+    var pages = Math.max(1, Math.ceil(state.kept.length / PAGE));
+    state.page = Math.min(Math.max(0, state.page), pages - 1);
+    var from = state.page * PAGE, shown = state.kept.slice(from, from + PAGE);
+    body.replaceChildren();
+    shown.forEach(function (row) {
+      var take = takeOf(row), line = make("tr"), first = make("td"), button = make("button", row.q);
+      button.type = "button";
+      button.dir = "auto";
+      button.setAttribute("aria-expanded", "false");
+      button.addEventListener("click", function () {
+        var open = button.getAttribute("aria-expanded") === "true";
+        button.setAttribute("aria-expanded", String(!open));
+        if (open) line.nextSibling.remove(); else line.after(detail(row, headings.length));
+      });
+      first.append(button);
+      line.append(first, make("td", row.x));
+      line.append(make("td", !take ? "not asked" : take.a === null ? DASH : take.a), make("td", take ? take.c : DASH));
+      line.append(make("td", take && take.u !== null ? take.u.toFixed(3) : DASH), make("td", take ? take.b : DASH), make("td", row.d));
+      body.append(line);
+    });
+    place.textContent = state.kept.length
+      ? (from + 1) + " to " + (from + shown.length) + " of " + state.kept.length + (state.kept.length < data.rows.length ? " kept, " + data.rows.length + " in all" : "")
+      : "No answer is of this kind.";
+    list.querySelector('[data-page="-1"]').disabled = state.page === 0;
+    list.querySelector('[data-page="1"]').disabled = state.page >= pages - 1;
+  }
+
+  headings.forEach(function (th) {
+    th.querySelector("button").addEventListener("click", function () {
+      state.down = th.getAttribute("aria-sort") === "ascending";
+      state.key = th.dataset.key;
+      mark(headings, th, state.down);
+      keep();
+    });
+  });
+  search.addEventListener("input", keep);
+  list.querySelectorAll("select").forEach(function (select) { select.addEventListener("change", keep); });
+  list.querySelectorAll("[data-page]").forEach(function (button) {
+    button.addEventListener("click", function () { state.page += Number(button.dataset.page); draw(); });
+  });
+  list.hidden = false;
+  keep();
+})();
