@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from browser import chromium, served  # noqa: E402
 from opengrit.ground import Grounder  # noqa: E402
 from opengrit.serve.app import ServeSettings, build_app  # noqa: E402
-from opengrit.serve.engine import LocalEngine  # noqa: E402
+from opengrit.serve.local import LocalEngine  # noqa: E402
 
 MAX_BYTES = 150_000
 

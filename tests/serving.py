@@ -18,7 +18,8 @@ from opengrit.data.stickers.sets import asked, png_bytes
 from opengrit.data.stickers.world import draw
 from opengrit.ground import Grounder
 from opengrit.serve.app import ServeSettings, build_app
-from opengrit.serve.engine import Engine, LocalEngine
+from opengrit.serve.engine import Engine
+from opengrit.serve.local import LocalEngine
 from opengrit.serve.metrics import Metrics
 from opengrit.serve.run import address, bind, server
 

@@ -28,7 +28,8 @@ from opengrit.parsing import parse
 from opengrit.report.live import Progress, Saying, answer_html
 from opengrit.samplers import Sampled
 from opengrit.serve.app import ServeSettings, build_app
-from opengrit.serve.engine import Ask, Busy, Load, LocalEngine, TooLate
+from opengrit.serve.engine import Ask, Busy, Load, TooLate
+from opengrit.serve.local import LocalEngine
 from opengrit.serve.page import PageSettings, mount_page, sticker_examples
 from opengrit.serve.shelf import Shelf, keep, plain_name
 from opengrit.types import Completion, Finish

@@ -24,7 +24,9 @@ from opengrit.ground import Answer, Grounder
 from opengrit.samplers import SamplingSettings
 from opengrit.samplers.endpoint import EndpointSampler
 from opengrit.serve.app import ServeSettings, build_app
-from opengrit.serve.engine import Ask, Busy, LocalEngine, RemoteEngine, StopHolder, TooLate, Unanswerable
+from opengrit.serve.engine import Ask, Busy, StopHolder, TooLate, Unanswerable
+from opengrit.serve.local import LocalEngine
+from opengrit.serve.remote import RemoteEngine
 from opengrit.serve.safety import Access
 from serving import MODEL, PATIENCE, Scene, Served, grounder, running, scenes, served, until
 

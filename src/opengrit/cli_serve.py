@@ -197,7 +197,7 @@ def _api_key(name: str | None, file: Path | None) -> str | None:
 
 def _local(name: str, frame: str | None, max_pixels: int | None, *, max_queue: int, max_batch: int) -> Engine:
     from opengrit.ground import Grounder
-    from opengrit.serve.engine import LocalEngine
+    from opengrit.serve.local import LocalEngine
 
     if name.startswith(("http://", "https://")):
         raise RecipeError(
@@ -233,7 +233,7 @@ def _remote(
     from opengrit.ground import Grounder
     from opengrit.rollout import frame_for
     from opengrit.samplers.endpoint import EndpointSampler, Sight
-    from opengrit.serve.engine import RemoteEngine
+    from opengrit.serve.remote import RemoteEngine
 
     sampler = EndpointSampler.connect(
         url, model=name, frame=frame, max_pixels=max_pixels, api_key_env=key_env, concurrency=max_live

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
-    ValidationError,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -25,6 +20,9 @@ from pydantic import (
 from opengrit.errors import RecipeError
 from opengrit.judge.settings import JudgeSection, judge_section
 from opengrit.rewards import Rubric
+from opengrit.yaml_recipe import Section, data_source, named, not_bool, parse, read_recipe
+
+_CALLED = "a recipe"  # what messages about keys call this kind
 
 Strategy = Literal["direct", "grounded", "grounded-icl", "sft"]
 FrameName = Literal["pixels", "thousand", "unit"]
@@ -33,15 +31,7 @@ RewardSet = Literal["paper", "released", "answer_only"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
-
-
-def _not_bool(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("true and false are not a value for this key; write a number")
-    return value
-
-
-Weight = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
+Weight = Annotated[float, BeforeValidator(not_bool), Field(allow_inf_nan=False)]
 
 # Which alternative a value means is decided by its shape, so that one mistake gives one message.
 Rewards = Annotated[
@@ -54,29 +44,7 @@ Modules = Annotated[
 ]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _true_is_not_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        annotation = cls.model_fields[str(info.field_name)].annotation
-        return value if bool in (annotation, *get_args(annotation)) else _not_bool(value)
-
-
-def _named(value: Any) -> Any:
-    """A bare model name stands for a section with that name."""
-    return {"name": value} if isinstance(value, str) else value
-
-
-def _data_source(value: Any) -> Any:
-    """A bare string stands for a packaged set, or for a file where it ends in .jsonl."""
-    if not isinstance(value, str):
-        return value
-    return {"file": value} if value.endswith(".jsonl") else {"name": value}
-
-
-class Model(_Section):
+class Model(Section):
     """What is trained or asked. The keys are arguments of `opengrit.models.load`, but for `quantization`."""
 
     name: str = Field(min_length=1, description="packaged model, folder, or hub id; no default")
@@ -116,7 +84,7 @@ class Model(_Section):
         return self
 
 
-class Source(_Section):
+class Source(Section):
     """One data set."""
 
     name: str | None = Field(
@@ -146,13 +114,13 @@ class Source(_Section):
         return self.name or self.file or ""
 
 
-class Data(_Section):
+class Data(Section):
     """What is learned from, and what is kept apart to measure with."""
 
-    train: tuple[Annotated[Source, BeforeValidator(_data_source)], ...] = Field(
+    train: tuple[Annotated[Source, BeforeValidator(data_source)], ...] = Field(
         description="data sets trained on, taken together; no default"
     )
-    eval: tuple[Annotated[Source, BeforeValidator(_data_source)], ...] = Field(
+    eval: tuple[Annotated[Source, BeforeValidator(data_source)], ...] = Field(
         default=(), description="data sets measured on, each reported by itself; default: none"
     )
 
@@ -166,7 +134,7 @@ class Data(_Section):
         return value
 
 
-class Train(_Section):
+class Train(Section):
     """How it learns. Names are those of TRL's GRPOConfig where it has the field."""
 
     learning_rate: Positive = Field(
@@ -291,7 +259,7 @@ class Train(_Section):
         return self
 
 
-class Lora(_Section):
+class Lora(Section):
     """Low-rank adapters; the section stands for full fine-tuning where it is null."""
 
     r: Count = Field(default=16, description="rank of the adapters (our choice; GRIT trains all weights)")
@@ -307,7 +275,7 @@ class Lora(_Section):
     )
 
 
-class Eval(_Section):
+class Eval(Section):
     """How it is measured."""
 
     strategy: Strategy | None = Field(
@@ -333,10 +301,10 @@ class Eval(_Section):
         return self
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """Everything a run does. The output folder is not in it: the same recipe gives the same run anywhere."""
 
-    model: Annotated[Model, BeforeValidator(_named)] = Field(
+    model: Annotated[Model, BeforeValidator(named)] = Field(
         description="what is trained; a bare string is its name"
     )
     data: Data = Field(description="data sets to train on and to measure with")
@@ -403,192 +371,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: the file is not readable YAML, an override is not key=value, or the result is not a possible
             recipe; every wrong key and value is listed, with its line and, for a misspelt key, the one meant.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(
-            f"a recipe is a readable YAML file, {path} is not ({error}); check the path"
-        ) from error
-    return parse_recipe(text, overrides, place=str(path))
+    return read_recipe(Recipe, path, overrides, called=_CALLED)
 
 
 def parse_recipe(text: str, overrides: Sequence[str] = (), *, place: str = "recipe") -> Recipe:
     """The recipe in a YAML text; `place` is what messages call it. Raises RecipeError as `load_recipe` does."""
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        lines = _key_lines(node, place)
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"a recipe is YAML, {place} is not ({_one_line(error)}); mend that line") from error
-    if not isinstance(values, dict):
-        raise RecipeError(f"a recipe is a mapping of sections, {place} is not; start with model: and data:")
-    set_here = set()
-    for override in overrides:
-        set_here.add(_override(values, override))
-    try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        raise RecipeError(_message(error, place, lines, set_here)) from error
-
-
-def _key_lines(node: yaml.Node | None, place: str) -> dict[tuple[str, ...], int]:
-    """The line of every key, by its path. Raises RecipeError for a key that stands twice, which YAML would forgive."""
-    found: dict[tuple[str, ...], int] = {}
-
-    def walk(node: yaml.Node | None, path: tuple[str, ...]) -> None:
-        if isinstance(node, yaml.SequenceNode):
-            for index, item in enumerate(node.value):
-                walk(item, (*path, str(index)))
-        if not isinstance(node, yaml.MappingNode):
-            return
-        for key, value in node.value:
-            here = (*path, str(key.value))
-            line = key.start_mark.line + 1
-            if here in found:
-                raise RecipeError(
-                    f"a key stands once in a recipe, {'.'.join(here)} stands on line {found[here]} "
-                    f"and on line {line} of {place}; keep one"
-                )
-            found[here] = line
-            walk(value, here)
-
-    walk(node, ())
-    return found
-
-
-def _override(values: dict[str, Any], override: str) -> tuple[str, ...]:
-    """Sets one value in place and returns its key's path."""
-    key, equals, text = override.partition("=")
-    path = tuple(part.strip() for part in key.split("."))
-    if not equals or not all(path):
-        raise RecipeError(f"--set takes key=value, got {override!r}; write --set train.seed=3, for example")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(
-            f"--set {key} takes a YAML value, got {text!r} ({_one_line(error)}); quote it"
-        ) from error
-    place: Any = values
-    for depth, part in enumerate(path[:-1]):
-        place = _step_into(place, part, path[: depth + 1], override)
-    if isinstance(place, list):
-        place[_index(place, path[-1], override)] = value
-    else:
-        place[path[-1]] = value
-    return path
-
-
-def _step_into(place: Any, part: str, path: tuple[str, ...], override: str) -> Any:
-    key: Any = _index(place, part, override) if isinstance(place, list) else part
-    inner = place[key] if isinstance(place, list) else place.get(key)
-    if isinstance(inner, str) and path == ("model",):
-        inner = _named(inner)
-    elif isinstance(inner, str) and path == ("judge",):
-        inner = judge_section(inner)
-    elif isinstance(inner, str) and path[0] == "data":
-        inner = _data_source(inner)
-    elif inner is None:
-        inner = {}
-    if not isinstance(inner, dict | list):
-        raise RecipeError(
-            f"--set {override}: {'.'.join(path)} is {inner!r} and has no keys of its own; set it whole"
-        )
-    place[key] = inner
-    return inner
-
-
-def _index(items: list[Any], part: str, override: str) -> int:
-    if not part.isascii() or not part.isdigit() or int(part) >= len(items):
-        raise RecipeError(
-            f"--set {override}: a list of {len(items)} is indexed from 0, got {part!r}; set the list whole"
-        )
-    return int(part)
-
-
-_SHAPES = {
-    "tuple_type": "must be a list",
-    "model_type": "must be a mapping of keys to values",
-    "dict_type": "must be a mapping of keys to values",
-}
-
-
-def _message(
-    error: ValidationError, place: str, lines: dict[tuple[str, ...], int], set_here: set[tuple[str, ...]]
-) -> str:
-    found = []
-    for item in error.errors(include_url=False):
-        path = tuple(str(part) for part in item["loc"] if not _is_branch(part))
-        text = _unknown_key(path) if item["type"] == "extra_forbidden" else _wrong_value(path, item)
-        found.append(f"{_where(path, place, lines, set_here)}: {text}")
-    found = list(dict.fromkeys(found))
-    if len(found) == 1:
-        return found[0]
-    return "\n".join(
-        [
-            "every key of a recipe is known and every value possible, these are not:",
-            *(f"  {f}" for f in found),
-        ]
-    )
-
-
-def _is_branch(part: Any) -> bool:
-    """Whether a part of pydantic's path is the tag of a union's alternative, and no key of ours."""
-    return part in ("[named]", "[weights]", "[list]")
-
-
-def _where(
-    path: tuple[str, ...], place: str, lines: dict[tuple[str, ...], int], set_here: set[tuple[str, ...]]
-) -> str:
-    for length in range(len(path), 0, -1):
-        if path[:length] in set_here:
-            return f"--set {'.'.join(path[:length])}"
-        if path[:length] in lines:
-            return f"{place}:{lines[path[:length]]}"
-    return place
-
-
-def _wrong_value(path: tuple[str, ...], item: Any) -> str:
-    key = ".".join(path) or "the recipe"
-    if item["type"] == "missing":
-        return f"{key} is required and is not there; add it"
-    if item["type"] == "value_error":
-        return f"{key}: {item['ctx']['error']}"
-    shown = repr(item["input"])
-    rule = _SHAPES.get(item["type"]) or item["msg"][0].lower() + item["msg"][1:]
-    return f"{key}: {rule}, got {shown if len(shown) <= 60 else shown[:57] + '...'}; change it"
-
-
-def _unknown_key(path: tuple[str, ...]) -> str:
-    known = _keys()
-    section = tuple(part for part in path[:-1] if not part.isdigit())
-    siblings = [keys[-1] for keys in known if keys[:-1] == section]
-    near = difflib.get_close_matches(path[-1], siblings, n=1, cutoff=0.6)
-    elsewhere = [".".join(keys) for keys in known if keys[-1] == path[-1]]
-    if near:
-        remedy = f"did you mean {near[0]}?"
-    elif elsewhere:
-        remedy = f"did you mean {' or '.join(elsewhere)}?"
-    else:
-        remedy = f"known here: {', '.join(siblings)}"
-    return f"{'.'.join(path)} is not a key of a recipe; {remedy}"
-
-
-def _keys() -> list[tuple[str, ...]]:
-    """Every key a recipe can have, by its path."""
-    sections: list[tuple[tuple[str, ...], type[BaseModel]]] = [
-        ((), Recipe),
-        (("model",), Model),
-        (("data",), Data),
-        (("data", "train"), Source),
-        (("data", "eval"), Source),
-        (("judge",), JudgeSection),
-        (("train",), Train),
-        (("lora",), Lora),
-        (("eval",), Eval),
-    ]
-    return [(*path, name) for path, section in sections for name in section.model_fields]
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return parse(Recipe, text, overrides, place=place, called=_CALLED)

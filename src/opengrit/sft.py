@@ -20,8 +20,6 @@ from opengrit.config import (
     NotNegative,
     Positive,
     Recipe,
-    _named,
-    _Section,
 )
 from opengrit.data import load_examples, require_readable
 from opengrit.errors import RecipeError
@@ -30,7 +28,7 @@ from opengrit.rollout import frame_for
 from opengrit.rundir import RunDir
 from opengrit.targets import target_text
 from opengrit.types import Example
-from opengrit.yaml_recipe import read_recipe
+from opengrit.yaml_recipe import Section, named, read_recipe
 
 if TYPE_CHECKING:
     from trl import SFTConfig
@@ -42,7 +40,7 @@ FINAL = "final"
 _log = logging.getLogger(__name__)
 
 
-class SftTrain(_Section):
+class SftTrain(Section):
     """How it learns from the targets. Names are those of TRL's SFTConfig where it has the field."""
 
     learning_rate: Positive = Field(
@@ -97,10 +95,10 @@ class SftTrain(_Section):
         return self
 
 
-class SftRecipe(_Section):
+class SftRecipe(Section):
     """Everything a supervised fine-tuning does."""
 
-    model: Annotated[Model, BeforeValidator(_named)] = Field(
+    model: Annotated[Model, BeforeValidator(named)] = Field(
         description="what is trained; a bare string is its name"
     )
     data: Data = Field(description="data sets whose rows become targets")

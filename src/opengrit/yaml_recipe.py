@@ -5,19 +5,59 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
-from opengrit.config import _is_branch, _key_lines, _one_line, _override, _where, _wrong_value
 from opengrit.errors import RecipeError
+from opengrit.judge.settings import judge_section
 
 _Kind = TypeVar("_Kind", bound=BaseModel)
 _Path = tuple[str, ...]
 
+_SHAPES = {
+    "tuple_type": "must be a list",
+    "model_type": "must be a mapping of keys to values",
+    "dict_type": "must be a mapping of keys to values",
+}
+_BRANCHES = ("[named]", "[weights]", "[list]")  # tags of a union's alternatives in pydantic's paths
 
-def read_recipe(kind: type[_Kind], path: str | Path, overrides: Sequence[str] = ()) -> _Kind:
+
+def not_bool(value: Any) -> Any:
+    """Refuses true and false, which pydantic takes for 1 and 0; for pydantic's BeforeValidator."""
+    if isinstance(value, bool):
+        raise ValueError("true and false are not a value for this key; write a number")
+    return value
+
+
+class Section(BaseModel):
+    """A section of a recipe, or a whole one: no unknown keys, no infinite numbers, no true for a number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_not_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        return value if bool in (annotation, *get_args(annotation)) else not_bool(value)
+
+
+def named(value: Any) -> Any:
+    """A bare model name stands for a section with that name; for pydantic's BeforeValidator."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+def data_source(value: Any) -> Any:
+    """A bare string stands for a packaged set, or for a file where it ends in .jsonl; for a BeforeValidator."""
+    if not isinstance(value, str):
+        return value
+    return {"file": value} if value.endswith(".jsonl") else {"name": value}
+
+
+def read_recipe(
+    kind: type[_Kind], path: str | Path, overrides: Sequence[str] = (), *, called: str = "this recipe"
+) -> _Kind:
     """The recipe of a kind in a YAML file, changed by overrides such as "train.max_steps=3" (the value is YAML too).
 
     Raises:
@@ -31,11 +71,21 @@ def read_recipe(kind: type[_Kind], path: str | Path, overrides: Sequence[str] = 
         raise RecipeError(
             f"a recipe is a readable YAML file, {path} is not ({error}); check the path"
         ) from error
-    return parse(kind, text, overrides, place=str(path))
+    return parse(kind, text, overrides, place=str(path), called=called)
 
 
-def parse(kind: type[_Kind], text: str, overrides: Sequence[str] = (), *, place: str = "recipe") -> _Kind:
-    """The recipe of a kind in a YAML text; `place` is what messages call it. Raises RecipeError as `read_recipe` does."""
+def parse(
+    kind: type[_Kind],
+    text: str,
+    overrides: Sequence[str] = (),
+    *,
+    place: str = "recipe",
+    called: str = "this recipe",
+) -> _Kind:
+    """The recipe of a kind in a YAML text. Raises RecipeError as `read_recipe` does.
+
+    Messages call the text `place`, and say of a wrong key that it is not a key of `called`.
+    """
     try:
         lines = _key_lines(yaml.compose(text, Loader=yaml.SafeLoader), place)
         values = yaml.safe_load(text)
@@ -48,17 +98,98 @@ def parse(kind: type[_Kind], text: str, overrides: Sequence[str] = (), *, place:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise RecipeError(_message(kind, error, place, lines, set_here)) from error
+        raise RecipeError(_message(kind, error, called, place, lines, set_here)) from error
+
+
+def _key_lines(node: yaml.Node | None, place: str) -> dict[_Path, int]:
+    """The line of every key, by its path. Raises RecipeError for a key that stands twice, which YAML would forgive."""
+    found: dict[_Path, int] = {}
+
+    def walk(node: yaml.Node | None, path: _Path) -> None:
+        if isinstance(node, yaml.SequenceNode):
+            for index, item in enumerate(node.value):
+                walk(item, (*path, str(index)))
+        if not isinstance(node, yaml.MappingNode):
+            return
+        for key, value in node.value:
+            here = (*path, str(key.value))
+            line = key.start_mark.line + 1
+            if here in found:
+                raise RecipeError(
+                    f"a key stands once in a recipe, {'.'.join(here)} stands on line {found[here]} "
+                    f"and on line {line} of {place}; keep one"
+                )
+            found[here] = line
+            walk(value, here)
+
+    walk(node, ())
+    return found
+
+
+def _override(values: dict[str, Any], override: str) -> _Path:
+    """Sets one value in place and returns its key's path."""
+    key, equals, text = override.partition("=")
+    path = tuple(part.strip() for part in key.split("."))
+    if not equals or not all(path):
+        raise RecipeError(f"--set takes key=value, got {override!r}; write --set train.seed=3, for example")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(
+            f"--set {key} takes a YAML value, got {text!r} ({_one_line(error)}); quote it"
+        ) from error
+    place: Any = values
+    for depth, part in enumerate(path[:-1]):
+        place = _step_into(place, part, path[: depth + 1], override)
+    if isinstance(place, list):
+        place[_index(place, path[-1], override)] = value
+    else:
+        place[path[-1]] = value
+    return path
+
+
+def _step_into(place: Any, part: str, path: _Path, override: str) -> Any:
+    key: Any = _index(place, part, override) if isinstance(place, list) else part
+    inner = place[key] if isinstance(place, list) else place.get(key)
+    if isinstance(inner, str) and path == ("model",):
+        inner = named(inner)
+    elif isinstance(inner, str) and path == ("judge",):
+        inner = judge_section(inner)
+    elif isinstance(inner, str) and path[0] == "data":
+        inner = data_source(inner)
+    elif inner is None:
+        inner = {}
+    if not isinstance(inner, dict | list):
+        raise RecipeError(
+            f"--set {override}: {'.'.join(path)} is {inner!r} and has no keys of its own; set it whole"
+        )
+    place[key] = inner
+    return inner
+
+
+def _index(items: list[Any], part: str, override: str) -> int:
+    if not part.isascii() or not part.isdigit() or int(part) >= len(items):
+        raise RecipeError(
+            f"--set {override}: a list of {len(items)} is indexed from 0, got {part!r}; set the list whole"
+        )
+    return int(part)
 
 
 def _message(
-    kind: type[BaseModel], error: ValidationError, place: str, lines: dict[_Path, int], set_here: set[_Path]
+    kind: type[BaseModel],
+    error: ValidationError,
+    called: str,
+    place: str,
+    lines: dict[_Path, int],
+    set_here: set[_Path],
 ) -> str:
     found = []
     for item in error.errors(include_url=False):
         path = tuple(str(part) for part in item["loc"] if not _is_branch(part))
         text = (
-            _unknown_key(kind, path) if item["type"] == "extra_forbidden" else _wrong_value(path, dict(item))
+            _unknown_key(kind, path, called)
+            if item["type"] == "extra_forbidden"
+            else _wrong_value(path, dict(item))
         )
         found.append(f"{_where(path, place, lines, set_here)}: {text}")
     found = list(dict.fromkeys(found))
@@ -68,7 +199,32 @@ def _message(
     return "\n".join([head, *(f"  {line}" for line in found)])
 
 
-def _unknown_key(kind: type[BaseModel], path: _Path) -> str:
+def _is_branch(part: Any) -> bool:
+    """Whether a part of pydantic's path is the tag of a union's alternative, and no key of ours."""
+    return part in _BRANCHES
+
+
+def _where(path: _Path, place: str, lines: dict[_Path, int], set_here: set[_Path]) -> str:
+    for length in range(len(path), 0, -1):
+        if path[:length] in set_here:
+            return f"--set {'.'.join(path[:length])}"
+        if path[:length] in lines:
+            return f"{place}:{lines[path[:length]]}"
+    return place
+
+
+def _wrong_value(path: _Path, item: Any) -> str:
+    key = ".".join(path) or "the recipe"
+    if item["type"] == "missing":
+        return f"{key} is required and is not there; add it"
+    if item["type"] == "value_error":
+        return f"{key}: {item['ctx']['error']}"
+    shown = repr(item["input"])
+    rule = _SHAPES.get(item["type"]) or item["msg"][0].lower() + item["msg"][1:]
+    return f"{key}: {rule}, got {shown if len(shown) <= 60 else shown[:57] + '...'}; change it"
+
+
+def _unknown_key(kind: type[BaseModel], path: _Path, called: str) -> str:
     known = list(_keys(kind))
     section = tuple(part for part in path[:-1] if not part.isdigit())
     siblings = [keys[-1] for keys in known if keys[:-1] == section]
@@ -80,13 +236,13 @@ def _unknown_key(kind: type[BaseModel], path: _Path) -> str:
         remedy = f"did you mean {' or '.join(elsewhere)}?"
     else:
         remedy = f"known here: {', '.join(siblings)}"
-    return f"{'.'.join(path)} is not a key of this recipe; {remedy}"
+    return f"{'.'.join(path)} is not a key of {called}; {remedy}"
 
 
 def _keys(kind: type[BaseModel], path: _Path = ()) -> Iterator[_Path]:
     """Every key a recipe of that kind can have, by its path; a list's items have the list's."""
+    yield from ((*path, name) for name in kind.model_fields)
     for name, field in kind.model_fields.items():
-        yield (*path, name)
         for section in _sections(field.annotation):
             yield from _keys(section, (*path, name))
 
@@ -98,3 +254,7 @@ def _sections(annotation: object) -> Iterator[type[BaseModel]]:
         return
     for inner in get_args(annotation):
         yield from _sections(inner)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

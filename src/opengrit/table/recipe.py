@@ -23,14 +23,11 @@ from opengrit.config import (
     Source,
     Strategy,
     Train,
-    _named,
-    _not_bool,
-    _Section,
 )
 from opengrit.evaluation import EvalRecipe, Served
 from opengrit.judge.settings import JudgeSection, judge_section
 from opengrit.sft import SftRecipe, SftTrain
-from opengrit.yaml_recipe import read_recipe
+from opengrit.yaml_recipe import Section, data_source, named, not_bool, read_recipe
 
 
 class Way(StrEnum):
@@ -50,7 +47,7 @@ class Way(StrEnum):
 
 
 _REWARDS: dict[Way, RewardSet] = {Way.GRPO_ANSWER: "answer_only", Way.GRIT: "paper"}
-Seed = Annotated[int, BeforeValidator(_not_bool), Field(ge=0, lt=2**32)]
+Seed = Annotated[int, BeforeValidator(not_bool), Field(ge=0, lt=2**32)]
 
 
 class TableModel(Model):
@@ -73,23 +70,16 @@ class TableModel(Model):
         return Model(**self.model_dump(exclude={"label", "endpoint"}))
 
 
-def _source(value: Any) -> Any:
-    """A bare string stands for a packaged set, or for a file where it ends in .jsonl."""
-    if not isinstance(value, str):
-        return value
-    return {"file": value} if value.endswith(".jsonl") else {"name": value}
-
-
-class TableRecipe(_Section):
+class TableRecipe(Section):
     """Everything a table does. Each way runs with each model and seed, and is asked every data set."""
 
-    models: tuple[Annotated[TableModel, BeforeValidator(_named)], ...] = Field(
+    models: tuple[Annotated[TableModel, BeforeValidator(named)], ...] = Field(
         description="models compared, each by itself; a bare string is a name"
     )
-    data: tuple[Annotated[Source, BeforeValidator(_source)], ...] = Field(
+    data: tuple[Annotated[Source, BeforeValidator(data_source)], ...] = Field(
         description="data sets measured on, each a part of the table"
     )
-    train_data: tuple[Annotated[Source, BeforeValidator(_source)], ...] = Field(
+    train_data: tuple[Annotated[Source, BeforeValidator(data_source)], ...] = Field(
         default=(), description="data sets that sft, grpo-answer and grit learn from, taken together"
     )
     ways: tuple[Way, ...] = Field(default=tuple(Way), description="ways compared (default: all six)")
