@@ -12,10 +12,11 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from endpoint_stub import Request, Said, Stub, endpoint_stub
-from opengrit.asking import drawing_path
+from opengrit.asking import Asking, JsonLines, Row, ask_rows, drawing_path, read_rows
 from opengrit.boxes import Size
 from opengrit.cli import app
 from opengrit.frames import Frame
+from opengrit.ground import Grounder
 from opengrit.parsing import parse
 from opengrit.terminal import TextStream, harmless
 
@@ -195,7 +196,7 @@ def test_asked_again_it_goes_on_behind_what_stands_in_the_output(folder):
         assert ["error" in result for result in whole] == [True] * 3
         # A run that was broken off: one answer, one error, one line without its end.
         run("photos/a.png", "Colour?", stub=stub)
-        good = {"id": "a.png", "question": "Colour?", "answer": "kept"}
+        good = {"id": "a.png", "image": "photos/a.png", "question": "Colour?", "answer": "kept"}
         (folder / "answers.jsonl").write_text(f"{json.dumps(good)}\n{json.dumps(whole[1])}\n" + '{"id": "c.w')
         before = len(stub.requests)
         _, stderr = run("--batch", path, "--out", "answers.jsonl", stub=stub)
@@ -220,11 +221,65 @@ def test_an_output_of_something_else_is_left_alone(folder):
     path = batch_file(folder, {"image": "photos/a.png", "question": "Colour?", "id": "a"})
     for content, said in (
         ("precious notes\n", "line 1 of out.jsonl is none"),
+        ('{"id": [], "question": "Colour?"}\n', "line 1 of out.jsonl is none"),
+        ("[1]\n", "line 1 of out.jsonl is none"),
         ('{"id": "a", "question": "Shape?", "answer": "round"}\n', "'a' was another one in line 1"),
     ):
         (folder / "out.jsonl").write_text(content)
         assert said in run("--batch", path, "--out", "out.jsonl", code=2)[1]
         assert (folder / "out.jsonl").read_text() == content
+
+
+def test_a_row_put_above_the_answered_ones_is_not_taken_for_one_of_them(folder):
+    rows = [{"image": f"photos/{name}", "question": "Which colour?"} for name in ("a.png", "b.JPG")]
+    with endpoint_stub(colour_seen) as stub:
+        run("--batch", batch_file(folder, rows[1]), "--out", "out.jsonl", stub=stub)
+        written = (folder / "out.jsonl").read_bytes()
+        path = batch_file(folder, *rows)  # the question of line 1 is the same one, its picture is not
+        assert "'line 1' was another one" in run("--batch", path, "--out", "out.jsonl", stub=stub, code=2)[1]
+    assert (folder / "out.jsonl").read_bytes() == written
+
+
+def test_a_row_that_went_bad_is_told_though_its_id_was_answered(folder):
+    row = {"image": "photos/a.png", "question": "Which colour?", "id": "a"}
+    with endpoint_stub(colour_seen) as stub:
+        run("--batch", batch_file(folder, row), "--out", "out.jsonl", stub=stub)
+        bad = batch_file(folder, {"image": "photos/a.png", "id": "a"})
+        _, stderr = run("--batch", bad, "--out", "out.jsonl", stub=stub, code=1)
+    assert stderr.endswith("asked: 1 (1 failed)\n")
+
+
+def test_asking_goes_on_after_an_end_between_a_drawing_and_its_line(folder):
+    rows = [{"image": f"photos/{n}", "question": "Colour?", "id": n} for n in ("a.png", "b.JPG", "c.webp")]
+    path = batch_file(folder, *rows)
+
+    class Ended(JsonLines):
+        def write(self, result):
+            if result["id"] == "b.JPG":
+                raise KeyboardInterrupt
+            super().write(result)
+
+    with endpoint_stub(colour_seen) as stub:
+        asked = [row for row in read_rows(path) if isinstance(row, Row)]
+        out = Ended(folder / "out.jsonl", asked)
+        (folder / "drawn").mkdir()
+        how = Asking(max_new_tokens=64, temperature=0.0, seed=0, draw=Path("drawn"), quiet=True)
+        grounder = Grounder.load(stub.url, frame="qwen2_5_vl")
+        with pytest.raises(KeyboardInterrupt):
+            ask_rows(grounder, asked, out, asking=how)
+        out.close()
+        assert {"a.png.png", "b.JPG.png"} <= {p.name for p in (folder / "drawn").iterdir()}
+        assert len(lines((folder / "out.jsonl").read_text())) == 1
+
+        _, stderr = run("--batch", path, "--out", "out.jsonl", "--draw", "drawn", stub=stub)
+        assert stderr == "asked: 2 (0 failed), 1 were answered before\n"
+        names = sorted(p.name for p in (folder / "drawn").iterdir())
+        assert names == ["a.png.png", "b.JPG.png", "c.webp.png"]
+        results = lines((folder / "out.jsonl").read_text())
+        assert [(r["id"], r["drawn"]) for r in results] == [(n[:-4], f"drawn/{n}") for n in names]
+        # With another output, the drawings are someone's own again.
+        again = run("--batch", path, "--out", "more.jsonl", "--draw", "drawn", stub=stub, code=2)
+        assert "nothing is overwritten" in again[1]
 
 
 def test_drawings_are_never_overwritten_and_stay_in_their_folder(folder):

@@ -126,6 +126,7 @@ def test_what_may_pass_is_tried_again_and_then_is_no_reply(fault: Fault) -> None
         reply, spend = ask(server.url, hello, max_tries=3)
     assert isinstance(reply, NoReply)
     assert reply.reason.startswith(TRIED_AGAIN[fault])
+    assert not reply.declined
     assert len(server.requests) == 3
     assert spend == Spend(requests=3, failed=3)
 
@@ -136,6 +137,8 @@ def test_what_will_not_pass_is_not_tried_again(fault: Fault) -> None:
         reply, _ = ask(server.url, hello)
     assert isinstance(reply, NoReply)
     assert reply.reason.startswith(NO_USE[fault])
+    # No money and a wrong key hold for every question; the others are about this one.
+    assert reply.declined == (fault not in (Fault.OUT_OF_QUOTA, Fault.WRONG_KEY))
     assert len(server.requests) == 1
 
 
@@ -196,7 +199,7 @@ def test_text_that_cannot_be_sent_is_no_reply_and_is_not_tried_again() -> None:
 
     with fault_server() as server:
         reply, _ = ask(server.url, broken)
-    assert reply == NoReply("the question is not valid text and cannot be sent")
+    assert reply == NoReply("the question is not valid text and cannot be sent", declined=True)
     assert server.requests == []
 
 
@@ -436,7 +439,7 @@ def test_a_server_that_repeats_the_key_is_not_quoted() -> None:
 
     with fault_server(server_class=Echo) as server:
         reply, _ = ask(server.url, hello, environ={"OPENAI_API_KEY": KEY})
-    assert reply == NoReply("HTTP 400: bad header Bearer [key]")
+    assert reply == NoReply("HTTP 400: bad header Bearer [key]", declined=True)
 
 
 def test_no_key_is_sent_where_none_is_set_whatever_else_the_environment_holds(

@@ -109,6 +109,13 @@ def test_an_evaluation_that_loses_a_process_keeps_what_the_others_answered_and_g
     assert [r.completion.text for r in records] == [r.completion.text for r in alone]
 
 
+def test_a_file_in_the_working_folder_stands_in_for_no_module(tmp_path, monkeypatch):
+    (tmp_path / "pickle.py").write_text("raise SystemExit('not the module that was meant')\n")
+    monkeypatch.chdir(tmp_path)
+    with open_samplers(MODEL.model_dump(), count=1) as (sampler,):
+        assert sampler.frame == "qwen2_5_vl"
+
+
 def test_a_model_that_does_not_load_is_one_error_as_in_one_process(tmp_path):
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text("{}")

@@ -16,7 +16,7 @@ from opengrit.endpoint import Endpoint, EndpointSettings
 from opengrit.frames import Frame
 from opengrit.judge import Case, RuleJudge, judge_transcripts
 from opengrit.judge.agreement import agreement
-from opengrit.judge.breaker import Breaker, BreakerSettings
+from opengrit.judge.breaker import Breaker, BreakerSettings, State
 from opengrit.judge.cache import CachedJudge, Counts, JudgeCache
 from opengrit.judge.endpoint import EndpointJudge
 from opengrit.judge.marking import Scale
@@ -214,15 +214,29 @@ def test_a_judge_that_is_down_is_left_alone_in_the_middle_of_a_batch(
 ) -> None:
     many = [Case(f"q {i}", expected="a", given="a") for i in range(100)]
     breaker = Breaker(BreakerSettings(consecutive_failures=5), clock=lambda: 0.0)
-    with fault_server(Fault.BAD_REQUEST) as server:
+    with fault_server(Fault.WRONG_KEY) as server:
         judge = EndpointJudge(EndpointSettings(server.url, "stub", concurrency=2), breaker=breaker)
         opinions = judge.judge_many(many)
         judge.close()
     assert all(isinstance(opinion, Unjudged) for opinion in opinions)
     # five failures open it, and one more request may be under way at that moment
     assert 5 <= len(server.requests) <= 6
-    assert opinions[-1] == Unjudged("the judge is down: HTTP 400: too long")
+    assert opinions[-1] == Unjudged("the judge is down: HTTP 401: the server refuses the key, or has none")
     assert [record.levelname for record in caplog.records if "is down" in record.message] == ["WARNING"]
+
+
+@pytest.mark.parametrize("fault", [Fault.BAD_REQUEST, Fault.REFUSAL, Fault.NULL_TEXT])
+def test_a_judge_that_declines_some_answers_is_not_down(fault: Fault) -> None:
+    declined = {case.question for case in CASES[2:7]}
+    breaker = Breaker(BreakerSettings(consecutive_failures=2), clock=lambda: 0.0)
+    plan = lambda request: fault if asked_of(request) in declined else Fault.NONE  # noqa: E731
+    with fault_server(plan) as server:
+        judge = EndpointJudge(EndpointSettings(server.url, "stub", concurrency=1), breaker=breaker)
+        opinions = judge.judge_many(CASES)
+        judge.close()
+    assert right(opinions) == [*TRUTH[:2], *[None] * 5, *TRUTH[7:]]
+    assert len(server.requests) == len(CASES)
+    assert breaker.state is State.CLOSED
 
 
 def test_a_judge_that_comes_back_within_the_deadline_judges_every_row() -> None:
@@ -239,7 +253,7 @@ def test_a_judge_that_comes_back_within_the_deadline_judges_every_row() -> None:
     breaker = Breaker(
         BreakerSettings(consecutive_failures=1, cool_down_seconds=10.0), clock=lambda: now["seconds"]
     )
-    with fault_server(Fault.BAD_REQUEST) as server:
+    with fault_server(Fault.WRONG_KEY) as server:
         judge = EndpointJudge(
             EndpointSettings(server.url, "stub", concurrency=1),
             breaker=breaker,

@@ -112,6 +112,23 @@ def test_no_batch_is_begun_after_the_deadline(tmp_path: Path) -> None:
     assert [isinstance(opinion, Verdict) for opinion in opinions] == [False, True, False]
 
 
+def test_a_batch_that_would_end_after_the_deadline_is_not_begun(tmp_path: Path) -> None:
+    # The first batch lasts from 1 to 5 s, the second from 5 to 9 s; a third would end at about 13 s.
+    times = iter([0.0, 1.0, 5.0, 5.0, 9.0, 9.0])
+    judge = LocalJudge(
+        tiny(tmp_path, obedient=True),
+        drawing=Drawing(max_tokens=1),
+        batch_size=1,
+        device="cpu",
+        clock=lambda: next(times),
+    )
+    opinions = judge.judge_many(CASES, deadline_seconds=10.0)
+    assert opinions[:2] == [Verdict(True, 1.0, judge.name)] * 2
+    assert opinions[2] == Unjudged(
+        "not judged within the deadline of 10.0 s"
+    )  # the longest prompt comes last
+
+
 def test_a_model_whose_weights_changed_is_another_judge(tmp_path: Path) -> None:
     first = LocalJudge(tiny(tmp_path, obedient=True), device="cpu").fingerprint
     again = LocalJudge(tmp_path, device="cpu").fingerprint

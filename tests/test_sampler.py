@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
+from tokenizers import Tokenizer, decoders, models
+from transformers import PreTrainedTokenizerFast
 
 import tiny_random
 from opengrit.boxes import Size
@@ -135,6 +137,36 @@ def test_a_stop_string_is_complete_at_its_last_character_and_no_earlier():
     assert not any(finder.completes(ids[:end]) for end in range(1, len(ids)))
     assert [finder.may_complete(i) for i in ids[-2:]] == [False, True]  # "r" ends no stop string, ">" can
     assert finder.cut("<answer>yes</answer> and more") == "<answer>yes</answer>"
+
+
+def test_a_stop_string_that_ends_in_a_line_break_or_a_space_is_found():
+    words = ["done", "\n", "\n\n", "x", " ", "<unk>"]
+    inner = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    inner.decoder = decoders.Fuse()  # tokens are put together as they are
+    finder = StopFinder(PreTrainedTokenizerFast(tokenizer_object=inner), ["done\n", "\n\n", "x "])
+
+    def found(*tokens: str) -> list[bool]:
+        ids = [words.index(token) for token in tokens]
+        return [
+            finder.may_complete(ids[end - 1]) and finder.completes(ids[:end])
+            for end in range(1, len(ids) + 1)
+        ]
+
+    assert found("x", "done", "\n") == [False, False, True]
+    assert found("x", "\n", "x", "\n", "\n") == [False] * 4 + [True]
+    assert found("x", "\n\n") == [False, True]
+    assert found("done", " ", "x", " ") == [False, False, False, True]
+
+
+def test_a_stop_string_is_found_where_a_token_alone_loses_its_leading_space():
+    words = ["\u2581the", "\u2581end", "\u2581", "<unk>"]
+    inner = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    inner.decoder = decoders.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner)
+    assert (tokenizer.decode([1]), tokenizer.decode([0, 1])) == ("end", "the end")
+    finder = StopFinder(tokenizer, ["the "])
+    assert finder.may_complete(1)
+    assert finder.completes([0, 1])
 
 
 def test_text_after_the_stop_string_in_the_same_token_is_cut_and_the_token_is_kept():

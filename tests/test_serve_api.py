@@ -21,10 +21,10 @@ import pytest
 
 from opengrit.boxes import Size
 from opengrit.ground import Answer, Grounder
-from opengrit.samplers import SamplingSettings
+from opengrit.samplers import SamplingSettings, Unsampled
 from opengrit.samplers.endpoint import EndpointSampler
 from opengrit.serve.app import ServeSettings, build_app
-from opengrit.serve.engine import Ask, Busy, StopHolder, TooLate, Unanswerable
+from opengrit.serve.engine import Ask, Busy, EngineFailed, Load, StopHolder, TooLate, Unanswerable
 from opengrit.serve.local import LocalEngine
 from opengrit.serve.remote import RemoteEngine
 from opengrit.serve.safety import Access
@@ -295,6 +295,48 @@ def test_a_full_queue_refuses_with_a_time_to_wait(scene):
     asyncio.run(scenario())
 
 
+class Pausing:
+    """A batch that reads no prompt until it is let, and then takes none."""
+
+    live = 0
+
+    def __init__(self):
+        self.reading, self.let = threading.Event(), threading.Event()
+
+    def admit(self, questions, settings, *, samples_per_question=1):
+        self.reading.set()
+        assert self.let.wait(PATIENCE)
+        return [Unsampled("no place")] * len(questions)
+
+    def step(self):
+        return []
+
+    def drop(self, handle):
+        pass
+
+
+def test_a_question_whose_prompt_is_being_read_has_its_place_in_the_batch(scene):
+    async def scenario() -> None:
+        batch = Pausing()
+        engine = LocalEngine(grounder(), max_queue=1, max_batch=1, running=lambda: batch)
+        await engine.start()
+        first = asyncio.create_task(collected(engine, ask_of(scene)))
+        assert await asyncio.to_thread(batch.reading.wait, PATIENCE)
+        assert engine.load() == Load(queued=0, live=1)
+        second = asyncio.create_task(collected(engine, ask_of(scene)))
+        while not engine.load().queued:
+            await asyncio.sleep(0)
+        third = asyncio.create_task(collected(engine, ask_of(scene)))
+        await asyncio.sleep(0)  # the third is put to the engine, which refuses it at once or lets it wait
+        batch.let.set()
+        outcomes = await asyncio.gather(first, second, third, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [Unanswerable, Unanswerable, Busy]
+        assert engine.load() == Load(queued=0, live=0)
+        await engine.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
+
+
 def test_pictures_beyond_what_the_engine_holds_are_refused(scene):
     async def scenario() -> None:
         width, height = scene.picture.size
@@ -309,6 +351,41 @@ def test_pictures_beyond_what_the_engine_holds_are_refused(scene):
         assert again[0] == again[1].text
 
     asyncio.run(scenario())
+
+
+class Held:
+    """A sampler that says nothing until it is let, and then gives no answer."""
+
+    def __init__(self):
+        self.let = threading.Event()
+
+    def sample(self, questions, *, samples_per_question, settings, listener=None):
+        assert self.let.wait(PATIENCE)
+        return [[Unsampled("no answer")] for _ in questions]
+
+
+def test_pictures_beyond_what_is_held_for_another_server_are_refused(scene):
+    async def scenario() -> None:
+        sampler = Held()
+        remote = Grounder(sampler, frame="qwen2_5_vl", model="held", turn=nullcontext())
+        ask = ask_of(scene)
+        engine = RemoteEngine(remote, max_pixels_held=2 * ask.pixels)
+
+        async def outcomes(asks: list[Ask]) -> list[type]:
+            work = [asyncio.create_task(collected(engine, one)) for one in asks]
+            await asyncio.sleep(
+                0
+            )  # every question is put to the engine, which refuses it at once or takes it
+            sampler.let.set()
+            return [type(outcome) for outcome in await asyncio.gather(*work, return_exceptions=True)]
+
+        assert await outcomes([ask] * 3) == [EngineFailed, EngineFailed, Busy]
+        assert await outcomes([ask] * 2) == [EngineFailed, EngineFailed]
+        large = Ask(ask.image.resize((2 * ask.image.width, 2 * ask.image.height)), ask.question, ask.settings)
+        assert await outcomes([large]) == [EngineFailed]
+        await engine.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
 
 
 def test_a_deadline_is_an_error_and_leaves_no_work(scene):
@@ -381,20 +458,29 @@ class Breaking:
         pass
 
 
-def test_a_model_that_fails_is_an_error_for_those_who_wait_and_for_nobody_after(scene):
+class BreakingAtOnce(Breaking):
+    """A batch that fails while it reads a prompt."""
+
+    def admit(self, questions, settings, *, samples_per_question=1):
+        raise MemoryError("no room")
+
+
+@pytest.mark.parametrize("broken", [Breaking, BreakingAtOnce])
+def test_a_model_that_fails_is_an_error_for_those_who_wait_and_for_nobody_after(broken, scene):
     async def scenario() -> None:
         made: list[object] = []
 
         def next_batch():
             from opengrit.samplers.decoding import Decoding
 
-            made.append(Breaking() if not made else Decoding(grounder().sampler))
+            made.append(broken() if not made else Decoding(grounder().sampler))
             return made[-1]
 
         engine = LocalEngine(grounder(), running=next_batch)
         await engine.start()
-        with pytest.raises(Exception, match="MemoryError"):
+        with pytest.raises(EngineFailed, match="MemoryError"):
             await collected(engine, ask_of(scene))
+        assert engine.load() == Load(queued=0, live=0)
         text, answer = await collected(engine, ask_of(scene))
         await engine.close()
         assert text == answer.text
@@ -473,7 +559,7 @@ def test_what_was_held_back_comes_at_the_end():
 @pytest.fixture(scope="module")
 def command() -> Iterator[tuple[subprocess.Popen[str], str]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "opengrit", "serve", "--port", "0", "--no-page"],
+        [sys.executable, "-m", "opengrit", "serve", "--port", "0", "--no-page", "--grace", str(PATIENCE)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -261,6 +261,14 @@ def test_an_unusual_picture_gets_the_answer_the_grounder_gives(client, name):
     assert response.json()["picture_size"] == [expected.picture_size.width, expected.picture_size.height]
 
 
+def test_a_pictures_shape_is_read_from_its_header_before_its_rows(client):
+    slim = png(2, 2000)  # whoever decodes it finds most of its rows missing
+    assert "got 2 x 2000" in refused(client.post("/v1/ground", json=body(image=uri(slim))))
+    brought = client.post("/page/pictures", content=slim)
+    assert brought.status_code == 400
+    assert "got 2 x 2000" in brought.json()["error"]
+
+
 def test_a_picture_that_lies_on_its_side_is_turned_and_boxes_are_in_the_upright_one(client):
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -727,6 +735,18 @@ def test_a_trusted_name_is_a_host_and_an_origin():
     assert Access.bound_to("0.0.0.0").knows("other.example")
 
 
+@pytest.mark.parametrize("bound", ["127.0.0.1", "0.0.0.0"])
+def test_the_page_behind_a_trusted_name_may_ask_whatever_the_server_is_bound_to(bound):
+    engine = Speaking("It is a dog.")
+    access = Access.bound_to(bound, trusted=["Pictures.example"])
+    app = build_app({"speaking": engine}, ServeSettings(access=access), page=False)
+    with running(app, {"speaking": engine}) as server, server.client() as client:
+        for origin in ("https://pictures.example", "https://pictures.example:8443"):
+            assert client.post("/v1/ground", json=body(), headers={"Origin": origin}).status_code == 200
+        for origin in ("https://evil.example", "https://pictures.example.evil.example", "http://localhost:1"):
+            refused(client.post("/v1/ground", json=body(), headers={"Origin": origin}), status=403)
+
+
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "TRACE"])
 def test_another_method_is_refused(client, method):
     assert client.request(method, "/v1/ground").status_code in (404, 405)
@@ -822,6 +842,42 @@ def test_markup_in_the_models_text_and_labels_stays_data():
         assert events.pop() == "[DONE]"
         deltas = [json.loads(event)["choices"][0]["delta"] for event in events]
         assert "".join(delta.get("content", "") for delta in deltas) == evil
+
+
+class Endless(Speaking):
+    """An engine that says its text again and again, until nobody wants more of it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.closed = threading.Event()
+
+    async def stream(self, ask: Ask) -> AsyncGenerator[str | Answer, None]:
+        try:
+            while True:
+                yield self.text
+        finally:
+            self.closed.set()
+
+
+def test_a_client_that_stops_reading_is_given_up():
+    engine = Endless("x" * 65536)
+    impatient = ServeSettings(limits=UploadLimits(write_seconds=0.2))
+    app = build_app({"speaking": engine}, impatient, page=False)
+    content = json.dumps(chat(model="speaking", stream=True)).encode()
+    with running(app, {"speaking": engine}) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(content)}\r\n\r\n"
+        )
+        with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
+            connection.sendall(head.encode() + content)
+            assert connection.recv(1)
+            # The connection stays open, and nothing more is read from it.
+            assert engine.closed.wait(PATIENCE)
+            until(lambda: server.idle)
+        ended = {"model": "speaking", "end": "dropped"}
+        assert server.metrics.registry.get_sample_value("opengrit_answers_total", ended) == 1
 
 
 # -- the whole document -------------------------------------------------------------------------------------------------

@@ -21,9 +21,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+import tiny_random
 from endpoint_stub import Request, Said, endpoint_stub
 from opengrit.boxes import Box, Size
 from opengrit.cli import app
+from opengrit.data import write
 from opengrit.errors import DataError, RecipeError, RunError
 from opengrit.judge import RuleJudge
 from opengrit.rewards import Rubric
@@ -310,6 +312,18 @@ def test_what_cannot_run_is_refused_before_anything_is_written(tmp_path, monkeyp
     (out / "mine.txt").write_text("")
     with pytest.raises(RunError, match="a new run gets a new folder"):
         run_table(good, out)
+
+
+def test_sets_in_files_of_one_name_are_refused_before_anything_is_written(tmp_path):
+    files = []
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        files.append(tmp_path / place / "test.jsonl")
+        write(tiny_random.examples(tmp_path / place, 2), files[-1], images=tmp_path / place)
+    wanted = parse(TableRecipe, SERVED, [f"data=[{files[0]}, {files[1]}]"])
+    with pytest.raises(DataError, match="ids are unique in one run, 'test:1' stands more than once"):
+        run_table(wanted, tmp_path / "table")
+    assert not (tmp_path / "table").exists()
 
 
 @pytest.mark.slow

@@ -8,8 +8,10 @@ import pytest
 import torch
 from peft import get_peft_model
 
+import tiny_random
 from opengrit.config import Model, load_recipe
-from opengrit.errors import RecipeError
+from opengrit.data import write
+from opengrit.errors import DataError, RecipeError
 from opengrit.loading import load_to_ask, load_to_train, quantization_config
 from opengrit.models import load
 from opengrit.training import lora_config, train
@@ -59,6 +61,17 @@ def test_resuming_a_run_without_a_checkpoint_says_that_it_starts_over(tmp_path, 
         )
     assert "starts at its first step" in caplog.text
     assert (made.path / "final" / "config.json").is_file()
+
+
+def test_training_files_of_one_name_are_refused_before_anything_is_written(tmp_path):
+    files = []
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        files.append(tmp_path / place / "train.jsonl")
+        write(tiny_random.examples(tmp_path / place, 2), files[-1], images=tmp_path / place)
+    with pytest.raises(DataError, match="ids are unique in one run, 'train:1' stands more than once"):
+        run(tmp_path / "run", f"data.train=[{files[0]}, {files[1]}]", "rewards={tag_walk: 1.0}")
+    assert not (tmp_path / "run").exists()
 
 
 def kinds(loaded):

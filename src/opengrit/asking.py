@@ -151,8 +151,8 @@ class JsonLines:
 
     def __init__(self, path: Path, rows: Sequence[Row | BadRow]) -> None:
         """Raises DataError for a file of something else, or of answers to other questions; RunError if unwritable."""
-        questions = {row.id: row.question for row in rows if isinstance(row, Row)}
-        self.answered = frozenset(_answered(path, questions))
+        asked = {row.id: (row.named, row.question) for row in rows if isinstance(row, Row)}
+        self.answered = frozenset(_answered(path, asked))
         self._writer = LineWriter(path)
 
     def write(self, result: dict[str, Any]) -> None:
@@ -162,7 +162,8 @@ class JsonLines:
         self._writer.close()
 
 
-def _answered(path: Path, questions: dict[str, str]) -> Iterator[str]:
+def _answered(path: Path, asked: dict[str, tuple[str, str]]) -> Iterator[str]:
+    """The ids whose answers stand in the file; `asked` is the picture and the question of each id."""
     if not os.path.lexists(path):
         return
     try:
@@ -172,21 +173,29 @@ def _answered(path: Path, questions: dict[str, str]) -> Iterator[str]:
             f"--out is a file, {path} cannot be read ({error.strerror}); choose another"
         ) from error
     for number, line in enumerate(lines, start=1):
-        try:
-            value = json.loads(line)
-            row_id, failed = value["id"], "error" in value
-        except (ValueError, RecursionError, TypeError, KeyError) as error:
+        value = _result_in(line)
+        if value is None:
             raise DataError(
                 f"--out is a file of answers or a new one, line {number} of {path} is none; choose another name"
-            ) from error
-        if failed:
+            )
+        row_id = value["id"]
+        if "error" in value or row_id not in asked:
             continue
-        if row_id in questions and value.get("question") != questions[row_id]:
+        if (value.get("image"), value.get("question")) != asked[row_id]:
             raise DataError(
-                f"--out holds answers to the same questions, {row_id!r} was another one in line {number} of {path}; "
-                "choose another name"
+                f"--out holds answers to the same questions about the same pictures, {row_id!r} was another one in "
+                f"line {number} of {path}; choose another name"
             )
         yield row_id
+
+
+def _result_in(line: bytes) -> dict[str, Any] | None:
+    """The result that a line holds, whose id is text; None where it holds something else."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) and isinstance(value.get("id"), str) else None
 
 
 def ask_rows(grounder: Grounder, rows: Sequence[Row | BadRow], out: Out, *, asking: Asking) -> Tally:
@@ -203,6 +212,8 @@ def ask_rows(grounder: Grounder, rows: Sequence[Row | BadRow], out: Out, *, aski
             for result in _results(grounder, batch, asking):
                 failed += "error" in result
                 out.write(result)
+                if "drawn" in result:
+                    _begun(Path(result["drawn"])).unlink(missing_ok=True)
             progress.advance(task, len(batch))
     return Tally(asked=len(open_rows), failed=failed, skipped=len(rows) - len(open_rows))
 
@@ -231,6 +242,7 @@ def _result(row: Row, answer: Answer | Unanswered, draw: Path | None) -> dict[st
     if draw is None or isinstance(answer, Unanswered):
         return answer.as_json()
     path = drawing_path(draw, row.id)
+    _begun(path).touch()
     draw_boxes(open_picture(row.image), answer.boxes).save(path)
     return answer.as_json() | {"drawn": str(path)}
 
@@ -243,8 +255,16 @@ def drawing_path(folder: Path, row_id: str) -> Path:
     return folder / f"{plain}.png"
 
 
+def _begun(drawing: Path) -> Path:
+    """The empty file that lies beside a drawing until its line is written: after a kill, it is drawn anew."""
+    return drawing.with_name(f".{drawing.name}.begun")  # no drawing's name starts with a full stop
+
+
 def check_drawings(folder: Path | None, rows: Sequence[Row | BadRow]) -> None:
-    """Make the folder of the drawings. Raises RunError where it cannot be, or a drawing would be overwritten."""
+    """Make the folder of the drawings. Raises RunError where it cannot be, or a drawing would be overwritten.
+
+    A drawing whose line was never written, because asking was broken off between the two, may be drawn again.
+    """
     if folder is None:
         return
     try:
@@ -255,5 +275,5 @@ def check_drawings(folder: Path | None, rows: Sequence[Row | BadRow]) -> None:
         ) from error
     for row in rows:
         path = drawing_path(folder, row.id)
-        if os.path.lexists(path):
+        if os.path.lexists(path) and not os.path.lexists(_begun(path)):
             raise RunError(f"nothing is overwritten, {path} exists; choose another folder for --draw")

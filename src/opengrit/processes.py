@@ -123,7 +123,8 @@ def open_samplers(model: Mapping[str, Any], *, count: int) -> Iterator[list[Proc
 def _start(place: Place) -> subprocess.Popen[bytes]:
     threads = str(max(1, (os.cpu_count() or 1) // place.count))
     return subprocess.Popen(
-        [sys.executable, "-m", "opengrit.processes"],
+        # -P: a file in the working folder must not stand in for a module of the same name.
+        [sys.executable, "-P", "-m", "opengrit.processes"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={"OMP_NUM_THREADS": threads, **os.environ},

@@ -95,7 +95,8 @@ class GritTrainer(GRPOTrainer):
     (all of them), checkpoints (whole or not at all) and the log (our files and table).
 
     Answers are judged on a thread while the reference log-probabilities are computed. A step of which too few answers
-    are judged is skipped: it is counted in the metrics, and no weight and no optimizer state changes.
+    are judged is skipped: it is counted in the metrics, and no weight and no optimizer state changes. DeepSpeed steps
+    by itself: there the gradient of a skipped step is zero, and momentum, weight decay and the moments go on.
 
     `rollouts` draws the completions; by default the model in this process does, or vLLM where `args.use_vllm`.
     """
@@ -486,7 +487,10 @@ class _Course(TrainerCallback):
         self._trainer.order.set_epoch(state.global_step // self._trainer.steps_per_epoch)
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """A gradient of zero would still move weights, by momentum and decay; without one an optimizer does nothing."""
+        """A gradient of zero would still move weights, by momentum and decay; without one an optimizer does nothing.
+
+        DeepSpeed has stepped by now (within `accelerator.backward`), with a gradient of zero.
+        """
         if self._trainer.skips:
             for parameter in self._trainer.model.parameters():
                 parameter.grad = None

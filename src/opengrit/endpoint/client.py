@@ -155,7 +155,7 @@ class Endpoint:
                 reply, counted = written.reply(messages)
             except Failed as failure:
                 self._count_failure()
-                yield NoReply(self._shown(failure.reason))
+                yield NoReply(self._shown(failure.reason), failure.declined)
                 return
             self._count(reply, counted=counted, reserved=estimate)
             yield reply
@@ -232,7 +232,7 @@ class Endpoint:
         except TimeoutError:
             return NoReply(f"no reply within the deadline of {settings.deadline_seconds:g} s")
         except Failed as failure:
-            return NoReply(self._shown(failure.reason))
+            return NoReply(self._shown(failure.reason), failure.declined)
 
     def _wait_seconds(self, state: tenacity.RetryCallState) -> float:
         """Doubling waits, each drawn from half to the whole of its length, or what the server asks for."""

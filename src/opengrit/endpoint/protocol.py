@@ -20,17 +20,25 @@ LARGEST_REPLY_BYTES = 8 << 20
 CHARACTERS_PER_TOKEN = 4  # the usual rule of thumb for English, where a server does not count
 TOKENS_PER_PICTURE = 1000
 _WORTH_ANOTHER_TRY = frozenset({408, 409, 425, 429})  # and every 5xx
+_DECLINED = frozenset({400, 413, 422})  # a content filter, a text that is too long
 
 # What the client and the network raise. RuntimeError and TypeError are not among them: those are our mistakes.
 EXPECTED = (openai.OpenAIError, httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, ValueError)
 
 
 class Failed(Exception):
-    """One request that gave no reply."""
+    """One request that gave no reply: whether to send it again, and whether it is what the server minds."""
 
-    def __init__(self, reason: str, *, again: bool = True, after_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        again: bool = True,
+        declined: bool = False,
+        after_seconds: float | None = None,
+    ) -> None:
         super().__init__(reason)
-        self.reason, self.again, self.after_seconds = reason, again, after_seconds
+        self.reason, self.again, self.declined, self.after_seconds = reason, again, declined, after_seconds
 
 
 def estimate_tokens(messages: Sequence[Mapping[str, Any]]) -> int:
@@ -54,7 +62,9 @@ async def read(pieces: AsyncIterator[bytes]) -> bytes:
     async for piece in pieces:
         body += piece
         if len(body) > LARGEST_REPLY_BYTES:
-            raise Failed(f"the reply is longer than {LARGEST_REPLY_BYTES >> 20} MiB", again=False)
+            raise Failed(
+                f"the reply is longer than {LARGEST_REPLY_BYTES >> 20} MiB", again=False, declined=True
+            )
     return bytes(body)
 
 
@@ -94,8 +104,8 @@ def read_reply(body: bytes, messages: Sequence[Mapping[str, Any]]) -> tuple[Repl
     if text is None:
         refusal = message.get("refusal")
         if isinstance(refusal, str):
-            raise Failed(f"refused: {refusal}", again=False)
-        raise Failed("the reply has no text", again=False)
+            raise Failed(f"refused: {refusal}", again=False, declined=True)
+        raise Failed("the reply has no text", again=False, declined=True)
     tokens = _usage(value.get("usage"))
     prompt, completion = tokens or (estimate_tokens(messages), math.ceil(len(text) / CHARACTERS_PER_TOKEN))
     return Reply(text, finish if isinstance(finish, str) else None, prompt, completion), tokens is not None
@@ -181,7 +191,7 @@ def explained(error: BaseException) -> Failed:
     if isinstance(error, openai.APIError) and not isinstance(error, openai.APIConnectionError):
         return Failed(f"the server says: {error.message}")
     if isinstance(error, UnicodeEncodeError):
-        return Failed("the question is not valid text and cannot be sent", again=False)
+        return Failed("the question is not valid text and cannot be sent", again=False, declined=True)
     if isinstance(error, ValueError):
         return Failed("the stream is not of the protocol")
     root = next((cause for cause in causes if isinstance(cause, ConnectionError)), causes[-1])
@@ -200,8 +210,10 @@ def _status_explained(error: openai.APIStatusError) -> Failed:
     if status in (401, 403):  # its text may show parts of the key
         return Failed(f"HTTP {status}: the server refuses the key, or has none", again=False)
     again = (status in _WORTH_ANOTHER_TRY or status >= 500) and error.code != "insufficient_quota"
+    declined = status in _DECLINED and error.code != "insufficient_quota"
     after = _retry_after(error.response.headers.get("retry-after")) if again else None
-    return Failed(f"HTTP {status}: {_error_text(error.body)}", again=again, after_seconds=after)
+    reason = f"HTTP {status}: {_error_text(error.body)}"
+    return Failed(reason, again=again, declined=declined, after_seconds=after)
 
 
 def _error_text(body: Any) -> str:

@@ -85,9 +85,13 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class NoReply:
-    """Why there is no answer, in a few words."""
+    """Why there is no answer, in a few words.
+
+    `declined` where the server is there and would not answer this conversation; others it may answer.
+    """
 
     reason: str
+    declined: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,12 +165,14 @@ class EndpointJudge:
             if self._breaker is not None:
                 self._breaker.withdrawn()
             raise
-        if isinstance(reply, NoReply):
+        if isinstance(reply, NoReply) and not reply.declined:
             if self._breaker is not None:
                 self._breaker.failed(reply.reason)
             return Unjudged(reply.reason), False
         if self._breaker is not None:
             self._breaker.succeeded()
+        if isinstance(reply, NoReply):  # a content filter, say, minds this answer: no outage
+            return Unjudged(reply.reason), True
         score = read_score(reply.text)
         if isinstance(score, Unjudged):
             cut_off = reply.finish_reason in _CUT_OFF

@@ -105,17 +105,23 @@ class LocalJudge:
     def judge_many(
         self, cases: Sequence[Case], *, deadline_seconds: float | None = None
     ) -> list[Verdict | Unjudged]:
-        """One opinion a case, in order. No batch is begun after the deadline."""
+        """One opinion a case, in order.
+
+        No batch is begun that would end after the deadline if it took as long as the longest before it.
+        """
         ends_at = None if deadline_seconds is None else self._clock() + deadline_seconds
         found: list[Verdict | Unjudged] = [
             Unjudged(f"not judged within the deadline of {deadline_seconds} s") for _ in cases
         ]
+        longest_seconds = 0.0
         with self._lock:
             for batch in self._batches(cases, found):
-                if ends_at is not None and self._clock() >= ends_at:
+                begun_at = self._clock()
+                if ends_at is not None and begun_at + longest_seconds >= ends_at:
                     break
                 for number, text in zip(batch, self._write([cases[i] for i in batch]), strict=True):
                     found[number] = self._read(text)
+                longest_seconds = max(longest_seconds, self._clock() - begun_at)
         return found
 
     def _batches(self, cases: Sequence[Case], found: list[Verdict | Unjudged]) -> Iterator[list[int]]:

@@ -25,6 +25,7 @@ class StopFinder:
         """`texts` is what `token_texts` gives of this tokenizer, where it is known already."""
         self._tokenizer = tokenizer
         self._stops = tuple(stops)
+        self._ends = tuple({s[i:] for s in stops for i in range(1, len(s))})
         # A token holds one byte of a stop, or more.
         self._reach = max((len(s.encode()) for s in stops), default=0) + 1
         if texts is None:
@@ -36,10 +37,10 @@ class StopFinder:
         return token in self._completers
 
     def _text_may_complete(self, text: str) -> bool:
-        stripped = text.lstrip()  # some tokenizers drop a leading space when they decode one token alone
-        return any(
-            s in text
-            or any(stripped.startswith(s[i:]) for i in range(1, len(s)))
+        # Some tokenizers drop a leading space when they decode one token alone, or add one.
+        readings = (text, text.lstrip(), f" {text}")
+        return any(reading.startswith(self._ends) for reading in readings) or any(
+            any(s in reading for reading in readings)
             or (not s[-1].isascii() and _CUT_CHARACTER in text)  # the last bytes of the stop's last character
             for s in self._stops
         )

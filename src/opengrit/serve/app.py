@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from opengrit import __version__
 from opengrit.errors import DataError
@@ -80,6 +81,25 @@ class ServeSettings:
     grace_seconds: float = 10.0
 
 
+class _Events(StreamingResponse):
+    """A stream of events whose question is given up at once when they cannot be sent, read to their end or not."""
+
+    def __init__(
+        self,
+        events: AsyncGenerator[str, None],
+        pieces: AsyncGenerator[str | Answer, None],
+        *,
+        headers: dict[str, str],
+    ) -> None:
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._events = events
+        self._pieces = pieces  # events that were never begun do not close them
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._pieces), aclosing(self._events):
+            await super().__call__(scope, receive, send)
+
+
 class _ClientGone(Exception):
     """Nobody waits for the response any more."""
 
@@ -114,7 +134,9 @@ def build_app(engines: Mapping[str, Engine], settings: ServeSettings, *, page: b
         mount_page(
             app,
             watched,
-            settings=PageSettings(deadline_seconds=settings.deadline_seconds, limits=limits),
+            settings=PageSettings(
+                deadline_seconds=settings.deadline_seconds, limits=limits, aspect=settings.limits.aspect
+            ),
         )
     app.add_middleware(Guard, access=settings.access, limits=settings.limits)
     app.add_middleware(Counting, metrics=metrics)
@@ -221,7 +243,7 @@ class Service:
             raise
         events = chat.events(first, pieces, model=engine.name, with_usage=with_usage)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+        return _Events(events, pieces, headers=headers)
 
     def _ask(
         self,

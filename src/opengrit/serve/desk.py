@@ -28,6 +28,7 @@ from opengrit.rollout import frame_for, transcribe
 from opengrit.samplers import SamplingSettings
 from opengrit.serve.engine import Ask, Busy, Engine, NoAnswer
 from opengrit.serve.gate import read_body
+from opengrit.serve.safety import MAX_ASPECT
 from opengrit.serve.shelf import KeptPicture, Shelf, keep
 from opengrit.types import Completion, Transcript
 
@@ -49,12 +50,16 @@ class PageExample:
 
 @dataclass(frozen=True, slots=True)
 class PageSettings:
-    """How the page asks. `hint` is a line under the examples, for what a newcomer should know about the models."""
+    """How the page asks, and which pictures it takes: `aspect` is the longer side over the shorter, at most.
+
+    `hint` is a line under the examples, for what a newcomer should know about the models.
+    """
 
     strategy: str = Strategy.GROUNDED.value
     sampling: SamplingSettings = field(default_factory=lambda: SamplingSettings(temperature=0.0))
     deadline_seconds: float = 120.0
     limits: Limits = DEFAULT_LIMITS
+    aspect: float = MAX_ASPECT
     max_kept_bytes: int = 256 * 2**20
     hint: str = ""
 
@@ -100,7 +105,11 @@ class Desk:
         try:
             async with self._decoding:
                 picture = await asyncio.to_thread(
-                    keep, content, name=request.query_params.get("name", ""), limits=self._settings.limits
+                    keep,
+                    content,
+                    name=request.query_params.get("name", ""),
+                    limits=self._settings.limits,
+                    aspect=self._settings.aspect,
                 )
         except OpenGritError as error:
             return _refusal(400, _sentence(str(error)))

@@ -102,6 +102,7 @@ class LocalEngine:
         self._changed = threading.Condition()  # guards everything below
         self._waiting: deque[_Job] = deque()
         self._live: dict[int, _Job] = {}  # by handle; changed by the worker alone
+        self._admitting = 0  # taken from those that wait, and not yet among the live
         self._pixels_held = 0
         self._closing = False
         self._abandoned = False
@@ -120,7 +121,13 @@ class LocalEngine:
         return foreseen(self._sight, picture_size)
 
     def load(self) -> Load:
-        return Load(queued=len(self._waiting), live=len(self._live))
+        with self._changed:
+            return Load(queued=len(self._waiting), live=self._in_batch)
+
+    @property
+    def _in_batch(self) -> int:
+        """Questions that have their place in the batch, those whose prompt is being read included."""
+        return len(self._live) + self._admitting
 
     async def start(self) -> None:
         if self._worker is None:
@@ -181,9 +188,9 @@ class LocalEngine:
                 raise Closing
             crowded = self._pixels_held and self._pixels_held + job.ask.pixels > self._max_pixels_held
             # What fits into the batch does not wait: the worker takes it before the next token.
-            room = self._max_queue + max(0, self._max_batch - len(self._live))
+            room = self._max_queue + max(0, self._max_batch - self._in_batch)
             if crowded or len(self._waiting) >= room:
-                turns = (len(self._waiting) + len(self._live)) / self._max_batch
+                turns = (len(self._waiting) + self._in_batch) / self._max_batch
                 raise Busy(retry_after_seconds(turns, self._mean_seconds))
             self._pixels_held += job.ask.pixels
             self._waiting.append(job)
@@ -213,11 +220,13 @@ class LocalEngine:
                 self._step(running, arrived)
             # Whatever the model raises must reach those who wait for it; they would wait for ever otherwise.
             except Exception as error:
-                _log.exception("%s failed; %d questions are lost", self._name, len(arrived) + len(self._live))
-                failure = EngineFailed(f"the model failed ({type(error).__name__}); try again")
                 lost = {id(job): job for job in (*arrived, *self._live.values())}
+                _log.exception("%s failed; %d questions are lost", self._name, len(lost))
+                with self._changed:
+                    self._live.clear()
+                    self._admitting = 0
+                failure = EngineFailed(f"the model failed ({type(error).__name__}); try again")
                 _tell([(job, failure) for job in lost.values()])
-                self._live.clear()
                 running = None
         with self._changed:
             left = [*self._waiting, *self._live.values()]
@@ -232,13 +241,16 @@ class LocalEngine:
             if self._abandoned or (self._closing and not self._waiting and not self._live):
                 return None
             room = min(_ADMITTED_AT_ONCE, self._max_batch - len(self._live))
-            return [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
+            taken = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
+            self._admitting = len(taken)
+            return taken
 
     def _step(self, running: Running, arrived: list[_Job]) -> None:
         for handle in [handle for handle, job in self._live.items() if not job.wanted]:
             del self._live[handle]
             running.drop(handle)
         told: list[tuple[_Job, str | Sampled | NoAnswer]] = []
+        placed: dict[int, _Job] = {}
         arrived = [job for job in arrived if job.wanted]
         if arrived:
             admitted = running.admit([job.asked for job in arrived], [job.ask.drawn_with for job in arrived])
@@ -246,7 +258,10 @@ class LocalEngine:
                 if isinstance(place, Unsampled):
                     told.append((job, Unanswerable(place.reason)))
                 else:
-                    self._live[place] = job
+                    placed[place] = job
+        with self._changed:
+            self._live |= placed
+            self._admitting = 0
         if self._live:
             for wrote in running.step():
                 job = self._live[wrote.handle]

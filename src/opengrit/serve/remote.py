@@ -54,7 +54,8 @@ class RemoteEngine:
     """A model behind an OpenAI-compatible server (vLLM), which batches by itself; here questions only take turns.
 
     The grounder's sampler must bear being used by `max_live` threads, as the endpoint sampler does. `sight` tells in which
-    size the model sees a picture.
+    size the model sees a picture. At most `max_queue` questions wait; the pictures of all of them have at most
+    `max_pixels_held` pixels together (one picture alone may have more). Beyond that `stream` raises Busy.
     """
 
     def __init__(
@@ -64,16 +65,19 @@ class RemoteEngine:
         name: str | None = None,
         max_queue: int = 64,
         max_live: int = 8,
+        max_pixels_held: int = 300_000_000,
         sight: Sees = unforeseen,
     ) -> None:
         self._grounder = grounder
         self._name = name or grounder.model
         self._max_queue = max_queue
         self._max_live = max_live
+        self._max_pixels_held = max_pixels_held
         self._sight = sight
         self._slots = asyncio.Semaphore(max_live)
         self._threads = ThreadPoolExecutor(max_live, thread_name_prefix=f"engine {self._name}")
         self._entered = 0
+        self._pixels_held = 0
         self._live: set[_Overheard] = set()
         self._closing = False
         self._mean_seconds = 1.0
@@ -107,12 +111,14 @@ class RemoteEngine:
     async def stream(self, ask: Ask) -> AsyncGenerator[str | Answer, None]:
         if self._closing:
             raise Closing
-        if self._entered >= self._max_queue + self._max_live:
+        crowded = self._pixels_held and self._pixels_held + ask.pixels > self._max_pixels_held
+        if crowded or self._entered >= self._max_queue + self._max_live:
             turns = self._entered / self._max_live
             raise Busy(retry_after_seconds(turns, self._mean_seconds))
         began = time.perf_counter()
         heard = _Overheard()
         self._entered += 1
+        self._pixels_held += ask.pixels
         try:
             async with within_deadline(ask, began):
                 await self._slots.acquire()
@@ -126,6 +132,7 @@ class RemoteEngine:
                 self._slots.release()
         finally:
             self._entered -= 1
+            self._pixels_held -= ask.pixels
 
     async def _write(self, ask: Ask, heard: _Overheard, began: float) -> AsyncGenerator[str | Answer, None]:
         text = user_text(ask.strategy, ask.question, family=self.frame)

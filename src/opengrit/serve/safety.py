@@ -7,6 +7,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import io
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -22,6 +23,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from opengrit.errors import ImageError
 from opengrit.images import Limits, open_any
 
+MAX_ASPECT = 200.0  # a picture's longer side over its shorter; what Qwen's processor takes
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")  # those that `open_any` takes
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 # Gradio's page has inline scripts and styles of its own; everything it loads is its own too.
 _PAGE_POLICY = (
@@ -35,14 +38,20 @@ _BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """The largest request: bytes and pixels of a picture, its longer side over its shorter, characters of a question."""
+    """The largest request: bytes and pixels of a picture, its longer side over its shorter, characters of a question.
+
+    And the slowest client: seconds until its whole body is here, and until it takes the next piece of a response.
+    """
 
     picture_bytes: int = 20 * 2**20
     pixels: int = 50_000_000
-    aspect: float = 200.0  # what Qwen's processor takes
+    aspect: float = MAX_ASPECT
     question_characters: int = 8_000
     json_depth: int = 32
     body_seconds: float = 30.0  # until the whole body is here
+    write_seconds: float = (
+        30.0  # until the client has taken so much of a response that the next piece may go out
+    )
     bytes_at_once: int = 512 * 2**20  # of all bodies that are held at one time
 
     @property
@@ -56,18 +65,21 @@ class Access:
     """Who may ask: `api_key` (None: anybody who reaches the port) and the host names the server goes by.
 
     `hosts` None means any name: right where the server is meant to be reached from elsewhere. A server on a loopback
-    address goes by loopback names only, so that a web page cannot reach it under a name of its own.
+    address goes by loopback names only, so that a web page cannot reach it under a name of its own. `origins` are host
+    names (lower case) whose pages may ask too, besides the server's own: those of a proxy in front of it.
     """
 
     api_key: str | None = field(default=None, repr=False)
     hosts: frozenset[str] | None = _LOOPBACK_NAMES
+    origins: frozenset[str] = frozenset()
 
     @classmethod
     def bound_to(cls, host: str, *, api_key: str | None = None, trusted: Sequence[str] = ()) -> Access:
         """For a server that listens on this address and is also known by the trusted names."""
+        names = frozenset(name.lower() for name in trusted)
         if host not in _LOOPBACK_NAMES and not host.startswith("127."):
-            return cls(api_key, None)
-        return cls(api_key, _LOOPBACK_NAMES | {host} | {name.lower() for name in trusted})
+            return cls(api_key, None, names)
+        return cls(api_key, _LOOPBACK_NAMES | {host} | names, names)
 
     def knows(self, host: str) -> bool:
         """Whether a Host header names this server."""
@@ -127,12 +139,17 @@ class _BodyRefused(Exception):
     """Raised where a body is read that is too large or too slow; the guard answers in the application's place."""
 
 
+class _ClientStuck(Exception):
+    """Raised where a response is sent to a client that does not take it; nobody can be told."""
+
+
 class Guard:
     """The server's door: what does not pass gets a 4xx here, and every response gets its security headers.
 
     It checks, in this order: the Host header (a web page must not reach the server under its own name), the Origin
     header (another site's page must not ask through its visitor's browser), the key (not for /healthz), and the size
-    and time of the body while it comes in.
+    and time of the body while it comes in. A client that stops reading its response is given up, so that it does not
+    hold its picture and its place for ever.
     """
 
     def __init__(self, app: ASGIApp, *, access: Access, limits: UploadLimits) -> None:
@@ -158,7 +175,7 @@ class Guard:
         body = _Body(receive, send, self._limits, self._hold)
         try:
             await self._app(scope, body.receive, body.send)
-        except _BodyRefused:
+        except (_BodyRefused, _ClientStuck):
             pass
         finally:
             self._bytes_held -= body.bytes
@@ -203,7 +220,7 @@ class Guard:
             origin_host = ""
         if origin_host.lower() == host.lower():
             return
-        if self._access.hosts is not None and _host_name(origin_host) in self._access.hosts - _LOOPBACK_NAMES:
+        if _host_name(origin_host) in self._access.origins:
             return
         raise Refused(
             403,
@@ -244,7 +261,7 @@ def _with_headers(send: Send, policy: str) -> Send:
 
 
 class _Body:
-    """A request's body on its way in, and whether a response is on its way out."""
+    """A request's body on its way in, and the response on its way out."""
 
     def __init__(
         self, receive: Receive, send: Send, limits: UploadLimits, hold: Callable[[int], bool]
@@ -291,7 +308,11 @@ class _Body:
         if self.refused is not None and not self.started:
             return  # what the application says to a broken-off body; the guard has the word
         self.started = True
-        await self._send(message)
+        try:
+            async with asyncio.timeout(self._limits.write_seconds):
+                await self._send(message)
+        except TimeoutError:
+            raise _ClientStuck from None
 
 
 # -- bodies -----------------------------------------------------------------------------------------------------------
@@ -358,21 +379,24 @@ def open_upload(content: bytes, limits: UploadLimits, *, param: str) -> Image.Im
     if not content:
         raise Refused(400, f"{param}: a picture has bytes, this one has none; send the file", param=param)
     try:
-        picture = open_any(content, limits=Limits(max_bytes=limits.picture_bytes, max_pixels=limits.pixels))
+        check_shape(content, limits.aspect)
+        return open_any(content, limits=Limits(max_bytes=limits.picture_bytes, max_pixels=limits.pixels))
     except ImageError as error:
         raise Refused(400, f"{param}: {error}", param=param, code="invalid_image") from None
-    check_shape(picture, limits, param=param)
-    return picture
 
 
-def check_shape(picture: Image.Image, limits: UploadLimits, *, param: str) -> None:
-    """Raise Refused for a picture that is far longer than wide, or the other way round."""
-    aspect = max(picture.size) / min(picture.size)
-    if aspect > limits.aspect:
-        raise Refused(
-            400,
-            f"{param}: a picture's longer side is at most {limits.aspect:g} times its shorter, got "
-            f"{picture.width} x {picture.height}; crop it",
-            param=param,
-            code="invalid_image",
+def check_shape(content: bytes, aspect: float = MAX_ASPECT) -> None:
+    """Raise ImageError for a picture whose longer side is more than `aspect` times its shorter.
+
+    The header alone is read and nothing is decoded. Bytes without a readable header pass: `open_any` says what is wrong.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            width, height = image.size
+    # Pillow's readers raise nearly anything on damaged bytes; `open_any` meets it again and names it.
+    except Exception:
+        return
+    if max(width, height) > aspect * min(width, height) > 0:
+        raise ImageError(
+            f"a picture's longer side is at most {aspect:g} times its shorter, got {width} x {height}; crop it"
         )
