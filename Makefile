@@ -30,8 +30,9 @@ demo: $(READY)
 	$(BIN)/opengrit eval --model $(RUN)/train $(DEMO_SETS) --out $(RUN)/after
 	$(BIN)/opengrit report $(RUN)/before $(RUN)/train $(RUN)/after --out $(RUN)/report.html
 
+# One thread each: tests start servers and second processes beside the model, and threads that wait for each other are slow.
 test: $(READY)
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q --durations=8
 
 check: $(READY)
 	$(BIN)/ruff format --check .
