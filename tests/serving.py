@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,9 +105,11 @@ def served(
 def until(condition: object, *, seconds: float = PATIENCE) -> None:
     """Wait for a condition (a function without arguments) to hold; fails where it does not in time."""
     assert callable(condition)
-    waiting = threading.Event()
-    for _ in range(int(seconds / 0.02)):
-        if condition():
-            return
+    waiting, ends = threading.Event(), time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > ends:
+            break
         waiting.wait(0.02)
+    else:
+        return
     raise AssertionError(f"the condition does not hold after {seconds} s")
