@@ -378,7 +378,7 @@ def test_pictures_are_encoded_once_a_pass_and_once_a_run_where_the_tower_is_froz
     folder = str(tiny_random.save(tiny_random.talkative(tiny_random.qwen()), tmp_path / "base"))
     loaded = opengrit.models.load(folder)
     if frozen:
-        freeze_vision(loaded.model)
+        freeze_vision(loaded)
     made = grit(tmp_path, loaded, questions=4, group=8, beta=0.1, max_completion_length=8)
     made.rollouts = None  # the model draws
     made.train()

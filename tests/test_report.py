@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
+from browser import CHROMIUM, OPTIONS
 from opengrit.boxes import Box, Size
 from opengrit.errors import RunError
 from opengrit.metrics import Estimate
@@ -71,7 +71,6 @@ from opengrit.types import (
     Verdict,
 )
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SIZE = Size(200, 100)
 HOSTILE = """<script>alert(1)</script><img src=x onerror="alert('2')">"&'</title></style>"""
 
@@ -697,17 +696,7 @@ def browse(tmp_path: Path) -> Browse:
         page = build_report(runs_of_all_kinds(), open_picture=small_picture)
         path = tmp_path / "page.html"
         path.write_text(page.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
-        options = [
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--virtual-time-budget=2000",
-        ]
+        options = ["--headless", *OPTIONS, "--virtual-time-budget=2000"]
         command = [str(CHROMIUM), *options, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
         done = subprocess.run(
             [*command, f"{path.as_uri()}{fragment}"], capture_output=True, text=True, timeout=120, check=True

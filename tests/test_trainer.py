@@ -223,7 +223,7 @@ def test_a_step_encodes_each_picture_twice_and_reads_each_prompt_once_in_generat
 
 def test_with_a_frozen_vision_tower_a_picture_is_encoded_once_in_the_whole_run(tmp_path):
     loaded = tiny_random.talkative(tiny_random.qwen())
-    freeze_vision(loaded.model)
+    freeze_vision(loaded)
     before = weights(loaded.model)
     made = trainer(tmp_path, loaded=loaded, max_steps=4)
     made.train()

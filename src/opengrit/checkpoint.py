@@ -55,6 +55,33 @@ def save_whole(
     wait()
 
 
+def save_step(trainer: Any, target: Path, save: Callable[[], None]) -> None:
+    """Let a transformers Trainer write its checkpoint of this step to `target`, with every process calling this.
+
+    `save` is the Trainer's own `_save_checkpoint`, which writes to a folder of its naming in `args.output_dir`. A checkpoint
+    that stands already is left: a resumed run comes by it again.
+    """
+    if (target / STATE).is_file():
+        return
+    run_dir, trainer.args.output_dir = trainer.args.output_dir, ""
+    leads, wait = trainer.accelerator.is_main_process, trainer.accelerator.wait_for_everyone
+
+    def write(staged: Path) -> None:
+        trainer.args.output_dir = str(staged)
+        save()
+        wait()
+        if leads:
+            inner = staged / f"checkpoint-{trainer.state.global_step}"
+            for path in inner.iterdir():
+                path.rename(staged / path.name)
+            inner.rmdir()
+
+    try:
+        save_whole(target, write, leads=leads, wait=wait)
+    finally:
+        trainer.args.output_dir = run_dir
+
+
 def restore_weights(model: Any, folder: Path) -> None:
     """Copy a checkpoint's weights into `model`, all of them, with the keys mapped as `from_pretrained` maps them.
 

@@ -114,7 +114,7 @@ def _probes(text: str | None, *, correlation: bool) -> tuple[Probe, ...]:
 
 def _read(path: Path) -> RunDir:
     """The evaluation run in a folder. Raises RunError for a run of another kind."""
-    from opengrit.report.evidence import recipe_of
+    from opengrit.report.runs import recipe_of
     from opengrit.rundir import RunDir
 
     run = RunDir.open(path)
@@ -129,7 +129,7 @@ def _recipe_of(run: RunDir) -> EvalRecipe:
     from pydantic import ValidationError
 
     from opengrit.evaluation import EvalRecipe
-    from opengrit.report.evidence import recipe_of
+    from opengrit.report.runs import recipe_of
 
     try:
         return EvalRecipe.model_validate(recipe_of(run)["evaluate"])
@@ -146,7 +146,7 @@ def _create(read: RunDir, out: Path) -> RunDir:
 
     from opengrit.metrics import BOOTSTRAP_SEED
     from opengrit.probes import GREY
-    from opengrit.report.evidence import recipe_of
+    from opengrit.report.runs import recipe_of
     from opengrit.rundir import RECIPE, RunDir, recipe_hash
 
     recipe: Mapping[str, Any] = {

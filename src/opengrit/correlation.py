@@ -10,8 +10,6 @@ The control plays the same game with random boxes in the model's place: what a j
 from __future__ import annotations
 
 import asyncio
-import base64
-import io
 import json
 import math
 import re
@@ -35,6 +33,7 @@ from opengrit.images import open_picture
 from opengrit.metrics import BOOTSTRAP_SEED, Estimate, mean_of
 from opengrit.metrics.quantities import is_complete
 from opengrit.rundir import LineWriter
+from opengrit.samplers.endpoint import png_uri
 from opengrit.types import Record, Tag
 
 CHOICES = "correlation.jsonl"  # in the folder of the probes
@@ -246,7 +245,7 @@ async def _ask(endpoint: Endpoint, question: _Question, *, seed: int) -> Choice:
         shown = (own, other) if first_shown else (other, own)
         chain = json.dumps(chain_without_coordinates(record), ensure_ascii=False)
         content: list[dict[str, Any]] = [
-            {"type": "image_url", "image_url": {"url": _data_uri(drawing)}} for drawing in shown
+            {"type": "image_url", "image_url": {"url": png_uri(drawing)}} for drawing in shown
         ]
         content.append({"type": "text", "text": QUESTION.format(gap=_GAP, chain=chain)})
         reply = await endpoint.chat(
@@ -271,12 +270,6 @@ async def _ask(endpoint: Endpoint, question: _Question, *, seed: int) -> Choice:
         failure=failure,
         judge=endpoint.settings.model,
     )
-
-
-def _data_uri(picture: Image.Image) -> str:
-    content = io.BytesIO()
-    picture.save(content, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode("ascii")
 
 
 def read_choices(path: Path) -> list[Choice]:

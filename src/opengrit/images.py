@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import stat
 import struct
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The largest picture we decode: bytes in the file, and pixels (width x height) announced by its header."""
+    """The largest picture we decode: bytes in the file, and as its header announces them pixels (width x height) and shape."""
 
     max_bytes: int = 64 * 2**20
     max_pixels: int = 80_000_000  # below the 89,478,485 at which Pillow itself begins to complain
+    max_aspect: float = math.inf  # the longer side over the shorter
 
 
 DEFAULT_LIMITS = Limits()
@@ -213,6 +215,11 @@ def _check_size(size: tuple[int, int], path: str, limits: Limits) -> None:
         raise ImageError(
             f"a picture has at most {limits.max_pixels} pixels, got {width} x {height} = {width * height}: {path}; "
             "scale the picture down"
+        )
+    if max(size) > limits.max_aspect * min(size):
+        raise ImageError(
+            f"a picture's longer side is at most {limits.max_aspect:g} times its shorter, got {width} x {height}: "
+            f"{path}; crop it"
         )
 
 

@@ -19,6 +19,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from opengrit.boxes import Size
 from opengrit.errors import ModelError
+from opengrit.rundir import FINAL
 from opengrit.samplers.transformers import PreparedPicture, VisualTokens
 
 PACKAGED_FOLDER = "models_packaged"
@@ -191,7 +192,7 @@ def resolve(name: str) -> str:
         return str(resources.files("opengrit") / PACKAGED_FOLDER / name)
     path = Path(name).expanduser()
     if name and path.is_dir():
-        for folder in (path, path / "final"):
+        for folder in (path, path / FINAL):
             if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
                 return str(folder)
         raise ModelError(

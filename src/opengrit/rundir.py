@@ -27,6 +27,7 @@ RECIPE, ENVIRONMENT, RECORDS, METRICS, CHECKPOINTS = (
     "metrics.jsonl",
     "checkpoints",
 )
+FINAL = "final"  # the trained model in a training's folder
 _STAGED = ".staged-"  # our own half-written files; a crash may leave them, and they count as nothing
 _CHECKPOINT = re.compile(r"step-(\d+)")
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
-import math
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -25,7 +23,7 @@ from opengrit.data import load_examples, require_readable
 from opengrit.errors import RecipeError
 from opengrit.prompts import user_text
 from opengrit.rollout import frame_for
-from opengrit.rundir import RunDir
+from opengrit.rundir import FINAL, RunDir
 from opengrit.targets import target_text
 from opengrit.types import Example
 from opengrit.yaml_recipe import Section, named, read_recipe
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
     from opengrit.models import Loaded
     from opengrit.sft_trainer import Lesson
 
-FINAL = "final"
 _log = logging.getLogger(__name__)
 
 
@@ -142,39 +139,21 @@ def fine_tune(recipe: SftRecipe, out: str | Path, *, resume: bool = False) -> Ru
     cannot apply, DataError for the data, ModelError for the model's name, RunError for the folder.
     """
     from opengrit import training
-    from opengrit.models import names_adapter
 
+    shared = recipe.shared()
     examples = [e for source in recipe.data.train for e in load_examples(source.spec, source.images)]
     require_readable(examples)
-    if names_adapter(recipe.model.name) and recipe.lora is not None:
-        raise RecipeError(
-            f"adapters are trained on a whole model, {recipe.model.name} is an adapter itself and the recipe has lora:; "
-            "set lora: null to go on training it, or name its base under model:"
-        )
+    training.check_model(shared)
     with tempfile.TemporaryDirectory() as scratch:
         args = sft_config(recipe, scratch, num_rows=len(examples))
         RunDir.check(out, recipe=recipe.resolved_yaml(), resume=resume)
         if resume and (Path(out) / FINAL).is_dir():
             return RunDir.open(out)
-        shared = recipe.shared()
         loaded = training.load_for(shared)
         training.check_lora(loaded.model, shared)
-        run = _run_folder(recipe, out, resume=resume)
+        run = training.run_folder(out, recipe=recipe.resolved_yaml(), seed=recipe.sft.seed, resume=resume)
         _fit(recipe, run, examples, loaded=loaded, args=args, resume=resume)
     return run
-
-
-def _run_folder(recipe: SftRecipe, out: str | Path, *, resume: bool) -> RunDir:
-    """The run's folder, made by the first process; each has looked at what stood there by then."""
-    import torch
-    from accelerate import PartialState
-
-    state = PartialState(cpu=not torch.cuda.is_available())
-    state.wait_for_everyone()
-    if state.is_main_process:
-        RunDir.create(out, recipe=recipe.resolved_yaml(), resume=resume, seeds={"train": recipe.sft.seed})
-    state.wait_for_everyone()
-    return RunDir.open(out)
 
 
 def _fit(
@@ -188,10 +167,10 @@ def _fit(
 ) -> None:
     from opengrit.sft_trainer import GritSFTTrainer
     from opengrit.trainer import freeze_vision
-    from opengrit.training import lora_config, save_final
+    from opengrit.training import lora_config, save_final, take_steps
 
     if recipe.freeze_vision:
-        freeze_vision(loaded.model)
+        freeze_vision(loaded)
     trainer = GritSFTTrainer(
         loaded,
         lessons_of(examples, loaded=loaded, strategy=recipe.strategy),
@@ -199,15 +178,9 @@ def _fit(
         run=run,
         peft_config=lora_config(recipe.shared(), loaded.family),
     )
-    checkpoints = run.checkpoints() if resume else []
-    if resume and not checkpoints:
-        _log.warning("no checkpoint in %s: training starts at its first step", run.path)
-    if not checkpoints or checkpoints[-1] != run.checkpoint_path(recipe.sft.max_steps):
-        trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
-    else:  # all steps are done, only the last folder is missing
-        trainer._load_from_checkpoint(str(checkpoints[-1]))
+    take_steps(trainer, run, max_steps=recipe.sft.max_steps, resume=resume)
     if trainer.accelerator.is_main_process:
-        save_final(trainer, run.path / FINAL, frame=recipe.model.frame)  # type: ignore[arg-type]
+        save_final(trainer, run.path / FINAL, frame=recipe.model.frame)
 
 
 def lessons_of(examples: list[Example], *, loaded: Loaded, strategy: str) -> list[Lesson]:
@@ -234,21 +207,16 @@ def sft_config(recipe: SftRecipe, output_dir: str | Path, *, num_rows: int) -> S
     from accelerate import PartialState
     from trl import SFTConfig
 
+    from opengrit.training import check_machine, trainer_settings
+
     wanted = recipe.sft
     if num_rows < wanted.rows_per_step:
         raise RecipeError(
             f"a step learns from distinct rows, sft.rows_per_step is {wanted.rows_per_step} and the data has "
             f"{num_rows} rows; lower rows_per_step to at most {num_rows} or add rows"
         )
-    use_cpu = not torch.cuda.is_available()
-    if wanted.bf16 and use_cpu:
-        raise RecipeError("sft.bf16 needs a GPU, there is none on this machine; set sft.bf16: false")
-    if wanted.optim.endswith("8bit") and importlib.util.find_spec("bitsandbytes") is None:
-        raise RecipeError(
-            f"sft.optim {wanted.optim} needs bitsandbytes, it is not installed; "
-            "install opengrit[qlora] or set sft.optim: adamw_torch"
-        )
-    processes = PartialState(cpu=use_cpu).num_processes
+    check_machine(wanted, section="sft")
+    processes = PartialState(cpu=not torch.cuda.is_available()).num_processes
     per_pass = wanted.per_device_train_batch_size * processes
     if wanted.rows_per_step % per_pass:
         raise RecipeError(
@@ -256,22 +224,12 @@ def sft_config(recipe: SftRecipe, output_dir: str | Path, *, num_rows: int) -> S
             f"per_device_train_batch_size {wanted.per_device_train_batch_size}; change one of them under sft:"
         )
     settings: dict[str, Any] = wanted.model_dump(exclude={"rows_per_step", "save_steps"})
-    if wanted.save_steps is not None:
-        settings["save_steps"] = wanted.save_steps
     return SFTConfig(
         output_dir=str(output_dir),
         **settings,
+        **trainer_settings(wanted),
         gradient_accumulation_steps=wanted.rows_per_step // per_pass,
-        save_strategy="no" if wanted.save_steps is None else "steps",
-        eval_strategy="no",
-        use_cpu=use_cpu,
         max_length=None,  # nothing is cut off
         remove_unused_columns=False,
-        report_to="none",
-        disable_tqdm=True,
-        num_train_epochs=math.inf,
         logging_steps=1,
-        logging_first_step=True,
-        dataloader_pin_memory=not use_cpu,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if wanted.gradient_checkpointing else None,
     )

@@ -11,6 +11,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from peft import LoraConfig
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import SFTConfig, SFTTrainer
 
-from opengrit.checkpoint import STATE, restore_weights, save_whole
+from opengrit.checkpoint import restore_weights, save_step
 from opengrit.models import Loaded
 from opengrit.rundir import RunDir
 from opengrit.samplers import Asked
@@ -94,28 +95,9 @@ class GritSFTTrainer(SFTTrainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         if self.run is None:
             return
-        target = self.run.checkpoint_path(self.state.global_step)
-        if (target / STATE).is_file():  # a resumed run comes by a checkpoint again
-            return
-        run_dir, self.args.output_dir = self.args.output_dir, ""
-
-        def write(staged: Path) -> None:
-            self.args.output_dir = str(staged)
-            # Past TRL's own override, which writes a model card that names this machine's folders.
-            super(SFTTrainer, self)._save_checkpoint(model, trial)
-            self.accelerator.wait_for_everyone()
-            if self.accelerator.is_main_process:
-                inner = staged / f"checkpoint-{self.state.global_step}"
-                for path in inner.iterdir():
-                    path.rename(staged / path.name)
-                inner.rmdir()
-
-        try:
-            save_whole(
-                target, write, leads=self.accelerator.is_main_process, wait=self.accelerator.wait_for_everyone
-            )
-        finally:
-            self.args.output_dir = run_dir
+        # Past TRL's own override, which writes a model card that names this machine's folders.
+        save = partial(super(SFTTrainer, self)._save_checkpoint, model, trial)
+        save_step(self, self.run.checkpoint_path(self.state.global_step), save)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         restore_weights(model or self.model, Path(resume_from_checkpoint))

@@ -13,6 +13,7 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from opengrit.checkpoint import STATE, restore_weights, save_whole
+from opengrit.checkpoint import restore_weights, save_step
 from opengrit.data_order import EvenOrder
 from opengrit.errors import ImageError, ModelError, RecipeError, RunError
 from opengrit.evaluate import evaluate
@@ -61,7 +62,6 @@ _QUANTITIES: dict[str, Quantity] = {
     "truncated": truncated,
     "unjudged": unjudged,
 }
-_VISION = ("visual.", "vision_tower.", "multi_modal_projector.")
 _SEED_STEP = 1_000_003  # keeps the seeds of different runs and steps apart
 
 
@@ -153,7 +153,7 @@ class GritTrainer(GRPOTrainer):
         self.add_callback(_Course(self))
         self.loaded = replace(loaded, model=self.model)
         self.sampler = TransformersSampler(
-            self.loaded, rows_per_batch=rows_per_batch, vision_is_fixed=vision_is_fixed(self.model)
+            self.loaded, rows_per_batch=rows_per_batch, vision_is_fixed=vision_is_fixed(self.loaded)
         )
         self.rollouts = rollouts
         models = [m for m in (self.model, self.ref_model) if m is not None]
@@ -419,28 +419,9 @@ class GritTrainer(GRPOTrainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         if self.run is None:
             raise RunError("a checkpoint belongs to a run folder, this trainer has none; give it run=")
-        target = self.run.checkpoint_path(self.state.global_step)
-        if (target / STATE).is_file():  # a resumed run comes by a checkpoint again
-            return
-        run_dir, self.args.output_dir = self.args.output_dir, ""
-
-        def write(staged: Path) -> None:
-            self.args.output_dir = str(staged)
-            # Past TRL's own override, which writes a model card that names this machine's folders.
-            super(GRPOTrainer, self)._save_checkpoint(model, trial)
-            self.accelerator.wait_for_everyone()
-            if self.accelerator.is_main_process:
-                inner = staged / f"checkpoint-{self.state.global_step}"
-                for path in inner.iterdir():
-                    path.rename(staged / path.name)
-                inner.rmdir()
-
-        try:
-            save_whole(
-                target, write, leads=self.accelerator.is_main_process, wait=self.accelerator.wait_for_everyone
-            )
-        finally:
-            self.args.output_dir = run_dir
+        # Past TRL's own override, which writes a model card that names this machine's folders.
+        save = partial(super(GRPOTrainer, self)._save_checkpoint, model, trial)
+        save_step(self, self.run.checkpoint_path(self.state.global_step), save)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         restore_weights(model or self.model, Path(resume_from_checkpoint))
@@ -549,15 +530,16 @@ def _probe_row(name: str, records: Sequence[Record]) -> dict[str, float]:
     return row
 
 
-def vision_is_fixed(model: Any) -> bool:
+def vision_is_fixed(loaded: Loaded) -> bool:
     """Whether no weight of the vision tower or of the projector learns."""
-    return not any(p.requires_grad for n, p in model.named_parameters() if any(v in n for v in _VISION))
+    learning = (name for name, p in loaded.model.named_parameters() if p.requires_grad)
+    return not any(map(loaded.family.is_vision, learning))
 
 
-def freeze_vision(model: Any) -> None:
+def freeze_vision(loaded: Loaded) -> None:
     """Keep the vision tower and the projector as they are."""
-    for name, parameter in model.named_parameters():
-        if any(v in name for v in _VISION):
+    for name, parameter in loaded.model.named_parameters():
+        if loaded.family.is_vision(name):
             parameter.requires_grad_(False)
 
 

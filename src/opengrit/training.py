@@ -8,12 +8,13 @@ import logging
 import math
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import PartialState
 from peft import LoraConfig
 from torch.nn import Linear
+from transformers import Trainer
 from trl import GRPOConfig
 
 from opengrit.checkpoint import save_whole
@@ -27,13 +28,16 @@ from opengrit.loading import check_quantization, load_to_train
 from opengrit.models import Family, Loaded, names_adapter, save_frame
 from opengrit.rewards import Rubric
 from opengrit.rollout import Exam
-from opengrit.rundir import RunDir
+from opengrit.rundir import FINAL, RunDir
 from opengrit.samplers import SamplingSettings
 from opengrit.trainer import STOP, GritTrainer, Judging, Probe, check_rows, check_settings, freeze_vision
 from opengrit.types import Example
 from opengrit.watch import Watch
 
-FINAL = "final"
+if TYPE_CHECKING:
+    from opengrit.sft import SftTrain
+    from opengrit.sft_trainer import GritSFTTrainer
+
 _log = logging.getLogger(__name__)
 PROBE_QUESTIONS = (
     32  # questions of each evaluation set that are asked while training; the whole set is for `eval`
@@ -56,12 +60,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, quiet: bool 
     require_readable(examples)
     for probe in probes:
         require_readable(probe.examples)
-    if names_adapter(recipe.model.name) and recipe.lora is not None:
-        raise RecipeError(
-            f"adapters are trained on a whole model, {recipe.model.name} is an adapter itself and the recipe has lora:; "
-            "set lora: null to go on training it, or name its base under model:"
-        )
-    check_quantization(recipe.model)
+    check_model(recipe)
     with tempfile.TemporaryDirectory() as scratch:
         args = grpo_config(recipe, scratch)
         check_settings(args, num_rows=len(examples))
@@ -70,14 +69,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, quiet: bool 
             return RunDir.open(out)
         loaded = load_for(recipe)
         check_lora(loaded.model, recipe)
-        state = PartialState(cpu=args.use_cpu)
-        state.wait_for_everyone()  # each process has looked at the folder by now
-        if state.is_main_process:
-            RunDir.create(
-                out, recipe=recipe.resolved_yaml(), resume=resume, seeds={"train": recipe.train.seed}
-            )
-        state.wait_for_everyone()
-        run = RunDir.open(out)
+        run = run_folder(out, recipe=recipe.resolved_yaml(), seed=recipe.train.seed, resume=resume)
         _train(
             recipe,
             run,
@@ -90,6 +82,16 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, quiet: bool 
             quiet=quiet,
         )
     return run
+
+
+def run_folder(out: str | Path, *, recipe: str, seed: int, resume: bool) -> RunDir:
+    """The run's folder, made by the first process; each has looked at what stood there by then."""
+    state = PartialState(cpu=not torch.cuda.is_available())
+    state.wait_for_everyone()
+    if state.is_main_process:
+        RunDir.create(out, recipe=recipe, resume=resume, seeds={"train": seed})
+    state.wait_for_everyone()
+    return RunDir.open(out)
 
 
 def leave_processes() -> bool:
@@ -117,7 +119,7 @@ def _train(
     quiet: bool,
 ) -> None:
     if recipe.freeze_vision:
-        freeze_vision(loaded.model)
+        freeze_vision(loaded)
     watch = Watch(num_steps=recipe.train.max_steps, quiet=quiet or not PartialState().is_main_process)
     with open_judge(recipe.judge, breaker=Breaker()) as judge:
         trainer = GritTrainer(
@@ -132,7 +134,9 @@ def _train(
             judging=Judging(recipe.judge.deadline_seconds, recipe.judge.min_judged_share),
         )
         try:
-            _fit(trainer, recipe, run, resume=resume)
+            assert trainer.watch is not None
+            with trainer.watch:
+                take_steps(trainer, run, max_steps=recipe.train.max_steps, resume=resume)
         finally:
             trainer.judge_pool.close()
             tell_cost(judge)
@@ -140,20 +144,18 @@ def _train(
         save_final(trainer, run.path / FINAL, frame=recipe.model.frame)
 
 
-def _fit(trainer: GritTrainer, recipe: Recipe, run: RunDir, *, resume: bool) -> None:
-    """The steps that are left of the run."""
+def take_steps(trainer: Trainer, run: RunDir, *, max_steps: int, resume: bool) -> None:
+    """Take the steps that are left of the run."""
     checkpoints = run.checkpoints() if resume else []
     if resume and not checkpoints:
         _log.warning("no checkpoint in %s: training starts at its first step", run.path)
-    assert trainer.watch is not None
-    with trainer.watch:
-        if not checkpoints or checkpoints[-1] != run.checkpoint_path(recipe.train.max_steps):
-            trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
-        else:  # all steps are done, only the last folder is missing
-            trainer._load_from_checkpoint(str(checkpoints[-1]))
+    if not checkpoints or checkpoints[-1] != run.checkpoint_path(max_steps):
+        trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
+    else:  # all steps are done, only the last folder is missing
+        trainer._load_from_checkpoint(str(checkpoints[-1]))
 
 
-def save_final(trainer: GritTrainer, target: Path, *, frame: str | None = None) -> None:
+def save_final(trainer: GritTrainer | GritSFTTrainer, target: Path, *, frame: str | None = None) -> None:
     """The model (or its adapter), the processor and an overridden frame in one folder that `opengrit.models.load` reads.
 
     An adapter names its base as the recipe does (a packaged name, a hub id), so that it loads on another machine.
@@ -193,6 +195,16 @@ def lora_config(recipe: Recipe, family: Family) -> LoraConfig | None:
     )
 
 
+def check_model(recipe: Recipe) -> None:
+    """Raise RecipeError where adapters would be trained on an adapter, or a model be quantized that cannot be here."""
+    if names_adapter(recipe.model.name) and recipe.lora is not None:
+        raise RecipeError(
+            f"adapters are trained on a whole model, {recipe.model.name} is an adapter itself and the recipe has lora:; "
+            "set lora: null to go on training it, or name its base under model:"
+        )
+    check_quantization(recipe.model)
+
+
 def check_lora(model: Any, recipe: Recipe) -> None:
     """Raise RecipeError where the recipe's adapters name a module that the model has not."""
     if recipe.lora is None or isinstance(recipe.lora.target_modules, str):
@@ -211,13 +223,7 @@ def grpo_config(recipe: Recipe, output_dir: str | Path) -> GRPOConfig:
     """TRL's configuration of the recipe on the processes and devices at hand. Raises RecipeError where they do not fit."""
     wanted = recipe.train
     use_cpu = not torch.cuda.is_available()
-    if wanted.bf16 and use_cpu:
-        raise RecipeError("train.bf16 needs a GPU, there is none on this machine; set train.bf16: false")
-    if wanted.optim.endswith("8bit") and importlib.util.find_spec("bitsandbytes") is None:
-        raise RecipeError(
-            f"train.optim {wanted.optim} needs bitsandbytes, it is not installed; "
-            "install opengrit[qlora] or set train.optim: adamw_torch"
-        )
+    check_machine(wanted, section="train")
     if wanted.vllm_mode is not None and importlib.util.find_spec("vllm") is None:
         raise RecipeError(
             f"train.vllm_mode {wanted.vllm_mode} needs vllm, it is not installed; install opengrit[vllm] or set "
@@ -234,23 +240,44 @@ def grpo_config(recipe: Recipe, output_dir: str | Path) -> GRPOConfig:
     settings: dict[str, Any] = wanted.model_dump(
         exclude=ours | {name for name in type(wanted).model_fields if name.startswith("vllm_")}
     )
-    if wanted.save_steps is not None:
-        settings["save_steps"] = wanted.save_steps
-    settings |= vllm_settings(wanted)
     return GRPOConfig(
         output_dir=str(output_dir),
         **settings,
+        **vllm_settings(wanted),
+        **trainer_settings(wanted),
         gradient_accumulation_steps=wanted.completions_per_step // per_pass,
-        save_strategy="no" if wanted.save_steps is None else "steps",
-        eval_strategy="no",
-        use_cpu=use_cpu,
-        report_to="none",
-        disable_tqdm=True,
-        num_train_epochs=math.inf,
-        logging_first_step=True,
-        dataloader_pin_memory=not use_cpu,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if wanted.gradient_checkpointing else None,
     )
+
+
+def check_machine(wanted: Train | SftTrain, *, section: str) -> None:
+    """Raise RecipeError for numbers or an optimizer that this machine has not; `section` is where the recipe asks for them."""
+    if wanted.bf16 and not torch.cuda.is_available():
+        raise RecipeError(
+            f"{section}.bf16 needs a GPU, there is none on this machine; set {section}.bf16: false"
+        )
+    if wanted.optim.endswith("8bit") and importlib.util.find_spec("bitsandbytes") is None:
+        raise RecipeError(
+            f"{section}.optim {wanted.optim} needs bitsandbytes, it is not installed; "
+            f"install opengrit[qlora] or set {section}.optim: adamw_torch"
+        )
+
+
+def trainer_settings(wanted: Train | SftTrain) -> dict[str, Any]:
+    """What every training of ours tells transformers' Trainer: when to save, no output of its own, and the devices."""
+    use_cpu = not torch.cuda.is_available()
+    saves: dict[str, Any] = {"save_strategy": "no"}
+    if wanted.save_steps is not None:
+        saves = {"save_strategy": "steps", "save_steps": wanted.save_steps}
+    return saves | {
+        "eval_strategy": "no",
+        "use_cpu": use_cpu,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "num_train_epochs": math.inf,
+        "logging_first_step": True,
+        "dataloader_pin_memory": not use_cpu,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False} if wanted.gradient_checkpointing else None,
+    }
 
 
 def vllm_settings(wanted: Train) -> dict[str, Any]:

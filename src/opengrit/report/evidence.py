@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
 from markupsafe import Markup
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from opengrit.correlation import CHOICES, CorrelationScores, correlation_scores, read_choices
-from opengrit.errors import ImageError, RunError
+from opengrit.errors import ImageError
 from opengrit.images import open_picture
 from opengrit.metrics import BOOTSTRAP_SEED, Estimate
 from opengrit.probes import (
@@ -30,8 +28,9 @@ from opengrit.probes import (
 )
 from opengrit.report.pictures import NoPicture, Picture, embed
 from opengrit.report.plots import Interval, interval_plot
+from opengrit.report.runs import recipe_of
 from opengrit.report.tables import DASH, Cell, Unit, difference_cell, value_cell
-from opengrit.rundir import RECIPE, RunDir
+from opengrit.rundir import RunDir
 from opengrit.types import Record, Verdict
 
 _SHOWN_SIDE = 360  # picture pixels of each picture of a probed example; there are four in a row
@@ -99,19 +98,6 @@ class ShownEvidence:
     groups: tuple[tuple[str, tuple[ShownTrial, ...]], ...]
     correlation: tuple[Line, ...]
     correlation_note: str
-
-
-def recipe_of(run: RunDir) -> Mapping[str, Any]:
-    """A run's recipe as a mapping. Raises RunError where it is none."""
-    try:
-        value = yaml.safe_load(run.recipe)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RunError(
-            f"a run's recipe is YAML, {run.path / RECIPE} is not ({' '.join(str(error).split())}); mend it"
-        ) from error
-    if not isinstance(value, dict):
-        raise RunError(f"a run's recipe is a mapping, {run.path / RECIPE} is {type(value).__name__}; mend it")
-    return value
 
 
 def holds_probes(path: str | Path) -> bool:

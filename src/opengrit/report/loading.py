@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from opengrit.report import runs
-from opengrit.report.evidence import Evidence, holds_probes, read_evidence, recipe_of
-from opengrit.report.runs import RunView
+from opengrit.report.evidence import Evidence, holds_probes, read_evidence
+from opengrit.report.runs import RunView, recipe_of
 from opengrit.report.seeds import TRAINED_BY, TRAINING_SEED
 from opengrit.rundir import RECIPE, RunDir
 

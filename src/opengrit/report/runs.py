@@ -65,7 +65,7 @@ def _distinct_names(places: Sequence[Path]) -> list[str]:
 
 
 def _load(run: RunDir, name: str) -> RunView:
-    recipe = _recipe(run)
+    recipe = recipe_of(run)
     environment = _environment(run)
     if "evaluate" in recipe:
         records = tuple(run.records())
@@ -96,7 +96,8 @@ def _ends(records: Iterable[Record]) -> tuple[tuple[Record, ...], int]:
     return (*first.values(), *(r for key, r in last.items() if r is not first[key])), count
 
 
-def _recipe(run: RunDir) -> Mapping[str, Any]:
+def recipe_of(run: RunDir) -> Mapping[str, Any]:
+    """A run's recipe as a mapping. Raises RunError where it is none."""
     path = run.path / RECIPE
     try:
         value = yaml.safe_load(run.recipe)

@@ -24,7 +24,6 @@ from starlette.types import Receive, Scope, Send
 from opengrit import __version__
 from opengrit.errors import DataError
 from opengrit.ground import Answer, check_question
-from opengrit.images import Limits
 from opengrit.samplers import SamplingSettings
 from opengrit.serve import chat
 from opengrit.serve.engine import (
@@ -130,13 +129,10 @@ def build_app(engines: Mapping[str, Engine], settings: ServeSettings, *, page: b
     if page:
         from opengrit.serve.page import PageSettings, mount_page
 
-        limits = Limits(max_bytes=settings.limits.picture_bytes, max_pixels=settings.limits.pixels)
         mount_page(
             app,
             watched,
-            settings=PageSettings(
-                deadline_seconds=settings.deadline_seconds, limits=limits, aspect=settings.limits.aspect
-            ),
+            settings=PageSettings(deadline_seconds=settings.deadline_seconds, limits=settings.limits.picture),
         )
     app.add_middleware(Guard, access=settings.access, limits=settings.limits)
     app.add_middleware(Counting, metrics=metrics)

@@ -48,9 +48,12 @@ class PageExample:
     name: str = "example"
 
 
+_LIMITS = replace(DEFAULT_LIMITS, max_aspect=MAX_ASPECT)
+
+
 @dataclass(frozen=True, slots=True)
 class PageSettings:
-    """How the page asks, and which pictures it takes: `aspect` is the longer side over the shorter, at most.
+    """How the page asks, and which pictures it takes.
 
     `hint` is a line under the examples, for what a newcomer should know about the models.
     """
@@ -58,8 +61,7 @@ class PageSettings:
     strategy: str = Strategy.GROUNDED.value
     sampling: SamplingSettings = field(default_factory=lambda: SamplingSettings(temperature=0.0))
     deadline_seconds: float = 120.0
-    limits: Limits = DEFAULT_LIMITS
-    aspect: float = MAX_ASPECT
+    limits: Limits = _LIMITS
     max_kept_bytes: int = 256 * 2**20
     hint: str = ""
 
@@ -109,7 +111,6 @@ class Desk:
                     content,
                     name=request.query_params.get("name", ""),
                     limits=self._settings.limits,
-                    aspect=self._settings.aspect,
                 )
         except OpenGritError as error:
             return _refusal(400, _sentence(str(error)))

@@ -14,7 +14,7 @@ from PIL import Image
 
 from opengrit.boxes import Size
 from opengrit.errors import ImageError
-from opengrit.ground import Answer
+from opengrit.ground import Answer, read_answer
 from opengrit.prompts import Strategy
 from opengrit.samplers import Sampled, SamplingSettings
 from opengrit.types import Finish
@@ -187,6 +187,19 @@ def without_stop(sampled: Sampled, cut_before: Sequence[str]) -> Sampled:
     if text == sampled.completion.text:
         return sampled
     return replace(sampled, completion=replace(sampled.completion, text=text, finish=Finish.STOP))
+
+
+def answer_to(ask: Ask, sampled: Sampled, *, frame: str, seconds: float, model: str) -> Answer:
+    """What the model wrote, read as the answer to what was asked."""
+    return read_answer(
+        without_stop(sampled, ask.cut_before),
+        question=ask.question,
+        picture_size=Size(*ask.image.size),
+        strategy=ask.strategy,
+        frame_name=frame,
+        seconds=seconds,
+        model=model,
+    )
 
 
 def foreseen(sight: Sees, picture_size: Size) -> Size | None:

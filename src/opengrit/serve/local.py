@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from opengrit.boxes import Size
 from opengrit.frames import Unit
-from opengrit.ground import GROUND_ID, Answer, read_answer
+from opengrit.ground import GROUND_ID, Answer
 from opengrit.prompts import user_text
 from opengrit.rollout import frame_for
 from opengrit.samplers import Asked, Sampled, SamplingSettings, Unsampled
@@ -28,11 +28,11 @@ from opengrit.serve.engine import (
     Sees,
     StopHolder,
     Unanswerable,
+    answer_to,
     foreseen,
     retry_after_seconds,
     unforeseen,
     within_deadline,
-    without_stop,
 )
 
 if TYPE_CHECKING:
@@ -170,15 +170,7 @@ class LocalEngine:
                 yield rest
             seconds = time.perf_counter() - began
             self._mean_seconds += 0.1 * (seconds - self._mean_seconds)
-            yield read_answer(
-                without_stop(sampled, ask.cut_before),
-                question=ask.question,
-                picture_size=Size(*ask.image.size),
-                strategy=ask.strategy,
-                frame_name=self._frame,
-                seconds=seconds,
-                model=self._name,
-            )
+            yield answer_to(ask, sampled, frame=self._frame, seconds=seconds, model=self._name)
         finally:
             self._leave(job)
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from opengrit.boxes import Size
-from opengrit.ground import GROUND_ID, Answer, read_answer
+from opengrit.ground import GROUND_ID, Answer
 from opengrit.prompts import user_text
 from opengrit.samplers import Asked, Sampled, SamplingSettings, Unsampled
 from opengrit.serve.engine import (
@@ -21,11 +21,11 @@ from opengrit.serve.engine import (
     Load,
     Sees,
     StopHolder,
+    answer_to,
     foreseen,
     retry_after_seconds,
     unforeseen,
     within_deadline,
-    without_stop,
 )
 
 if TYPE_CHECKING:
@@ -158,15 +158,7 @@ class RemoteEngine:
             yield rest
         seconds = time.perf_counter() - began
         self._mean_seconds += 0.1 * (seconds - self._mean_seconds)
-        yield read_answer(
-            without_stop(said, ask.cut_before),
-            question=ask.question,
-            picture_size=Size(*ask.image.size),
-            strategy=ask.strategy,
-            frame_name=self.frame,
-            seconds=seconds,
-            model=self._name,
-        )
+        yield answer_to(ask, said, frame=self.frame, seconds=seconds, model=self._name)
 
     def _sample(self, asked: Asked, settings: SamplingSettings, heard: _Overheard) -> Sampled | Unsampled:
         sampler = self._grounder.sampler

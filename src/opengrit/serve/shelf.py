@@ -14,7 +14,6 @@ from PIL import Image
 from opengrit.boxes import Size
 from opengrit.ground import Answer
 from opengrit.images import DEFAULT_LIMITS, Limits, open_any
-from opengrit.serve.safety import MAX_ASPECT, check_shape
 
 PREVIEW_SIDE = 1280  # pixels; a larger picture is shown smaller, and asked about and downloaded as it is
 PREVIEW_QUALITY = 88
@@ -48,15 +47,11 @@ class KeptAnswer:
     picture: KeptPicture
 
 
-def keep(
-    content: bytes, *, name: str = "", limits: Limits = DEFAULT_LIMITS, aspect: float = MAX_ASPECT
-) -> KeptPicture:
+def keep(content: bytes, *, name: str = "", limits: Limits = DEFAULT_LIMITS) -> KeptPicture:
     """The picture in these bytes, ready to be kept; `name` is the name of its file, and may be anything.
 
-    `aspect` is the most its longer side may have over its shorter. Raises ImageError where the bytes are no picture or
-    are over the limits.
+    Raises ImageError where the bytes are no picture or are over the limits.
     """
-    check_shape(content, aspect)
     picture = open_any(content, limits=limits)
     size = Size(*picture.size)
     picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE), Image.Resampling.LANCZOS)

@@ -15,7 +15,7 @@ from opengrit.data import load_examples, require_readable
 from opengrit.errors import DataError, RecipeError, RunError
 from opengrit.evaluation import EvalRecipe, run_evaluation
 from opengrit.rollout import awaits_verdict, record_id
-from opengrit.rundir import ENVIRONMENT, RECIPE, RunDir, environment_facts, write_atomically
+from opengrit.rundir import ENVIRONMENT, FINAL, RECIPE, RunDir, environment_facts, write_atomically
 from opengrit.table.pages import write_pages
 from opengrit.table.recipe import TableRecipe, TableRun, Way
 from opengrit.table.results import ModelRecords, TableResult, measure
@@ -23,7 +23,6 @@ from opengrit.types import Example, Record
 
 _log = logging.getLogger(__name__)
 TRAINING, ASKED = "train", "eval"  # a run's folders
-FINAL = "final"
 
 
 def run_table(recipe: TableRecipe, out: str | Path, *, quiet: bool = False) -> TableResult:
