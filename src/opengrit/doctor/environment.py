@@ -22,7 +22,7 @@ _DECIDE = ("torch", "torchvision", "transformers", "trl", "accelerate", "peft") 
 _TORCHVISION_BEHIND = 15
 
 
-def environment(patient: Patient) -> Iterator[Finding]:
+def examine_environment(patient: Patient) -> Iterator[Finding]:
     """Python and packages, the device, and optional packages that the recipe needs."""
     here = patient.here
     versions = ", ".join(f"{name} {v}" for name in _TOLD if (v := here.version(name)) is not None)
@@ -65,7 +65,9 @@ def _requirements() -> list[Requirement]:
     except importlib.metadata.PackageNotFoundError:  # run from its source without being installed
         return []
     found = [Requirement(line) for line in lines]
-    return [requirement for requirement in found if requirement.marker is None or requirement.marker.evaluate()]
+    return [
+        requirement for requirement in found if requirement.marker is None or requirement.marker.evaluate()
+    ]
 
 
 def _satisfied(requirement: Requirement, version: str | None) -> bool:

@@ -19,10 +19,12 @@ _FAR, _ABSURD, _IDLE = 10.0, 100.0, 0.001  # times the usual rate
 
 _COLD, _COOL = 0.1, 0.5  # temperatures at which samples hardly differ, and may differ too little
 _LONG_RUN = 100  # steps one would not like to lose
-_SHORTEST_REPLY = 40  # tokens of thought, one box, rethinking and answer in a real vocabulary; tiny models take 30
+_SHORTEST_REPLY = (
+    40  # tokens of thought, one box, rethinking and answer in a real vocabulary; tiny models take 30
+)
 
 
-def settings(patient: Patient) -> Iterator[Finding]:
+def examine_settings(patient: Patient) -> Iterator[Finding]:
     """The recipe by itself, and against the model's size."""
     recipe = patient.recipe
     wrong = [*_rate(patient), *_sampling(recipe), *_prompt(recipe), *_saving(recipe)]
@@ -48,7 +50,9 @@ def _rate(patient: Patient) -> Iterator[Finding]:
     recipe, size = patient.recipe, patient.facts.parameters()
     usual = usual_rate(size, lora=recipe.lora is not None)
     rate = recipe.train.learning_rate
-    found = f"train.learning_rate is {rate:g}, and about {usual:.0e} is usual for {_in_words(size)} parameters"
+    found = (
+        f"train.learning_rate is {rate:g}, and about {usual:.0e} is usual for {_in_words(size)} parameters"
+    )
     found += " with adapters" if recipe.lora is not None else ""
     if rate > _ABSURD * usual:
         yield _NOTES.fail("learning rate", f"{found}: the model would collapse", f"try {usual:.0e}")
@@ -91,7 +95,14 @@ def _sampling(recipe: Recipe) -> Iterator[Finding]:
 
 
 def _prompt(recipe: Recipe) -> Iterator[Finding]:
-    asks_for_tags = {"tag_pairs", "tag_walk", "answer_tag", "points_before_rethinking", "box_count", "grounding_iou"}
+    asks_for_tags = {
+        "tag_pairs",
+        "tag_walk",
+        "answer_tag",
+        "points_before_rethinking",
+        "box_count",
+        "grounding_iou",
+    }
     earned = {name for name, weight in recipe.rubric().weights.items() if weight > 0}
     if recipe.strategy == "direct" and earned & asks_for_tags:
         yield _NOTES.warn(
