@@ -24,24 +24,20 @@ _EVAL_PICTURES = 32  # decoded of each evaluation set; the whole set is for `ope
 
 def examine_data(patient: Patient) -> Iterator[Finding]:
     """Every training row and picture, a share of the evaluation's, and leaks between them."""
-    for source in patient.recipe.data.train:
-        reading = _reading(source)
-        if isinstance(reading, Finding):
-            yield reading
-            continue
+    recipe = patient.recipe
+    readings, failures = _readings(recipe.data.train)
+    yield from _unread(failures, "to train on", grave=True)
+    for reading in readings:
         patient.examples += reading.examples
         yield from _problems(reading)
         yield from _pictures(check_reading(reading, pictures=True))
-    for source in patient.recipe.data.eval:
-        reading = _reading(source)
-        if isinstance(reading, Finding):
-            yield reading
-            continue
+    readings, failures = _readings(recipe.data.eval)
+    yield from _unread(failures, "to measure with", grave=recipe.train.eval_steps is not None)
+    for reading in readings:
         patient.evaluated += reading.examples
         yield from _problems(reading)
         few = reading.examples[:: max(1, len(reading.examples) // _EVAL_PICTURES)]
-        looked_at = Reading(reading.file, len(few), few, ())
-        yield from _pictures(check_reading(looked_at, pictures=True))
+        yield from _pictures(check_reading(Reading(reading.file, len(few), few, ()), pictures=True))
     if patient.examples:
         yield from _rows(patient)
         yield from _answers(patient.examples)
@@ -49,15 +45,31 @@ def examine_data(patient: Patient) -> Iterator[Finding]:
         yield from _leaks(patient)
 
 
-def _reading(source: Source) -> Reading | Finding:
-    """A data set read to its end, or why it cannot be."""
-    try:
-        if source.spec.endswith(".jsonl") or os.path.isfile(source.spec):
-            return read(source.spec, images=source.images)
-        examples = load_examples(source.spec, source.images)
-    except DataError as error:
-        found, remedy = split_message(str(error))
-        return _NOTES.fail("rows", found, remedy)
+def _readings(sources: Sequence[Source]) -> tuple[list[Reading], list[DataError]]:
+    """The data sets that can be read to their end, and why the others cannot."""
+    readings, failures = [], []
+    for source in sources:
+        try:
+            readings.append(_reading(source))
+        except DataError as error:
+            failures.append(error)
+    return readings, failures
+
+
+def _unread(failures: Sequence[DataError], purpose: str, *, grave: bool) -> Iterator[Finding]:
+    if not failures:
+        return
+    found, remedy = split_message(str(failures[0]))
+    if len(failures) > 1:
+        found = f"{len(failures)} data sets {purpose} cannot be read; the first: {found}"
+    yield (_NOTES.fail if grave else _NOTES.warn)("rows", found, remedy)
+
+
+def _reading(source: Source) -> Reading:
+    """A data set, good rows and bad. Raises DataError where it cannot be read at all."""
+    if source.spec.endswith(".jsonl") or os.path.isfile(source.spec):
+        return read(source.spec, images=source.images)
+    examples = load_examples(source.spec, source.images)
     return Reading(source.spec, len(examples), tuple(examples), ())
 
 
