@@ -24,9 +24,11 @@ from opengrit.alarms import (
     alarms_of,
     zero_loss_is_normal,
 )
+from opengrit.config import load_recipe
 from opengrit.report import build_report, load_runs
 from opengrit.rundir import RunDir
 from opengrit.trainer import flat_share
+from opengrit.training import train
 from opengrit.watch import Watch
 
 SETTING = Setting(max_completion_length=160, frame="qwen2_5_vl")
@@ -314,3 +316,52 @@ def test_the_log_goes_above_the_table_while_it_lives_and_back_afterwards(monkeyp
     finally:
         log.removeHandler(handler)
     assert "something went wrong" not in plain.getvalue()
+
+
+# In a training.
+
+SHORT = [
+    "train.questions_per_step=2",
+    "train.num_generations=2",
+    "train.per_device_train_batch_size=4",
+    "data.eval=[]",
+]
+
+
+def test_a_training_says_once_that_all_is_cut_off_even_where_it_is_resumed(tmp_path, caplog):
+    recipe = load_recipe(
+        "recipes/demo.yaml",
+        [*SHORT, "train.max_steps=11", "train.save_steps=5", "train.max_completion_length=4"],
+    )
+    with caplog.at_level("WARNING", logger="opengrit"):
+        run = train(recipe, tmp_path / "run", quiet=True)
+    assert [(one.step, one.kind) for one in alarms_of(run.alarms())] == [(5, Kind.TRUNCATED)]
+    assert (
+        caplog.text.count("alarm at step 5, truncated: 95% of the completions are cut off at 4 tokens") == 1
+    )
+    assert {row["frac_reward_zero_std"] for row in run.metrics()} == {
+        1.0
+    }  # without a total nothing is taught
+    # From its fifth step on the run is taken again: what was said by then is not said again.
+    for left in ("final", "checkpoints/step-000010", "checkpoints/step-000011"):
+        if (run.path / left).exists():
+            (run.path / left).rename(tmp_path / left.replace("/", "-"))
+    again = train(recipe, run.path, resume=True, quiet=True)
+    assert [row["step"] for row in again.metrics()] == [*range(1, 12), *range(6, 12)]
+    assert len(list(again.alarms())) == 1
+
+
+def test_the_share_of_flat_groups_in_the_metrics_is_that_of_the_records(tmp_path):
+    changes = [
+        "train.questions_per_step=10",
+        "train.per_device_train_batch_size=20",
+        "train.num_generations=2",
+    ]
+    recipe = load_recipe("recipes/demo.yaml", ["data.eval=[]", "train.max_steps=1", *changes])
+    run = train(recipe, tmp_path / "run", quiet=True)
+    groups: dict[str, list[float]] = {}
+    for record in run.records():
+        groups.setdefault(record.example.id, []).append(record.score.total)
+    flat = sum(abs(one - other) < 1e-9 for one, other in groups.values())
+    assert 0 < flat < 10  # so that the test says something
+    assert next(run.metrics())["frac_reward_zero_std"] == pytest.approx(flat / 10)
