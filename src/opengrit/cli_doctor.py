@@ -75,7 +75,9 @@ def doctor(
     settle_output()
     from opengrit.doctor import Surroundings, diagnose, would_be_wasted
 
-    console, progress = Console(), Console(stderr=True)
+    console = Console()
+    # Rich keeps what is printed clear of a progress line on the same console, and takes it away from any other.
+    progress = Console(stderr=True) if as_json else console
     findings: list[Finding] = []
     with _quiet_log(), progress.status("looking ...") as status:
         here = Surroundings.here(num_processes=num_processes, device_gb=device_gb)

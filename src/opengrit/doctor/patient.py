@@ -37,16 +37,14 @@ class Surroundings:
     is_here: bool = True  # it is the machine the doctor runs on
 
     @classmethod
-    def here(
-        cls, *, num_processes: int = 1, device_gb: float | None = None, devices: int | None = None
-    ) -> Surroundings:
+    def here(cls, *, num_processes: int = 1, device_gb: float | None = None) -> Surroundings:
         """This machine; with `device_gb` one with GPUs of that size instead, whatever is in this one."""
         import torch
 
         gpu = torch.cuda.is_available()
         machine = _this_machine(num_processes)
         if device_gb is not None:
-            machine = Machine(f"GPUs of {device_gb:g} GB", devices or num_processes, device_gb)
+            machine = Machine(f"GPUs of {device_gb:g} GB", num_processes, device_gb)
         return cls(
             machine=machine,
             has_gpu=gpu or device_gb is not None,

@@ -31,6 +31,7 @@ _NEARLY_FULL = 0.9
 _ON_CHECKPOINTS = 0.8  # of what is free
 _PARTS_SHOWN = 3
 _WAYS_SHOWN = 3
+_MODEST_PIXELS = 200_704  # 256 tokens of Qwen2.5-VL
 
 
 def examine_memory(patient: Patient) -> Iterator[Finding]:
@@ -53,6 +54,7 @@ def examine_memory(patient: Patient) -> Iterator[Finding]:
         patient.recipe,
         lambda recipe: _estimate(patient, facts, recipe).total <= _NEARLY_FULL * machine.device_gb * GB,
         has_gpu=patient.here.has_gpu,
+        cuts_tiles=facts.vision.is_internvl,
     )
     remedy = "; or ".join(ways[:_WAYS_SHOWN]) or "take a smaller model, or devices with more memory"
     if share <= 1:
@@ -104,9 +106,11 @@ def _plan(patient: Patient, facts: ModelFacts, recipe: Recipe) -> Plan:
     return plan
 
 
-def ways_to_fit(recipe: Recipe, fits: Callable[[Recipe], bool], *, has_gpu: bool) -> list[str]:
+def ways_to_fit(
+    recipe: Recipe, fits: Callable[[Recipe], bool], *, has_gpu: bool, cuts_tiles: bool = False
+) -> list[str]:
     """What alone makes the recipe fit, mildest first; where nothing alone does, what does together."""
-    changes = list(_changes(recipe, has_gpu=has_gpu))
+    changes = list(_changes(recipe, has_gpu=has_gpu, cuts_tiles=cuts_tiles))
     alone = [text for text, change in changes if fits(change(recipe))]
     if alone:
         return alone
@@ -119,7 +123,9 @@ def ways_to_fit(recipe: Recipe, fits: Callable[[Recipe], bool], *, has_gpu: bool
     return []
 
 
-def _changes(recipe: Recipe, *, has_gpu: bool) -> Iterator[tuple[str, Callable[[Recipe], Recipe]]]:
+def _changes(
+    recipe: Recipe, *, has_gpu: bool, cuts_tiles: bool
+) -> Iterator[tuple[str, Callable[[Recipe], Recipe]]]:
     """What to change, and the change, the mildest first. Only what is not so already."""
     train = recipe.train
     if not train.gradient_checkpointing:
@@ -132,11 +138,10 @@ def _changes(recipe: Recipe, *, has_gpu: bool) -> Iterator[tuple[str, Callable[[
         yield "set train.beta: 0.0 (no reference model)", _with_train(beta=0.0)
     if has_gpu and not train.optim.endswith("8bit"):
         yield "set train.optim: adamw_8bit", _with_train(optim="adamw_8bit")
-    if recipe.model.max_pixels is None and recipe.model.max_tiles is None:
-        yield (
-            "set model.max_pixels: 200704 (InternVL: max_tiles: 1)",
-            _with_model(max_pixels=200_704, max_tiles=1),
-        )
+    if cuts_tiles and recipe.model.max_tiles != 1:
+        yield "set model.max_tiles: 1", _with_model(max_tiles=1)
+    elif not cuts_tiles and recipe.model.max_pixels is None:
+        yield f"set model.max_pixels: {_MODEST_PIXELS}", _with_model(max_pixels=_MODEST_PIXELS)
     if not recipe.freeze_vision:
         yield "set freeze_vision: true", lambda r: r.model_copy(update={"freeze_vision": True})
     if recipe.lora is None:

@@ -160,7 +160,7 @@ def _groups(patient: Patient) -> Finding:
     size = patient.recipe.train.num_generations
     groups = [[record.score.total for record in group] for group in patient.groups]
     chance = mean_of([flat_chance(group, size=size) for group in groups if len(group) >= size])
-    found = f"about {_percent(chance)} of the groups of {size} would earn the same in all their completions, and teach nothing"
+    found = f"of groups of {size} about {_percent(chance)} would earn the same in all their completions, and teach nothing"
     if chance.value is None or chance.value < _FLAT:
         return _NOTES.ok("flat groups", found)
     records = [record for group in patient.groups for record in group]
@@ -196,8 +196,10 @@ def flat_chance(totals: Sequence[float | None], *, size: int) -> float:
 def _percent(share: Estimate) -> str:
     if share.value is None:
         return "an unknown share"
-    if share.low is None or share.high is None or share.n < 2:
-        return f"{share.value:.0%}"
+    if (
+        share.low is None or share.high is None or share.low == share.high
+    ):  # an interval without width says nothing
+        return f"{share.value:.0%} (of {share.n} question{'s' if share.n > 1 else ''})"
     return f"{share.value:.0%} (95 % interval {share.low:.0%} to {share.high:.0%}, {share.n} questions)"
 
 
