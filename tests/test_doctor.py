@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -433,10 +434,23 @@ def test_the_command_prints_json_alone_and_exits_with_2_for_what_is_no_recipe(tm
     assert command(str(tmp_path / "no.yaml")).exit_code == 2
 
 
-def test_a_gpu_can_be_planned_for_without_one():
-    recipe = str(ROOT / "recipes" / "grit20-qwen2.5-vl-3b-one-80gb.yaml")
-    result = command(recipe, "--quick", "--json", "--device-gb", "24")
-    found = {f["name"]: f for f in json.loads(result.stdout)["findings"]}
+def planned(recipe: str, *options: str) -> dict[str, Any]:
+    result = command(str(ROOT / "recipes" / recipe), "--quick", "--json", *options)
+    return {f["name"]: f for f in json.loads(result.stdout)["findings"]}
+
+
+def test_gpus_can_be_planned_for_without_any():
+    found = planned("grit20-qwen2.5-vl-3b-one-80gb.yaml", "--device-gb", "24")
     assert found["memory"]["level"] == "fail"
     assert "add lora: {}" in found["memory"]["remedy"]
     assert found["device"]["level"] == "ok"
+
+
+def test_what_the_recipes_say_of_their_memory_is_what_the_doctor_finds():
+    paper = ["grit20-qwen2.5-vl-3b.yaml", "--device-gb", "80", "--num-processes", "5"]
+    alone, shared = planned(*paper), planned(*paper, "--sharding", "zero2")
+    assert "share it out over the 5 devices" in alone["memory"]["remedy"]
+    head = (ROOT / "recipes" / paper[0]).read_text()
+    total = re.search(r"ZeRO-2: (\d+) of 80 GB a device", head)
+    assert shared["memory"]["level"] == "ok"
+    assert f"about {total[1]} GB of 80 GB" in shared["memory"]["found"]

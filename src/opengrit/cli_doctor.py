@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from opengrit.cli_models import settle_output
+from opengrit.memory import Sharding
 from opengrit.terminal import harmless
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ def doctor(
         float | None,
         typer.Option(min=1, help="Plan for GPUs with this much memory instead of what is in this machine."),
     ] = None,
+    sharding: Annotated[
+        Sharding, typer.Option(help="What the processes share out of what learns (DeepSpeed ZeRO, FSDP).")
+    ] = Sharding.NONE,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")] = False,
 ) -> None:
     """Look at a recipe, its data, its model and this machine before a run: what would waste it, and what to change.
@@ -68,6 +72,8 @@ def doctor(
         opengrit doctor my.yaml --out runs/mine --set train.learning_rate=1e-6
 
         opengrit doctor recipes/grit20-qwen2.5-vl-3b-24gb-lora.yaml --quick --device-gb 24
+
+        opengrit doctor recipes/grit20-qwen2.5-vl-3b.yaml --device-gb 80 --num-processes 5 --sharding zero2
     """
     from opengrit.config import load_recipe
 
@@ -80,7 +86,7 @@ def doctor(
     progress = Console(stderr=True) if as_json else console
     findings: list[Finding] = []
     with _quiet_log(), progress.status("looking ...") as status:
-        here = Surroundings.here(num_processes=num_processes, device_gb=device_gb)
+        here = Surroundings.here(num_processes=num_processes, device_gb=device_gb, sharding=sharding)
 
         def begin(area: Area) -> None:
             status.update(f"{area.value} ...")

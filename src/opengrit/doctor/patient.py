@@ -7,14 +7,14 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opengrit.config import Model, Recipe
 from opengrit.doctor.findings import Area, Finding, Level
 from opengrit.fit import Machine
-from opengrit.memory import GB, ModelFacts
+from opengrit.memory import GB, ModelFacts, Sharding
 from opengrit.samplers import Sampler
 from opengrit.types import Example, Record
 
@@ -37,7 +37,13 @@ class Surroundings:
     is_here: bool = True  # it is the machine the doctor runs on
 
     @classmethod
-    def here(cls, *, num_processes: int = 1, device_gb: float | None = None) -> Surroundings:
+    def here(
+        cls,
+        *,
+        num_processes: int = 1,
+        device_gb: float | None = None,
+        sharding: Sharding = Sharding.NONE,
+    ) -> Surroundings:
         """This machine; with `device_gb` one with GPUs of that size instead, whatever is in this one."""
         import torch
 
@@ -46,7 +52,7 @@ class Surroundings:
         if device_gb is not None:
             machine = Machine(f"GPUs of {device_gb:g} GB", num_processes, device_gb)
         return cls(
-            machine=machine,
+            machine=replace(machine, sharding=sharding),
             has_gpu=gpu or device_gb is not None,
             has_bf16=device_gb is not None or (gpu and torch.cuda.is_bf16_supported()),
             python=platform.python_version(),

@@ -21,6 +21,7 @@ from opengrit.memory import (
     MemoryEstimate,
     ModelFacts,
     Plan,
+    Sharding,
     estimate,
     learning_parameters,
 )
@@ -56,11 +57,24 @@ def examine_memory(patient: Patient) -> Iterator[Finding]:
         has_gpu=patient.here.has_gpu,
         cuts_tiles=facts.vision.is_internvl,
     )
+    if _fits_sharded(patient, facts):
+        ways.insert(
+            0, f"share it out over the {machine.devices} devices with DeepSpeed ZeRO-2 (--sharding zero2)"
+        )
     remedy = "; or ".join(ways[:_WAYS_SHOWN]) or "take a smaller model, or devices with more memory"
     if share <= 1:
         yield _MEMORY.warn("memory", f"{text}: it may just fit", remedy)
     else:
         yield _MEMORY.fail("memory", f"{text}: it does not fit {machine.name}", remedy)
+
+
+def _fits_sharded(patient: Patient, facts: ModelFacts) -> bool:
+    """Whether ZeRO-2 over the devices at hand would make the recipe fit, where they do not share yet."""
+    machine = patient.here.machine
+    if machine.devices == 1 or machine.sharding is not Sharding.NONE or not patient.here.has_gpu:
+        return False
+    plan = replace(_plan(patient, facts, patient.recipe), sharding=Sharding.ZERO2)
+    return estimate(facts, plan).total <= _NEARLY_FULL * machine.device_gb * GB
 
 
 def _gb(size: float) -> str:
