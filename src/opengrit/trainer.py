@@ -494,9 +494,9 @@ class _Course(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._trainer._step = state.global_step * args.gradient_accumulation_steps
         if self._trainer.run is not None:  # a resumed run knows how it went before
-            for row in self._trainer.run.metrics():
-                if row["step"] <= state.global_step:
-                    self._trainer.watchman.take(row)
+            rows = {row["step"]: row for row in self._trainer.run.metrics() if "loss" in row}
+            for step in sorted(step for step in rows if step <= state.global_step):
+                self._trainer.watchman.take(rows[step])
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._trainer.order.set_epoch(state.global_step // self._trainer.steps_per_epoch)
