@@ -130,8 +130,8 @@ def _loaded(patient: Patient, loaded: Loaded) -> Iterator[Finding]:
     if unit_of(chosen) != unit_of(own):
         yield _NOTES.warn(
             "frame",
-            f"model.frame is {chosen}, and models of type {own} write {unit_of(own)}",
-            "leave model.frame out, unless this model was trained otherwise",
+            f"boxes are read in the frame {chosen}, and models of type {own} write {unit_of(own)}",
+            "leave model.frame out (a trained model keeps its own in opengrit.json), unless it was trained that way",
         )
 
 
