@@ -413,7 +413,9 @@ def test_the_command_passes_the_demo_in_80_columns(tmp_path):
     result = command(DEMO, "--questions", "2", "--out", str(tmp_path / "run"))
     assert result.exit_code == 0, result.stdout
     assert "Ready (0 warnings, 0 not looked at)" in result.stdout
-    assert max(map(len, result.stdout.splitlines())) <= 80
+    *lines, last = result.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert last == f"  opengrit train {DEMO} --out {tmp_path / 'run'}"  # whole, to be copied
     assert not (tmp_path / "run").exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,7 +112,7 @@ def doctor(
             )
         )
     else:
-        _print_verdict(console, findings, f"opengrit train {recipe}")
+        _print_verdict(console, findings, _command(recipe, overrides or [], out))
     if wasted:
         raise typer.Exit(_EXIT_WASTED)
 
@@ -143,6 +144,12 @@ def _print(console: Console, finding: Finding) -> None:
     console.print(Padding(line, (0, 0, 0, 2), expand=False))
 
 
+def _command(recipe: Path, overrides: list[str], out: Path | None) -> str:
+    """The command that starts what was looked at."""
+    changes = [part for override in overrides for part in ("--set", override)]
+    return shlex.join(["opengrit", "train", str(recipe), *changes, "--out", str(out or "runs/NAME")])
+
+
 def _print_verdict(console: Console, findings: list[Finding], command: str) -> None:
     from opengrit.doctor import Level, count
 
@@ -157,4 +164,5 @@ def _print_verdict(console: Console, findings: list[Finding], command: str) -> N
         )
         console.print(Text(text, style="bold red"))
         return
-    console.print(Text(f"Ready ({rest}). {command}", style="bold green"))
+    console.print(Text(f"Ready ({rest}). To start it:", style="bold green"))
+    console.print(Text(f"  {harmless(command)}"), soft_wrap=True)
