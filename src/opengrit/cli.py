@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
-from opengrit import __version__, cli_data, cli_models, cli_probe, cli_serve, cli_table
+from opengrit import __version__, cli_data, cli_doctor, cli_models, cli_probe, cli_serve, cli_table
 from opengrit.errors import OpenGritError, RecipeError
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ app.add_typer(data_app, name="data")
 data_app.add_typer(make_app, name="make")
 data_app.command("get")(cli_data.get)
 data_app.command("list")(cli_data.list_benchmarks)
+app.command("doctor")(cli_doctor.doctor)
 app.command("train")(cli_models.train)
 app.command("sft")(cli_table.sft)
 app.command("eval")(cli_models.evaluate)

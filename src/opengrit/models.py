@@ -406,6 +406,12 @@ def _bound_pixels(processor: Any, *, min_pixels: int | None, max_pixels: int | N
         )
 
 
+def base_folder(name: str) -> str:
+    """The folder or hub id of a model by its name; of an adapter, that of its base. Raises ModelError as `resolve` does."""
+    path = resolve(name)
+    return _adapter_base(path) or path
+
+
 def _adapter_base(path: str) -> str | None:
     """The base model that an adapter folder names, resolved; None where `path` is no adapter folder."""
     file = Path(path) / "adapter_config.json"

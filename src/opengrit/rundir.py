@@ -27,6 +27,7 @@ RECIPE, ENVIRONMENT, RECORDS, METRICS, CHECKPOINTS = (
     "metrics.jsonl",
     "checkpoints",
 )
+ALARMS = "alarms.jsonl"
 FINAL = "final"  # the trained model in a training's folder
 _STAGED = ".staged-"  # our own half-written files; a crash may leave them, and they count as nothing
 _CHECKPOINT = re.compile(r"step-(\d+)")
@@ -111,6 +112,15 @@ class RunDir:
     def append_metrics(self) -> LineWriter:
         """A writer of `metrics.jsonl`; use `write_metrics`."""
         return LineWriter(self.path / METRICS)
+
+    def append_alarms(self) -> LineWriter:
+        """A writer of `alarms.jsonl`, which is there only where something went wrong; use `write_metrics`."""
+        return LineWriter(self.path / ALARMS)
+
+    def alarms(self) -> Iterator[dict[str, Any]]:
+        """Every line of `alarms.jsonl`, in order of writing; after a resume some stand twice."""
+        for _, value in _objects(self.path / ALARMS):
+            yield value
 
     def records(self) -> Iterator[Record]:
         """Every record, in order of writing; a torn last line is left out.

@@ -25,6 +25,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import GRPOConfig, GRPOTrainer
 
+from opengrit.alarms import Setting, Watchman, alarm_row, zero_loss_is_normal
 from opengrit.checkpoint import restore_weights, save_step
 from opengrit.data_order import EvenOrder
 from opengrit.errors import ImageError, ModelError, RecipeError, RunError
@@ -132,6 +133,8 @@ class GritTrainer(GRPOTrainer):
         self.judge_pool = JudgePool(exam.judge)
         self._pending: PendingVerdicts | None = None
         self.skips = False  # the current generation is not learned from
+        self._flat_share = 0.0  # of the current generation's groups
+        self._explained = False  # a loss of nothing
         self._batch_examples: list[Example] = []
         self._records: list[Record] = []
         self._prompts: list[PreparedPrompt] = []
@@ -151,6 +154,14 @@ class GritTrainer(GRPOTrainer):
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
         self.add_callback(_Course(self))
+        self.alarm_setting = Setting(
+            max_completion_length=self.max_completion_length,
+            frame=exam.frame,
+            asks_for_boxes=exam.strategy != "direct",
+            num_iterations=args.num_iterations,
+            beta=args.beta,
+        )
+        self.watchman = Watchman(self.alarm_setting)
         self.loaded = replace(loaded, model=self.model)
         self.sampler = TransformersSampler(
             self.loaded, rows_per_batch=rows_per_batch, vision_is_fixed=vision_is_fixed(self.loaded)
@@ -203,6 +214,8 @@ class GritTrainer(GRPOTrainer):
         self._rows = list(range(len(inputs)))
         output = super()._generate_and_score_completions(inputs)
         output["row"] = torch.arange(len(inputs))
+        # TRL takes a group for flat where its standard deviation is below 1e-8, which rounding in 32 bits is above.
+        self._metrics["train"]["frac_reward_zero_std"][-1] = self._flat_share
         self._keep_records(output["advantages"].tolist())
         return output
 
@@ -317,7 +330,9 @@ class GritTrainer(GRPOTrainer):
             for name, value in _measures(record).items():
                 self._log_metric(name, value)
         totals = [math.nan if total is None else total for total in self.rubric_total()]
-        return gather(torch.tensor(totals, dtype=torch.float32, device=self.accelerator.device)[:, None])
+        every = gather(torch.tensor(totals, dtype=torch.float32, device=self.accelerator.device)[:, None])
+        self._flat_share = flat_share(every[:, 0].tolist(), group=self.num_generations)
+        return every
 
     def _keep_records(self, advantages: Sequence[float]) -> None:
         kept = [replace(r, advantage=a) for r, a in zip(self._records, advantages, strict=True)]
@@ -437,8 +452,23 @@ class GritTrainer(GRPOTrainer):
         if self.run is not None:
             with self.run.append_metrics() as writer:
                 writer.write_metrics(row)
+        self._raise_alarms(row)
         if self.watch is not None:
             self.watch.show(row)
+
+    def _raise_alarms(self, row: Mapping[str, Any]) -> None:
+        """Logs what goes wrong by this row, keeps it in the run's alarms.jsonl, and hands it to the table."""
+        normal = None if self._explained else zero_loss_is_normal(row, self.alarm_setting)
+        if normal is not None:
+            log.info(normal)
+            self._explained = True
+        for alarm in self.watchman.take(row):
+            log.warning("alarm at step %d, %s: %s", alarm.step, alarm.kind.value, alarm.text)
+            if self.run is not None:
+                with self.run.append_alarms() as writer:
+                    writer.write_metrics(alarm_row(alarm))
+            if self.watch is not None:
+                self.watch.warn(alarm)
 
     def probe(self, probe: Probe) -> dict[str, float]:
         """Measure a probe's examples with the weights as they are; accuracy, IoU and format rate by name."""
@@ -463,6 +493,10 @@ class _Course(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._trainer._step = state.global_step * args.gradient_accumulation_steps
+        if self._trainer.run is not None:  # a resumed run knows how it went before
+            rows = {row["step"]: row for row in self._trainer.run.metrics() if "loss" in row}
+            for step in sorted(step for step in rows if step <= state.global_step):
+                self._trainer.watchman.take(rows[step])
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._trainer.order.set_epoch(state.global_step // self._trainer.steps_per_epoch)
@@ -515,10 +549,21 @@ def _measures(record: Record) -> dict[str, float]:
     """What a record adds to the metrics of its step, by name; what does not apply to it is left out."""
     found = {name: quantity(record) for name, quantity in _QUANTITIES.items()}
     found["failed"] = float(record.failure is not None)
+    found["rejected_boxes"] = float(len(record.transcript.rejected)) if found["boxes"] is not None else None
     for part, value in record.score.parts.items():
         found[f"parts/{part}"] = value
         found[f"parts/{record.example.dataset}/{part}"] = value
     return {name: value for name, value in found.items() if value is not None}
+
+
+def flat_share(totals: Sequence[float], *, group: int) -> float:
+    """The share of groups that teach nothing: all their measured totals are equal, or none is measured (NaN).
+
+    `totals` of consecutive rows make a group. Equal sums in 32 bits differ by rounding, rewards by far more.
+    """
+    groups = [totals[start : start + group] for start in range(0, len(totals), group)]
+    measured = [[total for total in one if not math.isnan(total)] for one in groups]
+    return sum(not one or max(one) - min(one) < 1e-5 for one in measured) / len(groups)
 
 
 def _probe_row(name: str, records: Sequence[Record]) -> dict[str, float]:

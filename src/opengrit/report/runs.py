@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from opengrit.alarms import Alarm, alarms_of
 from opengrit.errors import RunError
 from opengrit.rundir import ENVIRONMENT, RECIPE, RunDir, recipe_hash
 from opengrit.types import Record
@@ -35,6 +36,7 @@ class RunView:
     records: tuple[Record, ...]
     metrics: tuple[Mapping[str, Any], ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
+    alarms: tuple[Alarm, ...] = ()
 
     @property
     def is_evaluation(self) -> bool:
@@ -79,7 +81,7 @@ def _load(run: RunDir, name: str) -> RunView:
         measured = [("rollouts", str(count)), ("steps", str(len({row.get("step") for row in metrics})))]
     facts = (*_recipe_facts(inner), *measured, *_environment_facts(environment))
     facts += (("recipe", recipe_hash(run.recipe)[:12]),)
-    return RunView(name, kind, records, metrics, facts)
+    return RunView(name, kind, records, metrics, facts, tuple(alarms_of(run.alarms())))
 
 
 def _ends(records: Iterable[Record]) -> tuple[tuple[Record, ...], int]:

@@ -1,0 +1,66 @@
+"""The kinds of alarm, an alarm, what it needs to know of a run, and its line in alarms.jsonl."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+
+class Kind(Enum):
+    """What has gone wrong, as it stands in alarms.jsonl."""
+
+    REWARD_IS_ZERO = "reward always 0"
+    FLAT_GROUPS = "groups without variance"
+    REWARD_FELL = "reward fell"
+    FORMAT_FELL = "format fell"
+    SHORTER = "length collapsed"
+    LONGER = "length exploded"
+    TRUNCATED = "truncated"
+    FRAME = "boxes in another frame"
+    NO_BOXES = "no boxes"
+    ENTROPY = "entropy collapsed"
+    KL = "KL exploded"
+    CLIPPED = "updates clipped"
+    GRADIENT = "gradient"
+    LOSS = "loss"
+    UNJUDGED = "unjudged"
+    SKIPPED = "steps skipped"
+    FAILED = "rollouts failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something that went wrong at a step: what was seen, the likely cause and the remedy, on one line."""
+
+    step: int
+    kind: Kind
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What the alarms need to know of a run to name a cause. `asks_for_boxes`: the prompt does."""
+
+    max_completion_length: int
+    frame: str
+    asks_for_boxes: bool = True
+    num_iterations: int = 1
+    beta: float = 0.0
+
+
+def alarm_row(alarm: Alarm) -> dict[str, Any]:
+    """An alarm as a line of alarms.jsonl."""
+    return {"step": alarm.step, "alarm": alarm.kind.value, "text": alarm.text}
+
+
+def alarms_of(rows: Iterable[Mapping[str, Any]]) -> list[Alarm]:
+    """The alarms in the lines of alarms.jsonl, each once: a resumed run repeats steps. Unknown kinds are left out."""
+    kinds = {kind.value: kind for kind in Kind}
+    found = {
+        (row["step"], row["alarm"]): Alarm(int(row["step"]), kinds[row["alarm"]], str(row["text"]))
+        for row in rows
+        if row.get("alarm") in kinds
+    }
+    return list(found.values())

@@ -1,0 +1,216 @@
+"""The doctor on the data: rows, pictures, answers, rewards that apply, and what training and evaluation share."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from opengrit.config import Source
+from opengrit.data import load_examples
+from opengrit.data.check import FileCheck, LeakKind, check_reading, find_leaks
+from opengrit.data.grit import Reading, read
+from opengrit.doctor.findings import Area, Finding
+from opengrit.doctor.patient import Notes, Patient, shown, split_message
+from opengrit.errors import DataError, RecipeError
+from opengrit.types import Example
+
+_NOTES = Notes(Area.DATA)
+_TINY = 28  # pixels: what a patch of the vision tower covers
+_FEW_ROWS = 8
+_LOPSIDED = 0.8  # of the rows have one answer
+_EVAL_PICTURES = 32  # decoded of each evaluation set; the whole set is for `opengrit data check`
+
+
+def examine_data(patient: Patient) -> Iterator[Finding]:
+    """Every training row and picture, a share of the evaluation's, and leaks between them."""
+    recipe = patient.recipe
+    readings, failures = _readings(recipe.data.train)
+    yield from _unread(failures, "to train on", grave=True)
+    for reading in readings:
+        patient.examples += reading.examples
+        yield from _problems(reading)
+        yield from _pictures(check_reading(reading, pictures=True))
+    readings, failures = _readings(recipe.data.eval)
+    yield from _unread(failures, "to measure with", grave=recipe.train.eval_steps is not None)
+    for reading in readings:
+        patient.evaluated += reading.examples
+        yield from _problems(reading)
+        few = reading.examples[:: max(1, len(reading.examples) // _EVAL_PICTURES)]
+        yield from _pictures(check_reading(Reading(reading.file, len(few), few, ()), pictures=True))
+    if patient.examples:
+        yield from _rows(patient)
+        yield from _answers(patient.examples)
+        yield from _rewards(patient)
+        yield from _leaks(patient)
+
+
+def _readings(sources: Sequence[Source]) -> tuple[list[Reading], list[DataError]]:
+    """The data sets that can be read to their end, and why the others cannot."""
+    readings, failures = [], []
+    for source in sources:
+        try:
+            readings.append(_reading(source))
+        except DataError as error:
+            failures.append(error)
+    return readings, failures
+
+
+def _unread(failures: Sequence[DataError], purpose: str, *, grave: bool) -> Iterator[Finding]:
+    if not failures:
+        return
+    found, remedy = split_message(str(failures[0]))
+    if len(failures) > 1:
+        found = f"{len(failures)} data sets {purpose} cannot be read; the first: {found}"
+    yield (_NOTES.fail if grave else _NOTES.warn)("rows", found, remedy)
+
+
+def _reading(source: Source) -> Reading:
+    """A data set, good rows and bad. Raises DataError where it cannot be read at all."""
+    if source.spec.endswith(".jsonl") or os.path.isfile(source.spec):
+        return read(source.spec, images=source.images)
+    examples = load_examples(source.spec, source.images)
+    return Reading(source.spec, len(examples), tuple(examples), ())
+
+
+def _problems(reading: Reading) -> Iterator[Finding]:
+    if reading.errors:
+        lines = len({problem.line for problem in reading.errors})
+        name = "boxes" if all(p.field.startswith("bboxs") for p in reading.errors) else "rows"
+        found, remedy = split_message(str(reading.errors[0]))
+        yield _NOTES.fail(
+            name,
+            f"{lines} of {reading.rows} rows of {reading.file} cannot be used; the first: {found}",
+            f"{remedy}; opengrit data check lists them all",
+        )
+    if reading.warnings:
+        found, remedy = split_message(str(reading.warnings[0]))
+        yield _NOTES.warn("boxes", f"{len(reading.warnings)} rows were repaired; the first: {found}", remedy)
+
+
+def _pictures(found: FileCheck) -> Iterator[Finding]:
+    if found.missing_images:
+        yield _NOTES.fail(
+            "pictures",
+            f"{len(found.missing_images)} of {found.unique_images} pictures of {found.file} are not there: "
+            f"{shown(found.missing_images, most=2)}",
+            "give the folder that holds them as images:, or take their rows out",
+        )
+    if found.unreadable_images:
+        reason, remedy = split_message(found.unreadable_images[0])
+        yield _NOTES.fail(
+            "pictures",
+            f"{len(found.unreadable_images)} of {found.unique_images} pictures of {found.file} do not open; "
+            f"the first: {reason}",
+            remedy,
+        )
+    other = [mismatch for mismatch in found.size_mismatches if not mismatch.harmless]
+    if other:
+        first = other[0]
+        yield _NOTES.warn(
+            "picture sizes",
+            f"{len(other)} rows of {found.file} give another shape than their picture's, so their boxes are elsewhere: "
+            f"{first.id} says {first.in_row.width} x {first.in_row.height}, the file is "
+            f"{first.in_file.width} x {first.in_file.height}",
+            "correct width and height, and the boxes with them",
+        )
+    if found.duplicates:
+        yield _NOTES.warn(
+            "duplicates",
+            f"{len(found.duplicates)} questions of {found.file} stand twice about one picture: "
+            f"{shown(found.duplicates[0])}",
+            "keep one of each, or they weigh double",
+        )
+
+
+def _rows(patient: Patient) -> Iterator[Finding]:
+    examples = patient.examples
+    twice = [name for name, n in Counter(example.id for example in examples).items() if n > 1]
+    if twice:
+        yield _NOTES.fail(
+            "ids",
+            f"{len(twice)} ids stand more than once among the training rows: {shown(twice)}",
+            "name each file once, and give files of one name in different folders different names",
+        )
+    asked = patient.recipe.train.questions_per_step
+    if len(examples) < asked:
+        yield _NOTES.fail(
+            "questions per step",
+            f"a step asks {asked} different questions, and there are {len(examples)} rows",
+            f"set train.questions_per_step to at most {len(examples)}, or add rows",
+        )
+    elif len(examples) < _FEW_ROWS:
+        yield _NOTES.warn(
+            "rows",
+            f"{len(examples)} rows are few: the model can learn them by heart",
+            "GRIT learns from 20; add some, of different kinds",
+        )
+    small = [example.image for example in examples if min(_sides(example)) < _TINY]
+    if small:
+        yield _NOTES.warn(
+            "tiny pictures",
+            f"{len(small)} rows have a picture with a side below {_TINY} pixels, less than one patch of the model: "
+            f"{shown(small, most=1)}",
+            "give larger pictures, or leave these rows out",
+        )
+    boxed = sum(bool(example.boxes) for example in examples)
+    pictures = len({example.image for example in examples})
+    yield _NOTES.ok(
+        "rows", f"{len(examples)} training rows about {pictures} pictures, {boxed} with boxes; "
+        f"{len(patient.evaluated)} rows to measure with"
+    )  # fmt: skip
+
+
+def _sides(example: Example) -> tuple[int, int]:
+    return example.picture_size.width, example.picture_size.height
+
+
+def _answers(examples: Sequence[Example]) -> Iterator[Finding]:
+    answers = Counter(" ".join(example.answer.casefold().split()) for example in examples)
+    (answer, most), *_ = answers.most_common(1)
+    if len(answers) == 1 and len(examples) > 1:
+        yield _NOTES.fail(
+            "answers",
+            f"the answer to every training row is {answer!r}: a model earns it without looking",
+            "add rows with other answers",
+        )
+    elif most > _LOPSIDED * len(examples):
+        yield _NOTES.warn(
+            "answers",
+            f"the answer to {most} of {len(examples)} training rows is {answer!r}: always saying it nearly suffices",
+            "balance the answers",
+        )
+    else:
+        yield _NOTES.ok(
+            "answers", f"{len(answers)} different answers, the most frequent {answer!r} in {most} rows"
+        )
+
+
+def _rewards(patient: Patient) -> Iterator[Finding]:
+    rubric = patient.recipe.rubric()
+    try:
+        rubric.check(patient.examples)
+    except RecipeError as error:
+        found, remedy = split_message(str(error))
+        yield _NOTES.fail("rewards", found, remedy)
+        return
+    yield _NOTES.ok("rewards", "each applies to some row: " + ", ".join(rubric.weights))
+
+
+def _leaks(patient: Patient) -> Iterator[Finding]:
+    if not patient.evaluated:
+        yield _NOTES.ok(
+            "leaks", "data.eval names nothing to measure with; opengrit eval can, before and after"
+        )
+        return
+    leaks = find_leaks(patient.examples, patient.evaluated)
+    grave = [leak for leak in leaks if leak.kind is not LeakKind.QUESTION]
+    if grave:
+        yield _NOTES.fail(
+            "leaks",
+            f"{len(grave)} of {len(patient.evaluated)} evaluation rows show a picture that is trained on, so that "
+            f"measuring would reward memory: {grave[0].test_id} and {grave[0].train_id} ({grave[0].shared})",
+            "take these pictures out of one of the two",
+        )
+        return
+    yield _NOTES.ok("leaks", "no picture is in training and evaluation both")

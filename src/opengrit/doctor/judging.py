@@ -1,0 +1,80 @@
+"""The doctor on the judge: one trial question, and what a run's questions would come to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from opengrit.doctor.findings import Area, Finding
+from opengrit.doctor.patient import Notes, Patient, split_message
+from opengrit.errors import OpenGritError
+from opengrit.judge import Case
+from opengrit.judge.rule import RuleJudge
+from opengrit.judge.settings import open_judge
+from opengrit.types import Unjudged
+
+_NOTES = Notes(Area.JUDGE)
+_TRIAL = Case("How many dogs are there?", expected="2", given="two")
+_PATIENCE_SECONDS = 30.0
+_TRIES = 2
+_LOCAL = ("127.0.0.1", "localhost", "[::1]")
+
+
+def examine_judge(patient: Patient) -> Iterator[Finding]:
+    """Puts one right answer before the judge. The scores that runs share are neither read nor written."""
+    section = patient.recipe.judge
+    if section.kind == "rule":
+        yield _NOTES.ok("judge", "the rule: needs no network and costs nothing")
+        return
+    if section.kind == "local" and patient.quick:
+        yield _NOTES.skipped("judge", "--quick leaves out what needs a model")
+        return
+    far = section.kind == "endpoint" and not any(host in (section.url or "") for host in _LOCAL)
+    if far and not os.environ.get(section.api_key_env):
+        yield _NOTES.warn(
+            "judge's key",
+            f"the variable {section.api_key_env} is not set, so no key is sent to {section.url}",
+            f"export {section.api_key_env}=..., or name another variable under judge.api_key_env",
+        )
+    trial = section.model_copy(
+        update={
+            "cache": None,
+            "fallback": "none",
+            "max_tries": min(_TRIES, section.max_tries),
+            "timeout_seconds": min(_PATIENCE_SECONDS, section.timeout_seconds),
+        }
+    )
+    try:
+        with open_judge(trial) as judge:
+            assert not isinstance(judge, RuleJudge)
+            opinion = judge.judge_many([_TRIAL], deadline_seconds=2 * _PATIENCE_SECONDS)[0]
+            spent, due = judge.cost, judge.estimate([_TRIAL])
+    except OpenGritError as error:
+        yield _NOTES.fail("judge", *split_message(str(error)))
+        return
+    who = f"the judge {section.model}" + (f" at {section.url}" if section.url else "")
+    if isinstance(opinion, Unjudged):
+        yield _NOTES.fail(
+            "judge",
+            f"{who} gave no opinion on a trial question: {opinion.reason}",
+            "start it, check judge.url, judge.model and its key; or set judge: rule",
+        )
+        return
+    answers = patient.recipe.train.completions_per_step
+    tokens = (due.prompt_tokens + due.completion_tokens) * answers
+    priced = (
+        "" if due.cost is None else f", some {due.cost * answers * patient.recipe.train.max_steps:.2f} a run"
+    )
+    trial_cost = "" if spent is None else f" (the trial cost {spent:.6f})"
+    found = (
+        f"{who} gives a right answer {opinion.score:g}{trial_cost}; a step puts up to {answers} answers before it, about "
+        f"{tokens:,} tokens{priced}"
+    )
+    if not opinion.correct:
+        yield _NOTES.warn(
+            "judge",
+            f"{found}; but {_TRIAL.given!r} where {_TRIAL.expected!r} is expected is right, and it marks it wrong",
+            f"use a stronger judge, or lower judge.correct_from ({section.correct_from:g})",
+        )
+        return
+    yield _NOTES.ok("judge", found)

@@ -1,0 +1,140 @@
+"""The doctor on the model: whether it is here and loads, and what its saved processor says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from opengrit.doctor.findings import Area, Finding
+from opengrit.doctor.patient import Notes, Patient, split_message
+from opengrit.errors import ModelError, RecipeError
+from opengrit.frames import UNIT_BY_MODEL_TYPE
+from opengrit.memory import KNOWN, ModelFacts
+
+if TYPE_CHECKING:
+    from opengrit.models import Loaded
+
+_NOTES = Notes(Area.MODEL)
+
+
+def facts_of(name: str) -> ModelFacts | None:
+    """A model's numbers by its name on the hub or from its config on this machine; None where neither says."""
+    if name in KNOWN:
+        return KNOWN[name]
+    try:
+        return ModelFacts.from_config(_config(name))
+    except ModelError:  # what is wrong is said where the model is loaded
+        return None
+
+
+def _config(name: str) -> dict[str, Any]:
+    """The config of a model on this machine, an adapter's base included. Raises ModelError where there is none."""
+    from transformers import AutoConfig
+
+    from opengrit.models import base_folder
+
+    folder = base_folder(name)
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True).to_dict()
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"a model's config must be here, that of {name} is not ({error}); see below"
+        ) from error
+
+
+def examine_model(patient: Patient) -> Iterator[Finding]:
+    """Loads the model, unless it is not on this machine: nothing is downloaded."""
+    from opengrit.models import base_folder, resolve
+
+    name = patient.recipe.model.name
+    try:
+        folder = base_folder(name)
+        own = resolve(name)
+    except ModelError as error:
+        yield _NOTES.fail("model", *split_message(str(error)))
+        return
+    if not Path(folder).is_dir() and not _is_cached(folder):
+        yield _absent(patient, folder)
+        return
+    yield from _padding(own)
+    if patient.quick:
+        yield _NOTES.skipped("model", f"{name} is on this machine; {patient.why_without_model}")
+        return
+    try:
+        patient.loaded = patient.load(patient.recipe.model)
+    except (ModelError, RecipeError) as error:
+        message = str(error)
+        name = "chat template" if "chat template" in message else "model"
+        yield _NOTES.fail(name, *split_message(message))
+        return
+    yield from _loaded(patient, patient.loaded)
+
+
+def _is_cached(name: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(name, "config.json"), str)
+
+
+def _absent(patient: Patient, name: str) -> Finding:
+    found = f"{name} is not on this machine, so nothing that needs it was looked at"
+    facts = patient.facts
+    size = "" if facts is None else f" (about {facts.parameters() * 2 / 1e9:.0f} GB)"
+    if patient.here.offline:
+        return _NOTES.fail(
+            "model",
+            f"{found}, and HF_HUB_OFFLINE forbids to fetch it",
+            f"fetch it first: hf download {name}{size}; or name a folder",
+        )
+    return _NOTES.warn(
+        "model", found, f"opengrit train would download it{size}; to look at it first: hf download {name}"
+    )
+
+
+def _padding(folder: str) -> Iterator[Finding]:
+    """What the saved tokenizer says of padding. We set it to the left on loading; other programs take it as it is."""
+    file = Path(folder) / "tokenizer_config.json"
+    if not file.is_file():
+        return
+    try:
+        side = json.loads(file.read_text(encoding="utf-8")).get("padding_side")
+    except (OSError, ValueError, AttributeError):  # said where the model is loaded
+        return
+    if side == "right":
+        yield _NOTES.warn(
+            "padding side",
+            f'{file.name} of the model pads on the right ("padding_side": "right"), and completions follow their '
+            "prompts: opengrit pads on the left all the same, other trainers and servers may not",
+            f'write "padding_side": "left" in {file}',
+        )
+
+
+def _loaded(patient: Patient, loaded: Loaded) -> Iterator[Finding]:
+    parameters = sum(p.numel() for p in loaded.model.parameters())
+    yield _NOTES.ok(
+        "model",
+        f"{loaded.name} loads: family {loaded.family.model_type}, {parameters:,} parameters; its chat template shows "
+        "the picture once, and it pads on the left",
+    )
+    recipe = patient.recipe
+    try:
+        from opengrit.training import check_lora, check_model
+
+        check_model(recipe)
+        check_lora(loaded.model, recipe)
+    except RecipeError as error:
+        yield _NOTES.fail("lora", *split_message(str(error)))
+    own, chosen = loaded.family.frame, loaded.frame
+    if unit_of(chosen) != unit_of(own):
+        yield _NOTES.warn(
+            "frame",
+            f"boxes are read in the frame {chosen}, and models of type {own} write {unit_of(own)}",
+            "leave model.frame out (a trained model keeps its own in opengrit.json), unless it was trained that way",
+        )
+
+
+def unit_of(frame: str) -> str:
+    """The unit that a frame's numbers are in: "pixels", "thousand" or "unit"."""
+    return UNIT_BY_MODEL_TYPE[frame].value if frame in UNIT_BY_MODEL_TYPE else frame

@@ -1,0 +1,238 @@
+"""The doctor on resources: memory on each device and what would make it fit, disk for checkpoints, and processes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from opengrit.config import Lora, Recipe
+from opengrit.doctor.findings import Area, Finding
+from opengrit.doctor.patient import Notes, Patient, split_message
+from opengrit.errors import OpenGritError
+from opengrit.fit import plan_of
+from opengrit.memory import (
+    FLOAT,
+    GB,
+    HALF,
+    NF4,
+    MemoryEstimate,
+    ModelFacts,
+    Plan,
+    Sharding,
+    estimate,
+    learning_parameters,
+)
+from opengrit.rundir import RunDir
+
+_MEMORY, _DISK, _PROCESSES = Notes(Area.MEMORY), Notes(Area.DISK), Notes(Area.PROCESSES)
+_NEARLY_FULL = 0.9
+_ON_CHECKPOINTS = 0.8  # of what is free
+_PARTS_SHOWN = 3
+_WAYS_SHOWN = 3
+_MODEST_PIXELS = 200_704  # 256 tokens of Qwen2.5-VL
+
+
+def examine_memory(patient: Patient) -> Iterator[Finding]:
+    """By arithmetic (`opengrit.memory`), with the lengths of this data where the model is here to count them."""
+    facts, machine = patient.facts, patient.here.machine
+    if facts is None:
+        name = patient.recipe.model.name
+        yield _MEMORY.skipped("memory", f"neither the hub's table nor a config here says how large {name} is")
+        return
+    found = _estimate(patient, facts, patient.recipe)
+    share = found.total / (machine.device_gb * GB)
+    parts = sorted(_parts(found).items(), key=lambda part: -part[1])[:_PARTS_SHOWN]
+    listed = ", ".join(f"{name} {_gb(size)}" for name, size in parts if size >= GB / 20)
+    devices = "a device" if patient.here.has_gpu else "a process"
+    text = f"about {_gb(found.total)} of {machine.device_gb:.0f} GB {devices} ({listed}), by arithmetic"
+    if share <= _NEARLY_FULL:
+        yield _MEMORY.ok("memory", text)
+        return
+    ways = ways_to_fit(
+        patient.recipe,
+        lambda recipe: _estimate(patient, facts, recipe).total <= _NEARLY_FULL * machine.device_gb * GB,
+        has_gpu=patient.here.has_gpu,
+        cuts_tiles=facts.vision.is_internvl,
+    )
+    if _fits_sharded(patient, facts):
+        ways.insert(
+            0, f"share it out over the {machine.devices} devices with DeepSpeed ZeRO-2 (--sharding zero2)"
+        )
+    remedy = "; or ".join(ways[:_WAYS_SHOWN]) or "take a smaller model, or devices with more memory"
+    if share <= 1:
+        yield _MEMORY.warn("memory", f"{text}: it may just fit", remedy)
+    else:
+        yield _MEMORY.fail("memory", f"{text}: it does not fit {machine.name}", remedy)
+
+
+def _fits_sharded(patient: Patient, facts: ModelFacts) -> bool:
+    """Whether ZeRO-2 over the devices at hand would make the recipe fit, where they do not share yet."""
+    machine = patient.here.machine
+    if machine.devices == 1 or machine.sharding is not Sharding.NONE or not patient.here.has_gpu:
+        return False
+    plan = replace(_plan(patient, facts, patient.recipe), sharding=Sharding.ZERO2)
+    return estimate(facts, plan).total <= _NEARLY_FULL * machine.device_gb * GB
+
+
+def _gb(size: float) -> str:
+    return f"{size / GB:.0f} GB" if size >= 10 * GB else f"{size / GB:.1f} GB"
+
+
+def _parts(found: MemoryEstimate) -> dict[str, int]:
+    """What is there when most is: the steady parts, and the larger of learning and generating."""
+    steady = {
+        "weights": found.weights + found.working_copies,
+        "gradients": found.gradients,
+        "optimizer": found.optimizer,
+        "reference": found.reference,
+    }
+    if found.learning >= found.generating:
+        return steady | {"activations": found.activations + found.vision, "the head's logits": found.logits}
+    return steady | {"keys and values": found.cache, "sampling": found.sampling}
+
+
+def _estimate(patient: Patient, facts: ModelFacts, recipe: Recipe) -> MemoryEstimate:
+    return estimate(facts, _plan(patient, facts, recipe))
+
+
+def _plan(patient: Patient, facts: ModelFacts, recipe: Recipe) -> Plan:
+    """The recipe's plan, with weights as they are kept and pictures and prompts no longer than those of the data."""
+    plan = plan_of(recipe, facts, patient.here.machine)
+    if recipe.model.quantization is not None:
+        plan = replace(plan, weight_bytes=NF4)
+    elif recipe.model.dtype == "bfloat16":
+        plan = replace(plan, weight_bytes=HALF)
+    if patient.prompts:
+        longest = max(len(p.picture.placeholder_ids) for p in patient.prompts)
+        words = max(len(p.ids) - len(p.picture.placeholder_ids) for p in patient.prompts)
+        return replace(plan, picture_tokens=min(longest, plan.picture_tokens), prompt_tokens=words)
+    if (
+        patient.examples and not facts.vision.is_internvl
+    ):  # none is enlarged beyond what its processor rounds to
+        side = facts.vision.patch * facts.vision.merge
+        sizes = [example.picture_size for example in patient.examples]
+        most = max(math.ceil(s.width / side) * math.ceil(s.height / side) for s in sizes)
+        least = math.ceil((recipe.model.min_pixels or 0) / side**2)
+        return replace(plan, picture_tokens=min(plan.picture_tokens, max(most, least)))
+    return plan
+
+
+def ways_to_fit(
+    recipe: Recipe, fits: Callable[[Recipe], bool], *, has_gpu: bool, cuts_tiles: bool = False
+) -> list[str]:
+    """What alone makes the recipe fit, mildest first; where nothing alone does, what does together."""
+    changes = list(_changes(recipe, has_gpu=has_gpu, cuts_tiles=cuts_tiles))
+    alone = [text for text, change in changes if fits(change(recipe))]
+    if alone:
+        return alone
+    together = recipe
+    texts: list[str] = []
+    for text, change in changes:
+        together, texts = change(together), [*texts, text]
+        if fits(together):
+            return [" and ".join(texts)]
+    return []
+
+
+def _changes(
+    recipe: Recipe, *, has_gpu: bool, cuts_tiles: bool
+) -> Iterator[tuple[str, Callable[[Recipe], Recipe]]]:
+    """What to change, and the change, the mildest first. Only what is not so already."""
+    train = recipe.train
+    if not train.gradient_checkpointing:
+        yield "set train.gradient_checkpointing: true", _with_train(gradient_checkpointing=True)
+    smaller = [n for n in range(1, train.per_device_train_batch_size) if train.completions_per_step % n == 0]
+    for n in sorted({smaller[-1], 1} if smaller else (), reverse=True):
+        text = f"set train.per_device_train_batch_size: {n}"
+        yield text, _with_train(per_device_train_batch_size=n)
+    if train.beta > 0 and recipe.lora is None:
+        yield "set train.beta: 0.0 (no reference model)", _with_train(beta=0.0)
+    if has_gpu and not train.optim.endswith("8bit"):
+        yield "set train.optim: adamw_8bit", _with_train(optim="adamw_8bit")
+    if cuts_tiles and recipe.model.max_tiles != 1:
+        yield "set model.max_tiles: 1", _with_model(max_tiles=1)
+    elif not cuts_tiles and recipe.model.max_pixels is None:
+        yield f"set model.max_pixels: {_MODEST_PIXELS}", _with_model(max_pixels=_MODEST_PIXELS)
+    if not recipe.freeze_vision:
+        yield "set freeze_vision: true", lambda r: r.model_copy(update={"freeze_vision": True})
+    if recipe.lora is None:
+        yield "add lora: {}", lambda r: r.model_copy(update={"lora": Lora()})
+    if has_gpu and recipe.model.quantization is None and recipe.lora is not None:
+        yield "set model.quantization: nf4", _with_model(quantization="nf4", dtype=None)
+
+
+def _with_train(**values: Any) -> Callable[[Recipe], Recipe]:
+    return lambda recipe: recipe.model_copy(update={"train": recipe.train.model_copy(update=values)})
+
+
+def _with_model(**values: Any) -> Callable[[Recipe], Recipe]:
+    return lambda recipe: recipe.model_copy(update={"model": recipe.model.model_copy(update=values)})
+
+
+def examine_disk(patient: Patient) -> Iterator[Finding]:
+    """Checkpoints and the final model, against what is free where the run would be written."""
+    place = patient.out or Path()
+    if patient.out is not None:
+        try:
+            RunDir.check(patient.out, recipe=patient.recipe.resolved_yaml())
+        except OpenGritError as error:
+            yield _DISK.fail("run folder", *split_message(str(error)))
+    if patient.facts is None:
+        yield _DISK.skipped("disk", "the model's size is not known")
+        return
+    train = patient.recipe.train
+    saved = 0 if train.save_steps is None else train.max_steps // train.save_steps
+    checkpoint, final = checkpoint_bytes(patient.facts, _plan(patient, patient.facts, patient.recipe))
+    needed, free = saved * checkpoint + final, patient.here.free_bytes(place)
+    where = "the run's folder" if patient.out is not None else "this folder (name the run's with --out)"
+    found = (
+        f"{saved} checkpoints of {_size(checkpoint)} and the trained model take {_size(needed)}; {_size(free)} are free in "
+        f"{where}"
+    )
+    remedy = "free some space, name another --out, or raise train.save_steps"
+    if needed > free:
+        yield _DISK.fail("disk", found, remedy)
+    elif needed > _ON_CHECKPOINTS * free:
+        yield _DISK.warn("disk", found, remedy)
+    else:
+        yield _DISK.ok("disk", found)
+
+
+def checkpoint_bytes(facts: ModelFacts, plan: Plan) -> tuple[int, int]:
+    """Bytes of one checkpoint and of the trained model: what learns (or all weights) and the optimizer's means of it."""
+    learning = learning_parameters(facts, plan)
+    weights = learning * FLOAT if plan.lora_rank else round(facts.parameters() * plan.weight_bytes)
+    return weights + learning * plan.optimizer_bytes, weights
+
+
+def _size(size: float) -> str:
+    return _gb(size) if size >= GB / 10 else f"{size / 10**6:.0f} MB"
+
+
+def examine_processes(patient: Patient) -> Iterator[Finding]:
+    """Whether a step's work divides over the processes."""
+    train, count = patient.recipe.train, patient.here.machine.devices
+    if train.completions_per_step % (train.per_device_train_batch_size * count):
+        yield _PROCESSES.fail(
+            "processes",
+            f"a step's {train.completions_per_step} completions do not divide over {count} processes of "
+            f"per_device_train_batch_size {train.per_device_train_batch_size}",
+            "change one of train.questions_per_step, per_device_train_batch_size and the number of processes",
+        )
+        return
+    if train.questions_per_step % count:
+        yield _PROCESSES.fail(
+            "processes",
+            f"a process holds whole groups, and {train.questions_per_step} questions a step do not divide over {count} "
+            "processes",
+            f"set train.questions_per_step to a multiple of {count}",
+        )
+        return
+    yield _PROCESSES.ok(
+        "processes",
+        f"{count} process{'es' if count > 1 else ''}: each step {train.questions_per_step // count} questions x "
+        f"{train.num_generations} completions, in passes of {train.per_device_train_batch_size}",
+    )

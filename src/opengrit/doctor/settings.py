@@ -1,0 +1,125 @@
+"""The doctor on the recipe: settings that are possible and waste a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from opengrit.config import Recipe
+from opengrit.doctor.findings import Area, Finding
+from opengrit.doctor.patient import Notes, Patient
+
+_NOTES = Notes(Area.RECIPE)
+
+# GRIT trains 2 to 3 billion parameters at 2e-6 (section 4.2), our demo 1.9 million at 1e-4 (docs/tiny-models.md): between
+# the two a rate grows about as the root of the model shrinks. Adapters take some ten times more (LoRA Without Regret).
+_RATE, _SIZE = 2e-6, 3e9
+_LORA_FACTOR = 10.0
+_FAR, _ABSURD, _IDLE = 10.0, 100.0, 0.001  # times the usual rate
+
+_COLD, _COOL = 0.1, 0.5  # temperatures at which samples hardly differ, and may differ too little
+_LONG_RUN = 100  # steps one would not like to lose
+_SHORTEST_REPLY = (
+    40  # tokens of thought, one box, rethinking and answer in a real vocabulary; tiny models take 30
+)
+
+
+def examine_settings(patient: Patient) -> Iterator[Finding]:
+    """The recipe by itself, and against the model's size."""
+    recipe = patient.recipe
+    wrong = [*_rate(patient), *_sampling(recipe), *_prompt(recipe), *_saving(recipe)]
+    yield from wrong
+    if not wrong:
+        train = recipe.train
+        yield _NOTES.ok(
+            "settings",
+            f"{train.max_steps} steps of {train.questions_per_step} questions x {train.num_generations} completions, "
+            f"learning rate {train.learning_rate:g}, temperature {train.temperature:g}: nothing odd",
+        )
+
+
+def usual_rate(num_parameters: int, *, lora: bool) -> float:
+    """A learning rate that is usual for GRPO on a model of that many parameters; a rule of thumb, within a factor of 3."""
+    rate = _RATE * math.sqrt(_SIZE / num_parameters)
+    return rate * _LORA_FACTOR if lora else rate
+
+
+def _rate(patient: Patient) -> Iterator[Finding]:
+    if patient.facts is None:
+        return
+    recipe, size = patient.recipe, patient.facts.parameters()
+    usual = usual_rate(size, lora=recipe.lora is not None)
+    rate = recipe.train.learning_rate
+    found = (
+        f"train.learning_rate is {rate:g}, and about {usual:.0e} is usual for {_in_words(size)} parameters"
+    )
+    found += " with adapters" if recipe.lora is not None else ""
+    if rate > _ABSURD * usual:
+        yield _NOTES.fail("learning rate", f"{found}: the model would collapse", f"try {usual:.0e}")
+    elif rate > _FAR * usual:
+        yield _NOTES.warn("learning rate", f"{found}: the model may collapse", f"try {usual:.0e}")
+    elif rate < _IDLE * usual:
+        yield _NOTES.warn("learning rate", f"{found}: nothing would change", f"try {usual:.0e}")
+
+
+def _in_words(number: int) -> str:
+    for size, word in ((1e9, "billion"), (1e6, "million")):
+        if number >= size:
+            return f"{number / size:.1f} {word}"
+    return f"{number:,}"
+
+
+def _sampling(recipe: Recipe) -> Iterator[Finding]:
+    temperature = recipe.train.temperature
+    if temperature < _COLD or recipe.train.top_k == 1:
+        setting = f"train.temperature {temperature:g}" if temperature < _COLD else "train.top_k 1"
+        yield _NOTES.fail(
+            "temperature",
+            f"with {setting} the completions of a group are the same, and equal rewards teach nothing",
+            "set train.temperature near 1 and train.top_k: 0",
+        )
+    elif temperature < _COOL:
+        yield _NOTES.warn(
+            "temperature",
+            f"with train.temperature {temperature:g} the completions of a group differ little",
+            "set it near 1 (GRIT: 0.9), unless the share of flat groups below is small",
+        )
+    length = recipe.train.max_completion_length
+    if recipe.strategy != "direct" and length < _SHORTEST_REPLY:
+        yield _NOTES.fail(
+            "completion length",
+            f"train.max_completion_length is {length}, and a reply in the format takes {_SHORTEST_REPLY} tokens and more: "
+            "most would be cut off, and what is cut off teaches nothing",
+            "raise it (GRIT: 1000)",
+        )
+
+
+def _prompt(recipe: Recipe) -> Iterator[Finding]:
+    asks_for_tags = {
+        "tag_pairs",
+        "tag_walk",
+        "answer_tag",
+        "points_before_rethinking",
+        "box_count",
+        "grounding_iou",
+    }
+    earned = {name for name, weight in recipe.rubric().weights.items() if weight > 0}
+    if recipe.strategy == "direct" and earned & asks_for_tags:
+        yield _NOTES.warn(
+            "strategy",
+            f"strategy direct asks for no tags and no boxes, and {', '.join(sorted(earned & asks_for_tags))} reward them",
+            "set strategy: grounded, or rewards: answer_only",
+        )
+
+
+def _saving(recipe: Recipe) -> Iterator[Finding]:
+    train = recipe.train
+    if train.max_steps < _LONG_RUN:
+        return
+    if train.save_steps is None or train.save_steps > train.max_steps:
+        yield _NOTES.warn(
+            "checkpoints",
+            f"no checkpoint is written in {train.max_steps} steps (train.save_steps "
+            f"{'null' if train.save_steps is None else train.save_steps}): a crash would lose them all",
+            "set train.save_steps: 50",
+        )
