@@ -27,7 +27,7 @@ from opengrit.alarms import (
 from opengrit.config import load_recipe
 from opengrit.report import build_report, load_runs
 from opengrit.rundir import RunDir
-from opengrit.trainer import flat_share
+from opengrit.trainer import flat_groups
 from opengrit.training import train
 from opengrit.watch import Watch
 
@@ -256,7 +256,7 @@ def test_groups_are_flat_where_all_measured_totals_are_equal_whatever_rounding_d
     totals = [
         *(2.6, 2.6, 2.6), *(0.3, third, 0.3), *(2.6, 2.6, 2.7), *(nan, 1.0, 1.0), *(nan, nan, nan), *(nan, 0.0, 1.0)
     ]  # fmt: skip
-    assert flat_share(totals, group=3) == pytest.approx(4 / 6)
+    assert flat_groups(totals, group=3) == [True, True, False, True, True, False]
 
 
 # Where an alarm goes.

@@ -22,6 +22,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 import opengrit.models
 import tiny_random
+from opengrit.boxes import Size
 from opengrit.config import parse_recipe
 from opengrit.data.grit import write
 from opengrit.data_order import EvenOrder
@@ -32,9 +33,10 @@ from opengrit.rewards import Rubric
 from opengrit.rollout import Exam
 from opengrit.rundir import RunDir
 from opengrit.samplers import SamplingSettings
+from opengrit.samplers.replay import ReplaySampler
 from opengrit.trainer import GritTrainer, Probe, check_settings, freeze_vision
 from opengrit.training import train
-from opengrit.types import Finish, Unjudged
+from opengrit.types import Completion, Finish, Unjudged
 from opengrit.watch import Watch
 
 FAMILIES = [tiny_random.qwen, tiny_random.internvl]
@@ -325,6 +327,23 @@ def test_completions_of_one_question_differ_in_reward_so_that_the_tests_here_tes
     before.train()
     assert any(record.advantage for record in run.records())
     assert changed(start, before.model)
+
+
+def test_groups_whose_rewards_are_equal_teach_nothing_not_even_rounding(tmp_path):
+    # All write the opening tag, 0.2 of 13 in the released walk: 2.6, whose mean over six rounds in 32 bits.
+    run, loaded = new_run(tmp_path), tiny_random.talkative(tiny_random.qwen())
+    rows = tiny_random.examples(tmp_path, 4)
+    ids = tuple(loaded.processor.tokenizer("<think>")["input_ids"])
+    said = {row.id: [Completion("<think>", (*ids, n + 3), Finish.STOP) for n in range(6)] for row in rows}
+    made = trainer(
+        tmp_path, loaded=loaded, rubric=Rubric.from_weights({"tag_walk": 13.0}), run=run, num_generations=6,
+        per_device_train_batch_size=6, max_steps=1, extra={"rollouts": ReplaySampler(said, seen_size=Size(56, 56))},
+    )  # fmt: skip
+    start = weights(made.model)
+    made.train()
+    assert [(r.score.total, r.advantage) for r in run.records()] == [(2.6, 0.0)] * 12
+    assert next(run.metrics())["frac_reward_zero_std"] == 1.0
+    assert not changed(start, made.model)
 
 
 def test_a_judge_that_is_down_leaves_rows_out_and_moves_nothing(tmp_path):

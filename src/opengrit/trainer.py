@@ -133,7 +133,7 @@ class GritTrainer(GRPOTrainer):
         self.judge_pool = JudgePool(exam.judge)
         self._pending: PendingVerdicts | None = None
         self.skips = False  # the current generation is not learned from
-        self._flat_share = 0.0  # of the current generation's groups
+        self._flat_groups: list[bool] = []  # of the current generation, on all processes
         self._explained = False  # a loss of nothing
         self._batch_examples: list[Example] = []
         self._records: list[Record] = []
@@ -215,9 +215,16 @@ class GritTrainer(GRPOTrainer):
         output = super()._generate_and_score_completions(inputs)
         output["row"] = torch.arange(len(inputs))
         # TRL takes a group for flat where its standard deviation is below 1e-8, which rounding in 32 bits is above.
-        self._metrics["train"]["frac_reward_zero_std"][-1] = self._flat_share
+        # Its rows would be taught that rounding, and gone through with a gradient for it.
+        self._metrics["train"]["frac_reward_zero_std"][-1] = sum(self._flat_groups) / len(self._flat_groups)
+        output["advantages"][self._flat_rows(len(inputs))] = 0.0
         self._keep_records(output["advantages"].tolist())
         return output
+
+    def _flat_rows(self, count: int) -> list[int]:
+        """Of this process's rows those of groups that teach nothing; processes hold consecutive rows of the batch."""
+        first = self.accelerator.process_index * count
+        return [row for row in range(count) if self._flat_groups[(first + row) // self.num_generations]]
 
     def _roll_out(self) -> dict[str, Any]:
         """Sample and parse the current batch, and begin to judge it; what TRL asks of a rollout function."""
@@ -331,7 +338,7 @@ class GritTrainer(GRPOTrainer):
                 self._log_metric(name, value)
         totals = [math.nan if total is None else total for total in self.rubric_total()]
         every = gather(torch.tensor(totals, dtype=torch.float32, device=self.accelerator.device)[:, None])
-        self._flat_share = flat_share(every[:, 0].tolist(), group=self.num_generations)
+        self._flat_groups = flat_groups(every[:, 0].tolist(), group=self.num_generations)
         return every
 
     def _keep_records(self, advantages: Sequence[float]) -> None:
@@ -556,14 +563,14 @@ def _measures(record: Record) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def flat_share(totals: Sequence[float], *, group: int) -> float:
-    """The share of groups that teach nothing: all their measured totals are equal, or none is measured (NaN).
+def flat_groups(totals: Sequence[float], *, group: int) -> list[bool]:
+    """Which groups teach nothing: all their measured totals are equal, or none is measured (NaN).
 
     `totals` of consecutive rows make a group. Equal sums in 32 bits differ by rounding, rewards by far more.
     """
     groups = [totals[start : start + group] for start in range(0, len(totals), group)]
     measured = [[total for total in one if not math.isnan(total)] for one in groups]
-    return sum(not one or max(one) - min(one) < 1e-5 for one in measured) / len(groups)
+    return [not one or max(one) - min(one) < 1e-5 for one in measured]
 
 
 def _probe_row(name: str, records: Sequence[Record]) -> dict[str, float]:
