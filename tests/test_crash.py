@@ -146,7 +146,7 @@ def measured(run: RunDir) -> dict[tuple[int, bool], dict[str, Any]]:
     found = {}
     for row in run.metrics():
         is_probe = any(name.startswith("eval/") for name in row)
-        found[row["step"], is_probe] = {k: v for k, v in row.items() if not k.startswith(("step_time", "num_"))}
+        found[row["step"], is_probe] = {k: v for k, v in row.items() if k != "step_time"}
     return found
 
 

@@ -514,7 +514,7 @@ class _Course(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         trainer = self._trainer
-        trainer._log_metric("nonfinite/skipped_step", float(trainer.finite.left_out))
+        trainer._metrics["train"]["nonfinite/skipped_step"].append(float(trainer.finite.left_out))
         for probe in trainer.probes:
             if (
                 state.global_step % probe.every == 0
