@@ -13,7 +13,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from opengrit import __version__, cli_data, cli_doctor, cli_models, cli_probe, cli_serve, cli_table
-from opengrit.errors import OpenGritError, RecipeError
+from opengrit.errors import OpenGritError, RecipeError, Stopped
 
 if TYPE_CHECKING:
     from opengrit.data.check import Check, DataSetCounts, FileCheck, LeakKind, Source
@@ -47,6 +47,10 @@ class _Commands(TyperGroup):
         except OpenGritError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(EXIT_ERROR) from error
+        except Stopped as stopped:
+            if str(stopped):
+                typer.echo(str(stopped), err=True)
+            raise typer.Exit(stopped.exit_code) from stopped
         except OSError as error:
             if error.errno not in _REFUSALS or error.filename is None:
                 raise

@@ -51,6 +51,23 @@ LengthOption = Annotated[int, typer.Option(min=1, help="Longest answer, in token
 TemperatureOption = Annotated[float, typer.Option(min=0, help="0 takes the most likely token.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the sampling.")]
 
+# What train and sft share.
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in OUT.")]
+ResumeAnywayOption = Annotated[
+    bool,
+    typer.Option(
+        "--resume-anyway",
+        help="Go on though recipe, package versions or number of processes are not those of the checkpoint; says which.",
+    ),
+]
+ResumeFromOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CHECKPOINT",
+        help="Go on from this checkpoint (step-000010), not the last; later ones are set aside.",
+    ),
+]
+
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="Recipe, a YAML file (see recipes/).")],
@@ -59,13 +76,16 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe; may be repeated."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in OUT.")] = False,
+    resume: ResumeOption = False,
+    resume_anyway: ResumeAnywayOption = False,
+    resume_from: ResumeFromOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="One line a step instead of a live table.")] = False,
 ) -> None:
     """Train a model to show its evidence, as a recipe says (GRPO-GR).
 
     OUT gets the resolved recipe, records.jsonl (every rollout with its reward parts), metrics.jsonl (a line a step),
-    checkpoints/ and final/, the trained model. Nothing in it is ever overwritten.
+    checkpoints/ and final/, the trained model. Nothing in it is ever overwritten. SIGTERM and Ctrl-C end the run after
+    the step it is in, with a checkpoint (exit codes 143 and 130); a second one ends it at once.
 
     Examples:
 
@@ -81,7 +101,11 @@ def train(
     settle_output()
     from opengrit import training  # imports torch; the recipe is known to be good by now
 
-    run = training.train(wanted, out, resume=resume, quiet=quiet)
+    run = training.ending(
+        lambda: training.train(
+            wanted, out, resume=resume, resume_anyway=resume_anyway, resume_from=resume_from, quiet=quiet
+        )
+    )
     if training.leave_processes():
         typer.echo(f"trained model: {run.path / 'final'}")
 

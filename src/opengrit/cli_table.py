@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from opengrit.cli_models import settle_output
+from opengrit.cli_models import ResumeAnywayOption, ResumeFromOption, ResumeOption, settle_output
 
 OverridesOption = Annotated[
     list[str] | None,
@@ -19,7 +19,9 @@ def sft(
     recipe: Annotated[Path, typer.Argument(help="Recipe, a YAML file (see recipes/sft-demo.yaml).")],
     out: Annotated[Path, typer.Option(help="Run folder: new, or the one to go on with --resume.")],
     overrides: OverridesOption = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in OUT.")] = False,
+    resume: ResumeOption = False,
+    resume_anyway: ResumeAnywayOption = False,
+    resume_from: ResumeFromOption = None,
 ) -> None:
     """Fine-tune a model on targets made from rows with boxes (few-shot SFT, what GRIT is compared with).
 
@@ -39,9 +41,11 @@ def sft(
 
     wanted = load_sft_recipe(recipe, overrides or [])
     settle_output()
-    run = fine_tune(wanted, out, resume=resume)
-    from opengrit.training import leave_processes
+    from opengrit.training import ending, leave_processes
 
+    run = ending(
+        lambda: fine_tune(wanted, out, resume=resume, resume_anyway=resume_anyway, resume_from=resume_from)
+    )
     if leave_processes():
         typer.echo(f"trained model: {run.path / 'final'}")
 

@@ -233,6 +233,14 @@ class Train(Section):
         default=50,
         description="steps between checkpoints; null: none, only the final model (released GRIT script: 50)",
     )
+    keep_checkpoints: Count | None = Field(
+        default=None,
+        description="newest checkpoints that are kept, older ones are deleted; null: all (nothing is ever deleted)",
+    )
+    keep_best: Literal["accuracy", "grounding_iou", "format"] | None = Field(
+        default=None,
+        description="the checkpoint with the highest of this over data.eval is kept besides the newest; null: only those",
+    )
     eval_steps: Count | None = Field(
         default=50, description="steps between evaluations; null: none while training (released GRIT script)"
     )
@@ -256,7 +264,20 @@ class Train(Section):
             raise ValueError(
                 f"warmup_steps is smaller than max_steps, got {self.warmup_steps:g} and {self.max_steps}; lower it"
             )
+        if self.keep_best is not None:
+            self._check_keep_best(self.keep_best)
         return self
+
+    def _check_keep_best(self, best: str) -> None:
+        if self.keep_checkpoints is None:
+            raise ValueError(
+                f"without keep_checkpoints all are kept, keep_best is {best}; set keep_checkpoints, or leave it out"
+            )
+        if self.eval_steps is None or self.save_steps is None or self.save_steps % self.eval_steps:
+            raise ValueError(
+                f"a checkpoint is measured to be the best, keep_best is {best} with save_steps {self.save_steps} and "
+                f"eval_steps {self.eval_steps}; make save_steps a multiple of eval_steps"
+            )
 
 
 class Lora(Section):
@@ -346,6 +367,11 @@ class Recipe(Section):
             raise ValueError(
                 f"weights in 4 bits cannot learn, model.quantization is {self.model.quantization} and lora is null; "
                 "add lora: {}"
+            )
+        if self.train.keep_best is not None and not self.data.eval:
+            raise ValueError(
+                f"the best checkpoint is that on data.eval, train.keep_best is {self.train.keep_best} and data.eval is "
+                "empty; name a data set, or set keep_best: null"
             )
         return self
 

@@ -23,3 +23,11 @@ class ModelError(OpenGritError):
 
 class RunError(OpenGritError):
     """A run folder is missing, unreadable, or belongs to another recipe."""
+
+
+class Stopped(Exception):
+    """A training was told to stop by a signal and has saved where it is; the command line exits with `exit_code`."""
+
+    def __init__(self, message: str, *, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

@@ -10,14 +10,18 @@ import os
 import platform
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
+import yaml
+
 from opengrit.errors import RunError
 from opengrit.records import from_json, to_line
+from opengrit.runlock import LOCK, lock
 from opengrit.types import Record
 
 RECIPE, ENVIRONMENT, RECORDS, METRICS, CHECKPOINTS = (
@@ -28,8 +32,9 @@ RECIPE, ENVIRONMENT, RECORDS, METRICS, CHECKPOINTS = (
     "checkpoints",
 )
 ALARMS = "alarms.jsonl"
+RUN_ID = "run"  # the key in environment.json of the name that no other run has
 FINAL = "final"  # the trained model in a training's folder
-_STAGED = ".staged-"  # our own half-written files; a crash may leave them, and they count as nothing
+STAGED = ".staged-"  # our own half-written files; a crash may leave them, and they count as nothing
 _CHECKPOINT = re.compile(r"step-(\d+)")
 
 # What can change a number. Versions only: no user, host or path.
@@ -57,37 +62,50 @@ class RunDir:
 
     @classmethod
     def create(
-        cls, path: str | Path, *, recipe: str, resume: bool = False, seeds: Mapping[str, int] | None = None
+        cls,
+        path: str | Path,
+        *,
+        recipe: str,
+        resume: bool = False,
+        anyway: bool = False,
+        differences: Sequence[str] = (),
+        seeds: Mapping[str, int] | None = None,
     ) -> RunDir:
         """A run folder with its recipe and environment in it, new, or with `resume` the one already there.
 
-        `recipe` is the resolved recipe as YAML. A resumed run adds its environment under the next free name.
+        `recipe` is the resolved recipe as YAML. A resumed run adds its environment under the next free name, with the
+        `differences` it was resumed in spite of; `anyway` takes another recipe, which is added under the next free name too.
 
         Raises:
             RunError: the folder holds anything and `resume` is not asked for; or it is asked for and the folder
                 holds no run, or a run of another recipe; or it cannot be written.
         """
-        cls.check(path, recipe=recipe, resume=resume)
+        cls.check(path, recipe=recipe, resume=resume, anyway=anyway)
         run = cls(Path(path))
         if not resume:
             _make(run.path)
             write_atomically(run.path / RECIPE, recipe)
+        elif run.recipe != recipe:
+            write_atomically(_next_free(run.path / RECIPE), recipe)
         environment = {
+            RUN_ID: run.id or uuid.uuid4().hex,
             "recipe_sha256": recipe_hash(recipe),
             **environment_facts(),
             "seeds": dict(seeds or {}),
         }
+        if differences:
+            environment["resumed_anyway"] = list(differences)
         text = json.dumps(environment, indent=2, allow_nan=False) + "\n"
         write_atomically(_next_free(run.path / ENVIRONMENT), text)
         _make(run.path / CHECKPOINTS)
         return run
 
     @classmethod
-    def check(cls, path: str | Path, *, recipe: str, resume: bool = False) -> None:
+    def check(cls, path: str | Path, *, recipe: str, resume: bool = False, anyway: bool = False) -> None:
         """Raise RunError wherever `create` would; nothing is written."""
         run = cls(Path(path))
         if resume:
-            run._check_same(recipe)
+            run._check_same(recipe, anyway=anyway)
         else:
             run._check_empty()
         _check_writable(run.path)
@@ -102,8 +120,29 @@ class RunDir:
 
     @property
     def recipe(self) -> str:
-        """The resolved recipe, YAML."""
-        return (self.path / RECIPE).read_text(encoding="utf-8")
+        """The resolved recipe, YAML; of a run that was resumed with another one, the newest."""
+        return self.recipes[-1]
+
+    @property
+    def recipes(self) -> list[str]:
+        """The resolved recipes the run was trained with, in order; more than one only where it was resumed anyway."""
+        return [path.read_text(encoding="utf-8") for path in self._recipe_files()]
+
+    def _recipe_files(self) -> list[Path]:
+        paths = [self.path / RECIPE]
+        while (path := _numbered(self.path / RECIPE, len(paths) + 1)).exists():
+            paths.append(path)
+        return paths
+
+    @property
+    def id(self) -> str | None:
+        """A name that no other run has; None where an earlier version started the run."""
+        try:
+            found = json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        name = found.get(RUN_ID) if isinstance(found, dict) else None
+        return name if isinstance(name, str) else None
 
     def append_records(self) -> LineWriter:
         """A writer of `records.jsonl`: `write(to_line(record))`, or `write_record(record)`."""
@@ -155,9 +194,15 @@ class RunDir:
         ]
         return [path for _, path in sorted(found)]
 
+    def step_of(self, checkpoint: Path) -> int:
+        """The number of optimizer steps a checkpoint of `checkpoints()` was made after."""
+        return int(checkpoint.name.partition("-")[2])
+
     def _check_empty(self) -> None:
         if os.path.isdir(self.path):
-            found = sorted(p.name for p in self.path.iterdir() if not p.name.startswith(_STAGED))
+            found = sorted(
+                p.name for p in self.path.iterdir() if p.name != LOCK and not p.name.startswith(STAGED)
+            )
             if found:
                 raise RunError(
                     f"a new run gets a new folder, {self.path} holds {found[0]}; "
@@ -166,16 +211,23 @@ class RunDir:
         elif os.path.lexists(self.path):
             raise RunError(f"a run's folder is a folder, {self.path} is a file; choose another --out")
 
-    def _check_same(self, recipe: str) -> None:
+    def _check_same(self, recipe: str, *, anyway: bool) -> None:
         if not os.path.isfile(self.path / RECIPE):
             raise RunError(
                 f"there must be a run to resume, {self.path} holds none; leave out --resume to start one"
             )
-        theirs, ours = recipe_hash(self.recipe), recipe_hash(recipe)
-        if theirs != ours:
+        if recipe_hash(self.recipe) == recipe_hash(recipe):
+            return
+        changes = recipe_changes(self.recipe, recipe)
+        if not anyway:
             raise RunError(
-                f"a run is resumed with its own recipe, {self.path} was started with {theirs[:12]} "
-                f"and this one is {ours[:12]}; use {self.path / RECIPE}, or another --out for a new run"
+                f"a run is resumed with its own recipe, {self.path} was started with another ({'; '.join(changes)}); "
+                f"use {self._recipe_files()[-1]}, another --out for a new run, or --resume-anyway to go on all the same"
+            )
+        if os.path.isdir(self.path / FINAL):
+            raise RunError(
+                f"a finished run is not trained on, {self.path} has its {FINAL}/ ({'; '.join(changes)}); "
+                f"start a new run with model: {self.path} and another --out"
             )
 
 
@@ -194,7 +246,11 @@ class LineWriter:
                 f"a run's files must be writable, {path} is not ({error.strerror}); check the folder"
             ) from error
         try:
-            _lock(self._stream, path)
+            # A second writer would cut the first one's unfinished line.
+            lock(
+                self._stream,
+                refusal=f"one process writes a run at a time, another one is writing {path}; wait for it to end",
+            )
             _cut_torn_line(self._stream)
         except (RunError, OSError):
             self._stream.close()
@@ -236,6 +292,30 @@ def recipe_hash(recipe: str) -> str:
     return hashlib.sha256(recipe.encode("utf-8")).hexdigest()
 
 
+def recipe_changes(then: str, now: str) -> list[str]:
+    """Keys of two resolved recipes that differ, as "train.seed: 1 then, 2 now", in the newer one's order."""
+    old, new = _flat(yaml.safe_load(then)), _flat(yaml.safe_load(now))
+    keys = [*new, *(key for key in old if key not in new)]
+    return [
+        f"{key}: {_shown(old, key)} then, {_shown(new, key)} now"
+        for key in keys
+        if _shown(old, key) != _shown(new, key)
+    ]
+
+
+def _flat(value: Any, place: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        return {place: value}
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        found |= _flat(inner, f"{place}.{key}" if place else str(key))
+    return found
+
+
+def _shown(flat: Mapping[str, Any], key: str) -> str:
+    return json.dumps(flat[key], ensure_ascii=False, default=str) if key in flat else "not there"
+
+
 def environment_facts() -> dict[str, Any]:
     """Python, platform and package versions: what can change a number, and nothing about who or where."""
     return {
@@ -252,7 +332,7 @@ def write_atomically(path: Path, text: str) -> None:
         RunError: the folder cannot be written.
     """
     try:
-        descriptor, staged = tempfile.mkstemp(prefix=_STAGED, dir=path.parent)
+        descriptor, staged = tempfile.mkstemp(prefix=STAGED, dir=path.parent)
     except OSError as error:
         raise RunError(
             f"a run's folder must be writable, {path.parent} is not ({error.strerror}); check it"
@@ -315,22 +395,6 @@ def _cut_torn_line(stream: BinaryIO) -> None:
     stream.seek(0, os.SEEK_END)
 
 
-def _lock(stream: BinaryIO, path: Path) -> None:
-    """Refuses a second writer, which would cut the first one's unfinished line. Advisory; released with the file."""
-    try:
-        import fcntl
-    except ImportError:  # Windows has no advisory locks of this kind
-        return
-    try:
-        fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise RunError(
-            f"one process writes a run at a time, another one is writing {path}; wait for it to end"
-        ) from error
-    except OSError:  # a file system without locks (some network mounts)
-        return
-
-
 def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
@@ -345,8 +409,12 @@ def _next_free(path: Path) -> Path:
     candidate, number = path, 1
     while candidate.exists():
         number += 1
-        candidate = path.with_name(f"{path.stem}.{number}{path.suffix}")
+        candidate = _numbered(path, number)
     return candidate
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.stem}.{number}{path.suffix}")
 
 
 def _make(folder: Path) -> None:

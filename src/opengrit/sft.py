@@ -131,28 +131,39 @@ def load_sft_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = (
     return read_recipe(SftRecipe, path, overrides)
 
 
-def fine_tune(recipe: SftRecipe, out: str | Path, *, resume: bool = False) -> RunDir:
+def fine_tune(
+    recipe: SftRecipe,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    resume_anyway: bool = False,
+    resume_from: str | None = None,
+) -> RunDir:
     """Fine-tune as the recipe says; the run's folder, with the model and its processor in `final`.
 
-    With `resume` the run in `out` goes on from its last checkpoint; a finished run is left as it is. Everything that
-    can be refused is refused before a model is loaded or a file is written. Raises RecipeError for settings that
-    cannot apply, DataError for the data, ModelError for the model's name, RunError for the folder.
+    With `resume` the run in `out` goes on from its last checkpoint, or as `opengrit.training.train` says for the other
+    two; a finished run is left as it is. Everything that can be refused is refused before a model is loaded or a file is
+    written. Raises RecipeError for settings that cannot apply, DataError for the data, ModelError for the model's name,
+    RunError for the folder and the checkpoint, and Stopped where a signal ended the steps.
     """
     from opengrit import training
+    from opengrit.resuming import Resume, begun
 
+    wanted = Resume.asked(resume=resume, anyway=resume_anyway, start=resume_from)
     shared = recipe.shared()
     examples = [e for source in recipe.data.train for e in load_examples(source.spec, source.images)]
     require_readable(examples)
     training.check_model(shared)
     with tempfile.TemporaryDirectory() as scratch:
         args = sft_config(recipe, scratch, num_rows=len(examples))
-        RunDir.check(out, recipe=recipe.resolved_yaml(), resume=resume)
-        if resume and (Path(out) / FINAL).is_dir():
+        text = recipe.resolved_yaml()
+        if training.is_finished(out, recipe=text, resume=wanted):
             return RunDir.open(out)
-        loaded = training.load_for(shared)
-        training.check_lora(loaded.model, shared)
-        run = training.run_folder(out, recipe=recipe.resolved_yaml(), seed=recipe.sft.seed, resume=resume)
-        _fit(recipe, run, examples, loaded=loaded, args=args, resume=resume)
+        with begun(out, recipe=text, resume=wanted) as begin:
+            loaded = training.load_for(shared)
+            training.check_lora(loaded.model, shared)
+            run = training.run_folder(out, recipe=text, seed=recipe.sft.seed, resume=wanted, begin=begin)
+            _fit(recipe, run, examples, loaded=loaded, args=args, start=begin.start)
     return run
 
 
@@ -163,7 +174,7 @@ def _fit(
     *,
     loaded: Loaded,
     args: SFTConfig,
-    resume: bool,
+    start: Path | None,
 ) -> None:
     from opengrit.sft_trainer import GritSFTTrainer
     from opengrit.trainer import freeze_vision
@@ -178,7 +189,7 @@ def _fit(
         run=run,
         peft_config=lora_config(recipe.shared(), loaded.family),
     )
-    take_steps(trainer, run, max_steps=recipe.sft.max_steps, resume=resume)
+    take_steps(trainer, run, max_steps=recipe.sft.max_steps, start=start)
     if trainer.accelerator.is_main_process:
         save_final(trainer, run.path / FINAL, frame=recipe.model.frame)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 
 # TRL announces every trainer it makes to its hub unless told not to.
@@ -22,6 +23,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import SFTConfig, SFTTrainer
 
 from opengrit.checkpoint import restore_weights, save_step
+from opengrit.finite import FiniteSteps
 from opengrit.models import Loaded
 from opengrit.rundir import RunDir
 from opengrit.samplers import Asked
@@ -76,6 +78,7 @@ class GritSFTTrainer(SFTTrainer):
         )
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
+        self.add_callback(FiniteSteps(self))
 
     def batch_of(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """The model's inputs for rows of the data set, padded on the right; labels on the replies alone."""
@@ -97,7 +100,10 @@ class GritSFTTrainer(SFTTrainer):
             return
         # Past TRL's own override, which writes a model card that names this machine's folders.
         save = partial(super(SFTTrainer, self)._save_checkpoint, model, trial)
-        save_step(self, self.run.checkpoint_path(self.state.global_step), save)
+        rows = self.args.train_batch_size * self.accelerator.num_processes
+        passes = self.state.global_step * self.args.gradient_accumulation_steps
+        epoch, batch = divmod(passes, math.ceil(len(self.lessons) / rows))
+        save_step(self, self.run, save, data_order={"epoch": epoch, "batch": batch, "seed": self.args.seed})
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         restore_weights(model or self.model, Path(resume_from_checkpoint))

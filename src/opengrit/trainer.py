@@ -26,10 +26,11 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from opengrit.alarms import Setting, Watchman, alarm_row, zero_loss_is_normal
-from opengrit.checkpoint import restore_weights, save_step
+from opengrit.checkpoint import restore_weights, save_step, thin_out
 from opengrit.data_order import EvenOrder
 from opengrit.errors import ImageError, ModelError, RecipeError, RunError
 from opengrit.evaluate import evaluate
+from opengrit.finite import FiniteSteps
 from opengrit.judge import Case
 from opengrit.judge.pool import JudgePool, PendingVerdicts, Skip, decide
 from opengrit.metrics import (
@@ -87,6 +88,14 @@ class Judging:
     min_judged_share: float = 0.5
 
 
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """Which checkpoints stay: the newest `newest` (None: all), and the one whose probes had the highest mean of `best`."""
+
+    newest: int | None = None
+    best: str | None = None
+
+
 class GritTrainer(GRPOTrainer):
     """TRL's GRPOTrainer on `Example` rows. Pictures stay out of its data set: rows carry the example's number.
 
@@ -121,6 +130,7 @@ class GritTrainer(GRPOTrainer):
         watch: Watch | None = None,
         rollouts: Sampler | None = None,
         judging: Judging | None = None,
+        keeping: Keeping | None = None,
         rows_per_batch: int = 192,
         stop: tuple[str, ...] = STOP,
     ) -> None:
@@ -130,6 +140,7 @@ class GritTrainer(GRPOTrainer):
         self.exam, self.run, self.probes, self.watch = exam, run, tuple(probes), watch
         self.stop = stop
         self.judging = judging or Judging()
+        self.keeping = keeping or Keeping()
         self.judge_pool = JudgePool(exam.judge)
         self._pending: PendingVerdicts | None = None
         self.skips = False  # the current generation is not learned from
@@ -153,6 +164,8 @@ class GritTrainer(GRPOTrainer):
         self.aux_loss_enabled = False  # experts: the loss is GRPO's alone
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
+        self.finite = FiniteSteps(self)
+        self.add_callback(self.finite)
         self.add_callback(_Course(self))
         self.alarm_setting = Setting(
             max_completion_length=self.max_completion_length,
@@ -367,6 +380,7 @@ class GritTrainer(GRPOTrainer):
         self._idle = self._rows_that_teach_nothing(inputs["advantages"].tolist())
         try:
             loss = super()._compute_loss(model, inputs)
+            self.finite.saw(loss)
             return 0.0 * loss if self.skips else loss
         finally:
             self._idle = frozenset()
@@ -443,7 +457,29 @@ class GritTrainer(GRPOTrainer):
             raise RunError("a checkpoint belongs to a run folder, this trainer has none; give it run=")
         # Past TRL's own override, which writes a model card that names this machine's folders.
         save = partial(super(GRPOTrainer, self)._save_checkpoint, model, trial)
-        save_step(self, self.run.checkpoint_path(self.state.global_step), save)
+        epoch, step = divmod(self.state.global_step, self.steps_per_epoch)
+        order = {"epoch": epoch, "batch": step // self.num_iterations, "rows": len(self.examples)}
+        save_step(
+            self,
+            self.run,
+            save,
+            data_order={**order, "seed": self.args.seed},
+            cycle_step=self.state.global_step % self.num_iterations,
+        )
+        if self.keeping.newest is not None and self.accelerator.is_main_process:
+            thin_out(self.run, keep=self.keeping.newest, best=self._measured())
+
+    def _measured(self) -> dict[int, float]:
+        """By step: the mean over the probes of what the best checkpoint is chosen by; the newest measurement counts."""
+        if self.run is None or self.keeping.best is None:
+            return {}
+        names = [f"eval/{probe.name}/{self.keeping.best}" for probe in self.probes]
+        found: dict[int, dict[str, float]] = {}
+        for row in self.run.metrics():
+            for name in names:
+                if row.get(name) is not None:
+                    found.setdefault(row["step"], {})[name] = row[name]
+        return {step: sum(v.values()) / len(v) for step, v in found.items() if len(v) == len(names)}
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         restore_weights(model or self.model, Path(resume_from_checkpoint))
@@ -519,6 +555,7 @@ class _Course(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         trainer = self._trainer
+        trainer._metrics["train"]["nonfinite/skipped_step"].append(float(trainer.finite.left_out))
         for probe in trainer.probes:
             if (
                 state.global_step % probe.every == 0

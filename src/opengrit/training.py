@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,17 +21,28 @@ from trl import GRPOConfig
 from opengrit.checkpoint import save_whole
 from opengrit.config import Recipe, Source, Train
 from opengrit.data import load_examples, require_readable
-from opengrit.errors import RecipeError
+from opengrit.errors import RecipeError, Stopped
 from opengrit.evaluation import tell_cost
 from opengrit.judge.breaker import Breaker
 from opengrit.judge.settings import open_judge
 from opengrit.loading import check_quantization, load_to_train
 from opengrit.models import Family, Loaded, names_adapter, save_frame
+from opengrit.resuming import Begun, Resume, begun, lead
 from opengrit.rewards import Rubric
 from opengrit.rollout import Exam
 from opengrit.rundir import FINAL, RunDir
 from opengrit.samplers import SamplingSettings
-from opengrit.trainer import STOP, GritTrainer, Judging, Probe, check_rows, check_settings, freeze_vision
+from opengrit.stopping import StopAtStepEnd
+from opengrit.trainer import (
+    STOP,
+    GritTrainer,
+    Judging,
+    Keeping,
+    Probe,
+    check_rows,
+    check_settings,
+    freeze_vision,
+)
 from opengrit.types import Example
 from opengrit.watch import Watch
 
@@ -44,14 +56,24 @@ PROBE_QUESTIONS = (
 )
 
 
-def train(recipe: Recipe, out: str | Path, *, resume: bool = False, quiet: bool = False) -> RunDir:
+def train(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    resume_anyway: bool = False,
+    resume_from: str | None = None,
+    quiet: bool = False,
+) -> RunDir:
     """Train as the recipe says; the run's folder, with the trained model and its processor in `final`.
 
-    With `resume` the run in `out` goes on from its last checkpoint with the same data order; a finished run is left as
-    it is. Everything that can be refused is refused before a model is loaded or a file is written:
+    With `resume` the run in `out` goes on from its last checkpoint with the same data order (`resume_from` names another
+    one, `resume_anyway` takes a checkpoint of another recipe, number of processes or package version); a finished run is
+    left as it is. Everything that can be refused is refused before a model is loaded or a file is written:
     RecipeError for settings and rewards that cannot apply, DataError for the data, ModelError for the model's name,
-    RunError for the folder.
+    RunError for the folder and the checkpoint. A signal ends the steps with a checkpoint, and Stopped is raised.
     """
+    wanted = Resume.asked(resume=resume, anyway=resume_anyway, start=resume_from)
     examples = _examples(recipe.data.train)
     rubric = recipe.rubric()
     rubric.check(examples)
@@ -64,33 +86,50 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, quiet: bool 
     with tempfile.TemporaryDirectory() as scratch:
         args = grpo_config(recipe, scratch)
         check_settings(args, num_rows=len(examples))
-        RunDir.check(out, recipe=recipe.resolved_yaml(), resume=resume)
-        if resume and (Path(out) / FINAL).is_dir():
+        text = recipe.resolved_yaml()
+        if is_finished(out, recipe=text, resume=wanted):
             return RunDir.open(out)
-        loaded = load_for(recipe)
-        check_lora(loaded.model, recipe)
-        run = run_folder(out, recipe=recipe.resolved_yaml(), seed=recipe.train.seed, resume=resume)
-        _train(
-            recipe,
-            run,
-            examples,
-            loaded=loaded,
-            args=args,
-            rubric=rubric,
-            probes=probes,
-            resume=resume,
-            quiet=quiet,
-        )
+        with begun(out, recipe=text, resume=wanted) as begin:
+            loaded = load_for(recipe)
+            check_lora(loaded.model, recipe)
+            run = run_folder(out, recipe=text, seed=recipe.train.seed, resume=wanted, begin=begin)
+            _train(
+                recipe,
+                run,
+                examples,
+                loaded=loaded,
+                args=args,
+                rubric=rubric,
+                probes=probes,
+                start=begin.start,
+                resume=wanted.wanted,
+                quiet=quiet,
+            )
     return run
 
 
-def run_folder(out: str | Path, *, recipe: str, seed: int, resume: bool) -> RunDir:
-    """The run's folder, made by the first process; each has looked at what stood there by then."""
-    state = PartialState(cpu=not torch.cuda.is_available())
-    state.wait_for_everyone()
-    if state.is_main_process:
-        RunDir.create(out, recipe=recipe, resume=resume, seeds={"train": seed})
-    state.wait_for_everyone()
+def is_finished(out: str | Path, *, recipe: str, resume: Resume) -> bool:
+    """Whether there is a run to resume that has its final model. Raises RunError where the folder cannot be used."""
+
+    def look() -> bool:
+        RunDir.check(out, recipe=recipe, resume=resume.wanted, anyway=resume.anyway)
+        return resume.wanted and (Path(out) / FINAL).is_dir()
+
+    return lead(look)
+
+
+def run_folder(out: str | Path, *, recipe: str, seed: int, resume: Resume, begin: Begun) -> RunDir:
+    """The run's folder, made by the first process."""
+    lead(
+        lambda: RunDir.create(
+            out,
+            recipe=recipe,
+            resume=resume.wanted,
+            anyway=resume.anyway,
+            differences=begin.differences,
+            seeds={"train": seed},
+        )
+    )
     return RunDir.open(out)
 
 
@@ -106,6 +145,16 @@ def leave_processes() -> bool:
     return leads
 
 
+def ending(training: Callable[[], RunDir]) -> RunDir:
+    """What a command's training returns; one that a signal stopped leaves its group of processes before it says so."""
+    try:
+        return training()
+    except Stopped as stopped:
+        if leave_processes():
+            raise
+        raise Stopped("", exit_code=stopped.exit_code) from stopped  # the first process has said it
+
+
 def _train(
     recipe: Recipe,
     run: RunDir,
@@ -115,6 +164,7 @@ def _train(
     args: GRPOConfig,
     rubric: Rubric,
     probes: list[Probe],
+    start: Path | None,
     resume: bool,
     quiet: bool,
 ) -> None:
@@ -132,11 +182,20 @@ def _train(
             probes=probes,
             watch=watch,
             judging=Judging(recipe.judge.deadline_seconds, recipe.judge.min_judged_share),
+            keeping=Keeping(recipe.train.keep_checkpoints, recipe.train.keep_best),
         )
         try:
             assert trainer.watch is not None
             with trainer.watch:
-                take_steps(trainer, run, max_steps=recipe.train.max_steps, resume=resume)
+                if resume and start is None:
+                    _log.warning("no checkpoint in %s: training starts at its first step", run.path)
+                take_steps(
+                    trainer,
+                    run,
+                    max_steps=recipe.train.max_steps,
+                    start=start,
+                    cycle=recipe.train.num_iterations,
+                )
         finally:
             trainer.judge_pool.close()
             tell_cost(judge)
@@ -144,15 +203,18 @@ def _train(
         save_final(trainer, run.path / FINAL, frame=recipe.model.frame)
 
 
-def take_steps(trainer: Trainer, run: RunDir, *, max_steps: int, resume: bool) -> None:
-    """Take the steps that are left of the run."""
-    checkpoints = run.checkpoints() if resume else []
-    if resume and not checkpoints:
-        _log.warning("no checkpoint in %s: training starts at its first step", run.path)
-    if not checkpoints or checkpoints[-1] != run.checkpoint_path(max_steps):
-        trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
-    else:  # all steps are done, only the last folder is missing
-        trainer._load_from_checkpoint(str(checkpoints[-1]))
+def take_steps(trainer: Trainer, run: RunDir, *, max_steps: int, start: Path | None, cycle: int = 1) -> None:
+    """Take the steps that are left of the run; `cycle` of them are made with one generation.
+
+    Raises Stopped where SIGTERM or SIGINT ended them, with a checkpoint.
+    """
+    if start == run.checkpoint_path(max_steps):  # all steps are done, only the last folder is missing
+        trainer._load_from_checkpoint(str(start))
+        return
+    with StopAtStepEnd(trainer, cycle=cycle) as stop:
+        trainer.add_callback(stop)
+        trainer.train(resume_from_checkpoint=None if start is None else str(start))
+        stop.raise_if_stopped()
 
 
 def save_final(trainer: GritTrainer | GritSFTTrainer, target: Path, *, frame: str | None = None) -> None:
@@ -236,7 +298,7 @@ def grpo_config(recipe: Recipe, output_dir: str | Path) -> GRPOConfig:
             f"questions_per_step x num_generations ({wanted.completions_per_step}) is divided evenly over {processes} "
             f"processes of per_device_train_batch_size {wanted.per_device_train_batch_size}; change one of them under train:"
         )
-    ours = {"questions_per_step", "eval_steps", "save_steps"}
+    ours = {"questions_per_step", "eval_steps", "save_steps", "keep_checkpoints", "keep_best"}
     settings: dict[str, Any] = wanted.model_dump(
         exclude=ours | {name for name in type(wanted).model_fields if name.startswith("vllm_")}
     )
