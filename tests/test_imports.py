@@ -21,7 +21,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "judgement": ("answers", "endpoint", "judge", "rewards"),
     "world": ("images", "data"),
     "experience": ("samplers", "rollout", "rundir"),
-    "evidence": ("metrics", "evaluate", "drawing", "probes", "correlation", "report", "watch"),
+    "evidence": ("metrics", "evaluate", "drawing", "probes", "correlation", "report", "tally", "watch"),
     "learning": ("models", "memory", "data_order", "sft_trainer", "trainer", "shared_prefix", "checkpoint"),
     "doors": (
         "config",

@@ -48,6 +48,7 @@ from opengrit.samplers import Sampler, SamplingSettings
 from opengrit.samplers.transformers import PreparedPrompt, TransformersSampler, distinct_pictures
 from opengrit.samplers.vllm import VllmSampler
 from opengrit.shared_prefix import TokenScores, packed_scores, row_scores, share_prefix
+from opengrit.tally import Tally, merged
 from opengrit.types import Example, Record, Unjudged, Verdict
 from opengrit.watch import Watch
 
@@ -63,6 +64,13 @@ _QUANTITIES: dict[str, Quantity] = {
     "unjudged": unjudged,
 }
 _SEED_STEP = 1_000_003  # keeps the seeds of different runs and steps apart
+# What TRL averages over passes and steps though they hold different numbers of tokens or rows: added up by us instead.
+_BY_TOKEN = ("entropy", "kl", "clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean")
+_BY_ROW = frozenset(
+    {"reward", "rewards/rubric_total/mean", "completions/clipped_ratio"}
+    | {f"completions/{which}_length" for which in ("mean", "min", "max")}
+    | {f"completions/{which}_terminated_length" for which in ("mean", "min", "max")}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +100,8 @@ class GritTrainer(GRPOTrainer):
     Overridden, and why: the data order (every row used each epoch, the same after a resume), the splitting of a
     generation batch (groups stay together), log-probabilities (each picture encoded once, each prompt read once, no
     gradient where there is nothing to learn), the rewards (our records hold them), the weights a resume starts from
-    (all of them), checkpoints (whole or not at all) and the log (our files and table).
+    (all of them), checkpoints (whole or not at all) and the log (our files and table, and sums and counts over all
+    processes and passes where TRL takes means of means).
 
     Answers are judged on a thread while the reference log-probabilities are computed. A step of which too few answers
     are judged is skipped: it is counted in the metrics, and no weight and no optimizer state changes. DeepSpeed steps
@@ -132,6 +141,7 @@ class GritTrainer(GRPOTrainer):
         self.judge_pool = JudgePool(exam.judge)
         self._pending: PendingVerdicts | None = None
         self.skips = False  # the current generation is not learned from
+        self.tally = Tally()  # of this process, since the last line of the log
         self._batch_examples: list[Example] = []
         self._records: list[Record] = []
         self._prompts: list[PreparedPrompt] = []
@@ -229,12 +239,24 @@ class GritTrainer(GRPOTrainer):
             *(self._completion_row(record) for record in self._records), strict=True
         )
         self._lengths = [sum(mask) for mask in env_mask]
+        self._tally_lengths()
         return {
             "prompt_ids": [list(prompt.ids) for prompt in self._prompts],
             "completion_ids": list(completion_ids),
             "logprobs": self._sampled_log_probs(drawer, completion_ids),
             "env_mask": list(env_mask),
         }
+
+    def _tally_lengths(self) -> None:
+        for record, length in zip(self._records, self._lengths, strict=True):
+            if record.failure is not None:
+                continue
+            cut_off = bool(truncated(record))
+            self.tally.add("completions/clipped_ratio", float(cut_off))
+            for kind in ("length",) if cut_off else ("length", "terminated_length"):
+                self.tally.add(f"completions/mean_{kind}", length)
+                self.tally.add_smallest(f"completions/min_{kind}", length)
+                self.tally.add_largest(f"completions/max_{kind}", length)
 
     def _judge(self, cases: Sequence[Case]) -> PendingVerdicts | None:
         if not cases:
@@ -317,6 +339,9 @@ class GritTrainer(GRPOTrainer):
             for name, value in _measures(record).items():
                 self._log_metric(name, value)
         totals = [math.nan if total is None else total for total in self.rubric_total()]
+        for total in totals:
+            self.tally.add("reward", total)
+            self.tally.add("rewards/rubric_total/mean", total)
         return gather(torch.tensor(totals, dtype=torch.float32, device=self.accelerator.device)[:, None])
 
     def _keep_records(self, advantages: Sequence[float]) -> None:
@@ -345,6 +370,7 @@ class GritTrainer(GRPOTrainer):
         self._idle = self._rows_that_teach_nothing(inputs["advantages"].tolist())
         try:
             loss = super()._compute_loss(model, inputs)
+            self._tally_pass(int((inputs["completion_mask"] * inputs["tool_mask"]).sum()))
             return 0.0 * loss if self.skips else loss
         finally:
             self._idle = frozenset()
@@ -428,8 +454,28 @@ class GritTrainer(GRPOTrainer):
 
     # -- log --------------------------------------------------------------------------------------------------
 
+    def _log_metric(self, name: str, value: float) -> None:
+        """One row's value; the mean is that of the rows of all processes and of all steps of a line of the log."""
+        self.tally.add(name, value)
+
+    def _tally_pass(self, tokens: int) -> None:
+        """Takes over what TRL found in this pass: means over the tokens of all processes, of which here are `tokens`."""
+        found = self._metrics["train"]
+        for name in _BY_TOKEN:
+            if found[name]:
+                self.tally.add(name, found[name].pop(), weight=tokens)
+        if found["clip_ratio/low_min"]:
+            self.tally.add_smallest("clip_ratio/low_min", found["clip_ratio/low_min"].pop())
+            self.tally.add_largest("clip_ratio/high_max", found["clip_ratio/high_max"].pop())
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """As TRL does, and to metrics.jsonl and the table: one line for each step that is logged."""
+        if "loss" in logs:
+            found = self._metrics["train"]
+            found |= {name: [math.nan] for name in _BY_ROW & found.keys()}  # logged as null
+            whole = merged(gather_object([self.tally]))
+            found |= {name: [value] for name, value in whole.values().items()}
+            self.tally = Tally()
         super().log(logs, start_time)
         if "loss" not in logs or not self.accelerator.is_main_process:
             return  # the summary at the end of training
