@@ -21,6 +21,7 @@ import torch
 from accelerate.utils import gather, gather_object
 from datasets import Dataset
 from peft import LoraConfig
+from PIL import Image
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import GRPOConfig, GRPOTrainer
@@ -44,7 +45,7 @@ from opengrit.metrics import (
 from opengrit.models import Loaded, base_model
 from opengrit.rollout import Exam, ask, case_of, roll_out, with_verdicts
 from opengrit.rundir import RunDir
-from opengrit.samplers import Sampler, SamplingSettings
+from opengrit.samplers import Asked, Sampler, SamplingSettings
 from opengrit.samplers.transformers import PreparedPrompt, TransformersSampler, distinct_pictures
 from opengrit.samplers.vllm import VllmSampler
 from opengrit.shared_prefix import TokenScores, packed_scores, row_scores, share_prefix
@@ -64,6 +65,7 @@ _QUANTITIES: dict[str, Quantity] = {
     "unjudged": unjudged,
 }
 _SEED_STEP = 1_000_003  # keeps the seeds of different runs and steps apart
+_STAND_IN = (112, 112)  # pixels of the picture that a process without any looks at
 # What TRL averages over passes and steps though they hold different numbers of tokens or rows: added up by us instead.
 _BY_TOKEN = ("entropy", "kl", "clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean")
 _BY_ROW = frozenset(
@@ -218,17 +220,17 @@ class GritTrainer(GRPOTrainer):
 
     def _roll_out(self) -> dict[str, Any]:
         """Sample and parse the current batch, and begin to judge it; what TRL asks of a rollout function."""
-        group = self.num_generations
-        examples = self._batch_examples[::group]
-        generation = self._step // self._passes_per_generation
+        size, places = self._slices(len(self._batch_examples))
+        examples = self._batch_examples[::size]
+        settings = self.sampling_settings(self._step // self._passes_per_generation)
         drawer = self._drawer()
         with self.accelerator.autocast():
             groups = roll_out(
                 drawer,
                 examples,
                 exam=self.exam,
-                samples_per_question=group,
-                settings=self.sampling_settings(generation),
+                samples_per_question=size,
+                settings=[replace(settings, first_sample=place) for place in places],
                 step=self.state.global_step + 1,
             )
         self._records = [record for records in groups for record in records]
@@ -246,6 +248,15 @@ class GritTrainer(GRPOTrainer):
             "logprobs": self._sampled_log_probs(drawer, completion_ids),
             "env_mask": list(env_mask),
         }
+
+    def _slices(self, rows: int) -> tuple[int, list[int]]:
+        """In what pieces this process draws its rows: completions of one piece, and each piece's place in its group.
+
+        Processes hold consecutive rows of the generation batch, so a group may begin on one and end on the next.
+        """
+        size = math.gcd(rows, self.num_generations)
+        first = self.accelerator.process_index * rows
+        return size, [start % self.num_generations for start in range(first, first + rows, size)]
 
     def _tally_lengths(self) -> None:
         for record, length in zip(self._records, self._lengths, strict=True):
@@ -307,12 +318,19 @@ class GritTrainer(GRPOTrainer):
             asked = [ask(group[0].example, exam=self.exam) for group in groups]
             prompts = [self.sampler.prepare(question) for question in asked]
         stand_in = next((p for p in prompts if p is not None), None)
-        if stand_in is None:
+        if not any(gather_object([stand_in is not None])):
             raise ImageError(
                 f"some picture of a batch must be readable, none of {len(groups)} is ({groups[0][0].failure}); "
                 "check the image folder"
             )
-        return [p or stand_in for p, group in zip(prompts, groups, strict=True) for _ in group]
+        # Others have pictures where this process has none: it learns nothing in this step, and goes through it.
+        stand_in = stand_in or self.sampler.prepare(Asked("stand-in", Image.new("RGB", _STAND_IN), "?"))
+        shared: dict[str, PreparedPrompt] = {}  # pieces of one group share their prompt
+        return [
+            shared.setdefault(group[0].example.id, prompt or stand_in)
+            for prompt, group in zip(prompts, groups, strict=True)
+            for _ in group
+        ]
 
     def _completion_row(self, record: Record) -> tuple[list[int], list[int]]:
         """Token ids and the mask of the sampled ones. TRL takes a row without a last end token for truncated."""
@@ -607,12 +625,6 @@ def check_settings(args: GRPOConfig, *, num_rows: int) -> None:
         raise RecipeError(
             f"a generation batch is one optimizer step, got steps_per_generation {args.steps_per_generation} and "
             f"gradient_accumulation_steps {args.gradient_accumulation_steps}; make them equal"
-        )
-    local = args.per_device_train_batch_size * args.gradient_accumulation_steps
-    if local % group:
-        raise RecipeError(
-            f"a process holds whole groups, {local} completions of a process are not a multiple of num_generations "
-            f"{group}; choose questions_per_step as a multiple of the number of processes"
         )
     if args.save_strategy == "steps" and args.save_steps % args.num_iterations:
         raise RecipeError(

@@ -234,11 +234,11 @@ class TransformersSampler:
         self.last_prompts = tuple(prepared.get(index) for index in range(len(questions)))
         if not prepared or not samples_per_question:
             return results
-        asked: Counter[str] = Counter()
+        asked: Counter[tuple[str, int]] = Counter()
         joining: dict[int, Joining] = {}
         for index, prompt in prepared.items():
-            name = questions[index].id
-            joining[index] = Joining(prompt, each[index], name, repeat=asked[name])
+            name = questions[index].id, each[index].first_sample
+            joining[index] = Joining(prompt, each[index], name[0], repeat=asked[name])
             asked[name] += 1
         was_training = self.speaker.model.training
         self.speaker.model.eval()
