@@ -36,6 +36,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "yaml_recipe",
         "loading",
         "processes",
+        "launch",
         "cli_probe",
         "serve",
         "cli",

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from opengrit.cli_models import settle_output
+from opengrit.cli_models import ProcessesOption, settle_output
+from opengrit.launch import launch
 
 OverridesOption = Annotated[
     list[str] | None,
@@ -16,10 +17,12 @@ OverridesOption = Annotated[
 
 
 def sft(
+    context: typer.Context,
     recipe: Annotated[Path, typer.Argument(help="Recipe, a YAML file (see recipes/sft-demo.yaml).")],
     out: Annotated[Path, typer.Option(help="Run folder: new, or the one to go on with --resume.")],
     overrides: OverridesOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in OUT.")] = False,
+    num_processes: ProcessesOption = 1,
 ) -> None:
     """Fine-tune a model on targets made from rows with boxes (few-shot SFT, what GRIT is compared with).
 
@@ -38,6 +41,9 @@ def sft(
     from opengrit.sft import fine_tune, load_sft_recipe
 
     wanted = load_sft_recipe(recipe, overrides or [])
+    if num_processes > 1:
+        wanted.sft.passes_per_step(num_processes)
+        raise typer.Exit(launch(context, count=num_processes))
     settle_output()
     run = fine_tune(wanted, out, resume=resume)
     from opengrit.training import leave_processes

@@ -163,6 +163,9 @@ def roll_out(
     first = [own.first_sample for own in settings_of_each(settings, count=len(questions))]
     groups = sampler.sample(questions, samples_per_question=samples_per_question, settings=settings)
     return [
-        [transcribed(example, sampled, exam=exam, sample=i, step=step) for i, sampled in enumerate(group, start)]
+        [
+            transcribed(example, sampled, exam=exam, sample=i, step=step)
+            for i, sampled in enumerate(group, start)
+        ]
         for example, group, start in zip(examples, groups, first, strict=True)
     ]

@@ -6,7 +6,9 @@ import importlib.util
 import json
 import logging
 import math
+import os
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from opengrit.sft_trainer import GritSFTTrainer
 
 _log = logging.getLogger(__name__)
+_PATIENCE = timedelta(minutes=30)  # for one another: the first process measures while the others wait
 PROBE_QUESTIONS = (
     32  # questions of each evaluation set that are asked while training; the whole set is for `eval`
 )
@@ -222,20 +225,13 @@ def check_lora(model: Any, recipe: Recipe) -> None:
 def grpo_config(recipe: Recipe, output_dir: str | Path) -> GRPOConfig:
     """TRL's configuration of the recipe on the processes and devices at hand. Raises RecipeError where they do not fit."""
     wanted = recipe.train
-    use_cpu = not torch.cuda.is_available()
     check_machine(wanted, section="train")
     if wanted.vllm_mode is not None and importlib.util.find_spec("vllm") is None:
         raise RecipeError(
             f"train.vllm_mode {wanted.vllm_mode} needs vllm, it is not installed; install opengrit[vllm] or set "
             "train.vllm_mode: null"
         )
-    processes = PartialState(cpu=use_cpu).num_processes
-    per_pass = wanted.per_device_train_batch_size * processes
-    if wanted.completions_per_step % per_pass:
-        raise RecipeError(
-            f"questions_per_step x num_generations ({wanted.completions_per_step}) is divided evenly over {processes} "
-            f"processes of per_device_train_batch_size {wanted.per_device_train_batch_size}; change one of them under train:"
-        )
+    passes = wanted.passes_per_step(count_processes())
     ours = {"questions_per_step", "eval_steps", "save_steps"}
     settings: dict[str, Any] = wanted.model_dump(
         exclude=ours | {name for name in type(wanted).model_fields if name.startswith("vllm_")}
@@ -245,8 +241,19 @@ def grpo_config(recipe: Recipe, output_dir: str | Path) -> GRPOConfig:
         **settings,
         **vllm_settings(wanted),
         **trainer_settings(wanted),
-        gradient_accumulation_steps=wanted.completions_per_step // per_pass,
+        gradient_accumulation_steps=passes,
     )
+
+
+def count_processes() -> int:
+    """How many processes train together; the first call joins them. Raises RecipeError where this machine has too few GPUs."""
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if torch.cuda.is_available() and here > torch.cuda.device_count():
+        raise RecipeError(
+            f"each process trains on a GPU of its own, {here} were started on a machine with {torch.cuda.device_count()}; "
+            "lower --num-processes"
+        )
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE).num_processes
 
 
 def check_machine(wanted: Train | SftTrain, *, section: str) -> None:
