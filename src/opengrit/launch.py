@@ -30,6 +30,7 @@ _BUG, _REFUSED, _INTERRUPTED, _TERMINATED = 1, 2, 130, 143  # exit codes
 # Ends that every process comes to by itself if one does: for the same reason, or because they agreed to stop.
 _SHARED_ENDS = (_REFUSED, _INTERRUPTED, _TERMINATED)
 _GRACE_SECONDS = 45.0  # for the others to come to such an end
+_ECHO_SECONDS = 2.0  # for others to end of what one has failed of as well
 _HURRY_SECONDS = 10.0  # for all to end after a second signal
 _BEAT_SECONDS = 0.1
 
@@ -193,13 +194,19 @@ def _watch(crew: Sequence[_Member], came: Sequence[_Signal]) -> None:
             if len(came) > 1:
                 deadline = came[1].at + _HURRY_SECONDS
             elif failed and deadline is None:
-                shared = came or all(member.code in _SHARED_ENDS for member in failed)
-                deadline = time.monotonic() + (_GRACE_SECONDS if shared else 0.0)
+                deadline = time.monotonic() + (_GRACE_SECONDS if came else _grace(failed))
             if deadline is not None and time.monotonic() >= deadline:
                 for member in crew:
                     member.end()
         while _listen(voices, seconds=0.0):
             pass
+
+
+def _grace(failed: Sequence[_Member]) -> float:
+    """Seconds in which the others may end by themselves, so that it is known who began."""
+    if any((member.code or 0) < 0 for member in failed):
+        return 0.0
+    return _GRACE_SECONDS if all(member.code in _SHARED_ENDS for member in failed) else _ECHO_SECONDS
 
 
 def _listen(voices: selectors.BaseSelector, *, seconds: float) -> int:

@@ -480,9 +480,9 @@ class GritTrainer(GRPOTrainer):
         """Takes over what TRL found in this pass: means over the tokens of all processes, of which here are `tokens`."""
         found = self._metrics["train"]
         for name in _BY_TOKEN:
-            if found[name]:
+            if found.get(name):
                 self.tally.add(name, found[name].pop(), weight=tokens)
-        if found["clip_ratio/low_min"]:
+        if found.get("clip_ratio/low_min"):
             self.tally.add_smallest("clip_ratio/low_min", found["clip_ratio/low_min"].pop())
             self.tally.add_largest("clip_ratio/high_max", found["clip_ratio/high_max"].pop())
 

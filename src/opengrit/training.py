@@ -283,6 +283,7 @@ def trainer_settings(wanted: Train | SftTrain) -> dict[str, Any]:
         "num_train_epochs": math.inf,
         "logging_first_step": True,
         "dataloader_pin_memory": not use_cpu,
+        "ddp_find_unused_parameters": False,  # every weight that learns is used in every pass
         "gradient_checkpointing_kwargs": {"use_reentrant": False} if wanted.gradient_checkpointing else None,
     }
 
