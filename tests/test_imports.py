@@ -22,7 +22,16 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "world": ("images", "data"),
     "experience": ("samplers", "rollout", "rundir"),
     "evidence": ("metrics", "evaluate", "drawing", "probes", "correlation", "report", "tally", "watch"),
-    "learning": ("models", "memory", "data_order", "sft_trainer", "trainer", "shared_prefix", "checkpoint"),
+    "learning": (
+        "models",
+        "memory",
+        "data_order",
+        "sft_trainer",
+        "trainer",
+        "sharding",
+        "shared_prefix",
+        "checkpoint",
+    ),
     "doors": (
         "config",
         "training",

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import DistributedType
+from transformers import TrainerCallback
 
 import opengrit.models
 import tiny_random
@@ -24,6 +26,7 @@ from opengrit.rewards import Rubric
 from opengrit.rollout import Exam
 from opengrit.rundir import RunDir
 from opengrit.samplers.replay import ReplaySampler
+from opengrit.sharding import whole_weights
 from opengrit.trainer import GritTrainer
 from opengrit.types import Completion, Finish, Unjudged
 from test_trainer import config
@@ -65,14 +68,33 @@ def written(loaded, examples):
     return rollouts
 
 
-def train(folder, name, loaded, *, fixed, rows=4, **changes):
+SHARED_OUT = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+    "FSDP_RESHARD_AFTER_FORWARD": "true",
+}  # what accelerate's launcher sets from recipes/accelerate/fsdp2.yaml; a test compares the two
+
+
+class StopAfter(TrainerCallback):
+    """Ends a training early."""
+
+    def __init__(self, step):
+        self._step = step
+
+    def on_step_end(self, args, state, control, **_):
+        control.should_training_stop = state.global_step >= self._step
+
+
+def train(folder, name, loaded, *, fixed, rows=4, stop_after=None, resume=False, **changes):
     """One scenario; every process of the group calls this."""
     state = PartialState(cpu=True)
     place = folder / f"{state.num_processes}-{name}"
     own = place / str(state.process_index)
-    (own / "pictures").mkdir(parents=True)
+    (own / "pictures").mkdir(parents=True, exist_ok=resume)
     run = place / "run"
-    if state.is_main_process:
+    if state.is_main_process and not resume:
         RunDir.create(run, recipe="a: 1\n")
     state.wait_for_everyone()
     examples = tiny_random.examples(own / "pictures", rows)
@@ -81,44 +103,64 @@ def train(folder, name, loaded, *, fixed, rows=4, **changes):
     sampler = ReplaySampler(written(loaded, examples), seen_size=examples[0].picture_size) if fixed else None
     per_process = changes.pop("rows_per_step") // state.num_processes
     batch = min(per_process, changes.pop("largest_pass", per_process))
+    args = config(
+        place,
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=per_process // batch,
+        num_generations=GROUP,
+        ddp_find_unused_parameters=False,
+        **changes,
+    )
+    if "ACCELERATE_USE_FSDP" in os.environ:  # on CPUs accelerate would not share out, though torch does
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
     made = GritTrainer(
         loaded,
         examples,
-        args=config(
-            place,
-            per_device_train_batch_size=batch,
-            gradient_accumulation_steps=per_process // batch,
-            num_generations=GROUP,
-            ddp_find_unused_parameters=False,
-            **changes,
-        ),
+        args=args,
         exam=Exam("direct", loaded.frame, MoodyJudge(), RUBRIC),
         run=RunDir.open(run),
         rollouts=sampler,
     )
-    made.train()
+    if stop_after is not None:
+        made.add_callback(StopAfter(stop_after))
+    checkpoints = RunDir.open(run).checkpoints()
+    made.train(resume_from_checkpoint=str(checkpoints[-1]) if resume else None)
     model = made.accelerator.unwrap_model(made.model)
-    (own / "total").write_text(json.dumps(sum(p.double().abs().sum().item() for p in model.parameters())))
+    shares = [getattr(p, "_local_tensor", p) for p in model.parameters()]  # a DTensor's own share
+    (own / "total").write_text(json.dumps(sum(p.double().abs().sum().item() for p in shares)))
+    (own / "share").write_text(json.dumps(sum(p.numel() for p in shares)))
+    weights = whole_weights(model)
     if state.is_main_process:
-        torch.save(model.state_dict(), place / "weights.pt")
+        torch.save(model.state_dict() if weights is None else weights, place / "weights.pt")
+
+
+FIXED = {
+    "fixed": True, "rows_per_step": 8, "max_steps": 3, "max_completion_length": 300, "learning_rate": 1e-3,
+    "save_strategy": "steps", "save_steps": 2,
+}  # fmt: skip
+DRAWN = {"fixed": False, "max_steps": 2, "max_completion_length": 30, "learning_rate": 1e-3}
 
 
 def scenarios(folder):
-    """All of them, one after the other."""
-    train(
-        folder, "qwen", tiny_random.qwen(), fixed=True, rows_per_step=8, max_steps=3,
-        max_completion_length=300, learning_rate=1e-3, save_strategy="steps", save_steps=3,
-    )  # fmt: skip
-    base = opengrit.models.load(str(folder / "base"))
-    train(
-        folder, "internvl", base, fixed=True, rows_per_step=8, largest_pass=4, max_steps=4, num_iterations=2,
-        max_completion_length=300, learning_rate=1e-3, beta=0.05, logging_steps=4,
-    )  # fmt: skip
-    for name, rows_per_step in (("half", 4), ("piece", 12)):
-        loaded = tiny_random.talkative(tiny_random.qwen())
-        train(
-            folder, name, loaded, fixed=False, rows_per_step=rows_per_step, max_steps=2, max_completion_length=30
-        )  # fmt: skip
+    """What one process and two with whole weights do."""
+    train(folder, "qwen", tiny_random.qwen(), **FIXED)
+    changes = {"max_steps": 4, "num_iterations": 2, "beta": 0.05, "logging_steps": 4, "save_strategy": "no"}
+    train(folder, "internvl", base(folder), largest_pass=4, **FIXED | changes)
+    train(folder, "half", tiny_random.talkative(tiny_random.qwen()), rows_per_step=4, **DRAWN)
+    train(folder, "piece", base(folder), rows_per_step=12, beta=0.05, **DRAWN)
+
+
+def shared_out(folder):
+    """What two with weights shared out (FSDP2) do; the first of it once more, stopped and resumed."""
+    train(folder, "fsdp-qwen", tiny_random.qwen(), **FIXED)
+    train(folder, "fsdp-resumed", tiny_random.qwen(), stop_after=2, **FIXED)
+    train(folder, "fsdp-resumed", tiny_random.qwen(), resume=True, **FIXED)
+    train(folder, "fsdp-piece", base(folder), rows_per_step=12, beta=0.05, **DRAWN)
+
+
+def base(folder):
+    """An InternVL that was loaded from a folder, as a reference model must be."""
+    return opengrit.models.load(str(folder / "base"))
 
 
 def fork(job: Callable[[], None], **environment: object) -> int:
@@ -138,16 +180,21 @@ def fork(job: Callable[[], None], **environment: object) -> int:
         os._exit(code)
 
 
+def _free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
 def main(folder: Path) -> int:
     """Fork all processes and wait for them; how many failed."""
     torch.set_num_threads(1)
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    tiny_random.save(tiny_random.internvl(), folder / "base")
-    world = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    tiny_random.save(tiny_random.talkative(tiny_random.internvl()), folder / "base")
+    world = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
     children = [fork(lambda: scenarios(folder), RANK=rank, LOCAL_RANK=rank, **world) for rank in range(2)]
     children.append(fork(lambda: scenarios(folder)))
+    other = world | {"MASTER_PORT": _free_port()} | SHARED_OUT
+    children += [fork(lambda: shared_out(folder), RANK=rank, LOCAL_RANK=rank, **other) for rank in range(2)]
     return sum(os.waitpid(child, 0)[1] != 0 for child in children)
 
 

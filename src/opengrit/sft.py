@@ -215,6 +215,7 @@ def sft_config(recipe: SftRecipe, output_dir: str | Path, *, num_rows: int) -> S
     """TRL's configuration of the recipe on the processes and devices at hand. Raises RecipeError where they do not fit."""
     from trl import SFTConfig
 
+    from opengrit.sharding import asks_for_fsdp, check_sharding
     from opengrit.training import check_machine, count_processes, trainer_settings
 
     wanted = recipe.sft
@@ -225,8 +226,12 @@ def sft_config(recipe: SftRecipe, output_dir: str | Path, *, num_rows: int) -> S
         )
     check_machine(wanted, section="sft")
     passes = wanted.passes_per_step(count_processes())
+    if asks_for_fsdp():
+        raise RecipeError(
+            "supervised fine-tuning keeps whole weights on every process, FSDP is asked for; use recipes/accelerate/ddp.yaml"
+        )
     settings: dict[str, Any] = wanted.model_dump(exclude={"rows_per_step", "save_steps"})
-    return SFTConfig(
+    args = SFTConfig(
         output_dir=str(output_dir),
         **settings,
         **trainer_settings(wanted),
@@ -235,3 +240,5 @@ def sft_config(recipe: SftRecipe, output_dir: str | Path, *, num_rows: int) -> S
         remove_unused_columns=False,
         logging_steps=1,
     )
+    check_sharding(args)
+    return args

@@ -48,6 +48,7 @@ from opengrit.rundir import RunDir
 from opengrit.samplers import Asked, Sampler, SamplingSettings
 from opengrit.samplers.transformers import PreparedPrompt, TransformersSampler, distinct_pictures
 from opengrit.samplers.vllm import VllmSampler
+from opengrit.sharding import asks_for_fsdp, check_sharding, drop_second_copy, gather_weights, share_by_layers
 from opengrit.shared_prefix import TokenScores, packed_scores, row_scores, share_prefix
 from opengrit.tally import Tally, merged
 from opengrit.types import Example, Record, Unjudged, Verdict
@@ -150,6 +151,8 @@ class GritTrainer(GRPOTrainer):
         self._lengths: list[int] = []  # of each row: tokens that were sampled
         self._rows: list[int] = []
         self._idle: frozenset[int] = frozenset()  # rows that teach nothing
+        if asks_for_fsdp():
+            share_by_layers(loaded)
         super().__init__(
             model=loaded.model,
             reward_funcs=[self.rubric_total],
@@ -220,6 +223,7 @@ class GritTrainer(GRPOTrainer):
 
     def _roll_out(self) -> dict[str, Any]:
         """Sample and parse the current batch, and begin to judge it; what TRL asks of a rollout function."""
+        gather_weights(self.model, self.ref_model)
         size, places = self._slices(len(self._batch_examples))
         examples = self._batch_examples[::size]
         settings = self.sampling_settings(self._step // self._passes_per_generation)
@@ -384,6 +388,7 @@ class GritTrainer(GRPOTrainer):
         return self._buffered_inputs[self._step % self.args.gradient_accumulation_steps]
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        gather_weights(self.model)
         self._rows = inputs["row"].tolist()
         self._idle = self._rows_that_teach_nothing(inputs["advantages"].tolist())
         try:
@@ -464,7 +469,13 @@ class GritTrainer(GRPOTrainer):
         if self.run is None:
             raise RunError("a checkpoint belongs to a run folder, this trainer has none; give it run=")
         # Past TRL's own override, which writes a model card that names this machine's folders.
-        save = partial(super(GRPOTrainer, self)._save_checkpoint, model, trial)
+        write = partial(super(GRPOTrainer, self)._save_checkpoint, model, trial)
+
+        def save() -> None:
+            write()
+            if self.accelerator.is_main_process:
+                drop_second_copy(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}")
+
         save_step(self, self.run.checkpoint_path(self.state.global_step), save)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -542,12 +553,11 @@ class _Course(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         trainer = self._trainer
-        for probe in trainer.probes:
-            if (
-                state.global_step % probe.every == 0
-                and trainer.accelerator.is_main_process
-                and trainer.run is not None
-            ):
+        due = [probe for probe in trainer.probes if state.global_step % probe.every == 0]
+        if due:
+            gather_weights(trainer.model)
+        for probe in due:
+            if trainer.accelerator.is_main_process and trainer.run is not None:
                 row = {"step": state.global_step, **trainer.probe(probe)}
                 with trainer.run.append_metrics() as writer:
                     writer.write_metrics(row)
@@ -631,12 +641,7 @@ def check_settings(args: GRPOConfig, *, num_rows: int) -> None:
             f"a checkpoint ends a generation's use, got save_steps {args.save_steps} and num_iterations "
             f"{args.num_iterations}; make save_steps a multiple"
         )
-    sharded = os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true", "yes")
-    if sharded or args.fsdp or (args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3):
-        raise RecipeError(
-            "weights stay whole on every process for now (DDP, ZeRO-1 or ZeRO-2), this run shards them (FSDP or ZeRO-3); "
-            "choose another accelerate configuration"
-        )
+    check_sharding(args)
 
 
 def check_rows(num_rows: int, questions_per_step: int) -> None:

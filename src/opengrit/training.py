@@ -32,6 +32,7 @@ from opengrit.rewards import Rubric
 from opengrit.rollout import Exam
 from opengrit.rundir import FINAL, RunDir
 from opengrit.samplers import SamplingSettings
+from opengrit.sharding import asks_for_fsdp, whole_weights
 from opengrit.trainer import STOP, GritTrainer, Judging, Probe, check_rows, check_settings, freeze_vision
 from opengrit.types import Example
 from opengrit.watch import Watch
@@ -143,8 +144,9 @@ def _train(
         finally:
             trainer.judge_pool.close()
             tell_cost(judge)
+    weights = whole_weights(trainer.model)
     if trainer.accelerator.is_main_process:
-        save_final(trainer, run.path / FINAL, frame=recipe.model.frame)
+        save_final(trainer, run.path / FINAL, frame=recipe.model.frame, weights=weights)
 
 
 def take_steps(trainer: Trainer, run: RunDir, *, max_steps: int, resume: bool) -> None:
@@ -158,15 +160,22 @@ def take_steps(trainer: Trainer, run: RunDir, *, max_steps: int, resume: bool) -
         trainer._load_from_checkpoint(str(checkpoints[-1]))
 
 
-def save_final(trainer: GritTrainer | GritSFTTrainer, target: Path, *, frame: str | None = None) -> None:
+def save_final(
+    trainer: GritTrainer | GritSFTTrainer,
+    target: Path,
+    *,
+    frame: str | None = None,
+    weights: dict[str, torch.Tensor] | None = None,
+) -> None:
     """The model (or its adapter), the processor and an overridden frame in one folder that `opengrit.models.load` reads.
 
     An adapter names its base as the recipe does (a packaged name, a hub id), so that it loads on another machine.
+    `weights` are all of them, where no process holds all.
     """
     model = trainer.accelerator.unwrap_model(trainer.model)
 
     def write(staged: Path) -> None:
-        model.save_pretrained(staged)
+        model.save_pretrained(staged, state_dict=weights)
         trainer.loaded.processor.save_pretrained(staged)
         save_frame(staged, frame)
         adapter = staged / "adapter_config.json"
@@ -204,6 +213,11 @@ def check_model(recipe: Recipe) -> None:
         raise RecipeError(
             f"adapters are trained on a whole model, {recipe.model.name} is an adapter itself and the recipe has lora:; "
             "set lora: null to go on training it, or name its base under model:"
+        )
+    if recipe.lora is not None and asks_for_fsdp():
+        raise RecipeError(
+            "adapters are trained with whole weights on every process, FSDP is asked for and the recipe has lora:; use "
+            "recipes/accelerate/ddp.yaml"
         )
     check_quantization(recipe.model)
 
@@ -252,6 +266,11 @@ def count_processes() -> int:
         raise RecipeError(
             f"each process trains on a GPU of its own, {here} were started on a machine with {torch.cuda.device_count()}; "
             "lower --num-processes"
+        )
+    if asks_for_fsdp() and not torch.cuda.is_available():
+        raise RecipeError(
+            "accelerate shares weights out on GPUs only, FSDP is asked for on a machine without; use opengrit train "
+            "--num-processes"
         )
     return PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE).num_processes
 
