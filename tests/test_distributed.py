@@ -16,7 +16,9 @@ import torch
 import typer
 from typer.testing import CliRunner
 
+import opengrit.models
 import tiny_random
+import together
 from opengrit.cli import app
 from opengrit.data.grit import write
 from opengrit.errors import RecipeError, RunError
@@ -59,20 +61,46 @@ def both(trained, name):
     return [RunDir.open(trained / f"{count}-{name}" / "run") for count in (1, 2)]
 
 
+def weights(trained, name):
+    return torch.load(trained / name / "weights.pt")
+
+
 def apart(one, two):
     """The length of the difference of two sets of weights, as a share of the first's."""
+    assert one.keys() == two.keys()
     difference = sum((one[name].double() - two[name].double()).square().sum() for name in one)
     return (difference / sum(value.double().square().sum() for value in one.values())).sqrt().item()
 
 
-@pytest.mark.parametrize(("name", "family"), [("qwen", tiny_random.qwen), ("internvl", tiny_random.internvl)])
-def test_two_processes_learn_from_fixed_rollouts_the_weights_that_one_learns(name, family, trained):
-    one, two = [torch.load(trained / f"{count}-{name}" / "weights.pt") for count in (1, 2)]
-    assert apart(dict(family().model.state_dict()), one) > 1e-4
-    assert one.keys() == two.keys()
+@pytest.mark.parametrize("name", ["qwen", "internvl"])
+def test_two_processes_learn_from_fixed_rollouts_the_weights_that_one_learns(name, trained):
+    one, two = [weights(trained, f"{count}-{name}") for count in (1, 2)]
+    base = tiny_random.qwen() if name == "qwen" else together.base(trained, name)
+    assert apart(dict(base.model.state_dict()), one) > 1e-4
     assert apart(one, two) <= 1e-5
     totals = [(trained / f"2-{name}" / rank / "total").read_text() for rank in ("0", "1")]
     assert totals[0] == totals[1]
+
+
+@pytest.mark.parametrize(("whole", "shared"), [("qwen", "fsdp-qwen"), ("piece", "fsdp-piece")])
+def test_weights_shared_out_learn_what_whole_ones_learn(whole, shared, trained):
+    assert apart(weights(trained, f"1-{whole}"), weights(trained, f"2-{shared}")) <= 1e-5
+    shares = [json.loads((trained / f"2-{shared}" / rank / "share").read_text()) for rank in ("0", "1")]
+    total = sum(value.numel() for value in weights(trained, f"1-{whole}").values())
+    assert sum(shares) == total
+    assert max(shares) < 0.51 * total
+    one, two = [RunDir.open(trained / name / "run") for name in (f"1-{whole}", f"2-{shared}")]
+    assert {r.id: r.completion for r in one.records()} == {r.id: r.completion for r in two.records()}
+
+
+def test_a_checkpoint_of_shared_out_weights_is_whole_and_goes_on_to_the_same_end(trained):
+    straight, resumed = [weights(trained, f"2-{name}") for name in ("fsdp-qwen", "fsdp-resumed")]
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+    last = RunDir.open(trained / "2-fsdp-resumed" / "run").checkpoints()[-1]
+    assert last.name == "step-000003"
+    assert not list(last.glob("pytorch_model*"))  # no pickle of what model.safetensors holds
+    read = opengrit.models.load(str(last)).model.state_dict()
+    assert all(torch.equal(resumed[name], read[name]) for name in resumed)
 
 
 # One process makes one pass of eight completions (qwen) or two of four (internvl), two processes one pass of four each:
@@ -81,12 +109,12 @@ def test_two_processes_learn_from_fixed_rollouts_the_weights_that_one_learns(nam
 def test_every_metric_of_two_processes_is_that_of_one(name, trained):
     one, two = [list(run.metrics()) for run in both(trained, name)]
     assert [row["step"] for row in one] == {"qwen": [1, 2, 3], "internvl": [4]}.get(name, [1, 2])
-    for alone, together in zip(one, two, strict=True):
-        assert alone.keys() == together.keys()
+    for alone, beside in zip(one, two, strict=True):
+        assert alone.keys() == beside.keys()
         for key in alone.keys() - {"step_time"}:
             # What goes through the model is rounded otherwise where other rows stand beside it.
             within = 1e-5 if key in ("loss", "grad_norm", "kl", "entropy") else 1e-6
-            assert together[key] == pytest.approx(alone[key], rel=within, abs=within), key
+            assert beside[key] == pytest.approx(alone[key], rel=within, abs=within), key
 
 
 def test_metrics_of_several_steps_are_means_over_rows_and_tokens_not_means_of_means(trained):
@@ -134,7 +162,7 @@ def test_one_process_writes_and_every_record_is_there_once(name, trained):
 
 
 def test_a_checkpoint_of_two_processes_holds_the_random_states_of_both(trained):
-    [checkpoint] = both(trained, "qwen")[1].checkpoints()
+    checkpoint = both(trained, "qwen")[1].checkpoints()[-1]
     assert {"rng_state_0.pth", "rng_state_1.pth", "optimizer.pt"} <= {
         path.name for path in checkpoint.iterdir()
     }

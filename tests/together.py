@@ -31,7 +31,7 @@ from opengrit.trainer import GritTrainer
 from opengrit.types import Completion, Finish, Unjudged
 from test_trainer import config
 
-RUBRIC = Rubric.from_weights({"correct": 1.0, "tag_walk": 0.5, "grounding_iou": 0.5, "repetition": 0.25})
+RUBRIC = Rubric.from_weights({"correct": 1.0, "tag_walk": 0.5, "answer_tag": 0.5, "grounding_iou": 0.5})
 GROUP = 4
 SAID = (
     '<think>{{"bbox_2d": [0, 0, 40, {n}]}} {n} dogs</think><rethink>so</rethink><answer>{n}</answer>',
@@ -138,16 +138,16 @@ FIXED = {
     "fixed": True, "rows_per_step": 8, "max_steps": 3, "max_completion_length": 300, "learning_rate": 1e-3,
     "save_strategy": "steps", "save_steps": 2,
 }  # fmt: skip
-DRAWN = {"fixed": False, "max_steps": 2, "max_completion_length": 30, "learning_rate": 1e-3}
+DRAWN = {"fixed": False, "max_steps": 2, "max_completion_length": 60, "learning_rate": 1e-3}
 
 
 def scenarios(folder):
     """What one process and two with whole weights do."""
     train(folder, "qwen", tiny_random.qwen(), **FIXED)
     changes = {"max_steps": 4, "num_iterations": 2, "beta": 0.05, "logging_steps": 4, "save_strategy": "no"}
-    train(folder, "internvl", base(folder), largest_pass=4, **FIXED | changes)
+    train(folder, "internvl", base(folder, "internvl"), largest_pass=4, **FIXED | changes)
     train(folder, "half", tiny_random.talkative(tiny_random.qwen()), rows_per_step=4, **DRAWN)
-    train(folder, "piece", base(folder), rows_per_step=12, beta=0.05, **DRAWN)
+    train(folder, "piece", base(folder, "qwen"), rows_per_step=12, beta=0.05, **DRAWN)
 
 
 def shared_out(folder):
@@ -155,12 +155,12 @@ def shared_out(folder):
     train(folder, "fsdp-qwen", tiny_random.qwen(), **FIXED)
     train(folder, "fsdp-resumed", tiny_random.qwen(), stop_after=2, **FIXED)
     train(folder, "fsdp-resumed", tiny_random.qwen(), resume=True, **FIXED)
-    train(folder, "fsdp-piece", base(folder), rows_per_step=12, beta=0.05, **DRAWN)
+    train(folder, "fsdp-piece", base(folder, "qwen"), rows_per_step=12, beta=0.05, **DRAWN)
 
 
-def base(folder):
-    """An InternVL that was loaded from a folder, as a reference model must be."""
-    return opengrit.models.load(str(folder / "base"))
+def base(folder, family):
+    """A model that was loaded from a folder, as a reference model must be."""
+    return opengrit.models.load(str(folder / f"base-{family}"))
 
 
 def fork(job: Callable[[], None], **environment: object) -> int:
@@ -189,7 +189,8 @@ def _free_port():
 def main(folder: Path) -> int:
     """Fork all processes and wait for them; how many failed."""
     torch.set_num_threads(1)
-    tiny_random.save(tiny_random.talkative(tiny_random.internvl()), folder / "base")
+    for family in (tiny_random.qwen, tiny_random.internvl):
+        tiny_random.save(tiny_random.talkative(family()), folder / f"base-{family.__name__}")
     world = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
     children = [fork(lambda: scenarios(folder), RANK=rank, LOCAL_RANK=rank, **world) for rank in range(2)]
     children.append(fork(lambda: scenarios(folder)))
