@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -9,21 +10,28 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 import torch
 import typer
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 from typer.testing import CliRunner
 
 import opengrit.models
 import tiny_random
 import together
 from opengrit.cli import app
+from opengrit.config import load_recipe
 from opengrit.data.grit import write
 from opengrit.errors import RecipeError, RunError
 from opengrit.launch import arguments, launch, run_together
 from opengrit.rundir import RunDir
+from opengrit.sharding import check_sharding
+from opengrit.training import check_model, count_processes
+from test_trainer import config
 
 ROOT = Path(__file__).parents[1]
 GENEROUS_SECONDS = 240.0
@@ -101,6 +109,69 @@ def test_a_checkpoint_of_shared_out_weights_is_whole_and_goes_on_to_the_same_end
     assert not list(last.glob("pytorch_model*"))  # no pickle of what model.safetensors holds
     read = opengrit.models.load(str(last)).model.state_dict()
     assert all(torch.equal(resumed[name], read[name]) for name in resumed)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed")
+def test_gradients_shared_out_by_deepspeed_learn_what_whole_ones_learn_and_resume(trained):
+    straight, resumed = [weights(trained, f"2-{name}") for name in ("zero-qwen", "zero-resumed")]
+    assert apart(weights(trained, "1-qwen"), straight) <= 1e-5
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+    assert list((RunDir.open(trained / "2-zero-qwen" / "run").checkpoints()[-1]).glob("global_step*"))
+
+
+ACCELERATE = ROOT / "recipes" / "accelerate"
+
+
+def started(name):
+    """The environment of a process that accelerate's launcher starts with one of our files."""
+    args = launch_command_parser().parse_args(["--config_file", str(ACCELERATE / f"{name}.yaml"), "a.py"])
+    args, defaults, _ = _validate_launch_command(args)
+    if not args.use_deepspeed:
+        return prepare_multi_gpu_env(args)
+    args.deepspeed_fields_from_accelerate_config = ",".join(defaults.deepspeed_config)
+    return prepare_deepspeed_cmd_env(args)[1]
+
+
+@pytest.mark.parametrize(("name", "tested"), [("fsdp2", together.SHARED_OUT), ("zero2", together.ZERO_2)])
+def test_the_files_for_accelerate_ask_for_what_is_tested_here(name, tested):
+    assert {key: started(name).get(key) for key in tested} == tested
+    assert {path.stem for path in ACCELERATE.glob("*.yaml")} == {"ddp", "fsdp2", "zero2", "zero3"}
+    assert "ACCELERATE_USE_FSDP" not in started("ddp")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"FSDP_VERSION": "1"}, "fsdp_version 1"),
+        ({"FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"}, "SHARDED_STATE_DICT"),
+    ],
+)
+def test_other_ways_of_sharing_weights_out_are_refused_by_name(changes, message, tmp_path, monkeypatch):
+    args = config(tmp_path)
+    for key, value in (together.SHARED_OUT | changes).items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(RecipeError, match=message):
+        check_sharding(args)
+
+
+def test_zero_3_is_refused_by_name(tmp_path):
+    args = config(tmp_path)
+    args.deepspeed_plugin = SimpleNamespace(zero_stage=3)
+    with pytest.raises(RecipeError, match="ZeRO-3"):
+        check_sharding(args)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU weights can be shared out")
+def test_weights_are_not_said_to_be_shared_out_where_accelerate_would_not(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(RecipeError, match="on GPUs only"):
+        count_processes()
+
+
+def test_adapters_and_sharing_weights_out_are_refused_together(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(RecipeError, match="adapters"):
+        check_model(load_recipe(ROOT / "recipes" / "demo.yaml", ["lora={}"]))
 
 
 # One process makes one pass of eight completions (qwen) or two of four (internvl), two processes one pass of four each:

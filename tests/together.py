@@ -5,6 +5,8 @@ Each scenario writes a run folder, the weights it ended with and, by process, th
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import os
 import socket
@@ -77,6 +79,15 @@ SHARED_OUT = {
 }  # what accelerate's launcher sets from recipes/accelerate/fsdp2.yaml; a test compares the two
 
 
+ZERO_2 = {
+    "ACCELERATE_USE_DEEPSPEED": "true",
+    "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2",
+    "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "none",
+    "ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE": "none",
+    "ACCELERATE_DEEPSPEED_ZERO3_INIT": "false",
+}  # and from recipes/accelerate/zero2.yaml
+
+
 class StopAfter(TrainerCallback):
     """Ends a training early."""
 
@@ -111,8 +122,12 @@ def train(folder, name, loaded, *, fixed, rows=4, stop_after=None, resume=False,
         ddp_find_unused_parameters=False,
         **changes,
     )
-    if "ACCELERATE_USE_FSDP" in os.environ:  # on CPUs accelerate would not share out, though torch does
+    # On CPUs accelerate would not share out, though torch and DeepSpeed do.
+    if "ACCELERATE_USE_FSDP" in os.environ:
         PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+    if "ACCELERATE_USE_DEEPSPEED" in os.environ:
+        importlib.import_module("deepspeed").init_distributed(dist_backend="gloo")
+        PartialState._shared_state["distributed_type"] = DistributedType.DEEPSPEED
     made = GritTrainer(
         loaded,
         examples,
@@ -158,6 +173,13 @@ def shared_out(folder):
     train(folder, "fsdp-piece", base(folder, "qwen"), rows_per_step=12, beta=0.05, **DRAWN)
 
 
+def shared_gradients(folder):
+    """What two under DeepSpeed's ZeRO-2 do, in one go and resumed."""
+    train(folder, "zero-qwen", tiny_random.qwen(), **FIXED)
+    train(folder, "zero-resumed", tiny_random.qwen(), stop_after=2, **FIXED)
+    train(folder, "zero-resumed", tiny_random.qwen(), resume=True, **FIXED)
+
+
 def base(folder, family):
     """A model that was loaded from a folder, as a reference model must be."""
     return opengrit.models.load(str(folder / f"base-{family}"))
@@ -196,6 +218,11 @@ def main(folder: Path) -> int:
     children.append(fork(lambda: scenarios(folder)))
     other = world | {"MASTER_PORT": _free_port()} | SHARED_OUT
     children += [fork(lambda: shared_out(folder), RANK=rank, LOCAL_RANK=rank, **other) for rank in range(2)]
+    if importlib.util.find_spec("deepspeed") is not None:
+        other = world | {"MASTER_PORT": _free_port(), "DS_ACCELERATOR": "cpu"} | ZERO_2
+        children += [
+            fork(lambda: shared_gradients(folder), RANK=rank, LOCAL_RANK=rank, **other) for rank in range(2)
+        ]
     return sum(os.waitpid(child, 0)[1] != 0 for child in children)
 
 
