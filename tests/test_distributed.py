@@ -101,6 +101,13 @@ def test_weights_shared_out_learn_what_whole_ones_learn(whole, shared, trained):
     assert {r.id: r.completion for r in one.records()} == {r.id: r.completion for r in two.records()}
 
 
+def test_a_final_model_and_a_probe_of_shared_out_weights_are_those_of_whole_ones(trained):
+    final = opengrit.models.load(str(trained / "2-fsdp-qwen" / "final")).model.state_dict()
+    assert all(torch.equal(value, final[name]) for name, value in weights(trained, "2-fsdp-qwen").items())
+    rows = list(RunDir.open(trained / "2-fsdp-qwen" / "run").metrics())
+    assert [row["step"] for row in rows if "eval/held-out/n" in row] == [2]
+
+
 def test_a_checkpoint_of_shared_out_weights_is_whole_and_goes_on_to_the_same_end(trained):
     straight, resumed = [weights(trained, f"2-{name}") for name in ("fsdp-qwen", "fsdp-resumed")]
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)

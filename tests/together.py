@@ -27,14 +27,17 @@ from opengrit.judge import RuleJudge
 from opengrit.rewards import Rubric
 from opengrit.rollout import Exam
 from opengrit.rundir import RunDir
+from opengrit.samplers import SamplingSettings
 from opengrit.samplers.replay import ReplaySampler
 from opengrit.sharding import whole_weights
-from opengrit.trainer import GritTrainer
+from opengrit.trainer import GritTrainer, Probe
+from opengrit.training import save_final
 from opengrit.types import Completion, Finish, Unjudged
 from test_trainer import config
 
 RUBRIC = Rubric.from_weights({"correct": 1.0, "tag_walk": 0.5, "answer_tag": 0.5, "grounding_iou": 0.5})
 GROUP = 4
+GREEDY = SamplingSettings(temperature=0, max_new_tokens=20)
 SAID = (
     '<think>{{"bbox_2d": [0, 0, 40, {n}]}} {n} dogs</think><rethink>so</rethink><answer>{n}</answer>',
     "<think>one two</think><answer>no</answer>",
@@ -98,7 +101,7 @@ class StopAfter(TrainerCallback):
         control.should_training_stop = state.global_step >= self._step
 
 
-def train(folder, name, loaded, *, fixed, rows=4, stop_after=None, resume=False, **changes):
+def train(folder, name, loaded, *, fixed, rows=4, stop_after=None, resume=False, every=None, **changes):
     """One scenario; every process of the group calls this."""
     state = PartialState(cpu=True)
     place = folder / f"{state.num_processes}-{name}"
@@ -135,6 +138,7 @@ def train(folder, name, loaded, *, fixed, rows=4, stop_after=None, resume=False,
         exam=Exam("direct", loaded.frame, MoodyJudge(), RUBRIC),
         run=RunDir.open(run),
         rollouts=sampler,
+        probes=[Probe("held-out", tuple(examples), GREEDY, every=every)] if every else (),
     )
     if stop_after is not None:
         made.add_callback(StopAfter(stop_after))
@@ -147,6 +151,7 @@ def train(folder, name, loaded, *, fixed, rows=4, stop_after=None, resume=False,
     weights = whole_weights(model)
     if state.is_main_process:
         torch.save(model.state_dict() if weights is None else weights, place / "weights.pt")
+        save_final(made, place / "final", weights=weights)
 
 
 FIXED = {
@@ -167,10 +172,11 @@ def scenarios(folder):
 
 def shared_out(folder):
     """What two with weights shared out (FSDP2) do; the first of it once more, stopped and resumed."""
-    train(folder, "fsdp-qwen", tiny_random.qwen(), **FIXED)
+    train(folder, "fsdp-qwen", tiny_random.qwen(), every=2, **FIXED)
     train(folder, "fsdp-resumed", tiny_random.qwen(), stop_after=2, **FIXED)
     train(folder, "fsdp-resumed", tiny_random.qwen(), resume=True, **FIXED)
-    train(folder, "fsdp-piece", base(folder, "qwen"), rows_per_step=12, beta=0.05, **DRAWN)
+    again = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
+    train(folder, "fsdp-piece", base(folder, "qwen"), rows_per_step=12, beta=0.05, **DRAWN, **again)
 
 
 def shared_gradients(folder):

@@ -69,6 +69,8 @@ def gather_weights(*models: Any) -> None:
             model.set_reshard_after_forward(False)
             model._get_fsdp_state()._lazy_init()  # parts run ahead of the whole
             for part in _parts(model):
+                # Only itself, which is there: what would be fetched ahead depends on the passes that were made before.
+                part.set_modules_to_backward_prefetch([part])
                 part.unshard()
 
 

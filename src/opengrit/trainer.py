@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
 
 # TRL announces every trainer it makes to its hub unless told not to, and warns about rollout_func.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -46,7 +47,12 @@ from opengrit.models import Loaded, base_model
 from opengrit.rollout import Exam, ask, case_of, roll_out, with_verdicts
 from opengrit.rundir import RunDir
 from opengrit.samplers import Asked, Sampler, SamplingSettings
-from opengrit.samplers.transformers import PreparedPrompt, TransformersSampler, distinct_pictures
+from opengrit.samplers.transformers import (
+    ENCODED_AT_ONCE,
+    PreparedPrompt,
+    TransformersSampler,
+    distinct_pictures,
+)
 from opengrit.samplers.vllm import VllmSampler
 from opengrit.sharding import asks_for_fsdp, check_sharding, drop_second_copy, gather_weights, share_by_layers
 from opengrit.shared_prefix import TokenScores, packed_scores, row_scores, share_prefix
@@ -168,7 +174,11 @@ class GritTrainer(GRPOTrainer):
         self.add_callback(_Course(self))
         self.loaded = replace(loaded, model=self.model)
         self.sampler = TransformersSampler(
-            self.loaded, rows_per_batch=rows_per_batch, vision_is_fixed=vision_is_fixed(self.loaded)
+            self.loaded,
+            rows_per_batch=rows_per_batch,
+            vision_is_fixed=vision_is_fixed(self.loaded),
+            # Processes that share weights out go through the tower as often as one another, whatever pictures they have.
+            encoded_at_once=sys.maxsize if asks_for_fsdp() else ENCODED_AT_ONCE,
         )
         self.rollouts = rollouts
         models = [m for m in (self.model, self.ref_model) if m is not None]
