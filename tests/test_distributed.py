@@ -57,11 +57,14 @@ def wait_for(condition, what):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("together")
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "together.py"), str(folder)],
-        env=ENVIRONMENT, capture_output=True, text=True, timeout=GENEROUS_SECONDS,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    command = [sys.executable, str(ROOT / "tests" / "together.py"), str(folder)]
+    began = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    try:
+        _, errors = began.communicate(timeout=GENEROUS_SECONDS)
+    except subprocess.TimeoutExpired:
+        began.terminate()  # and with it all that it has forked
+        _, errors = began.communicate()
+    assert began.returncode == 0, errors
     return folder
 
 

@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import json
 import os
+import signal
 import socket
 import sys
 import traceback
@@ -151,7 +152,8 @@ def train(folder, name, loaded, *, fixed, rows=4, stop_after=None, resume=False,
     weights = whole_weights(model)
     if state.is_main_process:
         torch.save(model.state_dict() if weights is None else weights, place / "weights.pt")
-        save_final(made, place / "final", weights=weights)
+        if stop_after is None:
+            save_final(made, place / "final", weights=weights)
 
 
 FIXED = {
@@ -208,6 +210,25 @@ def fork(job: Callable[[], None], **environment: object) -> int:
         os._exit(code)
 
 
+def _wait_for(children: list[int]) -> int:
+    """How many failed. One that fails, or a signal to this process, ends the others: they would wait for it."""
+
+    def end_all(*_: object) -> None:
+        for child in running:
+            os.kill(child, signal.SIGKILL)
+
+    running = set(children)
+    signal.signal(signal.SIGTERM, end_all)
+    failed = 0
+    while running:
+        child, status = os.wait()
+        running.discard(child)
+        if status != 0:
+            failed += 1
+            end_all()
+    return failed
+
+
 def _free_port():
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -229,7 +250,7 @@ def main(folder: Path) -> int:
         children += [
             fork(lambda: shared_gradients(folder), RANK=rank, LOCAL_RANK=rank, **other) for rank in range(2)
         ]
-    return sum(os.waitpid(child, 0)[1] != 0 for child in children)
+    return _wait_for(children)
 
 
 if __name__ == "__main__":
