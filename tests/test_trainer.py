@@ -6,12 +6,8 @@ import inspect
 import io
 import json
 import math
-import os
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -485,64 +481,6 @@ def test_an_adapter_is_trained_alone_and_resumes_exactly(tmp_path):
     second = trainer(tmp_path, run=run, max_steps=3, extra={"peft_config": lora})
     second.train(resume_from_checkpoint=str(run.checkpoints()[-1]))
     assert not changed(weights(straight.model), second.model)
-
-
-TWO_PROCESSES = """
-import json, sys
-from pathlib import Path
-import test_trainer, tiny_random
-from accelerate import PartialState
-from opengrit.rundir import RunDir
-
-state, folder = PartialState(cpu=True), Path(sys.argv[1])
-own = folder / str(state.process_index)
-own.mkdir()
-if state.is_main_process:
-    test_trainer.new_run(folder)
-state.wait_for_everyone()
-made = test_trainer.trainer(
-    own, run=RunDir.open(folder / "run"), gradient_accumulation_steps=1, max_steps=2, save_strategy="steps", save_steps=2
-)
-made.train()
-total = sum(p.double().abs().sum().item() for p in made.model.parameters())
-(own / "total").write_text(json.dumps(total))
-state.wait_for_everyone()
-state.destroy_process_group()  # its threads must not outlive the interpreter
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_learn_the_same_weights_and_write_one_run(tmp_path):
-    (tmp_path / "two.py").write_text(TWO_PROCESSES)
-    tests = Path(__file__).parent
-    paths = os.pathsep.join([str(tests), str(tests.parent / "src")])
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*command, str(tmp_path / "two.py"), str(tmp_path)],
-        env={
-            **os.environ,
-            "PYTHONPATH": paths,
-            "ACCELERATE_USE_CPU": "true",
-            "OMP_NUM_THREADS": "1",
-            "PYTHONFAULTHANDLER": "1",
-        },
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "0" / "total").read_text() == (tmp_path / "1" / "total").read_text()
-    run = RunDir.open(tmp_path / "run")
-    records = list(run.records())
-    assert len(records) == 2 * 8  # two steps of two questions, one a process, four completions each
-    assert len({record.example.id for record in records if record.step == 1}) == 2
-    alone = new_run(tmp_path, "alone")
-    trainer(tmp_path, run=alone, max_steps=1).train()  # two passes of four, where each process makes one
-    assert {r.id: r.completion for r in alone.records()} == {
-        r.id: r.completion for r in records if r.step == 1
-    }
-    assert [row["step"] for row in run.metrics()] == [1, 2]
-    assert {"rng_state_0.pth", "rng_state_1.pth"} <= {path.name for path in run.checkpoints()[-1].iterdir()}
 
 
 # Saying no.

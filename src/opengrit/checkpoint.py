@@ -168,8 +168,10 @@ def restore_weights(model: Any, folder: Path) -> None:
 
 
 def _restore_full(model: Any, folder: Path) -> None:
+    from opengrit.sharding import model_class, set_weights
+
     try:
-        source, report = type(model).from_pretrained(
+        source, report = model_class(model).from_pretrained(
             folder, dtype=next(model.parameters()).dtype, output_loading_info=True, trust_remote_code=False
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -179,7 +181,7 @@ def _restore_full(model: Any, folder: Path) -> None:
             raise _broken(
                 folder, f"{kind.replace('_', ' ')}: {', '.join(sorted(map(str, report[kind]))[:3])}"
             )
-    model.load_state_dict(source.state_dict(), strict=True)
+    set_weights(model, source.state_dict())
 
 
 def _restore_adapter(model: Any, folder: Path) -> None:

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from opengrit.errors import RecipeError, RunError
+from opengrit.launch import launch
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -49,6 +50,12 @@ EndpointOption = Annotated[
 ]
 LengthOption = Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")]
 TemperatureOption = Annotated[float, typer.Option(min=0, help="0 takes the most likely token.")]
+ProcessesOption = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Processes on this machine that train together: a GPU each, or a share of the cores."
+    ),
+]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the sampling.")]
 
 # What train and sft share.
@@ -70,6 +77,7 @@ ResumeFromOption = Annotated[
 
 
 def train(
+    context: typer.Context,
     recipe: Annotated[Path, typer.Argument(help="Recipe, a YAML file (see recipes/).")],
     out: Annotated[Path, typer.Option(help="Run folder: new, or the one to go on with --resume.")],
     overrides: Annotated[
@@ -80,6 +88,7 @@ def train(
     resume_anyway: ResumeAnywayOption = False,
     resume_from: ResumeFromOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="One line a step instead of a live table.")] = False,
+    num_processes: ProcessesOption = 1,
 ) -> None:
     """Train a model to show its evidence, as a recipe says (GRPO-GR).
 
@@ -94,10 +103,15 @@ def train(
         opengrit train recipes/demo.yaml --set train.seed=2 --set model=tiny-internvl3 --out runs/demo-2
 
         opengrit train recipes/demo.yaml --out runs/demo --resume
+
+        opengrit train recipes/demo.yaml --out runs/demo --num-processes 2
     """
     from opengrit.config import load_recipe
 
     wanted = load_recipe(recipe, overrides or [])
+    if num_processes > 1:
+        wanted.train.passes_per_step(num_processes)
+        raise typer.Exit(launch(context, count=num_processes))
     settle_output()
     from opengrit import training  # imports torch; the recipe is known to be good by now
 

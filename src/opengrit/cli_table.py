@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from opengrit.cli_models import ResumeAnywayOption, ResumeFromOption, ResumeOption, settle_output
+from opengrit.cli_models import (
+    ProcessesOption,
+    ResumeAnywayOption,
+    ResumeFromOption,
+    ResumeOption,
+    settle_output,
+)
+from opengrit.launch import launch
 
 OverridesOption = Annotated[
     list[str] | None,
@@ -16,12 +23,14 @@ OverridesOption = Annotated[
 
 
 def sft(
+    context: typer.Context,
     recipe: Annotated[Path, typer.Argument(help="Recipe, a YAML file (see recipes/sft-demo.yaml).")],
     out: Annotated[Path, typer.Option(help="Run folder: new, or the one to go on with --resume.")],
     overrides: OverridesOption = None,
     resume: ResumeOption = False,
     resume_anyway: ResumeAnywayOption = False,
     resume_from: ResumeFromOption = None,
+    num_processes: ProcessesOption = 1,
 ) -> None:
     """Fine-tune a model on targets made from rows with boxes (few-shot SFT, what GRIT is compared with).
 
@@ -40,6 +49,9 @@ def sft(
     from opengrit.sft import fine_tune, load_sft_recipe
 
     wanted = load_sft_recipe(recipe, overrides or [])
+    if num_processes > 1:
+        wanted.sft.passes_per_step(num_processes)
+        raise typer.Exit(launch(context, count=num_processes))
     settle_output()
     from opengrit.training import ending, leave_processes
 

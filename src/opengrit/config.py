@@ -253,6 +253,16 @@ class Train(Section):
         """Completions of one optimizer step, over all devices."""
         return self.questions_per_step * self.num_generations
 
+    def passes_per_step(self, num_processes: int) -> int:
+        """Forward and backward passes that each of so many processes makes for one optimizer step. Raises RecipeError."""
+        per_pass = self.per_device_train_batch_size * num_processes
+        if self.completions_per_step % per_pass:
+            raise RecipeError(
+                f"questions_per_step x num_generations ({self.completions_per_step}) is divided evenly over {num_processes} "
+                f"processes of per_device_train_batch_size {self.per_device_train_batch_size}; change one of them under train:"
+            )
+        return self.completions_per_step // per_pass
+
     @model_validator(mode="after")
     def _possible(self) -> Train:
         if self.completions_per_step % self.per_device_train_batch_size:

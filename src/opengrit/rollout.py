@@ -11,7 +11,7 @@ from opengrit.judge import BatchJudge, Case, settled
 from opengrit.parsing import parse
 from opengrit.prompts import Strategy, user_text
 from opengrit.rewards import Attempt, Rubric
-from opengrit.samplers import Asked, Sampled, Sampler, SamplingSettings, Unsampled
+from opengrit.samplers import Asked, Sampled, Sampler, SamplingSettings, Unsampled, settings_of_each
 from opengrit.types import Completion, Example, Finish, Record, Score, Transcript, Unjudged, Verdict
 
 TRUNCATED = "truncated at the token limit"
@@ -152,13 +152,20 @@ def roll_out(
     *,
     exam: Exam,
     samples_per_question: int,
-    settings: SamplingSettings,
+    settings: SamplingSettings | Sequence[SamplingSettings],
     step: int | None = None,
 ) -> list[list[Record]]:
-    """`samples_per_question` records for each example, in the order of the examples; parsed, and not yet judged."""
+    """`samples_per_question` records for each example, in the order of the examples; parsed, and not yet judged.
+
+    `settings` are for all of them, or one for each; samples are numbered from their `first_sample`.
+    """
     questions = [ask(example, exam=exam) for example in examples]
+    first = [own.first_sample for own in settings_of_each(settings, count=len(questions))]
     groups = sampler.sample(questions, samples_per_question=samples_per_question, settings=settings)
     return [
-        [transcribed(example, sampled, exam=exam, sample=i, step=step) for i, sampled in enumerate(group)]
-        for example, group in zip(examples, groups, strict=True)
+        [
+            transcribed(example, sampled, exam=exam, sample=i, step=step)
+            for i, sampled in enumerate(group, start)
+        ]
+        for example, group, start in zip(examples, groups, first, strict=True)
     ]

@@ -78,6 +78,16 @@ class SftTrain(Section):
         default=None, description="steps between checkpoints; null: none, only the final model"
     )
 
+    def passes_per_step(self, num_processes: int) -> int:
+        """Forward and backward passes that each of so many processes makes for one optimizer step. Raises RecipeError."""
+        per_pass = self.per_device_train_batch_size * num_processes
+        if self.rows_per_step % per_pass:
+            raise RecipeError(
+                f"rows_per_step ({self.rows_per_step}) is divided evenly over {num_processes} processes of "
+                f"per_device_train_batch_size {self.per_device_train_batch_size}; change one of them under sft:"
+            )
+        return self.rows_per_step // per_pass
+
     @model_validator(mode="after")
     def _possible(self) -> SftTrain:
         if self.rows_per_step % self.per_device_train_batch_size:
@@ -214,11 +224,10 @@ def lessons_of(examples: list[Example], *, loaded: Loaded, strategy: str) -> lis
 
 def sft_config(recipe: SftRecipe, output_dir: str | Path, *, num_rows: int) -> SFTConfig:
     """TRL's configuration of the recipe on the processes and devices at hand. Raises RecipeError where they do not fit."""
-    import torch
-    from accelerate import PartialState
     from trl import SFTConfig
 
-    from opengrit.training import check_machine, trainer_settings
+    from opengrit.sharding import asks_for_fsdp, check_sharding
+    from opengrit.training import check_machine, count_processes, trainer_settings
 
     wanted = recipe.sft
     if num_rows < wanted.rows_per_step:
@@ -227,20 +236,20 @@ def sft_config(recipe: SftRecipe, output_dir: str | Path, *, num_rows: int) -> S
             f"{num_rows} rows; lower rows_per_step to at most {num_rows} or add rows"
         )
     check_machine(wanted, section="sft")
-    processes = PartialState(cpu=not torch.cuda.is_available()).num_processes
-    per_pass = wanted.per_device_train_batch_size * processes
-    if wanted.rows_per_step % per_pass:
+    passes = wanted.passes_per_step(count_processes())
+    if asks_for_fsdp():
         raise RecipeError(
-            f"rows_per_step ({wanted.rows_per_step}) is divided evenly over {processes} processes of "
-            f"per_device_train_batch_size {wanted.per_device_train_batch_size}; change one of them under sft:"
+            "supervised fine-tuning keeps whole weights on every process, FSDP is asked for; use recipes/accelerate/ddp.yaml"
         )
     settings: dict[str, Any] = wanted.model_dump(exclude={"rows_per_step", "save_steps"})
-    return SFTConfig(
+    args = SFTConfig(
         output_dir=str(output_dir),
         **settings,
         **trainer_settings(wanted),
-        gradient_accumulation_steps=wanted.rows_per_step // per_pass,
+        gradient_accumulation_steps=passes,
         max_length=None,  # nothing is cut off
         remove_unused_columns=False,
         logging_steps=1,
     )
+    check_sharding(args)
+    return args

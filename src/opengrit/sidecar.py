@@ -14,7 +14,7 @@ import yaml
 from opengrit.errors import RunError
 from opengrit.rundir import environment_facts, recipe_changes, recipe_hash, write_atomically
 
-SIDECAR = "opengrit.json"
+SIDECAR = "checkpoint.json"
 _FORMAT = 1
 # Another version of one of these may compute another step, or read a checkpoint's files otherwise. The other packages and
 # Python are written down too, and a difference in them is no reason to refuse.
@@ -135,7 +135,7 @@ def differences(
     """What stands in the way of an exact resume, one phrase each; `recipes` are the run's own, the newest last."""
     if sidecar is None:
         return [
-            "the checkpoint does not say what wrote it (it has no opengrit.json, as those of earlier versions)"
+            "the checkpoint does not say what wrote it (it has no checkpoint.json, as those of earlier versions)"
         ]
     found = []
     if sidecar.recipe_sha256 not in map(recipe_hash, recipes):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
 
 # TRL announces every trainer it makes to its hub unless told not to, and warns about rollout_func.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -21,6 +22,7 @@ import torch
 from accelerate.utils import gather, gather_object
 from datasets import Dataset
 from peft import LoraConfig
+from PIL import Image
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import GRPOConfig, GRPOTrainer
@@ -46,10 +48,17 @@ from opengrit.metrics import (
 from opengrit.models import Loaded, base_model
 from opengrit.rollout import Exam, ask, case_of, roll_out, with_verdicts
 from opengrit.rundir import RunDir
-from opengrit.samplers import Sampler, SamplingSettings
-from opengrit.samplers.transformers import PreparedPrompt, TransformersSampler, distinct_pictures
+from opengrit.samplers import Asked, Sampler, SamplingSettings
+from opengrit.samplers.transformers import (
+    ENCODED_AT_ONCE,
+    PreparedPrompt,
+    TransformersSampler,
+    distinct_pictures,
+)
 from opengrit.samplers.vllm import VllmSampler
+from opengrit.sharding import asks_for_fsdp, check_sharding, drop_second_copy, gather_weights, share_by_layers
 from opengrit.shared_prefix import TokenScores, packed_scores, row_scores, share_prefix
+from opengrit.tally import Tally, merged
 from opengrit.types import Example, Record, Unjudged, Verdict
 from opengrit.watch import Watch
 
@@ -65,6 +74,14 @@ _QUANTITIES: dict[str, Quantity] = {
     "unjudged": unjudged,
 }
 _SEED_STEP = 1_000_003  # keeps the seeds of different runs and steps apart
+_STAND_IN = (112, 112)  # pixels of the picture that a process without any looks at
+# What TRL averages over passes and steps though they hold different numbers of tokens or rows: added up by us instead.
+_BY_TOKEN = ("entropy", "kl", "clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean")
+_BY_ROW = frozenset(
+    {"reward", "rewards/rubric_total/mean", "completions/clipped_ratio"}
+    | {f"completions/{which}_length" for which in ("mean", "min", "max")}
+    | {f"completions/{which}_terminated_length" for which in ("mean", "min", "max")}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +119,8 @@ class GritTrainer(GRPOTrainer):
     Overridden, and why: the data order (every row used each epoch, the same after a resume), the splitting of a
     generation batch (groups stay together), log-probabilities (each picture encoded once, each prompt read once, no
     gradient where there is nothing to learn), the rewards (our records hold them), the weights a resume starts from
-    (all of them), checkpoints (whole or not at all) and the log (our files and table).
+    (all of them), checkpoints (whole or not at all) and the log (our files and table, and sums and counts over all
+    processes and passes where TRL takes means of means).
 
     Answers are judged on a thread while the reference log-probabilities are computed. A step of which too few answers
     are judged is skipped: it is counted in the metrics, and no weight and no optimizer state changes. DeepSpeed steps
@@ -146,12 +164,15 @@ class GritTrainer(GRPOTrainer):
         self.skips = False  # the current generation is not learned from
         self._flat_groups: list[bool] = []  # of the current generation, on all processes
         self._explained = False  # a loss of nothing
+        self.tally = Tally()  # of this process, since the last line of the log
         self._batch_examples: list[Example] = []
         self._records: list[Record] = []
         self._prompts: list[PreparedPrompt] = []
         self._lengths: list[int] = []  # of each row: tokens that were sampled
         self._rows: list[int] = []
         self._idle: frozenset[int] = frozenset()  # rows that teach nothing
+        if asks_for_fsdp():
+            share_by_layers(loaded)
         super().__init__(
             model=loaded.model,
             reward_funcs=[self.rubric_total],
@@ -177,7 +198,11 @@ class GritTrainer(GRPOTrainer):
         self.watchman = Watchman(self.alarm_setting)
         self.loaded = replace(loaded, model=self.model)
         self.sampler = TransformersSampler(
-            self.loaded, rows_per_batch=rows_per_batch, vision_is_fixed=vision_is_fixed(self.loaded)
+            self.loaded,
+            rows_per_batch=rows_per_batch,
+            vision_is_fixed=vision_is_fixed(self.loaded),
+            # Processes that share weights out go through the tower as often as one another, whatever pictures they have.
+            encoded_at_once=sys.maxsize if asks_for_fsdp() else ENCODED_AT_ONCE,
         )
         self.rollouts = rollouts
         models = [m for m in (self.model, self.ref_model) if m is not None]
@@ -241,17 +266,18 @@ class GritTrainer(GRPOTrainer):
 
     def _roll_out(self) -> dict[str, Any]:
         """Sample and parse the current batch, and begin to judge it; what TRL asks of a rollout function."""
-        group = self.num_generations
-        examples = self._batch_examples[::group]
-        generation = self._step // self._passes_per_generation
+        gather_weights(self.model, self.ref_model)
+        size, places = self._slices(len(self._batch_examples))
+        examples = self._batch_examples[::size]
+        settings = self.sampling_settings(self._step // self._passes_per_generation)
         drawer = self._drawer()
         with self.accelerator.autocast():
             groups = roll_out(
                 drawer,
                 examples,
                 exam=self.exam,
-                samples_per_question=group,
-                settings=self.sampling_settings(generation),
+                samples_per_question=size,
+                settings=[replace(settings, first_sample=place) for place in places],
                 step=self.state.global_step + 1,
             )
         self._records = [record for records in groups for record in records]
@@ -262,12 +288,33 @@ class GritTrainer(GRPOTrainer):
             *(self._completion_row(record) for record in self._records), strict=True
         )
         self._lengths = [sum(mask) for mask in env_mask]
+        self._tally_lengths()
         return {
             "prompt_ids": [list(prompt.ids) for prompt in self._prompts],
             "completion_ids": list(completion_ids),
             "logprobs": self._sampled_log_probs(drawer, completion_ids),
             "env_mask": list(env_mask),
         }
+
+    def _slices(self, rows: int) -> tuple[int, list[int]]:
+        """In what pieces this process draws its rows: completions of one piece, and each piece's place in its group.
+
+        Processes hold consecutive rows of the generation batch, so a group may begin on one and end on the next.
+        """
+        size = math.gcd(rows, self.num_generations)
+        first = self.accelerator.process_index * rows
+        return size, [start % self.num_generations for start in range(first, first + rows, size)]
+
+    def _tally_lengths(self) -> None:
+        for record, length in zip(self._records, self._lengths, strict=True):
+            if record.failure is not None:
+                continue
+            cut_off = bool(truncated(record))
+            self.tally.add("completions/clipped_ratio", float(cut_off))
+            for kind in ("length",) if cut_off else ("length", "terminated_length"):
+                self.tally.add(f"completions/mean_{kind}", length)
+                self.tally.add_smallest(f"completions/min_{kind}", length)
+                self.tally.add_largest(f"completions/max_{kind}", length)
 
     def _judge(self, cases: Sequence[Case]) -> PendingVerdicts | None:
         if not cases:
@@ -318,12 +365,19 @@ class GritTrainer(GRPOTrainer):
             asked = [ask(group[0].example, exam=self.exam) for group in groups]
             prompts = [self.sampler.prepare(question) for question in asked]
         stand_in = next((p for p in prompts if p is not None), None)
-        if stand_in is None:
+        if not any(gather_object([stand_in is not None])):
             raise ImageError(
                 f"some picture of a batch must be readable, none of {len(groups)} is ({groups[0][0].failure}); "
                 "check the image folder"
             )
-        return [p or stand_in for p, group in zip(prompts, groups, strict=True) for _ in group]
+        # Others have pictures where this process has none: it learns nothing in this step, and goes through it.
+        stand_in = stand_in or self.sampler.prepare(Asked("stand-in", Image.new("RGB", _STAND_IN), "?"))
+        shared: dict[str, PreparedPrompt] = {}  # pieces of one group share their prompt
+        return [
+            shared.setdefault(group[0].example.id, prompt or stand_in)
+            for prompt, group in zip(prompts, groups, strict=True)
+            for _ in group
+        ]
 
     def _completion_row(self, record: Record) -> tuple[list[int], list[int]]:
         """Token ids and the mask of the sampled ones. TRL takes a row without a last end token for truncated."""
@@ -350,6 +404,9 @@ class GritTrainer(GRPOTrainer):
             for name, value in _measures(record).items():
                 self._log_metric(name, value)
         totals = [math.nan if total is None else total for total in self.rubric_total()]
+        for total in totals:
+            self.tally.add("reward", total)
+            self.tally.add("rewards/rubric_total/mean", total)
         every = gather(torch.tensor(totals, dtype=torch.float32, device=self.accelerator.device)[:, None])
         self._flat_groups = flat_groups(every[:, 0].tolist(), group=self.num_generations)
         return every
@@ -376,11 +433,13 @@ class GritTrainer(GRPOTrainer):
         return self._buffered_inputs[self._step % self.args.gradient_accumulation_steps]
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        gather_weights(self.model)
         self._rows = inputs["row"].tolist()
         self._idle = self._rows_that_teach_nothing(inputs["advantages"].tolist())
         try:
             loss = super()._compute_loss(model, inputs)
             self.finite.saw(loss)
+            self._tally_pass(int((inputs["completion_mask"] * inputs["tool_mask"]).sum()))
             return 0.0 * loss if self.skips else loss
         finally:
             self._idle = frozenset()
@@ -456,7 +515,13 @@ class GritTrainer(GRPOTrainer):
         if self.run is None:
             raise RunError("a checkpoint belongs to a run folder, this trainer has none; give it run=")
         # Past TRL's own override, which writes a model card that names this machine's folders.
-        save = partial(super(GRPOTrainer, self)._save_checkpoint, model, trial)
+        write = partial(super(GRPOTrainer, self)._save_checkpoint, model, trial)
+
+        def save() -> None:
+            write()
+            if self.accelerator.is_main_process:
+                drop_second_copy(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}")
+
         epoch, step = divmod(self.state.global_step, self.steps_per_epoch)
         order = {"epoch": epoch, "batch": step // self.num_iterations, "rows": len(self.examples)}
         save_step(
@@ -486,8 +551,28 @@ class GritTrainer(GRPOTrainer):
 
     # -- log --------------------------------------------------------------------------------------------------
 
+    def _log_metric(self, name: str, value: float) -> None:
+        """One row's value; the mean is that of the rows of all processes and of all steps of a line of the log."""
+        self.tally.add(name, value)
+
+    def _tally_pass(self, tokens: int) -> None:
+        """Takes over what TRL found in this pass: means over the tokens of all processes, of which here are `tokens`."""
+        found = self._metrics["train"]
+        for name in _BY_TOKEN:
+            if found.get(name):
+                self.tally.add(name, found[name].pop(), weight=tokens)
+        if found.get("clip_ratio/low_min"):
+            self.tally.add_smallest("clip_ratio/low_min", found["clip_ratio/low_min"].pop())
+            self.tally.add_largest("clip_ratio/high_max", found["clip_ratio/high_max"].pop())
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """As TRL does, and to metrics.jsonl and the table: one line for each step that is logged."""
+        if "loss" in logs:
+            found = self._metrics["train"]
+            found |= {name: [math.nan] for name in _BY_ROW & found.keys()}  # logged as null
+            whole = merged(gather_object([self.tally]))
+            found |= {name: [value] for name, value in whole.values().items()}
+            self.tally = Tally()
         super().log(logs, start_time)
         if "loss" not in logs or not self.accelerator.is_main_process:
             return  # the summary at the end of training
@@ -556,12 +641,11 @@ class _Course(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         trainer = self._trainer
         trainer._metrics["train"]["nonfinite/skipped_step"].append(float(trainer.finite.left_out))
-        for probe in trainer.probes:
-            if (
-                state.global_step % probe.every == 0
-                and trainer.accelerator.is_main_process
-                and trainer.run is not None
-            ):
+        due = [probe for probe in trainer.probes if state.global_step % probe.every == 0]
+        if due:
+            gather_weights(trainer.model)
+        for probe in due:
+            if trainer.accelerator.is_main_process and trainer.run is not None:
                 row = {"step": state.global_step, **trainer.probe(probe)}
                 with trainer.run.append_metrics() as writer:
                     writer.write_metrics(row)
@@ -651,23 +735,12 @@ def check_settings(args: GRPOConfig, *, num_rows: int) -> None:
             f"a generation batch is one optimizer step, got steps_per_generation {args.steps_per_generation} and "
             f"gradient_accumulation_steps {args.gradient_accumulation_steps}; make them equal"
         )
-    local = args.per_device_train_batch_size * args.gradient_accumulation_steps
-    if local % group:
-        raise RecipeError(
-            f"a process holds whole groups, {local} completions of a process are not a multiple of num_generations "
-            f"{group}; choose questions_per_step as a multiple of the number of processes"
-        )
     if args.save_strategy == "steps" and args.save_steps % args.num_iterations:
         raise RecipeError(
             f"a checkpoint ends a generation's use, got save_steps {args.save_steps} and num_iterations "
             f"{args.num_iterations}; make save_steps a multiple"
         )
-    sharded = os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true", "yes")
-    if sharded or args.fsdp or (args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3):
-        raise RecipeError(
-            "weights stay whole on every process for now (DDP, ZeRO-1 or ZeRO-2), this run shards them (FSDP or ZeRO-3); "
-            "choose another accelerate configuration"
-        )
+    check_sharding(args)
 
 
 def check_rows(num_rows: int, questions_per_step: int) -> None:

@@ -6,8 +6,10 @@ import importlib.util
 import json
 import logging
 import math
+import os
 import tempfile
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +34,7 @@ from opengrit.rewards import Rubric
 from opengrit.rollout import Exam
 from opengrit.rundir import FINAL, RunDir
 from opengrit.samplers import SamplingSettings
+from opengrit.sharding import asks_for_fsdp, whole_weights
 from opengrit.stopping import StopAtStepEnd
 from opengrit.trainer import (
     STOP,
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from opengrit.sft_trainer import GritSFTTrainer
 
 _log = logging.getLogger(__name__)
+_PATIENCE = timedelta(minutes=30)  # for one another: the first process measures while the others wait
 PROBE_QUESTIONS = (
     32  # questions of each evaluation set that are asked while training; the whole set is for `eval`
 )
@@ -199,8 +203,9 @@ def _train(
         finally:
             trainer.judge_pool.close()
             tell_cost(judge)
+    weights = whole_weights(trainer.model)
     if trainer.accelerator.is_main_process:
-        save_final(trainer, run.path / FINAL, frame=recipe.model.frame)
+        save_final(trainer, run.path / FINAL, frame=recipe.model.frame, weights=weights)
 
 
 def take_steps(trainer: Trainer, run: RunDir, *, max_steps: int, start: Path | None, cycle: int = 1) -> None:
@@ -217,15 +222,22 @@ def take_steps(trainer: Trainer, run: RunDir, *, max_steps: int, start: Path | N
         stop.raise_if_stopped()
 
 
-def save_final(trainer: GritTrainer | GritSFTTrainer, target: Path, *, frame: str | None = None) -> None:
+def save_final(
+    trainer: GritTrainer | GritSFTTrainer,
+    target: Path,
+    *,
+    frame: str | None = None,
+    weights: dict[str, torch.Tensor] | None = None,
+) -> None:
     """The model (or its adapter), the processor and an overridden frame in one folder that `opengrit.models.load` reads.
 
     An adapter names its base as the recipe does (a packaged name, a hub id), so that it loads on another machine.
+    `weights` are all of them, where no process holds all.
     """
     model = trainer.accelerator.unwrap_model(trainer.model)
 
     def write(staged: Path) -> None:
-        model.save_pretrained(staged)
+        model.save_pretrained(staged, state_dict=weights)
         trainer.loaded.processor.save_pretrained(staged)
         save_frame(staged, frame)
         adapter = staged / "adapter_config.json"
@@ -264,6 +276,11 @@ def check_model(recipe: Recipe) -> None:
             f"adapters are trained on a whole model, {recipe.model.name} is an adapter itself and the recipe has lora:; "
             "set lora: null to go on training it, or name its base under model:"
         )
+    if recipe.lora is not None and asks_for_fsdp():
+        raise RecipeError(
+            "adapters are trained with whole weights on every process, FSDP is asked for and the recipe has lora:; use "
+            "recipes/accelerate/ddp.yaml"
+        )
     check_quantization(recipe.model)
 
 
@@ -284,20 +301,13 @@ def check_lora(model: Any, recipe: Recipe) -> None:
 def grpo_config(recipe: Recipe, output_dir: str | Path) -> GRPOConfig:
     """TRL's configuration of the recipe on the processes and devices at hand. Raises RecipeError where they do not fit."""
     wanted = recipe.train
-    use_cpu = not torch.cuda.is_available()
     check_machine(wanted, section="train")
     if wanted.vllm_mode is not None and importlib.util.find_spec("vllm") is None:
         raise RecipeError(
             f"train.vllm_mode {wanted.vllm_mode} needs vllm, it is not installed; install opengrit[vllm] or set "
             "train.vllm_mode: null"
         )
-    processes = PartialState(cpu=use_cpu).num_processes
-    per_pass = wanted.per_device_train_batch_size * processes
-    if wanted.completions_per_step % per_pass:
-        raise RecipeError(
-            f"questions_per_step x num_generations ({wanted.completions_per_step}) is divided evenly over {processes} "
-            f"processes of per_device_train_batch_size {wanted.per_device_train_batch_size}; change one of them under train:"
-        )
+    passes = wanted.passes_per_step(count_processes())
     ours = {"questions_per_step", "eval_steps", "save_steps", "keep_checkpoints", "keep_best"}
     settings: dict[str, Any] = wanted.model_dump(
         exclude=ours | {name for name in type(wanted).model_fields if name.startswith("vllm_")}
@@ -307,8 +317,24 @@ def grpo_config(recipe: Recipe, output_dir: str | Path) -> GRPOConfig:
         **settings,
         **vllm_settings(wanted),
         **trainer_settings(wanted),
-        gradient_accumulation_steps=wanted.completions_per_step // per_pass,
+        gradient_accumulation_steps=passes,
     )
+
+
+def count_processes() -> int:
+    """How many processes train together; the first call joins them. Raises RecipeError where this machine has too few GPUs."""
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if torch.cuda.is_available() and here > torch.cuda.device_count():
+        raise RecipeError(
+            f"each process trains on a GPU of its own, {here} were started on a machine with {torch.cuda.device_count()}; "
+            "lower --num-processes"
+        )
+    if asks_for_fsdp() and not torch.cuda.is_available():
+        raise RecipeError(
+            "accelerate shares weights out on GPUs only, FSDP is asked for on a machine without; use opengrit train "
+            "--num-processes"
+        )
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE).num_processes
 
 
 def check_machine(wanted: Train | SftTrain, *, section: str) -> None:
@@ -338,6 +364,7 @@ def trainer_settings(wanted: Train | SftTrain) -> dict[str, Any]:
         "num_train_epochs": math.inf,
         "logging_first_step": True,
         "dataloader_pin_memory": not use_cpu,
+        "ddp_find_unused_parameters": False,  # every weight that learns is used in every pass
         "gradient_checkpointing_kwargs": {"use_reentrant": False} if wanted.gradient_checkpointing else None,
     }
 

@@ -33,7 +33,8 @@ class SamplingSettings:
     """How completions are drawn. Temperature 0 takes the most likely token, and then `top_p` and `top_k` are idle.
 
     `top_p` is in (0, 1], `top_k` 0 means no limit, `max_new_tokens` is in tokens, `stop` are strings that end a
-    completion where they are written (they stay in its text).
+    completion where they are written (they stay in its text). `first_sample` is the number of the first completion:
+    where a question's completions are drawn in several places, each draws what it would as a part of the whole.
     """
 
     temperature: float = 1.0
@@ -42,6 +43,7 @@ class SamplingSettings:
     max_new_tokens: int = 512
     seed: int = 0
     stop: tuple[str, ...] = ("</answer>",)
+    first_sample: int = 0
 
     def __post_init__(self) -> None:
         if self.temperature < 0:

@@ -38,7 +38,7 @@ class Joining:
     prompt: PreparedPrompt
     settings: SamplingSettings
     question_id: str
-    repeat: int = 0  # earlier questions of the same id in the same call
+    repeat: int = 0  # earlier questions of the same id and first sample in the same call
 
 
 @dataclass(slots=True, eq=False)
@@ -144,7 +144,12 @@ class Decoding:
             sample,
             joining,
             self._sampler.stops(joining.settings.stop),
-            Draws(joining.settings.seed, joining.question_id, sample, repeat=joining.repeat),
+            Draws(
+                joining.settings.seed,
+                joining.question_id,
+                joining.settings.first_sample + sample,
+                repeat=joining.repeat,
+            ),
             TextStream(tokenizer) if self._tells_text else None,
         )
 

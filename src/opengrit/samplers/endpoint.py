@@ -271,7 +271,7 @@ class EndpointSampler:
         sample: int,
         listener: Listener | None,
     ) -> Sampled | Unsampled:
-        params = _params(settings, seed=own_seed(settings.seed, question.id, sample))
+        params = _params(settings, seed=own_seed(settings.seed, question.id, settings.first_sample + sample))
         if listener is None:
             said = await self._endpoint.chat(sent.messages, **params)
         else:

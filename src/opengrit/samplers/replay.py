@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from opengrit.boxes import Size
-from opengrit.samplers import Asked, Listener, Sampled, SamplingSettings, Unsampled
+from opengrit.samplers import Asked, Listener, Sampled, SamplingSettings, Unsampled, settings_of_each
 from opengrit.types import Completion
 
 
@@ -30,7 +30,11 @@ class ReplaySampler:
         listener: Listener | None = None,
     ) -> list[list[Sampled | Unsampled]]:
         """As the protocol says; a listener hears each completion at once, whole."""
-        results = [self._replay(question, samples_per_question) for question in questions]
+        each = settings_of_each(settings, count=len(questions))
+        results = [
+            self._replay(question, samples_per_question, first=own.first_sample)
+            for question, own in zip(questions, each, strict=True)
+        ]
         if listener is None:
             return results
         for place, group in enumerate(results):
@@ -41,13 +45,13 @@ class ReplaySampler:
                     listener.wrote(place, sample, given.completion.text)
         return results
 
-    def _replay(self, question: Asked, count: int) -> list[Sampled | Unsampled]:
-        recorded = list(self._completions.get(question.id, ()))[:count]
+    def _replay(self, question: Asked, count: int, *, first: int) -> list[Sampled | Unsampled]:
+        recorded = list(self._completions.get(question.id, ()))[first : first + count]
         given: list[Sampled | Unsampled] = [
             Sampled(c, prompt_ids=(), seen_size=self._seen(question.id)) for c in recorded
         ]
         missing = Unsampled(
-            f"{len(recorded)} completions are recorded for {question.id}, {count} were asked for"
+            f"{first + len(recorded)} completions are recorded for {question.id}, {first + count} were asked for"
         )
         return given + [missing] * (count - len(recorded))
 

@@ -34,6 +34,7 @@ from opengrit.samplers.prepared import (
 from opengrit.samplers.writing import StopFinder, token_texts
 
 __all__ = [
+    "ENCODED_AT_ONCE",
     "Counts",
     "Decoding",
     "PreparedPicture",
@@ -49,7 +50,7 @@ __all__ = [
     "widen",
 ]
 
-_ENCODED_AT_ONCE = (
+ENCODED_AT_ONCE = (
     128 * 2**20
 )  # bytes of pixels; bounds the vision tower's memory when many pictures are asked about
 _STOP_FINDERS = 64  # kept for lists of stop strings
@@ -81,6 +82,7 @@ class TransformersSampler:
         rows_per_batch: int = 192,
         vision_is_fixed: bool = False,
         kept_bytes: int = 256 * 2**20,
+        encoded_at_once: int = ENCODED_AT_ONCE,
         open_image: Callable[[str], Image.Image] = open_picture,
     ) -> None:
         self.speaker = speaker
@@ -90,6 +92,7 @@ class TransformersSampler:
         self._rows_per_batch = rows_per_batch
         self._vision_is_fixed = vision_is_fixed
         self._kept_bytes = kept_bytes
+        self._encoded_at_once = encoded_at_once
         self._open_image = open_image
         self._prepared: OrderedDict[tuple[str, int, int], PreparedPicture] = OrderedDict()
         self._prepared_bytes = 0
@@ -176,11 +179,11 @@ class TransformersSampler:
         return {p.key: fresh[p.key] if p.key in fresh else self._encoded[p.key] for p in pictures}
 
     def _chunks(self, pictures: Sequence[PreparedPicture]) -> Iterator[list[PreparedPicture]]:
-        """The pictures in runs of at most `_ENCODED_AT_ONCE` bytes of pixels (one picture may be larger)."""
+        """The pictures in runs of at most `encoded_at_once` bytes of pixels (one picture may be larger)."""
         chunk: list[PreparedPicture] = []
         size = 0
         for picture in pictures:
-            if chunk and size + _bytes(picture) > _ENCODED_AT_ONCE:
+            if chunk and size + _bytes(picture) > self._encoded_at_once:
                 yield chunk
                 chunk, size = [], 0
             chunk.append(picture)
@@ -234,11 +237,11 @@ class TransformersSampler:
         self.last_prompts = tuple(prepared.get(index) for index in range(len(questions)))
         if not prepared or not samples_per_question:
             return results
-        asked: Counter[str] = Counter()
+        asked: Counter[tuple[str, int]] = Counter()
         joining: dict[int, Joining] = {}
         for index, prompt in prepared.items():
-            name = questions[index].id
-            joining[index] = Joining(prompt, each[index], name, repeat=asked[name])
+            name = questions[index].id, each[index].first_sample
+            joining[index] = Joining(prompt, each[index], name[0], repeat=asked[name])
             asked[name] += 1
         was_training = self.speaker.model.training
         self.speaker.model.eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
@@ -52,7 +52,7 @@ class VllmSampler:
         """As the protocol says. Raises ValueError for settings that differ between questions, ImageError where no
         picture can be read."""
         if not isinstance(settings, SamplingSettings):
-            if len(set(settings)) != 1:
+            if len({replace(own, first_sample=0) for own in settings}) != 1:
                 raise ValueError(
                     "vLLM draws a batch with one set of settings, these differ between questions"
                 )
