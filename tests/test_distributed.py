@@ -242,6 +242,15 @@ def test_one_process_writes_and_every_record_is_there_once(name, trained):
     assert sorted(written) == sorted(record.id for record in one.records())
 
 
+def test_a_process_without_any_readable_picture_goes_through_the_step_and_learns_nothing(trained):
+    records = list(RunDir.open(trained / "2-gone" / "run").records())
+    failed = [record for record in records if record.failure is not None]
+    assert (len(records), len(failed)) == (16, 8)  # in two steps, one question of four completions each
+    assert all(record.advantage == 0.0 and record.score.total is None for record in failed)
+    totals = [(trained / "2-gone" / rank / "total").read_text() for rank in ("0", "1")]
+    assert totals[0] == totals[1]
+
+
 def test_a_checkpoint_of_two_processes_holds_the_random_states_of_both(trained):
     checkpoint = both(trained, "qwen")[1].checkpoints()[-1]
     assert {"rng_state_0.pth", "rng_state_1.pth", "optimizer.pt"} <= {

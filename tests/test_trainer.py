@@ -591,6 +591,7 @@ def test_an_impossible_recipe_is_refused_before_anything_is_written(changes, err
         ("_generate_and_score_completions", ["self", "inputs"]),
         ("_compute_loss", ["self", "model", "inputs"]),
         ("_calculate_rewards", ["self", "inputs", "prompts", "completions", "completion_ids_list"]),
+        ("_log_metric", ["self", "name", "value"]),
         ("_save_checkpoint", ["self", "model", "trial"]),
         ("_load_from_checkpoint", ["self", "resume_from_checkpoint", "model"]),
         ("log", ["self", "logs", "start_time"]),

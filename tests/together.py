@@ -102,7 +102,9 @@ class StopAfter(TrainerCallback):
         control.should_training_stop = state.global_step >= self._step
 
 
-def train(folder, name, loaded, *, fixed, rows=4, stop_after=None, resume=False, every=None, **changes):
+def train(
+    folder, name, loaded, *, fixed, rows=4, stop_after=None, resume=False, every=None, gone=False, **changes
+):
     """One scenario; every process of the group calls this."""
     state = PartialState(cpu=True)
     place = folder / f"{state.num_processes}-{name}"
@@ -113,6 +115,9 @@ def train(folder, name, loaded, *, fixed, rows=4, stop_after=None, resume=False,
         RunDir.create(run, recipe="a: 1\n")
     state.wait_for_everyone()
     examples = tiny_random.examples(own / "pictures", rows)
+    if gone and not state.is_main_process:
+        for picture in (own / "pictures").iterdir():
+            picture.unlink()
     if fixed:  # the boxes of every other row are not known
         examples = [replace(e, boxes=()) if i % 2 else e for i, e in enumerate(examples)]
     sampler = ReplaySampler(written(loaded, examples), seen_size=examples[0].picture_size) if fixed else None
@@ -170,6 +175,8 @@ def scenarios(folder):
     train(folder, "internvl", base(folder, "internvl"), largest_pass=4, **FIXED | changes)
     train(folder, "half", tiny_random.talkative(tiny_random.qwen()), rows_per_step=4, **DRAWN)
     train(folder, "piece", base(folder, "qwen"), rows_per_step=12, beta=0.05, **DRAWN)
+    if PartialState().num_processes == 2:
+        train(folder, "gone", tiny_random.talkative(tiny_random.qwen()), rows_per_step=8, gone=True, **DRAWN)
 
 
 def shared_out(folder):
