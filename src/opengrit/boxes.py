@@ -121,6 +121,9 @@ def covered_area(rectangles: Iterable[Corners]) -> float:
     that writes two hundred crossing strips would cost seconds a look.
     """
     distinct = [r for r in dict.fromkeys(rectangles) if r[0] < r[2] and r[1] < r[3]]
+    if len(distinct) == 1:
+        left, top, right, bottom = distinct[0]
+        return (right - left) * (bottom - top)
     rows = sorted({row for _, top, _, bottom in distinct for row in (top, bottom)})
     place = {row: i for i, row in enumerate(rows)}
     line, events = _SweepLine(rows), []

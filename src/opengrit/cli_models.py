@@ -374,7 +374,7 @@ def _ask_one(chosen: _Chosen, image: Path, question: str, settings: Asking, *, a
     }
     if as_json:
         answer = grounder.ask(picture, question, **how)  # type: ignore[arg-type]
-        typer.echo(json.dumps(answer.as_json(), ensure_ascii=False))
+        typer.echo(json.dumps(answer.as_json()))  # ASCII: what a model wrote steers no terminal
     else:
         from opengrit.terminal import print_boxes_and_answer, stream_text
 
