@@ -51,7 +51,55 @@ ODD_TAGS = (
     "<box>", "</box>", "<ref>", "</ref>", "<|box_start|>", "<|box_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|det|>",
     "<|/det|>", "<pred>", "</pred>", "<bbox>", "</bbox>", "<|im_end|>", "<|vision_start|>", "<|image_pad|>", "<img>", "<IMG_CONTEXT>",
 )  # fmt: skip
-WORDS = ["dog", "dogs", "cat", "a", "the", "red", "hot", "is", "are", "there", "no", "not", "yes", "none", "two", "three", "twenty-one", "hundred", "left", "right", "of", "above", "answer", "answer:", "or", "and", "so,", "therefore", "first", "1.", "2)", "box", "boxes", "bbox", "point", "coordinates", "at", "in", "picture", "nothing", "maybe", "both", "either", "(A)", "B.", "option", "C"]
+WORDS = [
+    "dog",
+    "dogs",
+    "cat",
+    "a",
+    "the",
+    "red",
+    "hot",
+    "is",
+    "are",
+    "there",
+    "no",
+    "not",
+    "yes",
+    "none",
+    "two",
+    "three",
+    "twenty-one",
+    "hundred",
+    "left",
+    "right",
+    "of",
+    "above",
+    "answer",
+    "answer:",
+    "or",
+    "and",
+    "so,",
+    "therefore",
+    "first",
+    "1.",
+    "2)",
+    "box",
+    "boxes",
+    "bbox",
+    "point",
+    "coordinates",
+    "at",
+    "in",
+    "picture",
+    "nothing",
+    "maybe",
+    "both",
+    "either",
+    "(A)",
+    "B.",
+    "option",
+    "C",
+]
 ANSWERS = (
     "2", "two", "Two dogs.", "Yes", "No.", "yes/no", "yes or no", "No, there are 2", "3 or 4", "[1, 2, 3, 4]", "[2, 3]", "(B)", "B. a cat",
     "more than 3", "~5", "5+", "1,000", "1e3", "\\boxed{2}", "**2**", "0.5", ".5", "-2", "\u0662", "\u00bd", "", " ", "the answer is 2",
@@ -70,7 +118,16 @@ WRITTEN = (
     'I see <|object_ref_start|>a cat<|object_ref_end|><|box_start|>(1,2),(30,40)<|box_end|>. "x1": 1, "y1": 2, "x2": 3, "y2": 4',
     '{"thought": "the box is: 10, 20, 30, 40", "bbox": [0.1, 0.2, 0.3, 0.4], "answer": "no"}',
 )  # fmt: skip
-DATASETS = ("vsr", "tallyqa", "stickers/count", "mme_count", "ovd", "mathvista_mini", "<b>data</b>", "[red]\x1b[2Jset")
+DATASETS = (
+    "vsr",
+    "tallyqa",
+    "stickers/count",
+    "mme_count",
+    "ovd",
+    "mathvista_mini",
+    "<b>data</b>",
+    "[red]\x1b[2Jset",
+)
 QUESTIONS = (
     "How many dogs are there?", "Is the dog left of the cat?", "What is below the cup?", "Which? (A) dog (B) cat", "Which?\nA. 1\nB. 2",
     "Where is the dog?", "Is it <b>red</b> or \x1b[31mgreen?",
@@ -153,11 +210,22 @@ def grammatical(draw: random.Random) -> str:
     """The format, with parts left out, repeated, swapped, nested and in capitals."""
     kind = draw.random()
     if kind < 0.5:
-        parts = [f"<think>{pieces(draw, 5)}</think>", f"<rethink>{pieces(draw, 3)}</rethink>", f"<answer>{draw.choice((draw.choice(ANSWERS[:6]), draw.choice(ANSWERS), pieces(draw, 2)))}"]
+        parts = [
+            f"<think>{pieces(draw, 5)}</think>",
+            f"<rethink>{pieces(draw, 3)}</rethink>",
+            f"<answer>{draw.choice((draw.choice(ANSWERS[:6]), draw.choice(ANSWERS), pieces(draw, 2)))}",
+        ]
         parts += ["</answer>"] * draw.randrange(2)
         for _ in range(draw.choice((0, 0, 0, 1, 2))):
             place = draw.randrange(len(parts))
-            parts = draw.choice((parts[:place] + parts[place + 1 :], [*parts, parts[place]], parts[::-1], [p.upper() for p in parts]))
+            parts = draw.choice(
+                (
+                    parts[:place] + parts[place + 1 :],
+                    [*parts, parts[place]],
+                    parts[::-1],
+                    [p.upper() for p in parts],
+                )
+            )
             parts = parts or [""]
         return draw.choice(("", "\n", " ")).join(parts)
     if kind < 0.9:
@@ -220,7 +288,8 @@ def case(seed: int, i: int, written: Sequence[str]) -> Case:
     example = Example(
         id=f"{i}{planted}",
         question=draw.choice(QUESTIONS) + planted,
-        answer=draw.choice(ANSWERS[: draw.choice((6, len(ANSWERS)))]) + (planted if draw.random() < 0.2 else ""),
+        answer=draw.choice(ANSWERS[: draw.choice((6, len(ANSWERS)))])
+        + (planted if draw.random() < 0.2 else ""),
         image=f"{i}{planted}.png",
         dataset=draw.choice(DATASETS),
         picture_size=draw.choice(SIZES),
@@ -228,8 +297,14 @@ def case(seed: int, i: int, written: Sequence[str]) -> Case:
         key_words=(planted,) if planted else (),
         split=planted or None,
     )
+    if draw.random() < 0.2:
+        text = text.partition("<answer>")[0] + f"<answer>{example.answer}</answer>"
     finish = draw.choice((Finish.STOP, Finish.STOP, Finish.EOS, Finish.UNKNOWN, Finish.LENGTH))
-    ids = tuple(draw.choices(range(draw.choice((3, 200_000))), k=min(len(text) // 3, 900))) if draw.random() < 0.9 else ()
+    ids = (
+        tuple(draw.choices(range(draw.choice((3, 200_000))), k=min(len(text) // 3, 900)))
+        if draw.random() < 0.9
+        else ()
+    )
     sampled: Sampled | Unsampled = Sampled(Completion(text, ids, finish), (), draw.choice(SIZES))
     if draw.random() < 0.01:
         sampled = Unsampled(f"the picture {planted} cannot be read")
@@ -285,7 +360,9 @@ def skeleton(html: str) -> list[str]:
     """The elements of a fragment in order, each with its attributes' names. Raises AssertionError for a stray "<"."""
     found = _ELEMENT.findall(_VALUE.sub("=_", html))
     assert html.count("<") == len(found), "a < that opens no element of ours"
-    return [one for one in found if one != "<br>"]  # a line end before an opening tag, where the text has none
+    return [
+        one for one in found if one != "<br>"
+    ]  # a line end before an opening tag, where the text has none
 
 
 def plain(record: Record) -> Record:
@@ -346,7 +423,10 @@ def check_page(records: Sequence[Record], name: str) -> None:
     """The report over the records has as many elements as over the same records without their texts."""
     half = len(records) // 2
     facts = (("model", name), (name, "<script>alert(1)</script>"))
-    runs = [RunView(f"{name} {i}", RunKind.EVALUATION, tuple(part), (), facts) for i, part in enumerate((records[:half], records[half:]))]
+    runs = [
+        RunView(f"{name} {i}", RunKind.EVALUATION, tuple(part), (), facts)
+        for i, part in enumerate((records[:half], records[half:]))
+    ]
     page = Page(build_report(runs, open_picture=lambda _: NoPicture(name)))
     assert page.comments == []
     assert len(page.scripts) == 3, "the answers' data, the viewer's script and the page's"
@@ -398,13 +478,21 @@ def check_terminal(one: Case, record: Record) -> None:
 def check_summary(records: Sequence[Record]) -> None:
     """The tables that `eval` prints steer no terminal."""
     out = io.TextIOWrapper(io.BytesIO(), "utf-8", newline="\n")
-    print_summary({"a\x1b[2J": records, "[red]b": records[: len(records) // 2]}, Console(file=out, width=200, color_system=None))
+    print_summary(
+        {"a\x1b[2J": records, "[red]b": records[: len(records) // 2]},
+        Console(file=out, width=200, color_system=None),
+    )
     out.flush()
     assert is_harmless(out.buffer.getvalue().decode("utf-8"))  # type: ignore[attr-defined]
 
 
 def drive(
-    count: int, seed: int, *, chunk: int = 1000, terminal_every: int = 10, told: Callable[[int], Any] = lambda done: None
+    count: int,
+    seed: int,
+    *,
+    chunk: int = 1000,
+    terminal_every: int = 10,
+    told: Callable[[int], Any] = lambda done: None,
 ) -> Tally:
     """Put `count` completions through everything; what was looked at. Raises where something does not hold."""
     tally, written = Tally(), written_completions()
@@ -442,8 +530,13 @@ def main() -> None:
     asked.add_argument("--seed", type=int, default=0)
     wanted = asked.parse_args()
     begun = time.monotonic()
-    tally = drive(wanted.count, wanted.seed, told=lambda done: print(f"{done} of {wanted.count}", file=sys.stderr))
-    print(f"seed {wanted.seed}: nothing failed in {time.monotonic() - begun:.0f} s;", ", ".join(f"{n} {name}" for name, n in tally.counts.items()))
+    tally = drive(
+        wanted.count, wanted.seed, told=lambda done: print(f"{done} of {wanted.count}", file=sys.stderr)
+    )
+    print(
+        f"seed {wanted.seed}: nothing failed in {time.monotonic() - begun:.0f} s;",
+        ", ".join(f"{n} {name}" for name, n in tally.counts.items()),
+    )
 
 
 if __name__ == "__main__":

@@ -211,7 +211,8 @@ def _print_check(console: Console, found: Check) -> None:
 
 def _print_file(console: Console, file: FileCheck) -> None:
     table = Table(
-        title=f"{escape(harmless(file.file))}: {file.rows} rows, {file.unique_images} pictures", title_justify="left"
+        title=f"{escape(harmless(file.file))}: {file.rows} rows, {file.unique_images} pictures",
+        title_justify="left",
     )
     table.add_column("data set", overflow="fold")
     for heading in (

@@ -13,3 +13,14 @@ def harmless(text: str) -> str:
     return "".join(
         c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs") else "\ufffd" for c in text
     )
+
+
+def with_halves_joined(text: str) -> str:
+    """The text with every two halves of a character that stand together made that character.
+
+    A server that streams JSON may cut a character in two. JSON cannot tell the halves side by side from the character,
+    so a record of them would read back as another one. A half by itself stays.
+    """
+    if text.isascii() or not any("\ud800" <= c <= "\udbff" for c in text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")

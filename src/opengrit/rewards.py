@@ -234,7 +234,6 @@ def _pair(tags: tuple[FoundTag, ...], opening: Tag, closing: Tag) -> tuple[Found
 # The rubric.
 
 
-
 @dataclass(frozen=True, slots=True)
 class Stated:
     """What is stated of a reward: the least and the most it returns, and what it needs."""

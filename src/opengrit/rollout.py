@@ -10,6 +10,7 @@ from opengrit.errors import RewardError
 from opengrit.frames import UNIT_BY_MODEL_TYPE, Frame
 from opengrit.judge import BatchJudge, Case, settled
 from opengrit.parsing import parse
+from opengrit.plain import with_halves_joined
 from opengrit.prompts import Strategy, user_text
 from opengrit.rewards import Attempt, Rubric
 from opengrit.samplers import Asked, Sampled, Sampler, SamplingSettings, Unsampled
@@ -62,7 +63,8 @@ def transcribed(
         case Unsampled(reason=reason):
             completion, seen_size, failure = Completion(""), example.picture_size, reason
         case Sampled():
-            completion, seen_size = sampled.completion, sampled.seen_size
+            written, seen_size = sampled.completion, sampled.seen_size
+            completion = replace(written, text=with_halves_joined(written.text))
     return Record(
         id=record_id(example, sample=sample, step=step),
         example=example,
