@@ -51,12 +51,14 @@ class LocalJudge:
         require_safetensors(self._source, self._source)
         try:
             # Said, and not left out: transformers would ask on the terminal whether to run a model's own code.
-            safe: dict[str, Any] = {"trust_remote_code": False}
-            require_own_code(AutoConfig.from_pretrained(self._source, **safe), self._source)
-            self._tokenizer = AutoTokenizer.from_pretrained(self._source, padding_side="left", **safe)
+            config = AutoConfig.from_pretrained(self._source, trust_remote_code=False)
+            require_own_code(config, self._source)
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                self._source, padding_side="left", trust_remote_code=False
+            )
             model_class: Any = AutoModelForCausalLM
             self._model: Any = model_class.from_pretrained(
-                self._source, dtype=dtype, use_safetensors=True, **safe
+                self._source, dtype=dtype, use_safetensors=True, trust_remote_code=False
             )
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise ModelError(
