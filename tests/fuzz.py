@@ -490,7 +490,7 @@ def drive(
     count: int,
     seed: int,
     *,
-    chunk: int = 1000,
+    chunk: int = 2500,
     terminal_every: int = 10,
     told: Callable[[int], Any] = lambda done: None,
 ) -> Tally:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import unicodedata
 from collections.abc import Callable, Sequence
 
 import pytest
+from openai.types.chat import ChatCompletionChunk
 
 import fuzz
 import work
@@ -16,6 +18,7 @@ from opengrit import answers, coordinates, correlation, rewards, tokens
 from opengrit.answers import same_answer
 from opengrit.boxes import Box, Size, match, union_area, union_iou
 from opengrit.coordinates import CUE_REACH
+from opengrit.endpoint.protocol import Written, read_reply
 from opengrit.frames import Frame
 from opengrit.judge import reply
 from opengrit.parsing import parse
@@ -86,6 +89,35 @@ def test_two_halves_of_a_character_are_the_character_in_a_record() -> None:
     assert record.transcript.text == record.completion.text == "\U0001f600 \ud83d x \ude00"
     assert from_line(to_line(record)) == record
     assert with_halves_joined("\udc80\ud800") == "\udc80\ud800"
+
+
+def chunk(text: str) -> ChatCompletionChunk:
+    return ChatCompletionChunk.construct(choices=[{"delta": {"content": text}, "finish_reason": "stop"}])
+
+
+@pytest.mark.parametrize(
+    ("pieces", "shown"),
+    [
+        (["a\ud83d", "\ude00b"], ["a", "\U0001f600b"]),
+        (["\ud83d", "", "x"], ["", "", "\ufffdx"]),
+        (["\ude00", "\ud83d\ud83d", "\ude00"], ["\ufffd", "\ufffd", "\U0001f600"]),
+    ],
+)
+def test_a_character_cut_in_two_by_a_stream_is_put_together_again(
+    pieces: list[str], shown: list[str]
+) -> None:
+    """Half of one cannot be sent on: the server answered 500, and the terminal a traceback."""
+    written = Written()
+    assert [written.add(chunk(piece)) for piece in pieces] == shown
+    assert written.reply([])[0].text == "".join(shown)
+
+
+def test_a_reply_holds_whole_characters_only() -> None:
+    body = json.dumps({"choices": [{"message": {"content": "a\ud83d\ude00 \ud83d \udfff"}}]}).encode()
+    assert read_reply(body, [])[0].text == "a\U0001f600 \ufffd \ufffd"
+    written = Written()
+    assert written.add(chunk("a\ud83d")) == "a"
+    assert written.reply([])[0].text == "a\ufffd"  # its other half never came
 
 
 def strips(n: int) -> list[Box]:

@@ -24,3 +24,8 @@ def with_halves_joined(text: str) -> str:
     if text.isascii() or not any("\ud800" <= c <= "\udbff" for c in text):
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+
+
+def of_whole_characters(text: str) -> str:
+    """The text with its halves joined, and the replacement sign for each half by itself: it can be sent as UTF-8."""
+    return "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in with_halves_joined(text))
