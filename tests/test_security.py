@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -27,6 +28,7 @@ from typer.testing import CliRunner
 import opengrit
 from fault_server import Fault, fault_server
 from opengrit.cli import app
+from opengrit.cli_models import settle_output
 from opengrit.config import Model, Recipe, load_recipe
 from opengrit.endpoint import EndpointSettings
 from opengrit.errors import ModelError, RecipeError
@@ -36,6 +38,7 @@ from opengrit.judge.local import LocalJudge
 from opengrit.judge.settings import JudgeSection
 from opengrit.loading import load_to_ask, load_to_train
 from opengrit.models import load
+from opengrit.plain import harmless
 from opengrit.sft import SftRecipe
 from opengrit.table.recipe import TableRecipe
 
@@ -405,6 +408,7 @@ SMALL = (
 COMMANDS = """
 import json, sys
 from opengrit.cli import app
+from opengrit.cli_models import settle_output
 for command in json.loads(sys.argv.pop()):
     print("running", command[0], file=sys.stderr)
     app(command, standalone_mode=False)
@@ -542,3 +546,49 @@ def test_a_row_reads_no_picture_outside_its_folder_in_any_command(tmp_path: Path
             done = CliRunner().invoke(app, command)
             assert done.exit_code == 2, (path, command[0], done.output)
             assert not (tmp_path / "out").exists()
+
+
+# The terminal.
+
+
+def test_what_a_file_holds_steers_no_terminal(tmp_path: Path) -> None:
+    evil = "\x1b]0;owned\x07[red]\x9b2J\u202e"
+    row = {
+        "question": f"How many{evil}?",
+        "answer": f"1{evil}",
+        "image": f"{evil}.png",
+        "width": 6,
+        "height": 4,
+        "dataset": f"d{evil}",
+    }
+    data = tmp_path / "rows.jsonl"
+    data.write_text(json.dumps(row) + "\n" + json.dumps({**row, "answer": None}) + "\n")
+    images = tmp_path / "pictures"
+    images.mkdir()
+    for command in (
+        ["data", "check", str(data), "--images", str(images)],
+        [
+            "eval",
+            "--model",
+            f"no{evil}/such/model",
+            "--data",
+            str(data),
+            "--images",
+            str(images),
+            "--out",
+            str(tmp_path / "out"),
+        ],
+        ["ask", f"{evil}.png", "How many?", "--model", "tiny-qwen2.5-vl"],
+        ["report", f"run{evil}", "--out", str(tmp_path / "x.html")],
+    ):
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code in (1, 2), done.output
+        printed = done.stdout + done.stderr
+        assert printed
+        assert harmless(printed) == printed, command[0]
+
+
+def test_a_servers_words_in_the_log_steer_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    settle_output()
+    logging.getLogger("opengrit.judge").warning("the judge is down: %s", "\x1b[2J\x9b2J")
+    assert capsys.readouterr().err == "the judge is down: \ufffd[2J\ufffd2J\n"

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from opengrit.errors import RecipeError, RunError
+from opengrit.plain import harmless
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -408,6 +409,13 @@ def _ask_many(chosen: _Chosen, rows: list[Row | BadRow], settings: Asking, out: 
         raise typer.Exit(_EXIT_FAILED)
 
 
+class _Plain(logging.Formatter):
+    """Messages as lines that steer no terminal: a reason may be a server's own words."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return harmless(super().format(record))
+
+
 def settle_output() -> None:
     """Our log to standard error, and what the libraries below say to us rather than to a person left out.
 
@@ -417,7 +425,7 @@ def settle_output() -> None:
     log = logging.getLogger("opengrit")
     log.setLevel(logging.INFO)
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Plain("%(message)s"))
     handler.set_name("opengrit's commands")
     log.handlers = [h for h in log.handlers if h.get_name() != handler.get_name()] + [handler]
     logging.getLogger("trl.trainer.grpo_trainer").addFilter(_says_something)
