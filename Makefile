@@ -1,6 +1,7 @@
 # make demo : set up, then train and compare before and after (no GPU, no network but the package index)
 # make test : set up, then run every test
-# make check: format, lint, types
+# make check: format, lint, types, and that what is installed is what is locked
+# make audit: known vulnerabilities of what is locked (asks pip-audit, with a network)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +14,7 @@ DEMO_SETS := --data stickers/count --data stickers/spatial --max-new-tokens 160
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test check setup lock clean
+.PHONY: demo test check audit setup lock clean
 
 setup: $(READY)
 
@@ -38,6 +39,13 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python scripts/audit.py
+
+# Strict: a package that nobody could be asked about is a failure, and no package without known vulnerabilities.
+audit: requirements.lock
+	$(PYTHON) -m venv .audit
+	.audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.9'
+	.audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.lock
 
 lock: $(READY)
 	@{ echo "# Exact versions of everything the project runs and is tested with (make lock writes this file)."; \
@@ -46,4 +54,4 @@ lock: $(READY)
 	mv requirements.lock.new requirements.lock
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .audit .pytest_cache .mypy_cache .ruff_cache

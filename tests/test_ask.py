@@ -18,7 +18,8 @@ from opengrit.cli import app
 from opengrit.frames import Frame
 from opengrit.ground import Grounder
 from opengrit.parsing import parse
-from opengrit.terminal import TextStream, harmless
+from opengrit.plain import harmless
+from opengrit.terminal import TextStream
 
 BOXED = (
     '<think>{"bbox_2d": [14, 28, 56, 84], "label": "dog"}</think><rethink>One.</rethink><answer>1</answer>'

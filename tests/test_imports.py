@@ -16,7 +16,7 @@ SOURCE = Path(opengrit.__file__).parent
 
 # DESIGN, section 2, from the ground up. A folder stands for everything in it.
 LAYERS: dict[str, tuple[str, ...]] = {
-    "nouns": ("errors", "boxes", "types", "records"),
+    "nouns": ("errors", "boxes", "types", "records", "plain", "weights"),
     "language": ("tokens", "coordinates", "frames", "parsing", "prompts", "targets"),
     "judgement": ("answers", "endpoint", "judge", "rewards"),
     "world": ("images", "data"),

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from opengrit.boxes import Box, Size
-from opengrit.errors import RecipeError
+from opengrit.errors import RecipeError, RewardError
 from opengrit.frames import Frame
+from opengrit.judge import RuleJudge
 from opengrit.parsing import parse
 from opengrit.rewards import (
     REWARDS,
     SETS,
+    STATED,
     Attempt,
     Need,
     Rubric,
@@ -24,13 +27,16 @@ from opengrit.rewards import (
     correct,
     grounding_iou,
     is_counting,
+    measure,
     points_before_rethinking,
     repetition,
     sentence_bleu1,
     tag_pairs,
     tag_walk,
 )
-from opengrit.types import Completion, Example, Unjudged, Verdict
+from opengrit.rollout import Exam, transcribed, with_verdicts
+from opengrit.samplers import Sampled
+from opengrit.types import Completion, Example, Record, Unjudged, Verdict
 
 FRAME = Frame.for_model_type("internvl", seen_size=Size(1000, 1000))  # writes 0-1000
 RIGHT, WRONG = Verdict(True, 1.0), Verdict(False, 0.0)
@@ -508,3 +514,78 @@ def test_a_reward_that_can_apply_to_no_row_is_refused(reward: str, rows: list[Ex
 
 def test_every_set_names_rewards_that_exist() -> None:
     assert {name for weights in SETS.values() for name in weights} <= REWARDS.keys()
+
+
+# A reward that breaks what is stated of it
+
+
+def raising(attempt: Attempt) -> float:
+    raise ZeroDivisionError("division\nby zero")
+
+
+BROKEN = {
+    "NaN": (lambda a: math.nan, "returned nan"),
+    "an infinity": (lambda a: -math.inf, "returned -inf"),
+    "beyond the range": (lambda a: 1.5, "returned 1.5"),
+    "below the range": (lambda a: -1, "returned -1"),
+    "a text": (lambda a: "1.0", "returned '1.0'"),
+    "a list": (lambda a: [1.0, 0.5], r"returned \[1.0, 0.5\]"),
+    "true": (lambda a: True, "returned True"),
+    "a complex number": (lambda a: 1j, "returned 1j"),
+    "an exception": (raising, r"raised ZeroDivisionError \(division by zero\)"),
+    "a long text": (lambda a: "x" * 1000, r"returned 'x{76}\.\.\. for"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_reward_that_breaks_what_is_stated_of_it_is_named_with_its_row(case: str) -> None:
+    reward, what = BROKEN[case]
+    with pytest.raises(RewardError, match=what) as raised:
+        measure("tag_pairs", attempt(FULL), rewards={"tag_pairs": reward})
+    said = str(raised.value)
+    assert "a reward returns a number from 0 to 1, None or Unjudged" in said
+    assert "rewards.tag_pairs" in said
+    assert "row 'c' of 'tallyqa'" in said
+    assert __file__ in said  # where the reward stands
+    assert "leave it out of rewards:" in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("value", [0, 1, 0.5, np.float32(0.5), np.float64(1.0), 1.0 + 1e-12])
+def test_a_number_of_any_kind_is_taken_and_kept_as_a_float(value: float) -> None:
+    found = measure("correct", attempt(FULL), rewards={"correct": lambda a: value})
+    assert type(found) in (float, np.float64)
+    assert found == pytest.approx(float(value))
+
+
+def test_what_says_nothing_and_what_could_not_be_measured_pass_through() -> None:
+    assert measure("correct", attempt(FULL), rewards={"correct": lambda a: None}) is None
+    assert measure("correct", attempt(FULL), rewards={"correct": lambda a: OUTAGE}) == OUTAGE
+
+
+def test_a_rubric_asks_through_the_same_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(REWARDS, "tag_pairs", lambda a: math.nan)
+    with pytest.raises(RewardError, match=r"rewards\.tag_pairs returned nan"):
+        Rubric.named("paper").score(attempt(FULL))
+
+
+def test_every_reward_states_its_range() -> None:
+    assert STATED.keys() == REWARDS.keys()
+    assert all(stated.low < stated.high for stated in STATED.values())
+    assert (STATED["repetition"].low, STATED["boxes_before_rethink_tag"].high) == (-1.0, 1.5)
+
+
+def test_weights_whose_total_no_trainer_can_hold_are_refused() -> None:
+    with pytest.raises(RecipeError, match="add up to at most 1e"):
+        Rubric.from_weights({"correct": 1e38, "bleu1": -1e38})
+
+
+def unjudged_record() -> Record:
+    exam = Exam("grounded", "internvl", RuleJudge(), Rubric.named("paper"))
+    return transcribed(COUNTING, Sampled(Completion(FULL), (), Size(1000, 1000)), exam=exam, sample=0)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_judge_of_the_wrong_length_is_named_with_the_rows(count: int) -> None:
+    with pytest.raises(RewardError, match=rf"one opinion a case, got {count} for 2 from c#0 on"):
+        with_verdicts([unjudged_record()] * 2, [RIGHT] * count, rubric=Rubric.named("paper"))

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
+
+# No telemetry, unless whoever runs this asks for it. The libraries read these once, when they are imported: a module of
+# ours that is imported after one of them would come too late.
+for _name, _value in (
+    ("HF_HUB_DISABLE_TELEMETRY", "1"),
+    ("GRADIO_ANALYTICS_ENABLED", "False"),
+    ("VLLM_NO_USAGE_STATS", "1"),
+):
+    os.environ.setdefault(_name, _value)
 
 if TYPE_CHECKING:
     from opengrit.ground import Answer, Grounder

@@ -69,10 +69,13 @@ _SENTENCE_END = re.compile(r"[;\n!?]|\.(?!\d)")
 _LIST = re.compile(rf"\[\s*{_NUMBER}(?:\s*,\s*{_NUMBER})*\s*\]")
 _BOX = re.compile(r"[\[(]\s*" + r"\s*,\s*".join([r"-?\d+(?:\.\d+)?"] * 4) + r"\s*[\])]")
 _LEAD_IN = re.compile(r".*\banswer\s*(?:is|would be|:|=)\s*", re.IGNORECASE | re.DOTALL)
+# Possessive, so that a text of white space takes linear time.
 _BOTH_WAYS = re.compile(
-    r"^\W*(yes|no)\s*(?:(?:/|\||&|\bor\b|\band\b)\s*(?!\1\b)(?:yes|no)\b|\W\s*(?!\1\b)(?:yes|no)\s*(?:$|[.,;!/]))",
+    r"^\W*+(yes|no)(?:\s*+(?:/|\||&|\bor\b|\band\b)\s*+(?!\1\b)(?:yes|no)\b"
+    r"|(?:\s++|\s*+[^\w\s]\s*+)(?!\1\b)(?:yes|no)\s*+(?:$|[.,;!/]))",
     re.IGNORECASE,
 )
+_LONGEST_RUN_OF_MARKS = 30  # Unicode's own bound (UAX 15, stream-safe text)
 
 
 def normalise(text: str) -> str:
@@ -149,11 +152,25 @@ def same_answer(expected: str, given: str, question: str | None = None) -> bool:
 
 
 def _words(text: str) -> list[str]:
-    text = unicodedata.normalize("NFKC", text).lower().replace("\u2019", "'").replace("\u2212", "-")
+    text = _composed(text).lower().replace("\u2019", "'").replace("\u2212", "-")
     text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)  # 1,000
     raw = [token.removesuffix("'s") for token in _TOKEN.findall(text)]
     words = [word for word in raw if word not in _ARTICLES] or raw
     return _with_numerals([_one_spelling(word) for word in words])
+
+
+def _composed(text: str) -> str:
+    """The text in Unicode's form NFKC. Long runs of combining marks, which are sorted in quadratic time, are broken up."""
+    if text.isascii():
+        return text
+    safe, run = list[str](), 0
+    for letter in text:
+        run = run + 1 if unicodedata.combining(letter) else 0
+        if run > _LONGEST_RUN_OF_MARKS:
+            safe.append("\u034f")  # the combining grapheme joiner ends a run and shows nothing
+            run = 1
+        safe.append(letter)
+    return unicodedata.normalize("NFKC", "".join(safe))
 
 
 def _one_spelling(word: str) -> str:

@@ -172,7 +172,11 @@ def _restore_full(model: Any, folder: Path) -> None:
 
     try:
         source, report = model_class(model).from_pretrained(
-            folder, dtype=next(model.parameters()).dtype, output_loading_info=True, trust_remote_code=False
+            folder,
+            dtype=next(model.parameters()).dtype,
+            output_loading_info=True,
+            trust_remote_code=False,
+            use_safetensors=True,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise _broken(folder, str(error).splitlines()[0]) from error

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from opengrit import __version__, cli_data, cli_doctor, cli_models, cli_probe, cli_serve, cli_table
 from opengrit.errors import OpenGritError, RecipeError, Stopped
+from opengrit.plain import harmless
 
 if TYPE_CHECKING:
     from opengrit.data.check import Check, DataSetCounts, FileCheck, LeakKind, Source
@@ -45,17 +46,17 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except OpenGritError as error:
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"error: {harmless(str(error))}", err=True)
             raise typer.Exit(EXIT_ERROR) from error
         except Stopped as stopped:
             if str(stopped):
-                typer.echo(str(stopped), err=True)
+                typer.echo(harmless(str(stopped)), err=True)
             raise typer.Exit(stopped.exit_code) from stopped
         except OSError as error:
             if error.errno not in _REFUSALS or error.filename is None:
                 raise
             typer.echo(
-                f"error: a file must be there to read or write, {error.filename} is not ({error.strerror}); "
+                f"error: a file must be there to read or write, {harmless(str(error.filename))} is not ({error.strerror}); "
                 "check its path, its permissions and the free space",
                 err=True,
             )
@@ -215,7 +216,8 @@ def _print_check(console: Console, found: Check) -> None:
 
 def _print_file(console: Console, file: FileCheck) -> None:
     table = Table(
-        title=f"{escape(file.file)}: {file.rows} rows, {file.unique_images} pictures", title_justify="left"
+        title=f"{escape(harmless(file.file))}: {file.rows} rows, {file.unique_images} pictures",
+        title_justify="left",
     )
     table.add_column("data set", overflow="fold")
     for heading in (
@@ -228,23 +230,24 @@ def _print_file(console: Console, file: FileCheck) -> None:
     ):
         table.add_column(heading, justify="right")
     for counts in file.datasets:
-        table.add_row(escape(counts.dataset), *map(str, _numbers(counts)))
+        table.add_row(escape(harmless(counts.dataset)), *map(str, _numbers(counts)))
     console.print(table)
     for counts in file.datasets:
-        console.print(f"answers of {counts.dataset}: {_answers(counts)}", markup=False, highlight=False)
+        line = f"answers of {counts.dataset}: {_answers(counts)}"
+        console.print(harmless(line), markup=False, highlight=False)
     _print_list(console, "problems", [f"{p.severity.value}: {p}" for p in file.problems], limit=None)
     if not file.pictures_looked_for:
         console.print("pictures: not looked for; name their folder with --images", markup=False)
     _print_list(console, "missing pictures", list(file.missing_images), limit=_LISTED)
     _print_list(console, "unreadable pictures", list(file.unreadable_images), limit=_LISTED)
-    for harmless, title in (
+    for fits, title in (
         (False, "pictures of another shape than their row says"),
         (True, "rescaled pictures (boxes still fit)"),
     ):
         lines = [
             f"{m.id}: {m.image} is {m.in_file.width} x {m.in_file.height}, its row says {m.in_row.width} x {m.in_row.height}"
             for m in file.size_mismatches
-            if m.harmless is harmless
+            if m.harmless is fits
         ]
         _print_list(console, title, lines, limit=_LISTED)
     _print_list(
@@ -286,6 +289,6 @@ def _print_list(console: Console, title: str, lines: list[str], *, limit: int | 
         return
     console.print(f"{title}: {len(lines)}", markup=False, highlight=False)
     for line in lines[:limit]:
-        console.print(f"  {line}", markup=False, highlight=False)
+        console.print(f"  {harmless(line)}", markup=False, highlight=False)
     if limit is not None and len(lines) > limit:
         console.print(f"  and {len(lines) - limit} more", markup=False, highlight=False)

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from opengrit.errors import RecipeError, RunError
 from opengrit.launch import launch
+from opengrit.plain import harmless
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -412,7 +413,7 @@ def _ask_one(chosen: _Chosen, image: Path, question: str, settings: Asking, *, a
     }
     if as_json:
         answer = grounder.ask(picture, question, **how)  # type: ignore[arg-type]
-        typer.echo(json.dumps(answer.as_json(), ensure_ascii=False))
+        typer.echo(json.dumps(answer.as_json()))  # ASCII: what a model wrote steers no terminal
     else:
         from opengrit.terminal import print_boxes_and_answer, stream_text
 
@@ -446,6 +447,13 @@ def _ask_many(chosen: _Chosen, rows: list[Row | BadRow], settings: Asking, out: 
         raise typer.Exit(_EXIT_FAILED)
 
 
+class _Plain(logging.Formatter):
+    """Messages as lines that steer no terminal: a reason may be a server's own words."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return harmless(super().format(record))
+
+
 def settle_output() -> None:
     """Our log to standard error, and what the libraries below say to us rather than to a person left out.
 
@@ -455,7 +463,7 @@ def settle_output() -> None:
     log = logging.getLogger("opengrit")
     log.setLevel(logging.INFO)
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Plain("%(message)s"))
     handler.set_name("opengrit's commands")
     log.handlers = [h for h in log.handlers if h.get_name() != handler.get_name()] + [handler]
     logging.getLogger("trl.trainer.grpo_trainer").addFilter(_says_something)

@@ -64,9 +64,10 @@ def probe(
     """
     wanted = _probes(probes, correlation=correlation)
     if correlation != (judge_url is not None) or correlation != (judge_model is not None):
-        raise RecipeError(
-            f"--correlation goes with --judge-url and --judge-model, got {judge_url} and {judge_model} "
-            f"{'with' if correlation else 'without'} it; give all three or none"
+        named = [n for n, v in (("--judge-url", judge_url), ("--judge-model", judge_model)) if v is not None]
+        raise RecipeError(  # a url may hold a password: it is not repeated
+            f"--correlation goes with --judge-url and --judge-model, got "
+            f"{' and '.join(named) or 'none of them'} {'with' if correlation else 'without'} it; give all three or none"
         )
     from opengrit.endpoint import EndpointSettings
 

@@ -41,9 +41,11 @@ REPEATS = 3  # as the paper has
 _ASKED_AT_ONCE = 32  # questions whose pictures are held in memory together
 _REPLY_TOKENS = 1024  # a judge that thinks first needs room
 _TAGS = re.compile("|".join(re.escape(tag.value) for tag in Tag))
-_COORDINATES = re.compile(r"[\[(]?\s*-?\d+(?:\.\d+)?(?:\s*,\s*-?\d+(?:\.\d+)?){3}\s*[\])]?")
+# Possessive and begun at the start of a run only, so that white space and digits without end take linear time.
+_NUMBER = r"-?(?<!\d)\d++(?:\.\d++)?"
+_COORDINATES = re.compile(rf"(?:[\[(]\s*+|(?<!\s)\s++)?{_NUMBER}(?:\s*+,\s*+{_NUMBER}){{3}}\s*+[\])]?")
 _GAP = "(box)"
-_FENCED = re.compile(r"```(?:json)?\s*(?P<inside>.*?)\s*```", re.DOTALL | re.IGNORECASE)
+_FENCED = re.compile(r"```(?:json)?(?P<inside>.*)```", re.DOTALL | re.IGNORECASE)
 _BARE = re.compile(r"(?:picture\s+|drawing\s+)?[\"'(]?(?P<letter>[AB])[\"')]?\.?", re.IGNORECASE)
 
 QUESTION = (
@@ -126,7 +128,7 @@ def read_choice(text: str) -> str | None:
     """ "A" or "B" as a reply says it: one JSON object with the key "choice", or the letter alone; None otherwise."""
     said = text.rpartition("</think>")[2].strip()
     fenced = _FENCED.fullmatch(said)
-    said = fenced["inside"] if fenced else said
+    said = fenced["inside"].strip() if fenced else said
     try:
         value = json.loads(said)
     except (ValueError, RecursionError):

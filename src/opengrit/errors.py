@@ -9,6 +9,10 @@ class RecipeError(OpenGritError):
     """A recipe, or a command's options, ask for something impossible."""
 
 
+class RewardError(OpenGritError):
+    """A reward raises, or returns something else than it states."""
+
+
 class DataError(OpenGritError):
     """A row, a file or a folder of data is not what its format says."""
 

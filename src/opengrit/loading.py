@@ -85,9 +85,12 @@ def _load_in_4_bits(model: Model, *, device: str | None) -> Loaded:
     import torch
     from transformers import AutoModelForImageTextToText
 
-    from opengrit.models import describe, load_processor, resolve
+    from opengrit.models import describe, load_config, load_processor, resolve
+    from opengrit.weights import require_own_code, require_safetensors
 
     path = resolve(model.name)
+    require_safetensors(path, model.name)
+    require_own_code(load_config(path, model.name), model.name)
     processor = load_processor(
         path,
         name=model.name,
@@ -100,6 +103,7 @@ def _load_in_4_bits(model: Model, *, device: str | None) -> Loaded:
         weights = AutoModelForImageTextToText.from_pretrained(
             path,
             trust_remote_code=False,
+            use_safetensors=True,
             dtype=torch.bfloat16,
             quantization_config=quantization_config(),
             device_map={"": place},

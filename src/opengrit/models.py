@@ -21,6 +21,7 @@ from opengrit.boxes import Size
 from opengrit.errors import ModelError
 from opengrit.rundir import FINAL
 from opengrit.samplers.transformers import PreparedPicture, VisualTokens
+from opengrit.weights import require_own_code, require_safetensors
 
 PACKAGED_FOLDER = "models_packaged"
 _PLACEHOLDERS = (
@@ -230,7 +231,10 @@ def load(
     """
     path = resolve(name)
     base_path = _adapter_base(path) or path
-    config = _from_pretrained("AutoConfig", base_path, name)
+    for folder in dict.fromkeys((path, base_path)):
+        require_safetensors(folder, name)
+    config = load_config(base_path, name)
+    require_own_code(config, name)
     family = family_of(config.model_type)
     processor = load_processor(
         path,
@@ -248,6 +252,11 @@ def load(
         model = _load_adapter(model, path)
     model = model.to(device).eval()
     return describe(model, processor, family=family, frame=frame or _saved_frame(path), name=name, path=path)
+
+
+def load_config(path: str, name: str) -> Any:
+    """The config of a folder or hub id, without running any code of its own. Raises ModelError."""
+    return _from_pretrained("AutoConfig", path, name)
 
 
 def save_frame(folder: Path, frame: str | None) -> None:
@@ -442,6 +451,7 @@ def _load_weights(path: str, name: str, dtype: torch.dtype | str) -> Any:
             dtype=dtype,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
+            use_safetensors=True,
         )
     finally:
         chatter.set_verbosity(level)
@@ -487,8 +497,9 @@ def _from_pretrained(auto_class: str, path: str, name: str, **kwargs: Any) -> An
         LookupError,
         TypeError,
         AttributeError,
+        ImportError,
         SafetensorError,
-    ) as error:  # files of another shape than transformers expects
+    ) as error:  # files of another shape than transformers expects, or a package they ask for
         reason = _first_line(error)
         remedy = "check that the folder is complete (config.json, weights, tokenizer, processor)"
         if not Path(path).is_dir():

@@ -18,10 +18,11 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from numbers import Real
 
 from opengrit.answers import is_box_answer
 from opengrit.boxes import union_iou
-from opengrit.errors import RecipeError
+from opengrit.errors import RecipeError, RewardError
 from opengrit.types import Completion, Example, FoundTag, Score, Tag, Transcript, Unjudged, Verdict
 
 
@@ -232,21 +233,33 @@ def _pair(tags: tuple[FoundTag, ...], opening: Tag, closing: Tag) -> tuple[Found
 
 # The rubric.
 
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What is stated of a reward: the least and the most it returns, and what it needs."""
+
+    low: float
+    high: float
+    needs: frozenset[Need] = frozenset()
+
+
 _JUDGED = frozenset({Need.WORDS, Need.VERDICT})
-_NEEDS: dict[Reward, frozenset[Need]] = {
-    correct: _JUDGED,
-    any_credit: _JUDGED,
-    bleu1: frozenset({Need.WORDS}),
-    tag_pairs: frozenset(),
-    points_before_rethinking: frozenset(),
-    box_count: frozenset({Need.COUNTS}),
-    answer_tag: frozenset(),
-    tag_walk: frozenset(),
-    boxes_before_rethink_tag: frozenset(),
-    repetition: frozenset({Need.TOKEN_IDS}),
-    grounding_iou: frozenset({Need.BOXES}),
+_STATED: dict[Reward, Stated] = {
+    correct: Stated(0.0, 1.0, _JUDGED),
+    any_credit: Stated(0.0, 1.0, _JUDGED),
+    bleu1: Stated(0.0, 1.0, frozenset({Need.WORDS})),
+    tag_pairs: Stated(0.0, 1.0),
+    points_before_rethinking: Stated(0.0, 1.0),
+    box_count: Stated(0.0, 1.0, frozenset({Need.COUNTS})),
+    answer_tag: Stated(0.0, 1.0),
+    tag_walk: Stated(0.0, 1.0),
+    boxes_before_rethink_tag: Stated(0.0, 1.5),
+    repetition: Stated(-1.0, 1.0, frozenset({Need.TOKEN_IDS})),
+    grounding_iou: Stated(0.0, 1.0, frozenset({Need.BOXES})),
 }
-REWARDS: dict[str, Reward] = {reward.__name__: reward for reward in _NEEDS}
+REWARDS: dict[str, Reward] = {reward.__name__: reward for reward in _STATED}
+STATED: dict[str, Stated] = {reward.__name__: stated for reward, stated in _STATED.items()}
+_LARGEST_TOTAL = 1e30  # totals are compared in 32 bits, which end at 3e38
 
 PAPER = {"tag_pairs": 1.0, "points_before_rethinking": 0.5, "box_count": 0.5, "correct": 1.0, "bleu1": 0.1}
 RELEASED = {
@@ -286,6 +299,11 @@ class Rubric:
                     f"a reward's weight must be a finite number, got {weight!r} for rewards.{name}; "
                     f"write for example {name}: 1.0"
                 )
+        if sum(abs(weight) for weight in self.weights.values()) > _LARGEST_TOTAL:
+            raise RecipeError(
+                f"the weights of the rewards add up to at most {_LARGEST_TOTAL:g}, got {dict(self.weights)}; "
+                "divide all of them under rewards:"
+            )
 
     @classmethod
     def named(cls, name: str) -> Rubric:
@@ -304,12 +322,13 @@ class Rubric:
 
         A part is None where its reward says nothing about the row, and adds nothing; where all are, there is no total.
         Nor is there one where a reward could not be measured: its part is absent, `missing` says why and the other
-        parts stand. A reward of weight 0 is only reported, and cannot cost the total.
+        parts stand. A reward of weight 0 is only reported, and cannot cost the total. Raises RewardError where a
+        reward breaks what is stated of it.
         """
         parts: dict[str, float | None] = {}
         reasons: list[str] = []
         for name, weight in self.weights.items():
-            match REWARDS[name](attempt):
+            match measure(name, attempt):
                 case Unjudged(reason=reason):
                     reasons += [reason] if weight else []
                 case value:
@@ -323,17 +342,55 @@ class Rubric:
 
     def needs(self) -> frozenset[Need]:
         """Everything that some reward of this rubric needs."""
-        return frozenset().union(*(_NEEDS[REWARDS[name]] for name in self.weights))
+        return frozenset().union(*(STATED[name].needs for name in self.weights))
 
     def check(self, examples: Sequence[Example]) -> None:
         """Raise RecipeError if a reward can apply to none of the examples: it would be a constant, and teach nothing."""
         for name in self.weights:
-            for need in _NEEDS[REWARDS[name]] & _APPLIES.keys():
+            for need in STATED[name].needs & _APPLIES.keys():
                 if not any(_APPLIES[need](example) for example in examples):
                     raise RecipeError(
                         f"every reward must apply to some row, and '{name}' needs {need.value}, of which there are "
                         f"none in {len(examples)} rows; leave it out of rewards: or add such rows"
                     )
+
+
+_ROUNDING = 1e-9  # how far a sum of floats may lie beyond a stated bound
+
+
+def measure(
+    name: str, attempt: Attempt, *, rewards: Mapping[str, Reward] = REWARDS
+) -> float | Unjudged | None:
+    """What the reward of that name returns for an attempt, as a float where it is a number.
+
+    Raises RewardError, which names the reward, what it did and the row, where it raises, returns something that is no
+    number (True and False included), NaN or an infinity, or leaves its stated range.
+    """
+    reward, stated = rewards[name], STATED[name]
+    try:
+        value = reward(attempt)
+    except Exception as error:  # a reward is any code: whatever it raises is its own mistake, and says so
+        what = f"raised {type(error).__name__} ({' '.join(str(error).split())})"
+        raise RewardError(_broken(name, reward, attempt, what)) from error
+    if value is None or isinstance(value, Unjudged):
+        return value
+    if isinstance(value, bool) or not isinstance(value, Real):
+        shown = repr(value)
+        what = f"returned {shown if len(shown) <= 80 else shown[:77] + '...'}"
+        raise RewardError(_broken(name, reward, attempt, what))
+    number = float(value)
+    if not stated.low - _ROUNDING <= number <= stated.high + _ROUNDING:  # also true of NaN
+        raise RewardError(_broken(name, reward, attempt, f"returned {number}"))
+    return number
+
+
+def _broken(name: str, reward: Reward, attempt: Attempt, what: str) -> str:
+    example, stated, code = attempt.example, STATED[name], getattr(reward, "__code__", None)
+    place = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
+    return (
+        f"a reward returns a number from {stated.low:g} to {stated.high:g}, None or Unjudged, rewards.{name} {what} for the "
+        f"row {example.id!r} of {example.dataset!r}; mend the reward{place} or leave it out of rewards:"
+    )
 
 
 def _unknown(kind: str, name: str, known: Mapping[str, object], *, place: str) -> str:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from opengrit.boxes import Size
+from opengrit.errors import RewardError
 from opengrit.frames import UNIT_BY_MODEL_TYPE, Frame
 from opengrit.judge import BatchJudge, Case, settled
 from opengrit.parsing import parse
+from opengrit.plain import with_halves_joined
 from opengrit.prompts import Strategy, user_text
 from opengrit.rewards import Attempt, Rubric
 from opengrit.samplers import Asked, Sampled, Sampler, SamplingSettings, Unsampled, settings_of_each
@@ -61,7 +63,8 @@ def transcribed(
         case Unsampled(reason=reason):
             completion, seen_size, failure = Completion(""), example.picture_size, reason
         case Sampled():
-            completion, seen_size = sampled.completion, sampled.seen_size
+            written, seen_size = sampled.completion, sampled.seen_size
+            completion = replace(written, text=with_halves_joined(written.text))
     return Record(
         id=record_id(example, sample=sample, step=step),
         example=example,
@@ -116,11 +119,19 @@ def with_verdict(record: Record, opinion: Verdict | Unjudged, *, rubric: Rubric)
 def with_verdicts(
     records: Sequence[Record], opinions: Sequence[Verdict | Unjudged], *, rubric: Rubric
 ) -> list[Record]:
-    """The records judged and scored; `opinions` are those on the cases of the records that have one, in order."""
+    """The records judged and scored; `opinions` are those on the cases of the records that have one, in order.
+
+    Raises RewardError where there are not as many opinions as cases, and where a reward breaks what is stated of it.
+    """
+    settlements = [_settled(record) for record in records]
+    num_cases = sum(isinstance(known, Case) for known in settlements)
+    if len(opinions) != num_cases:
+        raise RewardError(
+            f"a judge gives one opinion a case, got {len(opinions)} for {num_cases} from {records[0].id} on; mend the judge"
+        )
     rest = iter(opinions)
     found = []
-    for record in records:
-        known = _settled(record)
+    for record, known in zip(records, settlements, strict=True):
         opinion = next(rest) if isinstance(known, Case) else known
         found.append(with_verdict(record, opinion, rubric=rubric))
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator
 
 from PIL import Image
@@ -14,21 +13,12 @@ from opengrit.errors import ModelError
 from opengrit.frames import Frame
 from opengrit.ground import Answer, Grounder
 from opengrit.parsing import parse
+from opengrit.plain import harmless
 from opengrit.rollout import frame_for
 from opengrit.types import Transcript
 
 _CLOSER = {"[": "]", "(": ")", "{": "}", "<": ">"}
 _HELD_BACK = 200  # characters; coordinates are shorter
-
-
-def harmless(text: str) -> str:
-    """The text with every control character but line ends and tabs replaced, so that it cannot steer the terminal.
-
-    It keeps its length, so that offsets hold.
-    """
-    return "".join(
-        c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf") else "\ufffd" for c in text
-    )
 
 
 class TextStream:

@@ -15,6 +15,7 @@ import httpx2
 import openai
 
 from opengrit.endpoint.settings import Reply
+from opengrit.plain import of_whole_characters
 
 LARGEST_REPLY_BYTES = 8 << 20
 CHARACTERS_PER_TOKEN = 4  # the usual rule of thumb for English, where a server does not count
@@ -101,6 +102,7 @@ def read_reply(body: bytes, messages: Sequence[Mapping[str, Any]]) -> tuple[Repl
         raise Failed("the reply has no message")
     finish = choices[0].get("finish_reason")
     text = _content(message.get("content"))
+    text = None if text is None else of_whole_characters(text)
     if text is None:
         refusal = message.get("refusal")
         if isinstance(refusal, str):
@@ -136,6 +138,7 @@ class Written:
     def __init__(self) -> None:
         self._pieces: list[str] = []
         self._length = 0
+        self._half = ""  # of a character whose other half the next chunk may bring
         self._finish: str | None = None
         self._tokens: tuple[int, int] | None = None
 
@@ -157,6 +160,9 @@ class Written:
         piece = _content(delta.get("content")) if isinstance(delta, dict) else None
         if not piece:
             return ""
+        piece = self._half + piece
+        self._half = piece[-1] if "\ud800" <= piece[-1] <= "\udbff" else ""
+        piece = of_whole_characters(piece.removesuffix(self._half))
         self._pieces.append(piece)
         self._length += len(piece)
         if self._length > LARGEST_REPLY_BYTES:
@@ -167,7 +173,7 @@ class Written:
         """The whole answer, and whether the server counted its tokens. A stream that names no end is a failure."""
         if self._finish is None:
             raise Failed("the stream broke off")
-        text = "".join(self._pieces)
+        text = "".join(self._pieces) + of_whole_characters(self._half)
         prompt, completion = self._tokens or (
             estimate_tokens(messages),
             math.ceil(len(text) / CHARACTERS_PER_TOKEN),

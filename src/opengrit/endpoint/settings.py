@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from opengrit.errors import RecipeError
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def check_key_name(name: str) -> None:
+    """Raise RecipeError for what is no name of a variable: a key written in its place would be kept with the run."""
+    if not _VARIABLE.fullmatch(name):
+        raise RecipeError(
+            "api_key_env: is the name of an environment variable (letters, digits and _), got something else (it is not "
+            "repeated here: it may be a key); put the key into a variable, and write the variable's name"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +55,7 @@ class EndpointSettings:
                 f"endpoint url: is an http or https address, got {self.url!r}; write http://127.0.0.1:8000/v1, "
                 "for example"
             )
+        check_key_name(self.api_key_env)
         if not self.model:
             raise RecipeError("endpoint model: is the name the server knows, got none; name the model")
         for name in ("concurrency", "max_tries"):

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from opengrit.errors import ModelError
 from opengrit.judge import Case
 from opengrit.judge.marking import Drawing, Estimate, Scale, prompt_text, prompt_version
 from opengrit.judge.reply import read_score
 from opengrit.types import Unjudged, Verdict
+from opengrit.weights import require_own_code, require_safetensors
 
 _NO_LIMIT = 1 << 20  # positions, where a model's config names none
 
@@ -47,11 +48,19 @@ class LocalJudge:
         self._batch_size, self._clock = batch_size, clock
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         dtype = torch.float32 if self._device.type == "cpu" else "auto"
+        require_safetensors(self._source, self._source)
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(self._source, padding_side="left")
+            # Said, and not left out: transformers would ask on the terminal whether to run a model's own code.
+            config = AutoConfig.from_pretrained(self._source, trust_remote_code=False)
+            require_own_code(config, self._source)
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                self._source, padding_side="left", trust_remote_code=False
+            )
             model_class: Any = AutoModelForCausalLM
-            self._model: Any = model_class.from_pretrained(self._source, dtype=dtype, use_safetensors=True)
-        except (OSError, ValueError, KeyError) as error:
+            self._model: Any = model_class.from_pretrained(
+                self._source, dtype=dtype, use_safetensors=True, trust_remote_code=False
+            )
+        except (OSError, ValueError, KeyError, ImportError) as error:
             raise ModelError(
                 f"a local judge is a causal language model with a tokenizer, in safetensors; {self._source} cannot "
                 f"be loaded ({' '.join(str(error).split())[:300]}); name another with judge.model"

@@ -99,9 +99,17 @@ class JudgeSection(BaseModel):
                 raise ValueError(
                     f"the rule takes no {', '.join(changed)}; leave it out, or write kind: endpoint"
                 )
-        if self.kind == "endpoint":
+        if self.kind == "local" and self.url is not None:
+            raise ValueError(
+                "a judge of kind local has no url, this one has; leave it out, or write kind: endpoint"
+            )
+        if self.kind != "rule":
+            from opengrit.endpoint.settings import check_key_name  # brings a client that a rule does not need
+
             try:
-                self.endpoint()
+                check_key_name(self.api_key_env)
+                if self.kind == "endpoint":
+                    self.endpoint()
             except RecipeError as error:
                 raise ValueError(str(error)) from error
         return self

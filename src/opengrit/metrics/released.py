@@ -13,13 +13,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from opengrit.answers import is_box_answer
-from opengrit.boxes import ROUNDING, box_iou
+from opengrit.boxes import ROUNDING, Corners, box_iou, iou_of_unions
 from opengrit.frames import Unit
 from opengrit.metrics.quantities import is_complete, is_measured
 from opengrit.rollout import frame_for
 from opengrit.types import Record
-
-Corners = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the original picture
 
 # COCO's ten: 0.50, 0.55, ... 0.95.
 AP_THRESHOLDS = tuple(hundredths / 100 for hundredths in range(50, 100, 5))
@@ -32,8 +30,6 @@ def unscaled_grounding_iou(record: Record) -> float | None:
     frame are left as they are, in the resized picture. A truncated completion counts as it stands. 0 where no box is
     written; None where the row has no boxes, and in a frame the script does not know.
     """
-    import shapely
-
     if not is_measured(record) or not record.example.boxes:
         return None
     written = _as_the_script_reads(record)
@@ -42,9 +38,7 @@ def unscaled_grounding_iou(record: Record) -> float | None:
     if not written:
         return 0.0
     size = record.example.picture_size
-    ours = shapely.union_all([shapely.box(*corners) for corners in written])
-    theirs = shapely.union_all([shapely.box(*box.to_pixels(size)) for box in record.example.boxes])
-    return float(ours.intersection(theirs).area / ours.union(theirs).area)
+    return iou_of_unions(written, [box.to_pixels(size) for box in record.example.boxes])
 
 
 def _as_the_script_reads(record: Record) -> list[Corners] | None:

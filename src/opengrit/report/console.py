@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from opengrit.plain import harmless
 from opengrit.report.tables import Cell, Row, compare
 from opengrit.types import Record
 
@@ -18,12 +19,12 @@ def print_summary(runs: Mapping[str, Sequence[Record]], console: Console) -> Non
     """Prints one table a data set: each run's values with intervals, how later runs differ from the first, and n."""
     names = list(runs)
     for table in compare(runs):
-        shown = Table(title=escape(table.dataset), title_justify="left", caption_justify="left")
+        shown = Table(title=_shown(table.dataset), title_justify="left", caption_justify="left")
         shown.add_column("")
         for name in names:
-            shown.add_column(escape(name), justify="right")
+            shown.add_column(_shown(name), justify="right")
         for name in names[1:]:
-            shown.add_column(f"{escape(name)} - {escape(names[0])}", justify="right")
+            shown.add_column(f"{_shown(name)} - {_shown(names[0])}", justify="right")
         shown.add_column("n", justify="right")
         for row in table.rows:
             cells = [_written(cell) for cell in (*row.cells, *row.differences)]
@@ -31,6 +32,11 @@ def print_summary(runs: Mapping[str, Sequence[Record]], console: Console) -> Non
         shown.add_row("rollouts failed", *table.failed, *["" for _ in names[1:]], "")
         shown.caption = _CAPTION
         console.print(shown)
+
+
+def _shown(name: str) -> str:
+    """A name from a file or a folder: neither markup nor what steers the terminal."""
+    return escape(harmless(name))
 
 
 def _written(cell: Cell) -> str:

@@ -15,6 +15,7 @@ from opengrit.correlation import CHOICES, CorrelationScores, correlation_scores,
 from opengrit.errors import ImageError
 from opengrit.images import open_picture
 from opengrit.metrics import BOOTSTRAP_SEED, Estimate
+from opengrit.plain import harmless
 from opengrit.probes import (
     Lost,
     Probe,
@@ -131,7 +132,7 @@ def print_evidence(evidence: Evidence, console: Console) -> None:
     ):
         if not lines:
             continue
-        table = Table(title=escape(title), title_justify="left", caption_justify="left")
+        table = Table(title=escape(harmless(title)), title_justify="left", caption_justify="left")
         for heading in ("", "value", "95 % interval", "n"):
             table.add_column(heading, justify="left" if heading == "" else "right")
         for line in lines:
@@ -139,7 +140,7 @@ def print_evidence(evidence: Evidence, console: Console) -> None:
             table.add_row(escape(line.name), line.cell.text, escape(line.cell.interval or line.cell.why), n)
         console.print(table)
     for text in _counts(evidence.scores) if _lines(evidence.scores) else ():
-        console.print(text, markup=False, highlight=False)
+        console.print(harmless(text), markup=False, highlight=False)
     if evidence.correlation is not None:
         console.print(_correlation_note(evidence.correlation), markup=False, highlight=False)
 

@@ -247,12 +247,11 @@ def _rectangle(box: Box, size: Size) -> tuple[float, float, float, float]:
 
 def show_boxes(pointings: Sequence[Pointing], size: Size, *, id: str) -> tuple[ShownBox, ...]:
     """The pointings in order of writing, numbered from 1, in pixels of a picture of `size`; `id` begins their ids."""
-    shown, taken = [], list[tuple[float, float]]()
+    shown, badges = [], _Badges(size)
     for i, pointing in enumerate(pointings):
         x, y, width, height = _rectangle(pointing.box, size)
         colour, ink = COLOURS[i % len(COLOURS)]
-        badge = _badge_place(pointing.box, size, taken)
-        taken.append(badge)
+        badge = badges.place(pointing.box)
         edges = ", ".join(str(round(n)) for n in (x, y, x + width, y + height))
         label = f", {pointing.label}" if pointing.label else ""
         shown.append(
@@ -274,18 +273,38 @@ def show_boxes(pointings: Sequence[Pointing], size: Size, *, id: str) -> tuple[S
     return tuple(shown)
 
 
-def _badge_place(box: Box, size: Size, taken: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Where a box's number stands, as shares of the picture: a free corner inside it, else along its top edge."""
-    wide, high = _BADGE, _BADGE * size.width / size.height
-    right, bottom = max(box.right - wide, box.left), max(box.bottom - high, box.top)
-    corners = [(box.left, box.top), (right, box.top), (right, bottom), (box.left, bottom)]
-    along = [(box.left + wide * step, box.top) for step in range(1, 12)]
-    below = [(box.left, box.top + high * step) for step in range(1, 12)]
-    for x, y in corners + along + below:
-        x, y = min(x, 1 - wide), min(y, max(0.0, 1 - high))
-        if all(abs(x - other_x) >= wide or abs(y - other_y) >= high for other_x, other_y in taken):
-            return round(x, 4), round(y, 4)
-    return round(min(box.left, 1 - wide), 4), round(min(box.top, max(0.0, 1 - high)), 4)
+class _Badges:
+    """Gives each box's number a place of its own, as shares of the picture: a free corner inside the box, else along
+    its edges. Where all of that is taken, it stands on another.
+    """
+
+    def __init__(self, size: Size) -> None:
+        self._wide, self._high = _BADGE, _BADGE * size.width / size.height
+        # Badges by the cell of one badge's size that their corner lies in: two that overlap lie in neighbouring cells.
+        self._taken: dict[tuple[int, int], tuple[float, float]] = {}
+
+    def place(self, box: Box) -> tuple[float, float]:
+        """The place of a box's badge, which is taken from then on."""
+        wide, high = self._wide, self._high
+        right, bottom = max(box.right - wide, box.left), max(box.bottom - high, box.top)
+        corners = [(box.left, box.top), (right, box.top), (right, bottom), (box.left, bottom)]
+        along = [(box.left + wide * step, box.top) for step in range(1, 12)]
+        below = [(box.left, box.top + high * step) for step in range(1, 12)]
+        for x, y in corners + along + below:
+            x, y = min(x, 1 - wide), min(y, max(0.0, 1 - high))
+            if self._is_free(x, y):
+                found = round(x, 4), round(y, 4)
+                self._taken[self._cell(*found)] = found
+                return found
+        return round(min(box.left, 1 - wide), 4), round(min(box.top, max(0.0, 1 - high)), 4)
+
+    def _is_free(self, x: float, y: float) -> bool:
+        column, row = self._cell(x, y)
+        near = (self._taken.get((column + i, row + j)) for i in (-1, 0, 1) for j in (-1, 0, 1))
+        return all(abs(x - one[0]) >= self._wide or abs(y - one[1]) >= self._high for one in near if one)
+
+    def _cell(self, x: float, y: float) -> tuple[int, int]:
+        return int(x / self._wide), int(y / self._high)
 
 
 def show_pieces(transcript: Transcript, boxes: Sequence[ShownBox]) -> tuple[ShownPiece, ...]:
