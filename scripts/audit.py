@@ -20,6 +20,10 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 LOCKED_EXTRAS = ("serve", "dev")
+LOCKED_ON = (
+    3,
+    11,
+)  # the Python of `make lock`; with another one packages may need others beside the locked ones
 OURS = "opengrit"
 BESIDE_THE_LOCK = re.compile(
     r"pip|nvidia-.*|cuda-.*|triton"
@@ -131,17 +135,24 @@ def licence_problem(package: Package) -> str | None:
     return f"{package.name} {package.version} says of its licence: {said}; read it, and allow it in scripts/audit.py or leave it out"
 
 
-def problems(lock: str, project: Mapping[str, object], packages: Mapping[str, Package]) -> list[str]:
-    """Everything that is wrong, one line each; nothing where the lock, the project and the environment agree."""
+def problems(
+    lock: str, project: Mapping[str, object], packages: Mapping[str, Package], *, same_python: bool = True
+) -> list[str]:
+    """Everything that is wrong, one line each; nothing where the lock, the project and the environment agree.
+
+    Without the lock's own Python (`same_python`) what locked packages need beside the lock may be there too.
+    """
     versions, found = read_lock(lock)
     own: Sequence[str] = project["dependencies"]  # type: ignore[assignment]
     extras: Mapping[str, Sequence[str]] = project["optional-dependencies"]  # type: ignore[assignment]
     locked = [*own, *(one for name in LOCKED_EXTRAS for one in extras[name])]
     others = [one for name, needs in extras.items() if name not in LOCKED_EXTRAS for one in needs]
-    found += unsatisfied((("pyproject.toml", one) for one in locked), versions)
+    beside = set() if same_python else reached(locked, packages) - versions.keys()
+    met = versions | {name: packages[name].version for name in beside}
+    found += unsatisfied((("pyproject.toml", one) for one in locked), met)
     found += unsatisfied(
-        ((f"{p.name} {p.version}", one) for n, p in packages.items() if n in versions for one in p.requires),
-        versions,
+        ((f"{p.name} {p.version}", one) for n, p in packages.items() if n in met for one in p.requires),
+        met,
     )
     for name, version in versions.items():
         if name not in packages:
@@ -152,7 +163,7 @@ def problems(lock: str, project: Mapping[str, object], packages: Mapping[str, Pa
             found.append(
                 f"{name} is locked at {version}, installed is {packages[name].version}; run make setup"
             )
-    outside = reached(others, packages)
+    outside = reached(others, packages) | beside
     for name, package in packages.items():
         if (
             name != OURS
@@ -163,12 +174,13 @@ def problems(lock: str, project: Mapping[str, object], packages: Mapping[str, Pa
             found.append(
                 f"{name} {package.version} is installed and not locked; uninstall it, or name it in pyproject.toml"
             )
-    needed = reached(locked, packages) | set(BUILD_TOOLS)
-    found += [
-        f"{n} is locked and nothing needs it; take it out"
-        for n in versions
-        if n in packages and n not in needed
-    ]
+    if same_python:
+        needed = reached(locked, packages) | set(BUILD_TOOLS)
+        found += [
+            f"{n} is locked and nothing needs it; take it out"
+            for n in versions
+            if n in packages and n not in needed
+        ]
     found += [p for n in versions if n in packages and (p := licence_problem(packages[n])) is not None]
     return found
 
@@ -178,7 +190,7 @@ def main() -> int:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     packages = installed_packages()
     lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
-    found = problems(lock, project, packages)
+    found = problems(lock, project, packages, same_python=sys.version_info[:2] == LOCKED_ON)
     for problem in found:
         print(problem, file=sys.stderr)
     if not found:

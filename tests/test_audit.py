@@ -51,6 +51,17 @@ def test_an_environment_as_it_is_locked_has_no_problem() -> None:
     assert audit.problems(LOCK, PROJECT, packages()) == []
 
 
+def test_with_another_python_locked_packages_may_need_others_beside_the_lock() -> None:
+    alpha = audit.Package("alpha", "2.1", ("gamma<1", "newer>=3"), "MIT")
+    there = packages(alpha=alpha, newer=audit.Package("newer", "3.1", (), "MIT"))
+    assert len(audit.problems(LOCK, PROJECT, there)) == 2  # needed and not locked, installed and not locked
+    assert audit.problems(LOCK, PROJECT, there, same_python=False) == []
+    stray = there | {"stray": audit.Package("stray", "1", (), "MIT")}
+    assert "stray" in audit.problems(LOCK, PROJECT, stray, same_python=False)[0]
+    old = there | {"newer": audit.Package("newer", "2.9", (), "MIT")}
+    assert "newer>=3" in audit.problems(LOCK, PROJECT, old, same_python=False)[0]
+
+
 def test_this_checkout_has_a_lock_that_can_be_read_and_satisfies_the_project() -> None:
     versions, wrong = audit.read_lock((audit.ROOT / "requirements.lock").read_text())
     assert wrong == []
