@@ -9,6 +9,8 @@ import yaml
 
 import tiny_random
 from opengrit.data import write
+from opengrit.rundir import RunDir
+from opengrit.sidecar import check_files, read_sidecar
 
 
 def small_recipe(folder: Path, *, name: str = "recipe.yaml", **train: Any) -> Path:
@@ -16,9 +18,7 @@ def small_recipe(folder: Path, *, name: str = "recipe.yaml", **train: Any) -> Pa
     if not (folder / "base").exists():
         tiny_random.save(tiny_random.talkative(tiny_random.qwen()), folder / "base")
         (folder / "pictures").mkdir()
-        write(
-            tiny_random.examples(folder / "pictures", 5), folder / "rows.jsonl", images=folder / "pictures"
-        )
+        write(tiny_random.examples(folder / "pictures", 5), folder / "rows.jsonl", images=folder / "pictures")
     source = {"file": str(folder / "rows.jsonl"), "images": str(folder / "pictures")}
     settings = {
         "max_steps": 6, "num_generations": 2, "questions_per_step": 2, "per_device_train_batch_size": 2,
@@ -35,3 +35,42 @@ def small_recipe(folder: Path, *, name: str = "recipe.yaml", **train: Any) -> Pa
     }
     (folder / name).write_text(yaml.safe_dump(recipe), encoding="utf-8")
     return folder / name
+
+
+def resuming(out: Path) -> list[str]:
+    """The option to go on, where there is a run to go on with."""
+    return ["--resume"] if (out / "recipe.yaml").exists() else []
+
+
+def check_readable(out: Path) -> None:
+    """Every checkpoint that has its name is whole, every record that has its line is one."""
+    if not (out / "recipe.yaml").exists():  # killed before there was a run
+        return
+    run = RunDir.open(out)
+    for path in run.checkpoints():
+        sidecar = read_sidecar(path)
+        assert sidecar is not None
+        check_files(path, sidecar)
+        assert sidecar.step == run.step_of(path)
+    list(run.records())
+    list(run.metrics())
+
+
+def check_equal(out: Path, whole: Path) -> None:
+    """The same weights at each checkpoint and at the end, the same rollouts and measurements as those of another run."""
+    ours, theirs = RunDir.open(out), RunDir.open(whole)
+    folders = [path.relative_to(whole) for path in theirs.checkpoints()] + [Path("final")]
+    for folder in folders:
+        file = folder / "model.safetensors"
+        assert (out / file).read_bytes() == (whole / file).read_bytes(), file
+    assert {r.id: r for r in ours.records()} == {r.id: r for r in theirs.records()}
+    assert _measured(ours) == _measured(theirs)
+
+
+def _measured(run: RunDir) -> dict[tuple[int, bool], dict[str, Any]]:
+    """The last row of each step, and of each step's probe, without what the clock says."""
+    found = {}
+    for row in run.metrics():
+        is_probe = any(name.startswith("eval/") for name in row)
+        found[row["step"], is_probe] = {k: v for k, v in row.items() if k != "step_time"}
+    return found

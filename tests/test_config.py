@@ -236,7 +236,9 @@ def test_the_papers_recipes_hold_the_papers_values_and_say_where_each_is_from(na
     assert (train.max_completion_length, train.temperature, train.loss_type) == (1000, 0.9, "grpo")
     written = yaml.safe_load(path.read_text(encoding="utf-8"))["train"]
     idle = {name for name in type(train).model_fields if name.startswith("vllm_") and name != "vllm_mode"}
-    assert set(written) | {"logging_steps", "keep_checkpoints", "keep_best"} | idle == set(type(train).model_fields)
+    assert set(written) | {"logging_steps", "keep_checkpoints", "keep_best"} | idle == set(
+        type(train).model_fields
+    )
     assert train.vllm_mode is None  # the paper's rollouts were not drawn by vLLM
     lines = path.read_text(encoding="utf-8").splitlines()
     for index, line in enumerate(lines):

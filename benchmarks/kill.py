@@ -1,0 +1,197 @@
+"""Kills a training at random moments, resumes it, and compares it with one that was not: writes a section of docs/reliability.md.
+
+    python benchmarks/kill.py --out runs/kill --attempts 20 --seed 0 --results docs/reliability.md
+
+trains the recipe once without a disturbance. Then it starts the same command again and again and kills it (SIGKILL) at
+moments drawn evenly over the time that the first training took, from its start to its end; a training that gets through is
+compared with the first one, bit for bit, and a new one is begun. After every kill each checkpoint is read through.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from opengrit.errors import RunError
+from opengrit.rundir import FINAL, RECIPE, STAGED, RunDir, recipe_hash
+from opengrit.sidecar import check_files, read_sidecar
+from pages import replace_section
+
+
+@dataclass(frozen=True)
+class Kill:
+    """What stood in the run's folder when the process was gone."""
+
+    run: str
+    seconds: float
+    last_step: int | None
+    newest: str | None
+    half_written: bool
+    unreadable: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A run that was killed beside the one that was not."""
+
+    run: str
+    same_weights: bool
+    rollouts: int
+    same_rollouts: bool
+
+
+def start(recipe: Path, out: Path, overrides: Sequence[str]) -> subprocess.Popen[bytes]:
+    """The command line, begun or gone on with; what it prints goes beside the run."""
+    command = [sys.executable, "-m", "opengrit", "train", str(recipe), "--out", str(out), "--quiet"]
+    command += [word for override in overrides for word in ("--set", override)]
+    if (out / RECIPE).is_file():
+        command.append("--resume")
+    with (out.parent / f"{out.name}.log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log)
+
+
+def whole(process: subprocess.Popen[bytes], out: Path) -> None:
+    """Wait for a training that nothing disturbs."""
+    if process.wait():
+        raise SystemExit(f"the training in {out} failed; see {out.parent / out.name}.log")
+
+
+def look(out: Path, seconds: float) -> Kill:
+    """The state of a run's folder after a kill, every checkpoint read through."""
+    if not (out / RECIPE).is_file():
+        return Kill(out.name, seconds, None, None, False, ())
+    run = RunDir.open(out)
+    unreadable = []
+    for path in run.checkpoints():
+        try:
+            sidecar = read_sidecar(path)
+            if sidecar is None:
+                raise RunError(f"{path} has no account of itself")
+            check_files(path, sidecar)
+        except RunError as error:
+            unreadable.append(str(error))
+    steps = [row["step"] for row in run.metrics()]
+    names = [path.name for path in run.checkpoints()]
+    staged = any(path.name.startswith(STAGED) for path in out.rglob("*"))
+    return Kill(
+        out.name,
+        seconds,
+        steps[-1] if steps else None,
+        names[-1] if names else None,
+        staged,
+        tuple(unreadable),
+    )
+
+
+def compare(out: Path, undisturbed: Path) -> Comparison:
+    """Weights by their bytes, rollouts by id with everything that a record holds."""
+    ours, theirs = ({r.id: r for r in RunDir.open(folder).records()} for folder in (out, undisturbed))
+    files = [folder / FINAL / "model.safetensors" for folder in (out, undisturbed)]
+    return Comparison(out.name, files[0].read_bytes() == files[1].read_bytes(), len(ours), ours == theirs)
+
+
+def torment(
+    recipe: Path, out: Path, *, attempts: int, seed: int, overrides: Sequence[str]
+) -> tuple[float, list[Kill], list[Comparison]]:
+    """Seconds of the undisturbed training, the kills, and each run that got through compared with it."""
+    undisturbed = out / "undisturbed"
+    began = time.monotonic()
+    whole(start(recipe, undisturbed, overrides), undisturbed)
+    length = time.monotonic() - began
+    moments, kills, compared = random.Random(seed), [], []
+    current = out / "run-1"
+    while len(kills) < attempts:
+        seconds = moments.uniform(0, length)
+        process = start(recipe, current, overrides)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills.append(look(current, seconds))
+            print(kills[-1], flush=True)
+            continue
+        whole(process, current)
+        compared.append(compare(current, undisturbed))
+        print(compared[-1], flush=True)
+        current = out / f"run-{len(compared) + 1}"
+    whole(start(recipe, current, overrides), current)
+    compared.append(compare(current, undisturbed))
+    return length, kills, compared
+
+
+def section(
+    recipe: Path, out: Path, length: float, kills: list[Kill], compared: list[Comparison], how: str
+) -> str:
+    """The Markdown section."""
+    run = RunDir.open(out / "undisturbed")
+    unreadable = sum(len(kill.unreadable) for kill in kills)
+    equal = sum(c.same_weights for c in compared)
+    complete = sum(c.same_rollouts for c in compared)
+    lines = [
+        f"{len(kills)} kills (SIGKILL) of `opengrit train {recipe}` over {len(compared)} runs: "
+        f"**{equal} of {len(compared)} runs end with the weights of the undisturbed one, bit for bit; "
+        f"{complete} of {len(compared)} have exactly its {compared[0].rollouts} rollouts; "
+        f"{unreadable} checkpoints were unreadable.**",
+        "",
+        "| kill | run | after, s | newest checkpoint | last step in metrics | something half written | checkpoints read through |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for number, kill in enumerate(kills, 1):
+        cells = (
+            str(number),
+            kill.run,
+            f"{kill.seconds:.1f}",
+            kill.newest or "none",
+            "none" if kill.last_step is None else str(kill.last_step),
+            "yes" if kill.half_written else "no",
+            "; ".join(kill.unreadable) or "whole",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        f"Moments are even over the {length:.0f} s of the undisturbed training, its start included. Made by `{how}` on "
+        f"{os.cpu_count()} cores ({platform.machine()}, Python {platform.python_version()}, other work beside it), recipe "
+        f"{recipe_hash(run.recipe)[:12]}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--recipe", type=Path, default=Path("recipes/demo.yaml"))
+    parser.add_argument("--out", type=Path, required=True, help="new folder for the runs")
+    parser.add_argument("--attempts", type=int, default=20, help="kills")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe")
+    parser.add_argument("--results", type=Path, help="page to put the section into")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True)
+    length, kills, compared = torment(
+        options.recipe, options.out, attempts=options.attempts, seed=options.seed, overrides=options.set
+    )
+    how = f"python benchmarks/kill.py --attempts {options.attempts} --seed {options.seed}"
+    how += "".join(f" --set {change}" for change in options.set)
+    text = section(options.recipe, options.out, length, kills, compared, how)
+    print(text)
+    if options.results:
+        replace_section(options.results, "kills", text)
+    if any(kill.unreadable for kill in kills) or not all(
+        c.same_weights and c.same_rollouts for c in compared
+    ):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
