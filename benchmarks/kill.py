@@ -3,8 +3,8 @@
     python benchmarks/kill.py --out runs/kill --attempts 20 --seed 0 --results docs/reliability.md
 
 trains the recipe once without a disturbance. Then it starts the same command again and again and kills it (SIGKILL) at
-moments drawn evenly over the time that the first training took, from its start to its end; a training that gets through is
-compared with the first one, bit for bit, and a new one is begun. After every kill each checkpoint is read through.
+moments drawn evenly over the time that the first training took, from when its model was loaded to its end; a training that
+gets through is compared with the first one, bit for bit, and a new one is begun. After every kill each checkpoint is read through.
 """
 
 from __future__ import annotations
@@ -59,6 +59,17 @@ def start(recipe: Path, out: Path, overrides: Sequence[str]) -> subprocess.Popen
         return subprocess.Popen(command, stdout=log, stderr=log)
 
 
+def wait_until_begun(process: subprocess.Popen[bytes], out: Path, *, before: int) -> None:
+    """Wait until the training has its model and writes its environment, one file more than `before`."""
+    while process.poll() is None and times_begun(out) == before:
+        time.sleep(0.01)
+
+
+def times_begun(out: Path) -> int:
+    """How often a training in the folder got as far as its first step."""
+    return len(list(out.glob("environment*.json")))
+
+
 def whole(process: subprocess.Popen[bytes], out: Path) -> None:
     """Wait for a training that nothing disturbs."""
     if process.wait():
@@ -102,16 +113,20 @@ def compare(out: Path, undisturbed: Path) -> Comparison:
 def torment(
     recipe: Path, out: Path, *, attempts: int, seed: int, overrides: Sequence[str]
 ) -> tuple[float, list[Kill], list[Comparison]]:
-    """Seconds of the undisturbed training, the kills, and each run that got through compared with it."""
+    """Seconds of the undisturbed training without its start, the kills, and each run that got through compared with it."""
     undisturbed = out / "undisturbed"
+    process = start(recipe, undisturbed, overrides)
+    wait_until_begun(process, undisturbed, before=0)
     began = time.monotonic()
-    whole(start(recipe, undisturbed, overrides), undisturbed)
+    whole(process, undisturbed)
     length = time.monotonic() - began
     moments, kills, compared = random.Random(seed), [], []
     current = out / "run-1"
     while len(kills) < attempts:
         seconds = moments.uniform(0, length)
+        before = times_begun(current)
         process = start(recipe, current, overrides)
+        wait_until_begun(process, current, before=before)
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -159,7 +174,7 @@ def section(
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        f"Moments are even over the {length:.0f} s of the undisturbed training, its start included. Made by `{how}` on "
+        f"Moments are even over the {length:.0f} s of the undisturbed training, from its loaded model to its end. Made by `{how}` on "
         f"{os.cpu_count()} cores ({platform.machine()}, Python {platform.python_version()}, other work beside it), recipe "
         f"{recipe_hash(run.recipe)[:12]}.",
     ]

@@ -130,12 +130,13 @@ def test_a_second_training_in_a_folder_is_refused_before_it_loads_a_model(
     try:
         wait_for(lambda: (out / "recipe.yaml").exists(), of=[first])
         wanted = load_recipe(scene / "recipe.yaml", ["train.max_steps=2000"])
-        shutil.move(scene / "base", scene / "elsewhere")  # there is no model to load
+        weights = scene / "base" / "model.safetensors"
+        shutil.move(weights, scene / "elsewhere")  # there is no model to load
         try:
             with pytest.raises(RunError, match=r"another process is training in .*; wait for it to end"):
                 train(wanted, out, resume=True)
         finally:
-            shutil.move(scene / "elsewhere", scene / "base")
+            shutil.move(scene / "elsewhere", weights)
     finally:
         first.process.kill()
     assert first.code() == -signal.SIGKILL

@@ -65,7 +65,8 @@ def save_whole(
 
 def _is_refusal(error: Exception) -> bool:
     """Whether a file could not be written; torch and safetensors have words of their own for that."""
-    return isinstance(error, (OSError, SafetensorError)) or "PytorchStreamWriter" in str(error)
+    torchs = ("PytorchStreamWriter", "inline_container", "iostream error")
+    return isinstance(error, (OSError, SafetensorError)) or any(word in str(error) for word in torchs)
 
 
 def _settle(staged: Path) -> None:
