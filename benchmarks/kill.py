@@ -3,13 +3,14 @@
     python benchmarks/kill.py --out runs/kill --attempts 20 --seed 0 --results docs/reliability.md
 
 trains the recipe once without a disturbance. Then it starts the same command again and again and kills it (SIGKILL) at
-moments drawn evenly over the time that the first training took, from when its model was loaded to its end; a training that
-gets through is compared with the first one, bit for bit, and a new one is begun. After every kill each checkpoint is read through.
+moments drawn evenly over the time that the steps left should take, from when the model is loaded; a training that gets
+through is compared with the first one, bit for bit, and a new one is begun. After every kill each checkpoint is read through.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import platform
 import random
@@ -110,23 +111,35 @@ def compare(out: Path, undisturbed: Path) -> Comparison:
     return Comparison(out.name, files[0].read_bytes() == files[1].read_bytes(), len(ours), ours == theirs)
 
 
+def steps_done(out: Path) -> int:
+    """The step of the newest checkpoint."""
+    if not (out / RECIPE).is_file():
+        return 0
+    run = RunDir.open(out)
+    return max(map(run.step_of, run.checkpoints()), default=0)
+
+
 def torment(
-    recipe: Path, out: Path, *, attempts: int, seed: int, overrides: Sequence[str]
-) -> tuple[float, list[Kill], list[Comparison]]:
-    """Seconds of the undisturbed training without its start, the kills, and each run that got through compared with it."""
+    recipe: Path, out: Path, *, attempts: int, minutes: float, seed: int, overrides: Sequence[str]
+) -> tuple[list[Kill], list[Comparison]]:
+    """The kills, and each run that got through compared with the undisturbed one."""
+    ends = time.monotonic() + 60 * minutes
     undisturbed = out / "undisturbed"
     process = start(recipe, undisturbed, overrides)
     wait_until_begun(process, undisturbed, before=0)
     began = time.monotonic()
     whole(process, undisturbed)
-    length = time.monotonic() - began
-    moments, kills, compared = random.Random(seed), [], []
-    current = out / "run-1"
-    while len(kills) < attempts:
-        seconds = moments.uniform(0, length)
-        before = times_begun(current)
+    num_steps = steps_done(undisturbed)
+    seconds_a_step = (time.monotonic() - began) / num_steps
+    moments, current = random.Random(seed), out / "run-1"
+    kills: list[Kill] = []
+    compared: list[Comparison] = []
+    while len(kills) < attempts and time.monotonic() < ends:
+        before, left = times_begun(current), num_steps - steps_done(current)
         process = start(recipe, current, overrides)
         wait_until_begun(process, current, before=before)
+        began = time.monotonic()
+        seconds = moments.uniform(0, seconds_a_step * max(1, left))
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -136,17 +149,16 @@ def torment(
             print(kills[-1], flush=True)
             continue
         whole(process, current)
+        seconds_a_step = (time.monotonic() - began) / max(1, left)  # the machine got faster
         compared.append(compare(current, undisturbed))
         print(compared[-1], flush=True)
         current = out / f"run-{len(compared) + 1}"
     whole(start(recipe, current, overrides), current)
     compared.append(compare(current, undisturbed))
-    return length, kills, compared
+    return kills, compared
 
 
-def section(
-    recipe: Path, out: Path, length: float, kills: list[Kill], compared: list[Comparison], how: str
-) -> str:
+def section(recipe: Path, out: Path, kills: list[Kill], compared: list[Comparison], how: str) -> str:
     """The Markdown section."""
     run = RunDir.open(out / "undisturbed")
     unreadable = sum(len(kill.unreadable) for kill in kills)
@@ -174,7 +186,8 @@ def section(
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        f"Moments are even over the {length:.0f} s of the undisturbed training, from its loaded model to its end. Made by `{how}` on "
+        "Moments are even over the time that the steps left should take, from the loaded model on. "
+        f"Made by `{how}` on "
         f"{os.cpu_count()} cores ({platform.machine()}, Python {platform.python_version()}, other work beside it), recipe "
         f"{recipe_hash(run.recipe)[:12]}.",
     ]
@@ -188,17 +201,19 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, default=Path("recipes/demo.yaml"))
     parser.add_argument("--out", type=Path, required=True, help="new folder for the runs")
     parser.add_argument("--attempts", type=int, default=20, help="kills")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="no further kill after this time")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe")
     parser.add_argument("--results", type=Path, help="page to put the section into")
     options = parser.parse_args()
     options.out.mkdir(parents=True)
-    length, kills, compared = torment(
-        options.recipe, options.out, attempts=options.attempts, seed=options.seed, overrides=options.set
-    )
+    kills, compared = torment(
+        options.recipe, options.out, attempts=options.attempts, minutes=options.minutes, seed=options.seed,
+        overrides=options.set,
+    )  # fmt: skip
     how = f"python benchmarks/kill.py --attempts {options.attempts} --seed {options.seed}"
     how += "".join(f" --set {change}" for change in options.set)
-    text = section(options.recipe, options.out, length, kills, compared, how)
+    text = section(options.recipe, options.out, kills, compared, how)
     print(text)
     if options.results:
         replace_section(options.results, "kills", text)

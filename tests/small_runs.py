@@ -56,13 +56,18 @@ def check_readable(out: Path) -> None:
     list(run.metrics())
 
 
-def check_equal(out: Path, whole: Path) -> None:
-    """The same weights at each checkpoint and at the end, the same rollouts and measurements as those of another run."""
-    ours, theirs = RunDir.open(out), RunDir.open(whole)
-    folders = [path.relative_to(whole) for path in theirs.checkpoints()] + [Path("final")]
-    for folder in folders:
+def check_same_weights(out: Path, whole: Path) -> None:
+    """The same weights, to the byte, at each checkpoint of another run and at the end."""
+    checkpoints = RunDir.open(whole).checkpoints()
+    for folder in (*(path.relative_to(whole) for path in checkpoints), Path("final")):
         file = folder / "model.safetensors"
         assert (out / file).read_bytes() == (whole / file).read_bytes(), file
+
+
+def check_equal(out: Path, whole: Path) -> None:
+    """The same weights, rollouts and measurements as those of another run."""
+    check_same_weights(out, whole)
+    ours, theirs = RunDir.open(out), RunDir.open(whole)
     assert {r.id: r for r in ours.records()} == {r.id: r for r in theirs.records()}
     assert _measured(ours) == _measured(theirs)
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from forked import Running, command, wait_for
-from moments import PHASES, RENAMES, At, Measure, Moment, at, kill
+from moments import PHASES, RENAMES, At, Measure, Moment, at, kill, terminate
+from opengrit.rundir import RunDir
 from small_runs import check_equal, check_readable, resuming, small_recipe
 
 KILLS, KILLS_OF_TWO = 20, 5
@@ -112,3 +113,13 @@ def test_five_kills_of_one_of_two_processes_change_no_bit_of_the_weights(tmp_pat
     assert end(processes) == [0, 0], [process.said for process in processes]
     check_equal(out, whole)
     assert killed == KILLS_OF_TWO
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_of_two_processes_stops_both_with_a_checkpoint(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path, save_steps=None, eval_steps=None)
+    processes = two(recipe, tmp_path / "run", dying=at(Moment("loss", 1, 10), terminate), rank=1)
+    assert [process.code() for process in processes] == [143, 143], [process.said for process in processes]
+    assert [path.name for path in RunDir.open(tmp_path / "run").checkpoints()] == ["step-000002"]
+    check_readable(tmp_path / "run")
+    assert sum(process.said.count("stopped by SIGTERM") for process in processes) == 1

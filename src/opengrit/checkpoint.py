@@ -51,11 +51,15 @@ def save_whole(
             _settle(staged)
             os.rename(staged, target)
             _sync(target.parent)
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (OSError, SafetensorError, RuntimeError, RunError) as error:
         if not _is_refusal(error):
             raise
         shutil.rmtree(staged, ignore_errors=True)  # it may be what fills the disk
+        if isinstance(error, RunError):
+            raise
         what = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
+        if isinstance(error, RuntimeError):
+            what = f"torch stopped writing, perhaps at a full disk: {what}"
         raise RunError(
             f"a checkpoint must be writable, {target} was not ({what}); those before it are as they were: "
             "free some space or mend the folder, and go on with --resume"
@@ -66,7 +70,9 @@ def save_whole(
 def _is_refusal(error: Exception) -> bool:
     """Whether a file could not be written; torch and safetensors have words of their own for that."""
     torchs = ("PytorchStreamWriter", "inline_container", "iostream error")
-    return isinstance(error, (OSError, SafetensorError)) or any(word in str(error) for word in torchs)
+    if isinstance(error, (OSError, SafetensorError, RunError)):
+        return True
+    return any(word in str(error) for word in torchs)
 
 
 def _settle(staged: Path) -> None:

@@ -125,10 +125,13 @@ class RunDir:
     @property
     def recipes(self) -> list[str]:
         """The resolved recipes the run was trained with, in order; more than one only where it was resumed anyway."""
+        return [path.read_text(encoding="utf-8") for path in self._recipe_files()]
+
+    def _recipe_files(self) -> list[Path]:
         paths = [self.path / RECIPE]
         while (path := _numbered(self.path / RECIPE, len(paths) + 1)).exists():
             paths.append(path)
-        return [p.read_text(encoding="utf-8") for p in paths]
+        return paths
 
     @property
     def id(self) -> str | None:
@@ -209,7 +212,7 @@ class RunDir:
         if not anyway:
             raise RunError(
                 f"a run is resumed with its own recipe, {self.path} was started with another ({'; '.join(changes)}); "
-                f"use {self.path / RECIPE}, another --out for a new run, or --resume-anyway to go on all the same"
+                f"use {self._recipe_files()[-1]}, another --out for a new run, or --resume-anyway to go on all the same"
             )
         if os.path.isdir(self.path / FINAL):
             raise RunError(
