@@ -149,7 +149,8 @@ def torment(
             print(kills[-1], flush=True)
             continue
         whole(process, current)
-        seconds_a_step = (time.monotonic() - began) / max(1, left)  # the machine got faster
+        if left:  # the machine got faster
+            seconds_a_step = (time.monotonic() - began) / left
         compared.append(compare(current, undisturbed))
         print(compared[-1], flush=True)
         current = out / f"run-{len(compared) + 1}"

@@ -20,6 +20,7 @@ import torch
 from transformers import TrainerCallback
 
 import test_trainer
+import tiny_random
 from forked import Running, command, wait_for
 from moments import Moment, at, fill_disk, interrupt, terminate
 from opengrit.config import load_recipe
@@ -29,6 +30,8 @@ from opengrit.judge import Case
 from opengrit.rewards import Rubric
 from opengrit.rundir import RunDir
 from opengrit.runlock import held
+from opengrit.sft import SftRecipe, lessons_of, sft_config
+from opengrit.sft_trainer import GritSFTTrainer
 from opengrit.sidecar import SIDECAR
 from opengrit.trainer import Judging
 from opengrit.training import train
@@ -426,6 +429,22 @@ def spoil(model: Any, bad: threading.Event, what: str) -> None:
         parameter.register_hook(
             lambda gradient: torch.full_like(gradient, float("inf")) if bad.is_set() else None
         )
+
+
+def test_a_step_of_fine_tuning_that_is_not_finite_changes_no_weight(tmp_path: Path) -> None:
+    settings = {"max_steps": 3, "rows_per_step": 2, "per_device_train_batch_size": 2, "learning_rate": 0.01}
+    settings |= {"bf16": False, "gradient_checkpointing": False, "lr_scheduler_type": "constant"}
+    recipe = SftRecipe.model_validate({"model": "x", "data": {"train": ["y"]}, "sft": settings})
+    loaded = tiny_random.qwen()
+    lessons = lessons_of(tiny_random.examples(tmp_path, 4), loaded=loaded, strategy="grounded")
+    made = GritSFTTrainer(loaded, lessons, args=sft_config(recipe, tmp_path / "unused", num_rows=4))
+    bad = threading.Event()
+    spoil(made.model, bad, "gradient")
+    course = Keep({1: bad.set, 2: bad.clear})
+    made.add_callback(course)
+    made.train()
+    assert same(course.weights[1], course.weights[2])
+    assert not same(course.weights[2], course.weights[3])
 
 
 def test_steps_that_are_never_finite_end_the_run_with_the_weights_as_they_were(tmp_path: Path) -> None:
