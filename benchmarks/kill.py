@@ -163,11 +163,13 @@ def section(recipe: Path, out: Path, kills: list[Kill], compared: list[Compariso
     """The Markdown section."""
     run = RunDir.open(out / "undisturbed")
     unreadable = sum(len(kill.unreadable) for kill in kills)
+    killed = {kill.run for kill in kills}
+    compared = [c for c in compared if c.run in killed]  # others got through before their moment came
     equal = sum(c.same_weights for c in compared)
     complete = sum(c.same_rollouts for c in compared)
     lines = [
-        f"{len(kills)} kills (SIGKILL) of `opengrit train {recipe}` over {len(compared)} runs: "
-        f"**{equal} of {len(compared)} runs end with the weights of the undisturbed one, bit for bit; "
+        f"{len(kills)} kills (SIGKILL) of `opengrit train {recipe}` in {len(compared)} run(s): "
+        f"**{equal} of {len(compared)} end with the weights of the undisturbed one, bit for bit; "
         f"{complete} of {len(compared)} have exactly its {compared[0].rollouts} rollouts; "
         f"{unreadable} checkpoints were unreadable.**",
         "",
@@ -213,6 +215,8 @@ def main() -> None:
         overrides=options.set,
     )  # fmt: skip
     how = f"python benchmarks/kill.py --attempts {options.attempts} --seed {options.seed}"
+    if options.minutes < math.inf:
+        how += f" --minutes {options.minutes:g}"
     how += "".join(f" --set {change}" for change in options.set)
     text = section(options.recipe, options.out, kills, compared, how)
     print(text)
