@@ -14,7 +14,7 @@ from opengrit.data import write
 from opengrit.errors import DataError, RecipeError
 from opengrit.loading import load_to_ask, load_to_train, quantization_config
 from opengrit.models import load
-from opengrit.training import lora_config, train
+from opengrit.training import grpo_config, lora_config, on_one_device, train
 
 SHORT = [
     "train.max_steps=1",
@@ -72,6 +72,12 @@ def test_training_files_of_one_name_are_refused_before_anything_is_written(tmp_p
     with pytest.raises(DataError, match="ids are unique in one run, 'train:1' stands more than once"):
         run(tmp_path / "run", f"data.train=[{files[0]}, {files[1]}]", "rewards={tag_walk: 1.0}")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_process_that_sees_several_gpus_trains_on_one(tmp_path):
+    args = grpo_config(load_recipe("recipes/demo.yaml"), tmp_path)
+    args._n_gpu = 4  # what transformers counts, and then copies the model to all of them
+    assert on_one_device(args).n_gpu == 1
 
 
 def kinds(loaded):

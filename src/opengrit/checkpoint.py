@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ STATE = (
     "trainer_state.json"  # the Trainer's own; a checkpoint is complete when the folder with it has its name
 )
 _ADAPTER = "adapter_model.safetensors"
+_log = logging.getLogger(__name__)
 
 
 def save_whole(
@@ -149,7 +151,9 @@ def thin_out(run: RunDir, *, keep: int, best: Mapping[int, float] | None = None)
         shutil.rmtree(leaving, ignore_errors=True)  # left by a crash
         os.rename(path, leaving)
         _sync(path.parent)
-        shutil.rmtree(leaving)
+        shutil.rmtree(leaving, ignore_errors=True)
+        if leaving.exists():  # held open somewhere, on a network mount
+            _log.warning("%s could not be removed; it counts as nothing and may be deleted", leaving)
     return gone
 
 

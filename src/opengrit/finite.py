@@ -36,9 +36,9 @@ class FiniteSteps(TrainerCallback):
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         parameters = [p for p in self._trainer.model.parameters() if p.grad is not None]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        finite = self._loss_is_finite and (
-            not gradients or bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients)))
-        )
+        # Of gradients that processes share out all of them compute the norm together, whatever each found in its loss.
+        norm = torch.nn.utils.get_total_norm(gradients) if gradients else None
+        finite = (norm is None or bool(torch.isfinite(norm))) and self._loss_is_finite
         self._loss_is_finite = True
         self.left_out = not self._all_agree(finite)
         if not self.left_out:

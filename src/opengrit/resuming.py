@@ -85,6 +85,7 @@ def _begin(stack: ExitStack, out: Path, *, recipe: str, resume: Resume) -> Begun
     if start is not None:
         sidecar = read_sidecar(start)
         if sidecar is not None:
+            log.info("reading %s through", start)
             check_files(start, sidecar)
         found += differences(
             sidecar,

@@ -129,20 +129,20 @@ class RunDir:
         return [path.read_text(encoding="utf-8") for path in self._recipe_files()]
 
     def _recipe_files(self) -> list[Path]:
-        paths = [self.path / RECIPE]
-        while (path := _numbered(self.path / RECIPE, len(paths) + 1)).exists():
-            paths.append(path)
-        return paths
+        return _all_of(self.path / RECIPE)
 
     @property
     def id(self) -> str | None:
-        """A name that no other run has; None where an earlier version started the run."""
-        try:
-            found = json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        name = found.get(RUN_ID) if isinstance(found, dict) else None
-        return name if isinstance(name, str) else None
+        """A name that no other run has; None where an earlier version wrote all of the run."""
+        for path in _all_of(self.path / ENVIRONMENT):
+            try:
+                found = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                continue
+            name = found.get(RUN_ID) if isinstance(found, dict) else None
+            if isinstance(name, str):
+                return name
+        return None
 
     def append_records(self) -> LineWriter:
         """A writer of `records.jsonl`: `write(to_line(record))`, or `write_record(record)`."""
@@ -405,12 +405,16 @@ def _finite(value: Any) -> Any:
     return value
 
 
+def _all_of(path: Path) -> list[Path]:
+    """The file and those that later sessions wrote under the next free names, in order."""
+    found = [path]
+    while (later := _numbered(path, len(found) + 1)).exists():
+        found.append(later)
+    return found
+
+
 def _next_free(path: Path) -> Path:
-    candidate, number = path, 1
-    while candidate.exists():
-        number += 1
-        candidate = _numbered(path, number)
-    return candidate
+    return _numbered(path, len(_all_of(path)) + 1) if path.exists() else path
 
 
 def _numbered(path: Path, number: int) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,7 +28,8 @@ def held(folder: str | Path) -> Iterator[None]:
         try:
             yield
         finally:
-            (path / LOCK).unlink(missing_ok=True)  # before the lock goes: a waiting process looks again
+            with suppress(PermissionError):  # Windows keeps a file that is open
+                (path / LOCK).unlink(missing_ok=True)  # before the lock goes: a waiting process looks again
             stream.close()
     finally:
         for empty in made:

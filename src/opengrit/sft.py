@@ -227,7 +227,7 @@ def sft_config(recipe: SftRecipe, output_dir: str | Path, *, num_rows: int) -> S
     from trl import SFTConfig
 
     from opengrit.sharding import asks_for_fsdp, check_sharding
-    from opengrit.training import check_machine, count_processes, trainer_settings
+    from opengrit.training import check_machine, count_processes, on_one_device, trainer_settings
 
     wanted = recipe.sft
     if num_rows < wanted.rows_per_step:
@@ -252,4 +252,4 @@ def sft_config(recipe: SftRecipe, output_dir: str | Path, *, num_rows: int) -> S
         logging_steps=1,
     )
     check_sharding(args)
-    return args
+    return on_one_device(args)

@@ -22,7 +22,6 @@ import torch
 from accelerate.utils import gather, gather_object
 from datasets import Dataset
 from peft import LoraConfig
-from PIL import Image
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import GRPOConfig, GRPOTrainer
@@ -74,7 +73,6 @@ _QUANTITIES: dict[str, Quantity] = {
     "unjudged": unjudged,
 }
 _SEED_STEP = 1_000_003  # keeps the seeds of different runs and steps apart
-_STAND_IN = (112, 112)  # pixels of the picture that a process without any looks at
 # What TRL averages over passes and steps though they hold different numbers of tokens or rows: added up by us instead.
 _BY_TOKEN = ("entropy", "kl", "clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean")
 _BY_ROW = frozenset(
@@ -371,7 +369,7 @@ class GritTrainer(GRPOTrainer):
                 "check the image folder"
             )
         # Others have pictures where this process has none: it learns nothing in this step, and goes through it.
-        stand_in = stand_in or self.sampler.prepare(Asked("stand-in", Image.new("RGB", _STAND_IN), "?"))
+        stand_in = stand_in or self.sampler.prepare(Asked.blank())
         shared: dict[str, PreparedPrompt] = {}  # pieces of one group share their prompt
         return [
             shared.setdefault(group[0].example.id, prompt or stand_in)

@@ -17,7 +17,7 @@ import torch
 from accelerate import PartialState
 from peft import LoraConfig
 from torch.nn import Linear
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
 from trl import GRPOConfig
 
 from opengrit.checkpoint import save_whole
@@ -312,13 +312,14 @@ def grpo_config(recipe: Recipe, output_dir: str | Path) -> GRPOConfig:
     settings: dict[str, Any] = wanted.model_dump(
         exclude=ours | {name for name in type(wanted).model_fields if name.startswith("vllm_")}
     )
-    return GRPOConfig(
+    args = GRPOConfig(
         output_dir=str(output_dir),
         **settings,
         **vllm_settings(wanted),
         **trainer_settings(wanted),
         gradient_accumulation_steps=passes,
     )
+    return on_one_device(args)
 
 
 def count_processes() -> int:
@@ -348,6 +349,13 @@ def check_machine(wanted: Train | SftTrain, *, section: str) -> None:
             f"{section}.optim {wanted.optim} needs bitsandbytes, it is not installed; "
             f"install opengrit[qlora] or set {section}.optim: adamw_torch"
         )
+
+
+def on_one_device(args: TrainingArguments) -> Any:
+    """The same arguments for one GPU in this process, however many it can see: transformers would spread a copy over all."""
+    if args.n_gpu > 1:
+        args._n_gpu = 1
+    return args
 
 
 def trainer_settings(wanted: Train | SftTrain) -> dict[str, Any]:

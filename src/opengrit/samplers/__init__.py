@@ -27,6 +27,11 @@ class Asked:
     image: str | Image.Image
     text: str
 
+    @classmethod
+    def blank(cls) -> Asked:
+        """A question about a blank picture, which a process asks with the others when none of its own can be read."""
+        return cls("stand-in", Image.new("RGB", (112, 112)), "?")
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:

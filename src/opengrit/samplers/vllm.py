@@ -49,8 +49,10 @@ class VllmSampler:
         settings: SamplingSettings | Sequence[SamplingSettings],
         listener: Listener | None = None,
     ) -> list[list[Sampled | Unsampled]]:
-        """As the protocol says. Raises ValueError for settings that differ between questions, ImageError where no
-        picture can be read."""
+        """As the protocol says. Raises ValueError for settings that differ between questions.
+
+        Where no picture can be read a blank one stands in: other processes may have some, and vLLM draws for all at once.
+        """
         if not isinstance(settings, SamplingSettings):
             if len({replace(own, first_sample=0) for own in settings}) != 1:
                 raise ValueError(
@@ -59,12 +61,7 @@ class VllmSampler:
             settings = settings[0]
         asked: list[tuple[PreparedPrompt, Image.Image] | str] = [self._open(q) for q in questions]
         self.last_prompts = tuple(None if isinstance(a, str) else a[0] for a in asked)
-        stand_in = next((a for a in asked if not isinstance(a, str)), None)
-        if stand_in is None:
-            raise ImageError(
-                f"some picture of a batch must be readable, none of {len(asked)} is ({asked[0]}); check the image folder"
-            )
-        whole = [stand_in if isinstance(a, str) else a for a in asked]
+        whole = [self._stand_in(asked) if isinstance(a, str) else a for a in asked]
         rows = [pair for pair in whole for _ in range(samples_per_question)]
         _, ids, log_probs, _ = self._generate(
             prompts=[list(prompt.ids) for prompt, _ in rows],
@@ -85,6 +82,14 @@ class VllmSampler:
                 if listener is not None and isinstance(result, Sampled):
                     listener.wrote(place, sample, result.completion.text)
         return results
+
+    def _stand_in(
+        self, asked: Sequence[tuple[PreparedPrompt, Image.Image] | str]
+    ) -> tuple[PreparedPrompt, Image.Image]:
+        blank = Asked.blank()
+        assert isinstance(blank.image, Image.Image)
+        readable = (a for a in asked if not isinstance(a, str))
+        return next(readable, None) or (self._prompts.prepare(blank), blank.image)
 
     def _open(self, question: Asked) -> tuple[PreparedPrompt, Image.Image] | str:
         """The prompt and its picture, or why there is none."""
