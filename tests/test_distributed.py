@@ -121,6 +121,11 @@ def test_a_checkpoint_of_shared_out_weights_is_whole_and_goes_on_to_the_same_end
     assert all(torch.equal(resumed[name], read[name]) for name in resumed)
 
 
+def test_a_loss_that_is_no_number_on_one_process_leaves_the_step_out_on_all_that_share_weights(trained):
+    rows = list(RunDir.open(trained / "2-fsdp-nan" / "run").metrics())
+    assert [row["nonfinite/skipped_step"] for row in rows] == [0.0, 1.0]
+
+
 @pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed")
 def test_gradients_shared_out_by_deepspeed_learn_what_whole_ones_learn_and_resume(trained):
     straight, resumed = [weights(trained, f"2-{name}") for name in ("zero-qwen", "zero-resumed")]

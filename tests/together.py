@@ -102,9 +102,20 @@ class StopAfter(TrainerCallback):
         control.should_training_stop = state.global_step >= self._step
 
 
+class NotANumber(TrainerCallback):
+    """Has the last process alone find no number in the loss of the second step."""
+
+    def __init__(self, trainer):
+        self._trainer = trainer
+
+    def on_step_begin(self, args, state, control, **_):
+        if state.global_step == 1 and not self._trainer.accelerator.is_main_process:
+            self._trainer.finite.saw(torch.tensor(torch.nan))
+
+
 def train(
-    folder, name, loaded, *, fixed, rows=4, stop_after=None, resume=False, every=None, gone=False, **changes
-):
+    folder, name, loaded, *, fixed, rows=4, stop_after=None, resume=False, every=None, gone=False, nan=False, **changes
+):  # fmt: skip
     """One scenario; every process of the group calls this."""
     state = PartialState(cpu=True)
     place = folder / f"{state.num_processes}-{name}"
@@ -148,6 +159,8 @@ def train(
     )
     if stop_after is not None:
         made.add_callback(StopAfter(stop_after))
+    if nan:
+        made.add_callback(NotANumber(made))
     checkpoints = RunDir.open(run).checkpoints()
     made.train(resume_from_checkpoint=str(checkpoints[-1]) if resume else None)
     model = made.accelerator.unwrap_model(made.model)
@@ -184,6 +197,7 @@ def shared_out(folder):
     train(folder, "fsdp-qwen", tiny_random.qwen(), every=2, **FIXED)
     train(folder, "fsdp-resumed", tiny_random.qwen(), stop_after=2, **FIXED)
     train(folder, "fsdp-resumed", tiny_random.qwen(), resume=True, **FIXED)
+    train(folder, "fsdp-nan", tiny_random.qwen(), nan=True, **FIXED | {"max_steps": 2, "save_strategy": "no"})
     again = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
     train(folder, "fsdp-piece", base(folder, "qwen"), rows_per_step=12, beta=0.05, **DRAWN, **again)
 
