@@ -189,8 +189,8 @@ def examine_disk(patient: Patient) -> Iterator[Finding]:
     needed, free = saved * checkpoint + final, patient.here.free_bytes(place)
     where = "the run's folder" if patient.out is not None else "this folder (name the run's with --out)"
     found = (
-        f"{saved} checkpoints of {_size(checkpoint)} and the trained model take {_size(needed)}; {_size(free)} are free in "
-        f"{where}"
+        f"{saved} checkpoint{'s' if saved != 1 else ''} of {_size(checkpoint)} and the trained model take {_size(needed)}; "
+        f"{_size(free)} are free in {where}"
     )
     remedy = "free some space, name another --out, raise train.save_steps, or set train.keep_checkpoints"
     if needed > free:
