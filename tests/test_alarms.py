@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import logging
@@ -9,6 +10,7 @@ import math
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -22,12 +24,13 @@ from opengrit.alarms import (
     alarm_row,
     alarms,
     alarms_of,
+    resumed_row,
     zero_loss_is_normal,
 )
 from opengrit.config import load_recipe
 from opengrit.report import build_report, load_runs
 from opengrit.rundir import RunDir
-from opengrit.trainer import flat_groups
+from opengrit.trainer import _Course, flat_groups
 from opengrit.training import train
 from opengrit.watch import Watch
 
@@ -165,6 +168,57 @@ def test_a_policy_ten_nats_away_is_an_alarm_in_its_first_row():
     assert kinds(alarms(rows(1, kl=11.0), SETTING)) == [Kind.KL]
 
 
+def test_steps_that_were_left_out_are_said_to_have_changed_nothing_whatever_the_last_steps_gradient_is():
+    for norm in (0.4, None):
+        found = alarms(rows(1, grad_norm=norm, nonfinite__skipped_step=0.25), SETTING)  # one step of four
+        assert kinds(found) == [Kind.GRADIENT]
+        assert "25% of the row's steps had no finite loss or gradient and were left out" in found[0].text
+        assert "no weight changed" in found[0].text
+        assert "train.learning_rate" in found[0].text
+    both = rows(1, grad_norm=None, loss=None, nonfinite__skipped_step=1.0)
+    assert kinds(alarms(both, SETTING)) == [Kind.GRADIENT]  # one cause, one alarm
+    assert alarms(rows(3, nonfinite__skipped_step=0.0), SETTING) == []
+
+
+# Measured when a generation is drawn: rows of steps that learn from it again have none of these.
+ONCE = (
+    "reward", "reward_std", "frac_reward_zero_std", "completions/mean_length", "accuracy", "boxes", "rejected_boxes",
+    "grounding_iou", "format", "truncated", "failed", "judge/unjudged",
+)  # fmt: skip
+
+
+def reused(course: list[dict[str, object]], iterations: int) -> list[dict[str, object]]:
+    """The same course where each generation is learned from several times."""
+    again = [{key: value for key, value in row.items() if key not in ONCE} for row in course]
+    found = [
+        row for pair in zip(course, again, strict=True) for row in (pair[0], *[pair[1]] * (iterations - 1))
+    ]
+    return [{**row, "step": step} for step, row in enumerate(found, start=1)]
+
+
+@pytest.mark.parametrize("iterations", [2, 3, 5])
+def test_a_generation_that_is_learned_from_several_times_hides_no_alarm(iterations):
+    setting = dataclasses.replace(SETTING, num_iterations=iterations)
+    for kind, wrong, _ in EARNED:
+        course = reused([*rows(10), *rows(WINDOW, first=11, **wrong)], iterations)
+        assert kinds(alarms(course, setting)) == [kind]
+    zero = {"reward": 0.0, "reward_std": 0.0, "frac_reward_zero_std": 1.0}
+    assert kinds(alarms(reused(rows(WINDOW, **zero), iterations), setting)) == [Kind.REWARD_IS_ZERO]
+    # Values that are farther apart than a generation's use are no window: most rows measured nothing.
+    rare = [{**row, "truncated": 1.0 if row["step"] % (3 * iterations) == 0 else None} for row in rows(60)]
+    assert alarms(rare, setting) == []
+
+
+def test_one_skipped_generation_is_no_alarm_however_many_steps_it_is():
+    setting = dataclasses.replace(SETTING, num_iterations=3)
+    skipped = {"judge__skipped_step": 1.0}
+    once = reused([*rows(10), *rows(1, first=11, **skipped), *rows(3, first=12)], 3)
+    assert alarms(once, setting) == []
+    twice = reused([*rows(10), *rows(2, first=11, **skipped)], 3)
+    assert kinds(alarms(twice, setting)) == [Kind.SKIPPED]
+    assert "40% of the last 15 rows' steps" in alarms(twice, setting)[0].text
+
+
 def test_skipped_steps_are_an_alarm_of_their_own_and_say_nothing_about_rewards():
     skipped = {"reward": math.nan, "frac_reward_zero_std": 1.0, "judge__skipped_step": 1.0}
     found = alarms([*rows(10), *rows(2, first=11, **skipped)], SETTING)
@@ -197,6 +251,41 @@ def test_an_alarm_is_raised_once_and_again_only_when_it_had_gone_for_a_window():
     found = alarms(course, SETTING)
     # The first five rows; then the window's mean is past a half with the third bad row of five.
     assert [(alarm.kind, alarm.step) for alarm in found] == [(Kind.TRUNCATED, 5), (Kind.TRUNCATED, 28)]
+
+
+def test_a_watchman_that_recalls_a_course_raises_what_one_that_saw_it_raises():
+    course = [
+        *rows(8),
+        *rows(6, first=9, truncated=0.9),
+        *rows(9, first=15),
+        *rows(12, first=24, truncated=0.9),
+    ]
+    for seen in range(len(course)):
+        saw, recalls = Watchman(SETTING), Watchman(SETTING)
+        for row in course[:seen]:
+            saw.take(row)
+        recalls.recall([*course[:seen], {"step": seen, "eval/stickers/count/n": 32.0}])
+        assert [saw.take(row) for row in course[seen:]] == [recalls.take(row) for row in course[seen:]]
+
+
+def test_only_the_main_process_of_a_resumed_run_looks_back(tmp_path):
+    run = RunDir.create(tmp_path / "run", recipe="model: {name: toy}\ntrain: {seed: 1}\n")
+    with run.append_metrics() as writer:
+        for row in rows(WINDOW, truncated=0.9):
+            writer.write_metrics(row)
+    with run.append_alarms() as writer:
+        writer.write_metrics(alarm_row(alarm(7)))
+    args, state = SimpleNamespace(gradient_accumulation_steps=1), SimpleNamespace(global_step=WINDOW)
+    for leads in (False, True):
+        trainer = SimpleNamespace(
+            run=run, watchman=Watchman(SETTING), accelerator=SimpleNamespace(is_main_process=leads)
+        )
+        _Course(trainer).on_train_begin(args, state, None)
+        raised = [
+            found for row in rows(WINDOW, first=6, truncated=0.9) for found in trainer.watchman.take(row)
+        ]
+        assert kinds(raised) == ([] if leads else [Kind.TRUNCATED])
+        assert alarms_of(run.alarms()) == ([] if leads else [alarm(7)])
 
 
 def test_evaluations_between_the_steps_say_nothing():
@@ -242,6 +331,9 @@ def test_a_loss_of_nothing_is_explained_and_no_alarm():
     assert "normal here" in zero_loss_is_normal(quiet, SETTING)
     assert zero_loss_is_normal(quiet | {"loss": 0.2}, SETTING) is None
     assert zero_loss_is_normal(quiet | {"frac_reward_zero_std": 1.0}, SETTING) is None
+    assert (
+        zero_loss_is_normal(quiet | {"frac_reward_zero_std": math.nan}, SETTING) is None
+    )  # nothing measured
     with_kl = Setting(max_completion_length=160, frame="qwen2_5_vl", beta=0.04)
     assert zero_loss_is_normal(quiet, with_kl) is None
     assert Kind.LOSS not in kinds(alarms(rows(10, loss=0.0), SETTING))
@@ -250,13 +342,13 @@ def test_a_loss_of_nothing_is_explained_and_no_alarm():
 # The share of groups without variance, which TRL takes for nearly none.
 
 
-def test_groups_are_flat_where_all_measured_totals_are_equal_whatever_rounding_does():
+def test_groups_are_flat_where_all_measured_totals_are_equal_and_neither_where_none_is_measured():
     third = 0.1 + 0.2  # 0.30000000000000004
     nan = math.nan
     totals = [
         *(2.6, 2.6, 2.6), *(0.3, third, 0.3), *(2.6, 2.6, 2.7), *(nan, 1.0, 1.0), *(nan, nan, nan), *(nan, 0.0, 1.0)
     ]  # fmt: skip
-    assert flat_groups(totals, group=3) == [True, True, False, True, True, False]
+    assert flat_groups(totals, group=3) == [True, True, False, True, None, False]
 
 
 # Where an alarm goes.
@@ -275,6 +367,14 @@ def test_alarms_of_a_run_are_read_back_once_each(tmp_path):
     assert alarms_of(run.alarms()) == [alarm(), alarm(7, Kind.KL)]
     lines = Path(tmp_path / "run" / "alarms.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(lines[0]) == {"step": 5, "alarm": "truncated", "text": alarm().text}
+
+
+def test_alarms_of_steps_that_a_resumed_run_takes_anew_are_void():
+    first, second = [alarm(40), alarm(80, Kind.KL)], [alarm(70), alarm(90, Kind.KL)]
+    lines = [*map(alarm_row, first), resumed_row(50), *map(alarm_row, second)]
+    assert alarms_of(lines) == [alarm(40), alarm(70), alarm(90, Kind.KL)]
+    assert alarms_of([*lines, resumed_row(0)]) == []
+    assert alarms_of([resumed_row(50), alarm_row(alarm(50))]) == [alarm(50)]
 
 
 def test_the_report_of_a_training_shows_its_alarms_escaped(tmp_path):
@@ -339,16 +439,24 @@ def test_a_training_says_once_that_all_is_cut_off_even_where_it_is_resumed(tmp_p
     assert (
         caplog.text.count("alarm at step 5, truncated: 95% of the completions are cut off at 4 tokens") == 1
     )
-    assert {row["frac_reward_zero_std"] for row in run.metrics()} == {
-        1.0
-    }  # without a total nothing is taught
+    measured: dict[int, set[str]] = {}
+    for record in run.records():
+        if record.score.total is not None:
+            measured.setdefault(record.step, set()).add(record.example.id)
+    shares = [row["frac_reward_zero_std"] for row in run.metrics()]
+    assert shares == [1.0 if step in measured else None for step in range(1, 12)]
+    assert None in shares
+    assert {record.advantage for record in run.records()} == {0.0}  # without a total nothing is taught
     # From its fifth step on the run is taken again: what was said by then is not said again.
     for left in ("final", "checkpoints/step-000010", "checkpoints/step-000011"):
         if (run.path / left).exists():
             (run.path / left).rename(tmp_path / left.replace("/", "-"))
+    with run.append_alarms() as writer:
+        writer.write_metrics(alarm_row(alarm(9, Kind.KL)))  # of a course that is gone through anew
     again = train(recipe, run.path, resume=True, quiet=True)
     assert [row["step"] for row in again.metrics()] == [*range(1, 12), *range(6, 12)]
-    assert len(list(again.alarms())) == 1
+    assert list(again.alarms())[2:] == [resumed_row(5)]
+    assert [(one.step, one.kind) for one in alarms_of(again.alarms())] == [(5, Kind.TRUNCATED)]
 
 
 def test_the_share_of_flat_groups_in_the_metrics_is_that_of_the_records(tmp_path):

@@ -21,7 +21,7 @@ from opengrit.config import Model, Recipe, load_recipe
 from opengrit.data import stickers
 from opengrit.doctor import Finding, Level, Surroundings, diagnose, would_be_wasted
 from opengrit.doctor.patient import installed
-from opengrit.doctor.resources import ways_to_fit
+from opengrit.doctor.resources import most_checkpoints, ways_to_fit
 from opengrit.doctor.samples import flat_chance
 from opengrit.doctor.settings import usual_rate
 from opengrit.fit import Machine
@@ -273,7 +273,7 @@ PLANTED = [
     # What it runs on.
     Planted("too little memory", "memory", "per_device_train_batch_size", here=replace(PLENTY, machine=Machine("a phone", 1, 2))),
     Planted("too little disk", "disk", "1 MB are free", here=replace(PLENTY, free_bytes=lambda folder: 10**6)),
-    Planted("processes that the questions do not divide over", "processes", "over 3 processes",
+    Planted("processes that a step's completions do not divide over", "processes", "over 3 processes",
             here=replace(PLENTY, machine=Machine("a computer", 3, 64))),
     Planted("a run folder that is taken", "run folder", "choose another --out", more={"out": ROOT / "recipes"}),
     Planted("a judge that is not there", "judge", "gave no opinion on a trial question",
@@ -446,6 +446,37 @@ def test_gpus_can_be_planned_for_without_any():
     assert found["memory"]["level"] == "fail"
     assert "add lora: {}" in found["memory"]["remedy"]
     assert found["device"]["level"] == "ok"
+
+
+def test_the_documented_command_of_the_paper_divides_over_its_processes_though_groups_are_spread():
+    text = (ROOT / "docs" / "scaling.md").read_text()
+    change = re.search(r"grit20-qwen2.5-vl-3b.yaml .*--set (train\.per_device_train_batch_size=\d+)", text)
+    found = planned(
+        "grit20-qwen2.5-vl-3b.yaml", "--device-gb", "80", "--num-processes", "8", "--set", change[1]
+    )
+    assert found["processes"]["level"] == "ok"
+    # 20 questions x 4 completions over 8 processes of 5: a process holds two groups and a half.
+    assert "each step 10 completions a process, in 2 passes of 5" in found["processes"]["found"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "most"),
+    [
+        (["train.save_steps=null"], 0),
+        (["train.save_steps=10"], 4),  # steps 10, 20, 30 and 40
+        (["train.save_steps=15"], 3),  # 15, 30, and the last one
+        (["train.save_steps=50"], 1),  # the last one
+        (["train.save_steps=1"], 40),
+        (["train.save_steps=1", "train.keep_checkpoints=2"], 3),  # the third is whole before the first goes
+        (["train.save_steps=10", "train.eval_steps=10", "train.keep_checkpoints=1", "train.keep_best=accuracy"], 3),
+        (["train.save_steps=20", "train.keep_checkpoints=5"], 2),
+    ],
+)  # fmt: skip
+def test_the_room_for_checkpoints_is_that_of_those_that_lie_there_at_once(changes, most):
+    recipe = load_recipe(DEMO, ["train.max_steps=40", *changes])
+    assert most_checkpoints(recipe.train) == most
+    found = next(f for f in look("train.max_steps=40", *changes, quick=True) if f.name == "disk")
+    assert found.found.startswith(f"{most} checkpoint")
 
 
 def test_what_the_recipes_say_of_their_memory_is_what_the_doctor_finds():

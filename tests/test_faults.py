@@ -437,12 +437,14 @@ def test_a_step_of_fine_tuning_that_is_not_finite_changes_no_weight(tmp_path: Pa
     recipe = SftRecipe.model_validate({"model": "x", "data": {"train": ["y"]}, "sft": settings})
     loaded = tiny_random.qwen()
     lessons = lessons_of(tiny_random.examples(tmp_path, 4), loaded=loaded, strategy="grounded")
-    made = GritSFTTrainer(loaded, lessons, args=sft_config(recipe, tmp_path / "unused", num_rows=4))
+    run = test_trainer.new_run(tmp_path)
+    made = GritSFTTrainer(loaded, lessons, args=sft_config(recipe, tmp_path / "unused", num_rows=4), run=run)
     bad = threading.Event()
     spoil(made.model, bad, "gradient")
     course = Keep({1: bad.set, 2: bad.clear})
     made.add_callback(course)
     made.train()
+    assert [row["nonfinite/skipped_step"] for row in run.metrics()] == [0, 1, 0]
     assert same(course.weights[1], course.weights[2])
     assert not same(course.weights[2], course.weights[3])
 

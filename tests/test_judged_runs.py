@@ -156,6 +156,23 @@ def test_an_outage_of_several_steps_changes_no_weight_is_counted_and_learning_go
     assert "step 2 is not learned from: 0 of" in said
 
 
+def test_a_generation_that_is_skipped_is_counted_in_every_step_that_is_made_with_it(tmp_path: Path) -> None:
+    down = threading.Event()
+    run = RunDir.create(tmp_path / "run", recipe="a: 1\n")
+    with (
+        fault_server(
+            lambda request: Fault.STATUS_500 if down.is_set() else Fault.NONE, answer=some_score
+        ) as server,
+        open_judge(section(server), breaker=patient()) as judge,
+    ):
+        made = trainer(tmp_path, judge, run=run, judging=Judging(60, 0.5), max_steps=6, num_iterations=2)
+        made.add_callback(Course({2: down.set, 4: down.clear}))
+        made.train()
+        made.judge_pool.close()
+    assert [row["judge/skipped_step"] for row in run.metrics()] == [0, 0, 1, 1, 0, 0]
+    assert [row.get("judge/unjudged") for row in run.metrics()] == [0, None, 1, None, 0, None]
+
+
 def test_a_step_under_the_floor_is_skipped_though_some_of_it_is_judged(tmp_path: Path) -> None:
     judge_some = lambda request: Fault.NONE if request.number % 4 == 0 else Fault.BAD_REQUEST  # noqa: E731
     run = RunDir.create(tmp_path / "run", recipe="a: 1\n")

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import LoraConfig
+from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -78,7 +79,9 @@ class GritSFTTrainer(SFTTrainer):
         )
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
-        self.add_callback(FiniteSteps(self))
+        self.finite = FiniteSteps(self)
+        self.add_callback(self.finite)
+        self.add_callback(_Counted(self))
 
     def batch_of(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """The model's inputs for rows of the data set, padded on the right; labels on the replies alone."""
@@ -124,6 +127,17 @@ class GritSFTTrainer(SFTTrainer):
             row["loss"],
             row["mean_token_accuracy"],
         )
+
+
+class _Counted(TrainerCallback):
+    """Counts the steps that are left out; TRL logs the mean over the steps of a row."""
+
+    def __init__(self, trainer: GritSFTTrainer) -> None:
+        self._trainer = trainer
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        left_out = float(self._trainer.finite.left_out)
+        self._trainer._metrics["train"]["nonfinite/skipped_step"].append(left_out)
 
 
 def lesson_batch(

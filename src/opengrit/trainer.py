@@ -26,7 +26,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from opengrit.alarms import Setting, Watchman, alarm_row, zero_loss_is_normal
+from opengrit.alarms import Setting, Watchman, alarm_row, alarms_of, resumed_row, zero_loss_is_normal
 from opengrit.checkpoint import restore_weights, save_step, thin_out
 from opengrit.data_order import EvenOrder
 from opengrit.errors import ImageError, ModelError, RecipeError, RunError
@@ -76,7 +76,7 @@ _SEED_STEP = 1_000_003  # keeps the seeds of different runs and steps apart
 # What TRL averages over passes and steps though they hold different numbers of tokens or rows: added up by us instead.
 _BY_TOKEN = ("entropy", "kl", "clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean")
 _BY_ROW = frozenset(
-    {"reward", "rewards/rubric_total/mean", "completions/clipped_ratio"}
+    {"reward", "rewards/rubric_total/mean", "completions/clipped_ratio", "frac_reward_zero_std"}
     | {f"completions/{which}_length" for which in ("mean", "min", "max")}
     | {f"completions/{which}_terminated_length" for which in ("mean", "min", "max")}
 )
@@ -160,7 +160,7 @@ class GritTrainer(GRPOTrainer):
         self.judge_pool = JudgePool(exam.judge)
         self._pending: PendingVerdicts | None = None
         self.skips = False  # the current generation is not learned from
-        self._flat_groups: list[bool] = []  # of the current generation, on all processes
+        self._flat_groups: list[bool | None] = []  # of the current generation, on all processes
         self._explained = False  # a loss of nothing
         self.tally = Tally()  # of this process, since the last line of the log
         self._batch_examples: list[Example] = []
@@ -252,7 +252,6 @@ class GritTrainer(GRPOTrainer):
         output["row"] = torch.arange(len(inputs))
         # TRL takes a group for flat where its standard deviation is below 1e-8, which rounding in 32 bits is above.
         # Its rows would be taught that rounding, and gone through with a gradient for it.
-        self._metrics["train"]["frac_reward_zero_std"][-1] = sum(self._flat_groups) / len(self._flat_groups)
         output["advantages"][self._flat_rows(len(inputs))] = 0.0
         self._keep_records(output["advantages"].tolist())
         return output
@@ -260,7 +259,11 @@ class GritTrainer(GRPOTrainer):
     def _flat_rows(self, count: int) -> list[int]:
         """Of this process's rows those of groups that teach nothing; processes hold consecutive rows of the batch."""
         first = self.accelerator.process_index * count
-        return [row for row in range(count) if self._flat_groups[(first + row) // self.num_generations]]
+        return [
+            row
+            for row in range(count)
+            if self._flat_groups[(first + row) // self.num_generations] is not False
+        ]
 
     def _roll_out(self) -> dict[str, Any]:
         """Sample and parse the current batch, and begin to judge it; what TRL asks of a rollout function."""
@@ -334,7 +337,6 @@ class GritTrainer(GRPOTrainer):
         self.skips = isinstance(decision, Skip)
         if isinstance(decision, Skip) and self.accelerator.is_main_process:
             log.warning("step %d is not learned from: %s", self.state.global_step + 1, decision.reason)
-        self._log_metric("judge/skipped_step", float(self.skips))
         for record, was_asked in zip(self._records, asked, strict=True):
             if was_asked:
                 self._log_metric("judge/unjudged", float(isinstance(record.verdict, Unjudged)))
@@ -407,6 +409,9 @@ class GritTrainer(GRPOTrainer):
             self.tally.add("rewards/rubric_total/mean", total)
         every = gather(torch.tensor(totals, dtype=torch.float32, device=self.accelerator.device)[:, None])
         self._flat_groups = flat_groups(every[:, 0].tolist(), group=self.num_generations)
+        for flat in self._flat_groups:
+            if flat is not None:
+                self.tally.add("frac_reward_zero_std", float(flat))
         return every
 
     def _keep_records(self, advantages: Sequence[float]) -> None:
@@ -619,10 +624,15 @@ class _Course(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._trainer._step = state.global_step * args.gradient_accumulation_steps
-        if self._trainer.run is not None:  # a resumed run knows how it went before
-            rows = {row["step"]: row for row in self._trainer.run.metrics() if "loss" in row}
-            for step in sorted(step for step in rows if step <= state.global_step):
-                self._trainer.watchman.take(rows[step])
+        run = self._trainer.run
+        if run is None or not self._trainer.accelerator.is_main_process:
+            return
+        # A resumed run knows how it went before, and what it goes through once more.
+        rows = {row["step"]: row for row in run.metrics() if "loss" in row}
+        self._trainer.watchman.recall(rows[step] for step in sorted(rows) if step <= state.global_step)
+        if any(alarm.step > state.global_step for alarm in alarms_of(run.alarms())):
+            with run.append_alarms() as writer:
+                writer.write_metrics(resumed_row(state.global_step))
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._trainer.order.set_epoch(state.global_step // self._trainer.steps_per_epoch)
@@ -638,7 +648,9 @@ class _Course(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         trainer = self._trainer
-        trainer._metrics["train"]["nonfinite/skipped_step"].append(float(trainer.finite.left_out))
+        counts = trainer._metrics["train"]  # by step: of a generation that is skipped every iteration is
+        counts["nonfinite/skipped_step"].append(float(trainer.finite.left_out))
+        counts["judge/skipped_step"].append(float(trainer.skips))
         due = [probe for probe in trainer.probes if state.global_step % probe.every == 0]
         if due:
             gather_weights(trainer.model)
@@ -682,14 +694,14 @@ def _measures(record: Record) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def flat_groups(totals: Sequence[float], *, group: int) -> list[bool]:
-    """Which groups teach nothing: all their measured totals are equal, or none is measured (NaN).
+def flat_groups(totals: Sequence[float], *, group: int) -> list[bool | None]:
+    """Of which groups all measured totals are equal; None where none is measured (NaN). Only False teaches something.
 
     `totals` of consecutive rows make a group. Equal sums in 32 bits differ by rounding, rewards by far more.
     """
     groups = [totals[start : start + group] for start in range(0, len(totals), group)]
     measured = [[total for total in one if not math.isnan(total)] for one in groups]
-    return [not one or max(one) - min(one) < 1e-5 for one in measured]
+    return [max(one) - min(one) < 1e-5 if one else None for one in measured]
 
 
 def _probe_row(name: str, records: Sequence[Record]) -> dict[str, float]:

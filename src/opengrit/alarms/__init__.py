@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from opengrit.alarms.checks import CHECKS, Course
-from opengrit.alarms.kinds import Alarm, Kind, Setting, alarm_row, alarms_of
+from opengrit.alarms.kinds import Alarm, Kind, Setting, alarm_row, alarms_of, resumed_row
 from opengrit.alarms.windows import WINDOW, Row, number_of
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "alarm_row",
     "alarms",
     "alarms_of",
+    "resumed_row",
     "zero_loss_is_normal",
 ]
 
@@ -37,6 +38,17 @@ class Watchman:
     def __init__(self, setting: Setting) -> None:
         self._course = Course(setting)
         self._quiet_for: dict[Kind, int] = {}  # rows since an alarm that was raised had its cause
+
+    def recall(self, rows: Iterable[Row]) -> None:
+        """Takes the rows of a run so far in, whose alarms were raised at their time.
+
+        Only the last ones are looked at: an alarm whose cause is in none of them would be raised again anyway.
+        """
+        logged = [row for row in rows if "loss" in row]
+        for row in logged[:-WINDOW]:
+            self._course.take(row)
+        for row in logged[-WINDOW:]:
+            self.take(row)
 
     def take(self, row: Row) -> list[Alarm]:
         """The alarms that this row raises. Rows without a loss (evaluations while training) say nothing."""
@@ -65,7 +77,9 @@ def alarms(rows: Iterable[Row], setting: Setting) -> list[Alarm]:
 def zero_loss_is_normal(row: Row, setting: Setting) -> str | None:
     """Why a loss of nothing is no fault, where it is none; None where the loss is something or would be a fault."""
     loss, flat = number_of(row, "loss"), number_of(row, "frac_reward_zero_std")
-    if loss is None or abs(loss) > 1e-3 or setting.beta or setting.num_iterations > 1 or flat == 1.0:
+    if loss is None or abs(loss) > 1e-3 or setting.beta or setting.num_iterations > 1:
+        return None
+    if flat is None or flat == 1.0:  # nothing is measured, or nothing differs: the gradient is nothing too
         return None
     return (
         "a loss near 0 is normal here: with beta 0 and one iteration the advantages of a group add up to 0, so the loss "

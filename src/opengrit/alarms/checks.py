@@ -48,25 +48,37 @@ class Course:
     def learned(self) -> list[Row]:
         return [row for row in self.rows if not (number_of(row, "judge/skipped_step") or 0.0) >= 1.0]
 
+    def mean(self, key: str) -> float | None:
+        """The mean of the last window of a metric."""
+        return mean_of(self.rows, key, iterations=self.setting.num_iterations)
+
+    def learned_window(self, key: str) -> list[float] | None:
+        """The last window of a metric in the rows that were learned from."""
+        return last_window(self.learned, key, iterations=self.setting.num_iterations)
+
+    def learned_mean(self, key: str) -> float | None:
+        """The mean of that window."""
+        return mean_of(self.learned, key, iterations=self.setting.num_iterations)
+
 
 def _reward_is_zero(course: Course) -> str | None:
-    rewards = last_window(course.learned, "reward")
+    rewards = course.learned_window("reward")
     if rewards is None or max(map(abs, rewards)) > _NOTHING:
         return None
-    spread = last_window(course.learned, "reward_std")
+    spread = course.learned_window("reward_std")
     if spread is not None and max(spread) > _NOTHING:
         return None
     return (
-        f"every completion of the last {WINDOW} rows earned 0, so nothing is learned; the answers or the format are never "
-        "right as they are read: look at records.jsonl, then at strategy, rewards and model.frame"
+        f"every completion of the last {WINDOW} rows with rewards earned 0, so nothing is learned; the answers or the format "
+        "are never right as they are read: look at records.jsonl, then at strategy, rewards and model.frame"
     )
 
 
 def _flat_groups(course: Course) -> str | None:
-    share = mean_of(course.learned, "frac_reward_zero_std")
+    share = course.learned_mean("frac_reward_zero_std")
     if share is None or share < _FLAT:
         return None
-    right, formed = mean_of(course.learned, "accuracy"), mean_of(course.learned, "format")
+    right, formed = course.learned_mean("accuracy"), course.learned_mean("format")
     if min(right or 0.0, formed or 0.0) >= 0.9:
         return (
             f"in {share:.0%} of the groups all completions earn the same, because nearly all are right: there is nothing left "
@@ -92,7 +104,7 @@ def _format_fell(course: Course) -> str | None:
     fall = fall_of(course.learned, "format")
     if fall is None or fall.best < 0.2:
         return None
-    cut = mean_of(course.rows, "truncated") or 0.0
+    cut = course.mean("truncated") or 0.0
     cause = (
         f"and {cut:.0%} are cut off: raise train.max_completion_length"
         if cut >= 0.2
@@ -122,7 +134,7 @@ def _longer(course: Course) -> str | None:
 
 
 def _truncated(course: Course) -> str | None:
-    share = mean_of(course.rows, "truncated")
+    share = course.mean("truncated")
     if share is None or share < _MOSTLY:
         return None
     limit = course.setting.max_completion_length
@@ -133,8 +145,8 @@ def _truncated(course: Course) -> str | None:
 
 
 def _frame(course: Course) -> str | None:
-    iou, boxes = mean_of(course.rows, "grounding_iou"), mean_of(course.rows, "boxes")
-    rejected = mean_of(course.rows, "rejected_boxes") or 0.0
+    iou, boxes = course.mean("grounding_iou"), course.mean("boxes")
+    rejected = course.mean("rejected_boxes") or 0.0
     if iou is None or boxes is None or iou > _IOU_OF_CHANCE or boxes + rejected < _POINTS:
         return None
     return (
@@ -146,7 +158,7 @@ def _frame(course: Course) -> str | None:
 
 def _no_boxes(course: Course) -> str | None:
     seen = [n for row in course.rows if (n := number_of(row, "boxes")) is not None]
-    rejected = mean_of(course.rows, "rejected_boxes") or 0.0
+    rejected = course.mean("rejected_boxes") or 0.0
     if not course.setting.asks_for_boxes or len(seen) < WINDOW or max(seen) > 0.01 or rejected >= _POINTS:
         return None
     return (
@@ -182,7 +194,7 @@ def _kl(course: Course) -> str | None:
 
 
 def _clipped(course: Course) -> str | None:
-    share = mean_of(course.learned, "clip_ratio/region_mean")
+    share = course.learned_mean("clip_ratio/region_mean")
     if share is None or share < _CLIPPED:
         return None
     return (
@@ -193,12 +205,18 @@ def _clipped(course: Course) -> str | None:
 
 def _gradient(course: Course) -> str | None:
     row = course.rows[-1]
+    left_out = _left_out(row)
+    if left_out:
+        return (
+            f"{100 * left_out:.3g}% of the row's steps had no finite loss or gradient and were left out, no weight changed by "
+            "them; if it goes on, lower train.learning_rate, or look at their records in records.jsonl"
+        )
     if "grad_norm" not in row:
         return None
     norm = number_of(row, "grad_norm")
     if norm is None:
         return (
-            "the gradient is not finite, and the weights are lost with the step that takes it; go back to the last "
+            "the gradient is not finite, and the weights may be lost with the step that takes it; go back to the last "
             "checkpoint and lower train.learning_rate (with bf16: false if it comes again)"
         )
     before = [n for n in values_of(course.learned[:-1], "grad_norm") if n > 0]
@@ -211,8 +229,14 @@ def _gradient(course: Course) -> str | None:
     )
 
 
+def _left_out(row: Row) -> float:
+    """The share of a row's steps that changed no weight because their loss or gradient was not finite."""
+    return number_of(row, "nonfinite/skipped_step") or 0.0
+
+
 def _loss(course: Course) -> str | None:
-    if number_of(course.rows[-1], "loss") is not None:
+    row = course.rows[-1]
+    if number_of(row, "loss") is not None or _left_out(row):
         return None
     return (
         "the loss is not finite, and so the weights are not to be trusted; go back to the last checkpoint, lower "
@@ -221,7 +245,7 @@ def _loss(course: Course) -> str | None:
 
 
 def _unjudged(course: Course) -> str | None:
-    share = mean_of(course.rows, "judge/unjudged")
+    share = course.mean("judge/unjudged")
     if share is None or share < _UNJUDGED:
         return None
     return (
@@ -231,17 +255,19 @@ def _unjudged(course: Course) -> str | None:
 
 
 def _skipped(course: Course) -> str | None:
-    share = mean_of(course.rows, "judge/skipped_step")
-    if share is None or share < _SKIPPED:
+    size = WINDOW * course.setting.num_iterations  # a generation that is skipped is as many skipped steps
+    values = values_of(course.rows, "judge/skipped_step")[-size:]
+    share = statistics.fmean(values) if len(values) == size else 0.0
+    if share < _SKIPPED:
         return None
     return (
-        f"{share:.0%} of the last {WINDOW} rows' steps were skipped because too few answers were judged; the run goes "
+        f"{share:.0%} of the last {size} rows' steps were skipped because too few answers were judged; the run goes "
         "through its steps without learning: stop it, mend the judge, and resume"
     )
 
 
 def _failed(course: Course) -> str | None:
-    share = mean_of(course.rows, "failed")
+    share = course.mean("failed")
     if share is None or share < _FAILED:
         return None
     return (

@@ -55,12 +55,22 @@ def alarm_row(alarm: Alarm) -> dict[str, Any]:
     return {"step": alarm.step, "alarm": alarm.kind.value, "text": alarm.text}
 
 
+def resumed_row(step: int) -> dict[str, Any]:
+    """The line of alarms.jsonl that says that the run went on from this step: alarms before it of later steps are void."""
+    return {"step": step, "resumed": True}
+
+
 def alarms_of(rows: Iterable[Mapping[str, Any]]) -> list[Alarm]:
-    """The alarms in the lines of alarms.jsonl, each once: a resumed run repeats steps. Unknown kinds are left out."""
+    """The alarms in the lines of alarms.jsonl, each once, without those of steps that a resumed run took anew.
+
+    Unknown kinds are left out.
+    """
     kinds = {kind.value: kind for kind in Kind}
-    found = {
-        (row["step"], row["alarm"]): Alarm(int(row["step"]), kinds[row["alarm"]], str(row["text"]))
-        for row in rows
-        if row.get("alarm") in kinds
-    }
+    found: dict[tuple[int, str], Alarm] = {}
+    for row in rows:
+        if row.get("resumed"):
+            found = {key: alarm for key, alarm in found.items() if alarm.step <= row["step"]}
+        elif row.get("alarm") in kinds:
+            alarm = Alarm(int(row["step"]), kinds[row["alarm"]], str(row["text"]))
+            found[alarm.step, row["alarm"]] = alarm
     return list(found.values())

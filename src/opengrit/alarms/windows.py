@@ -39,14 +39,17 @@ def values_of(rows: Sequence[Row], key: str) -> list[float]:
     return [n for row in rows if (n := number_of(row, key)) is not None]
 
 
-def last_window(rows: Sequence[Row], key: str) -> list[float] | None:
-    """The last `WINDOW` values of a metric; None where there are not as many."""
-    values = values_of(rows[-2 * WINDOW :], key)[-WINDOW:]
+def last_window(rows: Sequence[Row], key: str, *, iterations: int) -> list[float] | None:
+    """The last `WINDOW` values of a metric; None where there are not as many in so many rows.
+
+    Rows of steps that learn from an older generation again have no rewards: of `iterations` rows one has them.
+    """
+    values = values_of(rows[-2 * WINDOW * iterations :], key)[-WINDOW:]
     return values if len(values) == WINDOW else None
 
 
-def mean_of(rows: Sequence[Row], key: str) -> float | None:
-    values = last_window(rows, key)
+def mean_of(rows: Sequence[Row], key: str, *, iterations: int) -> float | None:
+    values = last_window(rows, key, iterations=iterations)
     return None if values is None else statistics.fmean(values)
 
 

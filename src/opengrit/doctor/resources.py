@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from opengrit.config import Lora, Recipe
+from opengrit.config import Lora, Recipe, Train
 from opengrit.doctor.findings import Area, Finding
 from opengrit.doctor.patient import Notes, Patient, split_message
-from opengrit.errors import OpenGritError
+from opengrit.errors import OpenGritError, RecipeError
 from opengrit.fit import plan_of
 from opengrit.memory import (
     FLOAT,
@@ -184,21 +184,32 @@ def examine_disk(patient: Patient) -> Iterator[Finding]:
         yield _DISK.skipped("disk", "the model's size is not known")
         return
     train = patient.recipe.train
-    saved = 0 if train.save_steps is None else train.max_steps // train.save_steps
+    saved = most_checkpoints(train)
     checkpoint, final = checkpoint_bytes(patient.facts, _plan(patient, patient.facts, patient.recipe))
     needed, free = saved * checkpoint + final, patient.here.free_bytes(place)
     where = "the run's folder" if patient.out is not None else "this folder (name the run's with --out)"
     found = (
-        f"{saved} checkpoints of {_size(checkpoint)} and the trained model take {_size(needed)}; {_size(free)} are free in "
-        f"{where}"
+        f"{saved} checkpoint{'s' if saved != 1 else ''} of {_size(checkpoint)} and the trained model take {_size(needed)}; "
+        f"{_size(free)} are free in {where}"
     )
-    remedy = "free some space, name another --out, or raise train.save_steps"
+    remedy = "free some space, name another --out, raise train.save_steps, or set train.keep_checkpoints"
     if needed > free:
         yield _DISK.fail("disk", found, remedy)
     elif needed > _ON_CHECKPOINTS * free:
         yield _DISK.warn("disk", found, remedy)
     else:
         yield _DISK.ok("disk", found)
+
+
+def most_checkpoints(train: Train) -> int:
+    """How many checkpoints lie in a run's folder at once, at most. The last step is saved as well."""
+    if train.save_steps is None:
+        return 0
+    saved = math.ceil(train.max_steps / train.save_steps)
+    if train.keep_checkpoints is None:
+        return saved
+    # One more than is kept: the new one is whole before an old one goes.
+    return min(saved, train.keep_checkpoints + (train.keep_best is not None) + 1)
 
 
 def checkpoint_bytes(facts: ModelFacts, plan: Plan) -> tuple[int, int]:
@@ -215,7 +226,9 @@ def _size(size: float) -> str:
 def examine_processes(patient: Patient) -> Iterator[Finding]:
     """Whether a step's work divides over the processes."""
     train, count = patient.recipe.train, patient.here.machine.devices
-    if train.completions_per_step % (train.per_device_train_batch_size * count):
+    try:
+        passes = train.passes_per_step(count)
+    except RecipeError:
         yield _PROCESSES.fail(
             "processes",
             f"a step's {train.completions_per_step} completions do not divide over {count} processes of "
@@ -223,16 +236,8 @@ def examine_processes(patient: Patient) -> Iterator[Finding]:
             "change one of train.questions_per_step, per_device_train_batch_size and the number of processes",
         )
         return
-    if train.questions_per_step % count:
-        yield _PROCESSES.fail(
-            "processes",
-            f"a process holds whole groups, and {train.questions_per_step} questions a step do not divide over {count} "
-            "processes",
-            f"set train.questions_per_step to a multiple of {count}",
-        )
-        return
     yield _PROCESSES.ok(
         "processes",
-        f"{count} process{'es' if count > 1 else ''}: each step {train.questions_per_step // count} questions x "
-        f"{train.num_generations} completions, in passes of {train.per_device_train_batch_size}",
+        f"{count} process{'es' if count > 1 else ''}: each step {train.completions_per_step // count} completions a process, "
+        f"in {passes} pass{'es' if passes > 1 else ''} of {train.per_device_train_batch_size}",
     )
