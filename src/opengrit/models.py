@@ -508,12 +508,15 @@ def _load_adapter(model: Any, path: str) -> Any:
             "name the folder that save_pretrained wrote"
         )
     try:
-        return PeftModel.from_pretrained(model, path, is_trainable=True)
+        adapted = PeftModel.from_pretrained(model, path, is_trainable=True)
     except (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"an adapter must load onto its base model, {path} does not ({_first_line(error)}); "
             "check that the folder is complete and its base model the right one"
         ) from error
+    for adapter in adapted.peft_config.values():  # on saving, peft would ask the hub for a packaged name
+        adapter.base_model_name_or_path = model.name_or_path
+    return adapted
 
 
 def _first_line(error: Exception) -> str:
