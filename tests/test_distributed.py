@@ -437,9 +437,14 @@ AFTER_A_SIGNAL = {
         1, "process 2 of 2:\nTraceback of 1\n",
     ),
     "a bug of one": ("if rank == 1: report('Traceback'); sys.exit(1)\nsys.exit(143)", 1, "process 2 of 2:\nTraceback\n"),
+    "an end by the signal itself, of which another dies": (
+        "if rank == 1: mark('gone'); signal.signal(15, signal.SIG_DFL); os.kill(os.getpid(), 15)\n"
+        "wait('gone'); report('Connection closed by peer'); sys.exit(1)",
+        143, "",
+    ),
     "a loss": (
         "if rank == 1: mark('gone'); os.kill(os.getpid(), signal.SIGKILL)\nwait('gone'); sys.exit(143)",
-        1, "process 2 of 2 (rank 1) was ended by SIGKILL",
+        1, "process 2 of 2 (rank 1) was ended by SIGKILL",  # as RunError
     ),
 }  # fmt: skip
 

@@ -233,11 +233,12 @@ def _listen(voices: selectors.BaseSelector, *, seconds: float) -> int:
 def _verdict(crew: Sequence[_Member], came: Sequence[_Signal]) -> int:
     """The exit code of the training, once all have ended. Raises RunError where a process was lost."""
     lead = crew[0]
-    failed = [member for member in crew if member.failed and not _is_asked(member, came)]
+    failed = _failed_by_themselves(crew, came)
     if not failed:
         if not any(member.code for member in crew):
             return 0
-        return lead.code if lead.code and lead.code > 0 else 128 + came[0].number
+        codes = [128 + one.number for one in came]
+        return lead.code if lead.code in codes else codes[0]
     killed = [member for member in failed if (member.code or 0) < 0]
     if killed:
         raise _lost(killed[0].place, f"was ended by {signal.Signals(-(killed[0].code or 0)).name}")
@@ -256,12 +257,21 @@ def _verdict(crew: Sequence[_Member], came: Sequence[_Signal]) -> int:
     raise _lost(failed[0].place, f"ended with code {failed[0].code}")
 
 
-def _is_asked(member: _Member, came: Sequence[_Signal]) -> bool:
-    """Whether a process ended as the signals ask: with their code, by one of them, or of others that a second one ended."""
-    if any(member.code in (128 + one.number, -one.number) for one in came):
-        return True
-    report = member.death
-    return len(came) > 1 and report is not None and report["at"] > came[1].clock
+def _failed_by_themselves(crew: Sequence[_Member], came: Sequence[_Signal]) -> list[_Member]:
+    """Those that failed otherwise than the signals ask (with their code, or by one of them).
+
+    A signal that ended processes where they stood (a second one does) has others fail of that: what they died of after it
+    is left out.
+    """
+    asked = {code for one in came for code in (128 + one.number, -one.number)}
+    failed = [member for member in crew if member.failed and member.code not in asked]
+    if len(came) > 1:
+        end = came[1].clock
+    elif came and any(member.code == -came[0].number for member in crew):
+        end = came[0].clock
+    else:
+        return failed
+    return [member for member in failed if (report := member.death) is None or report["at"] <= end]
 
 
 def _lost(place: Place, how: str) -> RunError:

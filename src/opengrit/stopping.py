@@ -73,7 +73,7 @@ class StopAtStepEnd(TrainerCallback):
         name, state = signal.Signals(number).name, self._trainer.state
         if not kept:
             _log.warning(
-                "%s came after the last step, which no checkpoint holds: the final model is written first",
+                "%s came after the last step, which no checkpoint holds: the final model is written all the same",
                 name,
             )
             return

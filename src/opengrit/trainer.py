@@ -524,9 +524,8 @@ class GritTrainer(GRPOTrainer):
                 drop_second_copy(folder)
                 save_origin(folder, self.loaded)
 
-        is_last = (
-            self.state.global_step >= self.state.max_steps
-        )  # no step is left that would use its rollouts
+        # After the last step nothing is left that would use the rollouts.
+        is_last = self.state.global_step >= self.state.max_steps
         epoch, step = divmod(self.state.global_step, self.steps_per_epoch)
         order = {"epoch": epoch, "batch": step // self.num_iterations, "rows": len(self.examples)}
         save_step(
