@@ -23,8 +23,9 @@ class StopAtStepEnd(TrainerCallback):
     """Takes note of a signal, and has the Trainer save and stop at the end of the step. Use as a context around the steps.
 
     With several processes one that got the signal is enough: they agree at each step's end. A step in the middle of a
-    generation's use (`cycle` steps are made with one) is not the end: the checkpoint would lack the rollouts, unless it is
-    the last one. A signal that the process ignores (as under nohup) stays ignored. From the first signal on, the next one has the system's own effect.
+    generation's use (`cycle` steps are made with one) is not the end: the checkpoint would lack the rollouts, unless
+    no step is left that would use them. A signal that the process ignores (as under nohup) stays ignored. From the first
+    signal on, the next one has the system's own effect.
     """
 
     def __init__(self, trainer: Trainer, *, cycle: int = 1) -> None:
