@@ -416,6 +416,70 @@ def test_signals_reach_every_process_once_and_the_exit_code_is_theirs(number, ti
     assert len(list(tmp_path.glob("heard-*"))) == 2 * times
 
 
+STOPS = """
+stopping = False
+def hear(number, _):
+    global stopping
+    stopping = True
+signal.signal(signal.SIGTERM, hear)
+mark(f"ready-{rank}")
+while not stopping:
+    time.sleep(0.01)
+"""
+AFTER_A_SIGNAL = {
+    "a refusal of the first": (
+        "if rank == 0: print('error: the disk is full', file=sys.stderr); mark('refused'); sys.exit(2)\n"
+        "wait('refused'); report('Connection closed by peer'); sys.exit(1)",
+        2, "error: the disk is full\n",
+    ),
+    "a refusal of another": (
+        "if rank == 1: print('error: the disk is full', file=sys.stderr); mark('refused'); sys.exit(2)\n"
+        "wait('refused'); report('Connection closed by peer'); sys.exit(1)",
+        2, "error: the disk is full\n",
+    ),
+    "a bug": (
+        "if rank == 0: wait('bug')\nreport(f'Traceback of {rank}'); mark('bug'); sys.exit(1)",
+        1, "process 2 of 2:\nTraceback of 1\n",
+    ),
+    "a bug of one": ("if rank == 1: report('Traceback'); sys.exit(1)\nsys.exit(143)", 1, "process 2 of 2:\nTraceback\n"),
+    "an end by the signal itself, of which another dies": (
+        "if rank == 1: mark('gone'); signal.signal(15, signal.SIG_DFL); os.kill(os.getpid(), 15)\n"
+        "wait('gone'); report('Connection closed by peer'); sys.exit(1)",
+        143, "",
+    ),
+    "a loss": (
+        "if rank == 1: mark('gone'); os.kill(os.getpid(), signal.SIGKILL)\nwait('gone'); sys.exit(143)",
+        1, "process 2 of 2 (rank 1) was ended by SIGKILL",  # as RunError
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AFTER_A_SIGNAL)
+def test_what_goes_wrong_after_a_signal_is_said_and_keeps_its_exit_code(name, tmp_path):
+    body, code, said = AFTER_A_SIGNAL[name]
+    command = [sys.executable, "-c", LAUNCHER, *stub(tmp_path, STOPS + body)]
+    began = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    for rank in (0, 1):
+        wait_for((tmp_path / f"ready-{rank}").exists, "a process")
+    began.send_signal(signal.SIGTERM)
+    heard = began.communicate(timeout=GENEROUS_SECONDS)[1]
+    assert began.returncode == code, heard
+    assert said in heard
+    assert "closed by peer" not in heard
+
+
+def test_a_signal_that_the_launcher_ignores_reaches_nobody(tmp_path):
+    command = [sys.executable, "-c", LAUNCHER, *stub(tmp_path, HEARS.replace("LAST", "1"))]
+    # As under nohup, or in the background of a script.
+    ignoring = ["env", "--ignore-signal=INT", *command]
+    began = subprocess.Popen(ignoring, env=ENVIRONMENT)
+    for rank in (0, 1):
+        wait_for((tmp_path / f"ready-{rank}").exists, "a process")
+    began.send_signal(signal.SIGINT)
+    began.send_signal(signal.SIGTERM)
+    assert began.wait(GENEROUS_SECONDS) == 128 + signal.SIGTERM
+
+
 def test_processes_end_with_a_launcher_that_is_killed(tmp_path):
     body = """
 import threading

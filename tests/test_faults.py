@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -22,7 +23,7 @@ from transformers import TrainerCallback
 import test_trainer
 import tiny_random
 from forked import Running, command, wait_for
-from moments import Moment, at, fill_disk, interrupt, terminate
+from moments import Measure, Moment, at, fill_disk, interrupt, kill, terminate
 from opengrit.config import load_recipe
 from opengrit.errors import RunError
 from opengrit.finite import MOST_IN_A_ROW
@@ -103,6 +104,45 @@ def test_sigterm_within_a_generations_use_waits_for_its_end(tmp_path: Path) -> N
     again = go(recipe, tmp_path / "run")
     assert again.code() == 0, again.said
     check_equal(tmp_path / "run", tmp_path / "whole")
+
+
+def test_sigterm_in_a_last_step_within_a_generations_use_saves_it_and_a_resume_writes_the_final_model(
+    tmp_path: Path,
+) -> None:
+    recipe = small_recipe(tmp_path, max_steps=3, num_iterations=2, save_steps=None, eval_steps=None)
+    whole = go(recipe, tmp_path / "whole")
+    assert whole.code() == 0, whole.said
+    stopped = go(recipe, tmp_path / "run", before=at(Moment("loss", 4, 10), terminate))  # two passes a step
+    assert stopped.code() == 143, stopped.said
+    assert "after step 3 of 3" in stopped.said
+    assert steps(tmp_path / "run") == [3]
+    again = go(recipe, tmp_path / "run")
+    assert again.code() == 0, again.said
+    check_same_weights(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_run_killed_after_a_last_step_within_a_generations_use_is_resumed(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path, max_steps=3, num_iterations=2, save_steps=2, eval_steps=None)
+    killed = go(recipe, tmp_path / "run", before=at(Moment("final model"), kill))
+    assert killed.code() == -signal.SIGKILL, killed.said
+    assert steps(tmp_path / "run") == [2, 3]
+    again = go(recipe, tmp_path / "run")
+    assert again.code() == 0, again.said
+    last = tmp_path / "run" / "checkpoints" / "step-000003" / "model.safetensors"
+    assert (tmp_path / "run" / "final" / "model.safetensors").read_bytes() == last.read_bytes()
+
+
+def test_a_signal_after_the_last_step_that_no_checkpoint_holds_throws_nothing_away(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path, max_steps=1, save_steps=None, eval_steps=None)
+    whole = go(recipe, tmp_path / "whole", before=Measure(tmp_path / "lengths"))
+    assert whole.code() == 0, whole.said
+    # The last line that is written is the step's, behind its end.
+    last = len(json.loads((tmp_path / "lengths").read_text())["record write"]) - 1
+    late = go(recipe, tmp_path / "run", before=at(Moment("record write", last), terminate))
+    assert late.code() == 0, late.said
+    assert "SIGTERM came after the last step, which no checkpoint holds" in late.said
+    assert steps(tmp_path / "run") == []
+    check_same_weights(tmp_path / "run", tmp_path / "whole")
 
 
 def test_sigint_once_saves_and_exits_130_also_where_the_recipe_saves_nothing(tmp_path: Path) -> None:

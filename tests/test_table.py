@@ -23,6 +23,8 @@ from typer.testing import CliRunner
 
 import tiny_random
 from endpoint_stub import Request, Said, endpoint_stub
+from forked import command
+from moments import Moment, at, terminate
 from opengrit.boxes import Box, Size
 from opengrit.cli import app
 from opengrit.data import write
@@ -30,7 +32,9 @@ from opengrit.errors import DataError, RecipeError, RunError
 from opengrit.judge import RuleJudge
 from opengrit.rewards import Rubric
 from opengrit.rollout import Exam, read
+from opengrit.rundir import RunDir
 from opengrit.samplers import Sampled, Unsampled
+from opengrit.sidecar import SIDECAR
 from opengrit.table import Way, load_table_recipe, run_table
 from opengrit.table.pages import NAMES, csv_text, html, latex, markdown
 from opengrit.table.recipe import TableRecipe
@@ -529,6 +533,66 @@ def test_six_ways_are_trained_asked_and_gone_on_with(tmp_path):
     assert steps == [1, 2, 2]
     assert files(out) == before
     assert {path: path.read_bytes() for path in asked} == asked
+
+
+SMALL = """
+models: [tiny-qwen2.5-vl]
+data: [stickers/count]
+train_data: [stickers/train20]
+ways: [grit]
+seeds: [0]
+limit: 1
+train: {bf16: false, max_steps: 3, num_generations: 2, questions_per_step: 1, save_steps: 1, beta: 0,
+  per_device_train_batch_size: 2, max_completion_length: 16, gradient_checkpointing: false}
+eval: {max_completion_length: 16}
+"""
+
+
+def test_a_table_goes_on_after_a_signal_a_damaged_checkpoint_and_another_version(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(SMALL)
+    words = ("table", tmp_path / "recipe.yaml", "--out", tmp_path / "table", "--quiet")
+    stopped = command(*words, before=at(Moment("loss", 1, 10), terminate))
+    assert stopped.code() == 143, stopped.said
+    *_, last = stopped.said.splitlines()
+    assert last.startswith("[1/1] ")
+    assert last.endswith(": stopped by SIGTERM after step 2 of 3; the same command goes on")
+    training = tmp_path / "table" / "runs" / "tiny-qwen2.5-vl" / "grit" / "seed-0" / "train"
+    first, second = RunDir.open(training).checkpoints()
+
+    account = json.loads((first / SIDECAR).read_text())
+    (first / SIDECAR).write_text(json.dumps(account | {"packages": account["packages"] | {"torch": "1.0"}}))
+    other = command(*words, "--set", "limit=2")
+    assert other.code() == 2
+    assert "limit: 1 then, 2 now" in other.said
+    assert "--resume-anyway" not in other.said  # which does not take another table
+
+    (second / "optimizer.pt").write_bytes(b"")
+    refused = command(*words)
+    assert refused.code() == 2, refused.said
+    assert "torch: 1.0 then" in refused.said
+    assert "--resume-anyway" in refused.said
+    assert second.is_dir()
+    ends = command(*words, "--resume-anyway")
+    assert ends.code() == 0, ends.said
+    assert f"{second} is damaged (optimizer.pt has 0 bytes" in ends.said
+    assert [path.name for path in RunDir.open(training).checkpoints()] == [
+        "step-000001", "step-000002", "step-000003",
+    ]  # fmt: skip
+    assert second.with_name("step-000002.set-aside-1").is_dir()
+    assert (tmp_path / "table" / "table.html").is_file()
+
+
+def test_a_table_of_which_a_training_has_no_whole_checkpoint_says_which_folder_to_move(tmp_path):
+    wanted = parse(TableRecipe, SMALL)
+    (run,) = wanted.runs(wanted.models[0])
+    training = tmp_path / "table" / run.folder / "train"
+    RunDir.create(training, recipe=wanted.grpo(run).resolved_yaml())
+    damaged = training / "checkpoints" / "step-000001"
+    damaged.mkdir(parents=True)
+    (damaged / SIDECAR).write_text("{")
+    (tmp_path / "table" / "recipe.yaml").write_text(wanted.resolved_yaml())
+    with pytest.raises(RunError, match=f"all in {training} are damaged .*move that folder away"):
+        run_table(wanted, tmp_path / "table", quiet=True)
 
 
 def test_more_training_rows_hold_the_fewer_in_grits_mix_and_show_no_packaged_scene(monkeypatch, tmp_path):

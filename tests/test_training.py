@@ -11,9 +11,11 @@ from peft import get_peft_model
 import tiny_random
 from opengrit.config import Model, load_recipe
 from opengrit.data import write
-from opengrit.errors import DataError, RecipeError
+from opengrit.errors import DataError, ModelError, RecipeError
 from opengrit.loading import load_to_ask, load_to_train, quantization_config
 from opengrit.models import load
+from opengrit.sft import fine_tune, load_sft_recipe
+from opengrit.sidecar import read_sidecar
 from opengrit.training import grpo_config, lora_config, on_one_device, train
 
 SHORT = [
@@ -37,13 +39,46 @@ def test_a_frame_that_the_recipe_overrides_goes_with_the_trained_model(tmp_path)
     other = run(tmp_path / "other", "model.frame=thousand", "model.name=tiny-qwen2.5-vl")
     assert load(str(other.path)).frame == "thousand"
     assert load(str(other.path), frame="unit").frame == "unit"
+    (checkpoint,) = other.checkpoints()
+    assert load(str(checkpoint)).frame == "thousand"
+    assert "opengrit.json" in read_sidecar(checkpoint).files
+    # Trained on, it keeps the frame that it was trained in, though the recipe names none.
+    more = run(tmp_path / "more", f"model={other.path}", "lora={r: 2}")
+    for folder in (more.path, *more.checkpoints()):
+        assert load(str(folder)).frame == "thousand"
+        (resolved(folder) / "opengrit.json").unlink()
+        assert load(str(folder)).frame == "thousand"  # its base's
+    (other.path / "final" / "opengrit.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"opengrit.json names its frame, .*final/opengrit.json does not"):
+        load(str(other.path))
+
+
+def resolved(folder):
+    return folder / "final" if (folder / "final").is_dir() else folder
+
+
+def test_a_frame_goes_with_a_fine_tuned_model_too(tmp_path):
+    words = "bf16: false, max_steps: 1, save_steps: 1, rows_per_step: 2, per_device_train_batch_size: 2"
+    changes = ["model={name: tiny-qwen2.5-vl, frame: thousand}", "lora={r: 2}", f"sft={{{words}}}"]
+    made = fine_tune(load_sft_recipe("recipes/sft-demo.yaml", changes), tmp_path / "run")
+    (checkpoint,) = made.checkpoints()
+    for folder in (made.path, checkpoint):
+        assert load(str(folder)).frame == "thousand"
+        assert base_of(resolved(folder)) == "tiny-qwen2.5-vl"
+
+
+def base_of(folder):
+    return json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
 
 
 def test_an_adapter_names_its_base_as_the_recipe_does(tmp_path):
     made = run(tmp_path / "adapter", "lora={r: 2}")
-    recorded = json.loads((made.path / "final" / "adapter_config.json").read_text())
-    assert recorded["base_model_name_or_path"] == "tiny-qwen2.5-vl"
+    assert base_of(made.path / "final") == "tiny-qwen2.5-vl"
+    assert [base_of(checkpoint) for checkpoint in made.checkpoints()] == ["tiny-qwen2.5-vl"]
     assert load(str(made.path)).family.model_type == "qwen2_5_vl"
+    more = run(tmp_path / "more", f"model={made.path}", "lora=null", "train.learning_rate=0.001")
+    assert base_of(more.path / "final") == "tiny-qwen2.5-vl"
+    assert load(str(more.path)).family.model_type == "qwen2_5_vl"
     with pytest.raises(RecipeError, match="is an adapter itself"):
         run(tmp_path / "again", f"model={made.path}", "lora={r: 2}")
     assert not (tmp_path / "again").exists()

@@ -68,6 +68,13 @@ def table(
         Path, typer.Option(help="Folder: new, or one that stands half done, which is gone on with.")
     ],
     overrides: OverridesOption = None,
+    resume_anyway: Annotated[
+        bool,
+        typer.Option(
+            "--resume-anyway",
+            help="Let trainings go on though package versions are not those of their checkpoints; says which.",
+        ),
+    ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="A line a run, and one line a training step.")
     ] = False,
@@ -77,7 +84,8 @@ def table(
     The ways: direct, grounded and grounded-icl ask the model as it is; sft, grpo-answer and grit train it first. OUT gets
     table.html, table.md, table.csv and table.tex, and runs/ with a training and an evaluation for each, as `opengrit train`,
     `sft` and `eval` write them. The same command goes on after it was broken off: no question is asked twice, and
-    trainings go on from their last checkpoint.
+    trainings go on from their newest whole checkpoint. SIGTERM and Ctrl-C end a training after the step it is in, with a
+    checkpoint (exit codes 143 and 130).
 
     Examples:
 
@@ -91,7 +99,7 @@ def table(
 
     wanted = load_table_recipe(recipe, overrides or [])
     settle_output()
-    result = run_table(wanted, out, quiet=quiet)
+    result = run_table(wanted, out, resume_anyway=resume_anyway, quiet=quiet)
     for text in findings(result):
         typer.echo(text)
     failed = sum(way.num_failed for block in result.blocks for way in block.ways)

@@ -89,6 +89,7 @@ def arguments(context: typer.Context, *, without: str) -> list[str]:
 class _Signal:
     number: int
     at: float  # time.monotonic()
+    clock: float  # time.time(), which a process's report has
 
 
 @dataclass(slots=True, eq=False)
@@ -110,6 +111,11 @@ class _Member:
     @property
     def failed(self) -> bool:
         return self.code not in (None, 0) and not self.was_ended
+
+    @property
+    def death(self) -> dict[str, Any] | None:
+        """What it died of (`at`, seconds of the clock, and `text`), where it could say so."""
+        return json.loads(self.report.read_text()) if self.report.is_file() else None
 
     def end(self) -> None:
         """Ends it now. What it has written is whole: checkpoints are renamed into place, lines are appended whole."""
@@ -164,16 +170,17 @@ def _free_port() -> int:
 
 @contextmanager
 def _signals_go_to(crew: Sequence[_Member]) -> Iterator[list[_Signal]]:
-    """Passes SIGINT and SIGTERM on to the crew, and yields the list of those that come."""
+    """Passes SIGINT and SIGTERM on to the crew, and yields the list of those that come; an ignored one stays ignored."""
     came: list[_Signal] = []
 
     def pass_on(number: int, _: Any) -> None:
-        came.append(_Signal(number, time.monotonic()))
+        came.append(_Signal(number, time.monotonic(), time.time()))
         for member in crew:
             if member.code is None:
                 member.process.send_signal(number)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, pass_on) for number in heard}
     try:
         yield came
     finally:
@@ -226,11 +233,12 @@ def _listen(voices: selectors.BaseSelector, *, seconds: float) -> int:
 def _verdict(crew: Sequence[_Member], came: Sequence[_Signal]) -> int:
     """The exit code of the training, once all have ended. Raises RunError where a process was lost."""
     lead = crew[0]
-    failed = [member for member in crew if member.failed]
-    if came and (failed or any(member.was_ended for member in crew)):
-        return lead.code if not lead.was_ended and (lead.code or 0) > 0 else 128 + came[0].number  # type: ignore[return-value]
+    failed = _failed_by_themselves(crew, came)
     if not failed:
-        return 0
+        if not any(member.code for member in crew):
+            return 0
+        codes = [128 + one.number for one in came]
+        return lead.code if lead.code in codes else codes[0]
     killed = [member for member in failed if (member.code or 0) < 0]
     if killed:
         raise _lost(killed[0].place, f"was ended by {signal.Signals(-(killed[0].code or 0)).name}")
@@ -239,18 +247,31 @@ def _verdict(crew: Sequence[_Member], came: Sequence[_Signal]) -> int:
         for line in [] if lead in refused else refused[0].refusals:
             typer.echo(line, err=True)
         return _REFUSED
-    reports = {
-        member.place: json.loads(member.report.read_text()) for member in failed if member.report.is_file()
-    }
+    reports = [(member.place, report) for member in failed if (report := member.death) is not None]
     if reports:
-        place = min(
-            reports, key=lambda place: reports[place]["at"]
-        )  # the others' errors follow from the first
-        typer.echo(f"{place}:\n{reports[place]['text']}", err=True)
+        place, first = min(reports, key=lambda found: found[1]["at"])  # the others' errors follow from it
+        typer.echo(f"{place}:\n{first['text']}", err=True)
         return _BUG
     if failed[0].code in _SHARED_ENDS:
         return int(failed[0].code)
     raise _lost(failed[0].place, f"ended with code {failed[0].code}")
+
+
+def _failed_by_themselves(crew: Sequence[_Member], came: Sequence[_Signal]) -> list[_Member]:
+    """Those that failed otherwise than the signals ask (with their code, or by one of them).
+
+    A signal that ended processes where they stood (a second one does) has others fail of that: what they died of after it
+    is left out.
+    """
+    asked = {code for one in came for code in (128 + one.number, -one.number)}
+    failed = [member for member in crew if member.failed and member.code not in asked]
+    if len(came) > 1:
+        end = came[1].clock
+    elif came and any(member.code == -came[0].number for member in crew):
+        end = came[0].clock
+    else:
+        return failed
+    return [member for member in failed if (report := member.death) is None or report["at"] <= end]
 
 
 def _lost(place: Place, how: str) -> RunError:

@@ -85,7 +85,7 @@ def _load_in_4_bits(model: Model, *, device: str | None) -> Loaded:
     import torch
     from transformers import AutoModelForImageTextToText
 
-    from opengrit.models import describe, load_config, load_processor, resolve
+    from opengrit.models import describe, load_config, load_processor, resolve, saved_frame
     from opengrit.weights import require_own_code, require_safetensors
 
     path = resolve(model.name)
@@ -113,4 +113,5 @@ def _load_in_4_bits(model: Model, *, device: str | None) -> Loaded:
             f"a model must load in 4 bits, {model.name} does not ({str(error).strip().splitlines()[0]}); "
             "check that the folder is complete, or set model.quantization: null"
         ) from error
-    return describe(weights.eval(), processor, frame=model.frame, name=model.name, path=path)
+    frame = model.frame or saved_frame(path)
+    return describe(weights.eval(), processor, frame=frame, name=model.name, path=path)

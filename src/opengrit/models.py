@@ -33,6 +33,7 @@ _PLACEHOLDERS = (
 )
 _BRACKETS = ("start_image_token_id", "end_image_token_id")
 _OWN_FILE = "opengrit.json"
+_ADAPTER_FILE = "adapter_config.json"
 _THOUGHT = "<think>"
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 
@@ -194,7 +195,7 @@ def resolve(name: str) -> str:
     path = Path(name).expanduser()
     if name and path.is_dir():
         for folder in (path, path / FINAL):
-            if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
+            if (folder / "config.json").is_file() or (folder / _ADAPTER_FILE).is_file():
                 return str(folder)
         raise ModelError(
             f"a model's folder holds config.json or adapter_config.json, {path} holds neither; "
@@ -251,7 +252,7 @@ def load(
     if base_path != path:
         model = _load_adapter(model, path)
     model = model.to(device).eval()
-    return describe(model, processor, family=family, frame=frame or _saved_frame(path), name=name, path=path)
+    return describe(model, processor, family=family, frame=frame or saved_frame(path), name=name, path=path)
 
 
 def load_config(path: str, name: str) -> Any:
@@ -259,20 +260,48 @@ def load_config(path: str, name: str) -> Any:
     return _from_pretrained("AutoConfig", path, name)
 
 
-def save_frame(folder: Path, frame: str | None) -> None:
-    """Put a frame that a recipe overrides beside the model trained with it; nothing where the family's own holds."""
+def own_frame(loaded: Loaded) -> str | None:
+    """The frame that a recipe, or the run that the model comes from, chose; None where the family's own holds."""
+    return None if loaded.frame == loaded.family.frame else loaded.frame
+
+
+def save_origin(folder: Path, loaded: Loaded) -> None:
+    """Put beside weights trained from `loaded` what they do not say: its own frame, and an adapter's base by its name.
+
+    peft names the base by this machine's folder; the name (a packaged one, a hub id) loads on another machine too.
+    """
+    frame = own_frame(loaded)
     if frame is not None:
         (folder / _OWN_FILE).write_text(json.dumps({"frame": frame}) + "\n", encoding="utf-8")
+    adapter = folder / _ADAPTER_FILE
+    if loaded.name and adapter.is_file():
+        facts = json.loads(adapter.read_text(encoding="utf-8"))
+        facts["base_model_name_or_path"] = _recorded_base(loaded.path) or loaded.name
+        adapter.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
-def _saved_frame(path: str) -> str | None:
-    file = Path(path) / _OWN_FILE
-    return json.loads(file.read_text(encoding="utf-8"))["frame"] if file.is_file() else None
+def saved_frame(path: str) -> str | None:
+    """The frame that is kept beside a model, or beside the base of an adapter; None where the family's own holds.
+
+    Raises ModelError where the file that keeps it cannot be read.
+    """
+    for folder in dict.fromkeys((path, _adapter_base(path) or path)):
+        file = Path(folder) / _OWN_FILE
+        if not file.is_file():
+            continue
+        try:
+            return str(json.loads(file.read_text(encoding="utf-8"))["frame"])
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise ModelError(
+                f"a model's {_OWN_FILE} names its frame, {file} does not ({_first_line(error)}); "
+                'write {"frame": "pixels"}, "thousand" or "unit" into it'
+            ) from error
+    return None
 
 
 def names_adapter(name: str) -> bool:
     """Whether a model's name stands for an adapter. Raises ModelError for a name that stands for nothing."""
-    return (Path(resolve(name)) / "adapter_config.json").is_file()
+    return (Path(resolve(name)) / _ADAPTER_FILE).is_file()
 
 
 def describe(
@@ -423,8 +452,14 @@ def base_folder(name: str) -> str:
 
 def _adapter_base(path: str) -> str | None:
     """The base model that an adapter folder names, resolved; None where `path` is no adapter folder."""
-    file = Path(path) / "adapter_config.json"
-    if not file.is_file():
+    recorded = _recorded_base(path)
+    return None if recorded is None else resolve(recorded)
+
+
+def _recorded_base(path: str) -> str | None:
+    """The name of the base model that an adapter folder has; None where `path` is no adapter folder."""
+    file = Path(path) / _ADAPTER_FILE
+    if not path or not file.is_file():
         return None
     try:
         recorded = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
@@ -434,7 +469,7 @@ def _adapter_base(path: str) -> str | None:
         raise ModelError(
             f"an adapter names its base model, {file} does not; add base_model_name_or_path to it"
         )
-    return resolve(recorded)
+    return recorded
 
 
 def _load_weights(path: str, name: str, dtype: torch.dtype | str) -> Any:
@@ -473,12 +508,15 @@ def _load_adapter(model: Any, path: str) -> Any:
             "name the folder that save_pretrained wrote"
         )
     try:
-        return PeftModel.from_pretrained(model, path, is_trainable=True)
+        adapted = PeftModel.from_pretrained(model, path, is_trainable=True)
     except (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"an adapter must load onto its base model, {path} does not ({_first_line(error)}); "
             "check that the folder is complete and its base model the right one"
         ) from error
+    for adapter in adapted.peft_config.values():  # on saving, peft would ask the hub for a packaged name
+        adapter.base_model_name_or_path = model.name_or_path
+    return adapted
 
 
 def _first_line(error: Exception) -> str:

@@ -201,7 +201,7 @@ def _fit(
     )
     take_steps(trainer, run, max_steps=recipe.sft.max_steps, start=start)
     if trainer.accelerator.is_main_process:
-        save_final(trainer, run.path / FINAL, frame=recipe.model.frame)
+        save_final(trainer, run.path / FINAL)
 
 
 def lessons_of(examples: list[Example], *, loaded: Loaded, strategy: str) -> list[Lesson]:

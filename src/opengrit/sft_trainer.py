@@ -25,7 +25,7 @@ from trl import SFTConfig, SFTTrainer
 
 from opengrit.checkpoint import restore_weights, save_step
 from opengrit.finite import FiniteSteps
-from opengrit.models import Loaded
+from opengrit.models import Loaded, save_origin
 from opengrit.rundir import RunDir
 from opengrit.samplers import Asked
 from opengrit.samplers.transformers import PreparedPrompt, TransformersSampler, widen
@@ -102,7 +102,15 @@ class GritSFTTrainer(SFTTrainer):
         if self.run is None:
             return
         # Past TRL's own override, which writes a model card that names this machine's folders.
-        save = partial(super(SFTTrainer, self)._save_checkpoint, model, trial)
+        write = partial(super(SFTTrainer, self)._save_checkpoint, model, trial)
+
+        def save() -> None:
+            write()
+            if self.accelerator.is_main_process:
+                save_origin(
+                    Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}", self.loaded
+                )
+
         rows = self.args.train_batch_size * self.accelerator.num_processes
         passes = self.state.global_step * self.args.gradient_accumulation_steps
         epoch, batch = divmod(passes, math.ceil(len(self.lessons) / rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -14,6 +15,7 @@ from transformers import Trainer, TrainerCallback
 
 from opengrit.errors import Stopped
 
+_log = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -21,8 +23,9 @@ class StopAtStepEnd(TrainerCallback):
     """Takes note of a signal, and has the Trainer save and stop at the end of the step. Use as a context around the steps.
 
     With several processes one that got the signal is enough: they agree at each step's end. A step in the middle of a
-    generation's use (`cycle` steps are made with one) is not the end: the checkpoint would lack the rollouts. A signal that
-    the process ignores (as under nohup) stays ignored. From the first signal on, the next one has the system's own effect.
+    generation's use (`cycle` steps are made with one) is not the end: the checkpoint would lack the rollouts, unless
+    no step is left that would use them. A signal that the process ignores (as under nohup) stays ignored. From the first
+    signal on, the next one has the system's own effect.
     """
 
     def __init__(self, trainer: Trainer, *, cycle: int = 1) -> None:
@@ -59,16 +62,22 @@ class StopAtStepEnd(TrainerCallback):
         return int(gather(own).max())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step % self._cycle == 0 and self.agreed():
+        is_end = state.global_step % self._cycle == 0 or state.global_step >= state.max_steps
+        if is_end and self.agreed():
             control.should_save = control.should_training_stop = True
 
-    def raise_if_stopped(self) -> None:
-        """Raise Stopped where a signal ended the steps, or came after the last one."""
+    def raise_if_stopped(self, *, kept: bool) -> None:
+        """Raise Stopped where a signal ended the steps, or came after the last one and a checkpoint holds it (`kept`)."""
         number = self.agreed()
-        if number:
-            state = self._trainer.state
-            raise Stopped(
-                f"stopped by {signal.Signals(number).name} after step {state.global_step} of {state.max_steps}; "
-                "the same command with --resume goes on",
-                exit_code=128 + number,
+        if not number:
+            return
+        name, state = signal.Signals(number).name, self._trainer.state
+        if not kept:
+            _log.warning(
+                "%s came after the last step, which no checkpoint holds: the final model is written all the same",
+                name,
             )
+            return
+        raise Stopped(
+            f"stopped by {name} after step {state.global_step} of {state.max_steps}", exit_code=128 + number
+        )

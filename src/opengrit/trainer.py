@@ -44,7 +44,7 @@ from opengrit.metrics import (
     truncated,
     unjudged,
 )
-from opengrit.models import Loaded, base_model
+from opengrit.models import Loaded, base_model, save_origin
 from opengrit.rollout import Exam, ask, case_of, roll_out, with_verdicts
 from opengrit.rundir import RunDir
 from opengrit.samplers import Asked, Sampler, SamplingSettings
@@ -523,8 +523,12 @@ class GritTrainer(GRPOTrainer):
         def save() -> None:
             write()
             if self.accelerator.is_main_process:
-                drop_second_copy(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}")
+                folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+                drop_second_copy(folder)
+                save_origin(folder, self.loaded)
 
+        # After the last step nothing is left that would use the rollouts.
+        is_last = self.state.global_step >= self.state.max_steps
         epoch, step = divmod(self.state.global_step, self.steps_per_epoch)
         order = {"epoch": epoch, "batch": step // self.num_iterations, "rows": len(self.examples)}
         save_step(
@@ -532,7 +536,7 @@ class GritTrainer(GRPOTrainer):
             self.run,
             save,
             data_order={**order, "seed": self.args.seed},
-            cycle_step=self.state.global_step % self.num_iterations,
+            cycle_step=0 if is_last else self.state.global_step % self.num_iterations,
         )
         if self.keeping.newest is not None and self.accelerator.is_main_process:
             thin_out(self.run, keep=self.keeping.newest, best=self._measured())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
 import math
 import os
@@ -28,7 +27,7 @@ from opengrit.evaluation import tell_cost
 from opengrit.judge.breaker import Breaker
 from opengrit.judge.settings import open_judge
 from opengrit.loading import check_quantization, load_to_train
-from opengrit.models import Family, Loaded, names_adapter, save_frame
+from opengrit.models import Family, Loaded, names_adapter, save_origin
 from opengrit.resuming import Begun, Resume, begun, lead
 from opengrit.rewards import Rubric
 from opengrit.rollout import Exam
@@ -155,7 +154,9 @@ def ending(training: Callable[[], RunDir]) -> RunDir:
         return training()
     except Stopped as stopped:
         if leave_processes():
-            raise
+            raise Stopped(
+                f"{stopped}; the same command with --resume goes on", exit_code=stopped.exit_code
+            ) from stopped
         raise Stopped("", exit_code=stopped.exit_code) from stopped  # the first process has said it
 
 
@@ -205,13 +206,14 @@ def _train(
             tell_cost(judge)
     weights = whole_weights(trainer.model)
     if trainer.accelerator.is_main_process:
-        save_final(trainer, run.path / FINAL, frame=recipe.model.frame, weights=weights)
+        save_final(trainer, run.path / FINAL, weights=weights)
 
 
 def take_steps(trainer: Trainer, run: RunDir, *, max_steps: int, start: Path | None, cycle: int = 1) -> None:
     """Take the steps that are left of the run; `cycle` of them are made with one generation.
 
-    Raises Stopped where SIGTERM or SIGINT ended them, with a checkpoint.
+    Raises Stopped where SIGTERM or SIGINT ended them, with a checkpoint. A signal after the last step that no checkpoint
+    holds does not: what is left is to write the final model, and that costs less than the steps.
     """
     if start == run.checkpoint_path(max_steps):  # all steps are done, only the last folder is missing
         trainer._load_from_checkpoint(str(start))
@@ -219,19 +221,17 @@ def take_steps(trainer: Trainer, run: RunDir, *, max_steps: int, start: Path | N
     with StopAtStepEnd(trainer, cycle=cycle) as stop:
         trainer.add_callback(stop)
         trainer.train(resume_from_checkpoint=None if start is None else str(start))
-        stop.raise_if_stopped()
+        stop.raise_if_stopped(kept=lead(run.checkpoint_path(trainer.state.global_step).is_dir))
 
 
 def save_final(
     trainer: GritTrainer | GritSFTTrainer,
     target: Path,
     *,
-    frame: str | None = None,
     weights: dict[str, torch.Tensor] | None = None,
 ) -> None:
-    """The model (or its adapter), the processor and an overridden frame in one folder that `opengrit.models.load` reads.
+    """The model (or its adapter), the processor and a frame of its own in one folder that `opengrit.models.load` reads.
 
-    An adapter names its base as the recipe does (a packaged name, a hub id), so that it loads on another machine.
     `weights` are all of them, where no process holds all.
     """
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -239,12 +239,7 @@ def save_final(
     def write(staged: Path) -> None:
         model.save_pretrained(staged, state_dict=weights)
         trainer.loaded.processor.save_pretrained(staged)
-        save_frame(staged, frame)
-        adapter = staged / "adapter_config.json"
-        if adapter.is_file():
-            facts = json.loads(adapter.read_text(encoding="utf-8"))
-            facts["base_model_name_or_path"] = trainer.loaded.name
-            adapter.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        save_origin(staged, trainer.loaded)
 
     save_whole(target, write)
 

@@ -10,12 +10,22 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from opengrit.data import load_examples, require_readable
-from opengrit.errors import DataError, RecipeError, RunError
+from opengrit.errors import DataError, RecipeError, RunError, Stopped
 from opengrit.evaluation import EvalRecipe, run_evaluation
 from opengrit.rollout import awaits_verdict, record_id
-from opengrit.rundir import ENVIRONMENT, FINAL, RECIPE, RunDir, environment_facts, write_atomically
+from opengrit.rundir import (
+    ENVIRONMENT,
+    FINAL,
+    RECIPE,
+    RunDir,
+    environment_facts,
+    recipe_changes,
+    write_atomically,
+)
+from opengrit.sidecar import check_files, read_sidecar
 from opengrit.table.pages import write_pages
 from opengrit.table.recipe import TableRecipe, TableRun, Way
 from opengrit.table.results import ModelRecords, TableResult, measure
@@ -25,13 +35,16 @@ _log = logging.getLogger(__name__)
 TRAINING, ASKED = "train", "eval"  # a run's folders
 
 
-def run_table(recipe: TableRecipe, out: str | Path, *, quiet: bool = False) -> TableResult:
+def run_table(
+    recipe: TableRecipe, out: str | Path, *, resume_anyway: bool = False, quiet: bool = False
+) -> TableResult:
     """Everything the recipe says, in the folder `out`; the table, which is also written to table.html, .md, .csv and .tex.
 
     Whatever stands there already is not done again: a finished training is left as it is, one that was broken off
-    goes on from its last checkpoint, and no question that was answered is asked twice. Trainings happen in this
-    process, so that killing it leaves nothing behind that goes on writing. Raises RecipeError, DataError and ModelError
-    before anything runs, and RunError where the folder holds another table or another process works on it.
+    goes on from its newest whole checkpoint (with `resume_anyway` also from one of another package version), and no
+    question that was answered is asked twice. Trainings happen in this process, so that killing it leaves nothing behind
+    that goes on writing. Raises RecipeError, DataError and ModelError before anything runs, RunError where the folder
+    holds another table, another process works on it or a training cannot go on, and Stopped where a signal ended one.
     """
     # One spelling of the folder, whatever the working folder: evaluations name the trained models in it.
     folder = Path(out).resolve()
@@ -43,12 +56,14 @@ def run_table(recipe: TableRecipe, out: str | Path, *, quiet: bool = False) -> T
     _check(recipe)
     with _alone_in(folder):
         started = (folder / RECIPE).is_file()
+        if started:
+            _check_same(folder, recipe)
         RunDir.check(folder, recipe=recipe.resolved_yaml(), resume=started)
         if not started:
             write_atomically(folder / RECIPE, recipe.resolved_yaml())
         if not (folder / ENVIRONMENT).exists():
             write_atomically(folder / ENVIRONMENT, json.dumps(environment_facts(), indent=2) + "\n")
-        found = _all_records(recipe, folder, data, quiet=quiet)
+        found = _all_records(recipe, folder, data, resume_anyway=resume_anyway, quiet=quiet)
         _log.info("writing the table")
         table = measure(recipe, found, data)
         write_pages(table, folder)
@@ -56,13 +71,16 @@ def run_table(recipe: TableRecipe, out: str | Path, *, quiet: bool = False) -> T
 
 
 def _all_records(
-    recipe: TableRecipe, folder: Path, data: dict[str, list[Example]], *, quiet: bool
+    recipe: TableRecipe, folder: Path, data: dict[str, list[Example]], *, resume_anyway: bool, quiet: bool
 ) -> list[ModelRecords]:
     asked = [example for examples in data.values() for example in examples]
     plan = [run for model in recipe.models for run in recipe.runs(model)]
     found: dict[str, dict[Way, dict[int, list[Record]]]] = {}
     for number, run in enumerate(plan, start=1):
-        records = _records_of(recipe, run, folder, asked, place=f"[{number}/{len(plan)}] {run}", quiet=quiet)
+        place = f"[{number}/{len(plan)}] {run}"
+        records = _records_of(
+            recipe, run, folder, asked, place=place, resume_anyway=resume_anyway, quiet=quiet
+        )
         found.setdefault(run.model.title, {}).setdefault(run.way, {})[run.seed] = records
     return [ModelRecords(title, ways) for title, ways in found.items()]
 
@@ -74,6 +92,7 @@ def _records_of(
     examples: Sequence[Example],
     *,
     place: str,
+    resume_anyway: bool,
     quiet: bool,
 ) -> list[Record]:
     here = folder / run.folder
@@ -84,7 +103,12 @@ def _records_of(
         _log.info("%s: done before", place)
         return records
     if trained is not None:
-        _train(recipe, run, trained, place=place, quiet=quiet)
+        try:
+            _train(recipe, run, trained, place=place, resume_anyway=resume_anyway, quiet=quiet)
+        except Stopped as stopped:
+            raise Stopped(
+                f"{place}: {stopped}; the same command goes on", exit_code=stopped.exit_code
+            ) from stopped
     _log.info("%s: asking %d questions", place, len(examples))
     _, records = run_evaluation(wanted, here / ASKED, quiet=quiet)
     return records
@@ -100,25 +124,64 @@ def _answered(wanted: EvalRecipe, folder: Path, examples: Sequence[Example]) -> 
     return [done[name] for name in ids] if all(name in done for name in ids) else None
 
 
-def _train(recipe: TableRecipe, run: TableRun, folder: Path, *, place: str, quiet: bool) -> None:
+def _train(
+    recipe: TableRecipe, run: TableRun, folder: Path, *, place: str, resume_anyway: bool, quiet: bool
+) -> None:
     if (folder / FINAL).is_dir():
         _log.info("%s: trained before", place)
         return
     resume = (folder / RECIPE).is_file()
+    resuming: dict[str, Any] = {}
+    if resume:
+        start = _whole_checkpoint(folder, place=place)
+        resuming = {"resume": True, "resume_anyway": resume_anyway, "resume_from": start}
     _log.info("%s: %s", place, "going on with the training" if resume else "training")
     if run.way is Way.SFT:
         from opengrit.sft import fine_tune
 
-        fine_tune(recipe.fine_tuning(run), folder, resume=resume)
+        fine_tune(recipe.fine_tuning(run), folder, **resuming)
     else:
         from opengrit.training import train
 
-        train(recipe.grpo(run), folder, resume=resume, quiet=quiet)
+        train(recipe.grpo(run), folder, quiet=quiet, **resuming)
     gc.collect()  # a trainer and its callbacks know each other: it would keep its model in memory
     import torch
 
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def _whole_checkpoint(folder: Path, *, place: str) -> str | None:
+    """The checkpoint to name where the newest is damaged: the newest whole one; None where the newest will do, or none is.
+
+    Raises RunError where all are damaged.
+    """
+    checkpoints = RunDir.open(folder).checkpoints()
+    for path in reversed(checkpoints):
+        try:
+            sidecar = read_sidecar(path)
+            if sidecar is not None:
+                check_files(path, sidecar)
+        except RunError as error:
+            _log.warning("%s: %s", place, str(error).partition("; ")[0])
+            continue
+        return None if path == checkpoints[-1] else path.name
+    if not checkpoints:
+        return None
+    raise RunError(
+        f"a training goes on from a whole checkpoint, all in {folder} are damaged (the log says how); "
+        "move that folder away, and the same command trains it anew"
+    )
+
+
+def _check_same(folder: Path, recipe: TableRecipe) -> None:
+    """Raise RunError where the table in the folder is another one: its trainings and answers would be mixed."""
+    changes = recipe_changes(RunDir.open(folder).recipe, recipe.resolved_yaml())
+    if changes:
+        raise RunError(
+            f"a table is gone on with by its own recipe, {folder} was started with another ({'; '.join(changes)}); "
+            f"use {folder / RECIPE}, or another --out for a new table"
+        )
 
 
 # -- before anything runs --------------------------------------------------------------------------------------------
