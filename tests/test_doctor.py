@@ -446,6 +446,7 @@ def test_gpus_can_be_planned_for_without_any():
     assert found["memory"]["level"] == "fail"
     assert "add lora: {}" in found["memory"]["remedy"]
     assert found["device"]["level"] == "ok"
+    assert found["device"]["found"].count("24 GB") == 1
 
 
 def test_what_the_recipes_say_of_their_memory_is_what_the_doctor_finds():

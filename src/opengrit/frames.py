@@ -69,7 +69,9 @@ class Frame:
         Raises RecipeError for any other name.
         """
         if name not in {unit.value for unit in Unit}:
-            raise RecipeError(f"frame: is one of {_names()}, got {name!r} in the recipe; use one of them")
+            raise RecipeError(
+                f"frame: is one of {_names()}, got {name!r} in the recipe or the command's options; use one of them"
+            )
         return cls(name, seen_size, Unit(name))
 
     @property
