@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,48 @@ def test_a_misspelt_key_is_an_error_with_its_line_and_the_key_meant() -> None:
 def test_a_key_in_the_wrong_section_is_sent_to_the_right_one() -> None:
     assert error_of(SMALL + "num_generations: 8\n").endswith("did you mean train.num_generations?")
     assert error_of(SMALL + "train: {lora: null}\n").endswith("did you mean lora?")
+
+
+def test_a_section_of_an_unknown_name_is_not_sent_to_a_number_of_that_name() -> None:
+    assert "known here: model, data" in error_of(SMALL + "max_steps: {a: 1}\n")
+
+
+@pytest.mark.parametrize(
+    ("load", "text", "command"),
+    [
+        (load_recipe, SMALL + "sft: {max_steps: 3}\nzzz: 1\n", "sft"),
+        (load_recipe, "ways: [grit]\ntrain: {}\nsft: {}\n", "table"),
+        (load_sft_recipe, SMALL + "train: {}\n", "train"),
+        (load_sft_recipe, "ways: [sft]\nsft: {}\n", "table"),
+    ],
+)
+def test_a_recipe_of_another_command_is_sent_there_whatever_else_is_wrong_with_it(
+    load: Callable[[Path], object], text: str, command: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError) as caught:
+        load(path)
+    assert (
+        str(caught.value) == f"{path}: this is a recipe of opengrit {command}; run opengrit {command} {path}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "a: b\nc: [1\nd: 2\n",
+            "my.yaml:3: a recipe is YAML, this is not (expected ',' or ']', but got ':')",
+        ),
+        (
+            "a: b\nc: \x01\n",
+            "my.yaml:2: a recipe is YAML, this is not (special characters are not allowed: #x0001)",
+        ),
+    ],
+)
+def test_what_is_not_yaml_is_named_with_the_line_it_stands_on(text: str, said: str) -> None:
+    assert error_of(text) == f"{said}; mend that line"
 
 
 def test_a_key_like_no_other_lists_those_there_are() -> None:

@@ -446,6 +446,7 @@ def test_gpus_can_be_planned_for_without_any():
     assert found["memory"]["level"] == "fail"
     assert "add lora: {}" in found["memory"]["remedy"]
     assert found["device"]["level"] == "ok"
+    assert found["device"]["found"].count("24 GB") == 1
 
 
 def test_the_documented_command_of_the_paper_divides_over_its_processes_though_groups_are_spread():

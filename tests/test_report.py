@@ -18,6 +18,7 @@ from PIL import Image
 from rich.console import Console
 
 from browser import CHROMIUM, OPTIONS
+from opengrit.alarms import Alarm, Kind, alarm_row
 from opengrit.boxes import Box, Size
 from opengrit.errors import RunError
 from opengrit.metrics import Estimate
@@ -495,6 +496,9 @@ def test_run_folders_become_a_page(tmp_path: Path) -> None:
     )
     with training.append_metrics() as writer:
         writer.write_metrics({"step": 1, "reward": 0.5})
+    with training.append_alarms() as writer:
+        for alarm in (Alarm(5, Kind.TRUNCATED, "a"), Alarm(7, Kind.ENTROPY, "b")):
+            writer.write_metrics(alarm_row(alarm))
     with training.append_records() as writer:
         for step in (1, 2, 3):
             writer.write_record(replace(record(), id=f"{step}/row-0#0", step=step))
@@ -506,6 +510,8 @@ def test_run_folders_become_a_page(tmp_path: Path) -> None:
     assert {"model": "m", "data": "a.jsonl", "seed": "5", "rollouts": "3"}.items() <= dict(
         views[1].facts
     ).items()
+    assert dict(views[1].facts)["alarms"] == "truncated (step 5), entropy collapsed (step 7)"
+    assert "alarms" not in dict(views[0].facts)
     assert [r.step for r in views[1].records] == [1, 3]
     write_report(views, tmp_path / "new" / "report.html")
     page = (tmp_path / "new" / "report.html").read_text(encoding="utf-8")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate import PartialState
 from typer.testing import CliRunner
 
 import tiny_random
@@ -116,6 +118,20 @@ def test_a_target_reads_back_as_the_rows_boxes_within_a_pixel_and_earns_what_a_p
             assert abs(found.right - true.right) * size.width <= 1
             assert abs(found.top - true.top) * size.height <= 1
             assert abs(found.bottom - true.bottom) * size.height <= 1
+
+
+def test_only_the_first_process_says_how_many_rows_have_no_box(tmp_path, caplog):
+    loaded = load("tiny-qwen2.5-vl")
+    example = replace(tiny_random.examples(tmp_path, 1)[0], boxes=())
+    state = PartialState()
+    caplog.set_level("INFO", logger="opengrit")
+    for process, lines in ((1, 0), (0, 1)):
+        state.process_index = process
+        try:
+            lessons_of([example], loaded=loaded, strategy="grounded")
+        finally:
+            state.process_index = 0
+        assert caplog.text.count("1 of 1 rows have no box") == lines
 
 
 # -- batches ---------------------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ _REFUSALS = frozenset(
 )
 _LISTED = 10  # how many missing pictures, duplicates or leaks of a kind are shown by name
 _ANSWERS_SHOWN = 10
+_NAME_WIDTH = 22  # of a data set, on one line: what the counts leave of 80 columns
 
 
 class _Commands(TyperGroup):
@@ -219,14 +220,15 @@ def _print_file(console: Console, file: FileCheck) -> None:
         title=f"{escape(harmless(file.file))}: {file.rows} rows, {file.unique_images} pictures",
         title_justify="left",
     )
-    table.add_column("data set", overflow="fold")
+    longest = max((len(harmless(counts.dataset)) for counts in file.datasets), default=0)
+    table.add_column("data set", overflow="fold", min_width=min(longest, _NAME_WIDTH))
     for heading in (
         "rows",
         "pictures",
         "boxes",
-        "rows with\nboxes",
-        "rows with\nno box",
-        "rows without\nbboxs",
+        "rows\nwith\nboxes",
+        "rows\nwith\nno box",
+        "rows\nwithout\nbboxs",
     ):
         table.add_column(heading, justify="right")
     for counts in file.datasets:

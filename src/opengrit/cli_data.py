@@ -21,7 +21,7 @@ def get(
     """Fetch a benchmark's annotation files, and say before from where, how large and under which licence.
 
     A broken-off call is made again: what is there is verified (rows, SHA-256), the rest is fetched. Nothing is
-    overwritten. Pictures are not fetched: put them into OUT/NAME/images, or name their folder with --images.
+    overwritten. Pictures are not fetched: put them into OUT/NAME/images, or name their folder with eval's option --images.
 
     Examples:
 
@@ -29,7 +29,8 @@ def get(
 
         opengrit data get pope --out benchmarks/ --from POPE/
 
-        opengrit eval MODEL --data benchmarks/vsr/vsr_val.jsonl --images coco/val2017
+        opengrit eval --model MODEL --data benchmarks/vsr/vsr_val.jsonl \\
+            --images coco/val2017 --out runs/vsr
     """
     from opengrit.data import get as getting
 

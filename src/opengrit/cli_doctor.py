@@ -52,7 +52,11 @@ def doctor(
         typer.Option(min=1, help="Plan for GPUs with this much memory instead of what is in this machine."),
     ] = None,
     sharding: Annotated[
-        Sharding, typer.Option(help="What the processes share out of what learns (DeepSpeed ZeRO, FSDP).")
+        Sharding,
+        typer.Option(
+            metavar="HOW",
+            help="What the processes share out of what learns: none, zero1, zero2, zero3 (DeepSpeed ZeRO) or fsdp.",
+        ),
     ] = Sharding.NONE,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")] = False,
 ) -> None:
@@ -72,9 +76,11 @@ def doctor(
 
         opengrit doctor my.yaml --out runs/mine --set train.learning_rate=1e-6
 
-        opengrit doctor recipes/grit20-qwen2.5-vl-3b-24gb-lora.yaml --quick --device-gb 24
+        opengrit doctor recipes/grit20-qwen2.5-vl-3b-24gb-lora.yaml \\
+            --quick --device-gb 24
 
-        opengrit doctor recipes/grit20-qwen2.5-vl-3b.yaml --device-gb 80 --num-processes 5 --sharding zero2
+        opengrit doctor recipes/grit20-qwen2.5-vl-3b.yaml \\
+            --device-gb 80 --num-processes 5 --sharding zero2
     """
     from opengrit.config import load_recipe
 

@@ -65,14 +65,14 @@ ResumeAnywayOption = Annotated[
     bool,
     typer.Option(
         "--resume-anyway",
-        help="Go on though recipe, package versions or number of processes are not those of the checkpoint; says which.",
+        help="Go on (--resume is not needed) though recipe, package versions or number of processes are not those of the checkpoint; says which.",
     ),
 ]
 ResumeFromOption = Annotated[
     str | None,
     typer.Option(
         metavar="CHECKPOINT",
-        help="Go on from this checkpoint (step-000010), not the last; later ones are set aside.",
+        help="Go on from this checkpoint (step-000010), not the last; later ones are set aside. --resume is not needed.",
     ),
 ]
 
@@ -94,14 +94,16 @@ def train(
     """Train a model to show its evidence, as a recipe says (GRPO-GR).
 
     OUT gets the resolved recipe, records.jsonl (every rollout with its reward parts), metrics.jsonl (a line a step),
-    checkpoints/ and final/, the trained model. Nothing in it is ever overwritten. SIGTERM and Ctrl-C end the run after
-    the step it is in, with a checkpoint (exit codes 143 and 130); a second one ends it at once.
+    checkpoints/ and final/, the trained model. Nothing in it is ever overwritten, and nothing is deleted unless the recipe
+    says so (train.keep_checkpoints). SIGTERM and Ctrl-C end the run after the step it is in, with a checkpoint (exit codes
+    143 and 130); a second one ends it at once.
 
     Examples:
 
         opengrit train recipes/demo.yaml --out runs/demo
 
-        opengrit train recipes/demo.yaml --set train.seed=2 --set model=tiny-internvl3 --out runs/demo-2
+        opengrit train recipes/demo.yaml --set train.seed=2 \\
+            --set model=tiny-internvl3 --out runs/demo-2
 
         opengrit train recipes/demo.yaml --out runs/demo --resume
 
@@ -179,13 +181,17 @@ def evaluate(
 
     Examples:
 
-        opengrit eval --model tiny-qwen2.5-vl --data stickers/count --data stickers/spatial --out runs/before
+        opengrit eval --model tiny-qwen2.5-vl \\
+            --data stickers/count --data stickers/spatial --out runs/before
 
-        opengrit eval --model runs/demo --data mine.jsonl --images photos/ --out runs/mine
+        opengrit eval --model runs/demo --data mine.jsonl --images photos/ \\
+            --out runs/mine
 
-        opengrit eval --model runs/demo --data mine.jsonl --judge-url http://127.0.0.1:8000/v1 --judge-model big --out runs/judged
+        opengrit eval --model runs/demo --data mine.jsonl \\
+            --judge-url http://127.0.0.1:8000/v1 --judge-model big --out runs/judged
 
-        opengrit eval --endpoint http://127.0.0.1:8000/v1 --model my-3b --frame qwen2_5_vl --data mine.jsonl --out runs/3b
+        opengrit eval --endpoint http://127.0.0.1:8000/v1 --model my-3b \\
+            --frame qwen2_5_vl --data mine.jsonl --out runs/3b
     """
     from pydantic import ValidationError
 
@@ -302,11 +308,13 @@ def ask(
 
     Examples:
 
-        opengrit ask stickers/images/count-00003.png "How many flowers are there?" --draw out.png
+        opengrit ask stickers/images/count-00003.png "How many flowers are there?" \\
+            --draw out.png
 
         opengrit ask --batch questions.jsonl --out answers.jsonl --draw drawn/
 
-        opengrit ask photos/ "How many people are there?" --endpoint http://127.0.0.1:8000/v1 --frame qwen2_5_vl
+        opengrit ask photos/ "How many people are there?" \\
+            --endpoint http://127.0.0.1:8000/v1 --frame qwen2_5_vl
     """
     from opengrit import asking
 

@@ -60,7 +60,8 @@ def probe(
 
         opengrit probe runs/after --out runs/after-probes
 
-        opengrit probe runs/after --out runs/after-probes --correlation --judge-url http://127.0.0.1:8000/v1 --judge-model my-judge
+        opengrit probe runs/after --out runs/after-probes --correlation \\
+            --judge-url http://127.0.0.1:8000/v1 --judge-model my-judge
     """
     wanted = _probes(probes, correlation=correlation)
     if correlation != (judge_url is not None) or correlation != (judge_model is not None):

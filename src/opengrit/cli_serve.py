@@ -98,7 +98,8 @@ def serve(
 
         opengrit serve my-3b --endpoint http://gpu:8000/v1 --frame qwen2_5_vl
 
-        curl -F image=@dogs.png -F question="How many dogs are there?" http://127.0.0.1:7860/v1/ground
+        curl -F image=@dogs.png -F question="How many dogs are there?" \\
+            http://127.0.0.1:7860/v1/ground
     """
     if model is not None and model_option is not None:
         raise RecipeError(

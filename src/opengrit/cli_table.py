@@ -42,7 +42,8 @@ def sft(
 
         opengrit sft recipes/sft-demo.yaml --out runs/sft
 
-        opengrit sft recipes/sft-demo.yaml --set sft.seed=2 --set model=tiny-internvl3 --out runs/sft-2
+        opengrit sft recipes/sft-demo.yaml --set sft.seed=2 \\
+            --set model=tiny-internvl3 --out runs/sft-2
 
         opengrit sft recipes/sft-demo.yaml --out runs/sft --resume
     """
@@ -91,7 +92,8 @@ def table(
 
         opengrit table recipes/table-stickers.yaml --out runs/table
 
-        opengrit table recipes/table-stickers.yaml --set "ways=[direct, grounded]" --set limit=20 --out runs/look
+        opengrit table recipes/table-stickers.yaml \\
+            --set "ways=[direct, grounded]" --set limit=20 --out runs/look
     """
     from opengrit.table import load_table_recipe, run_table
     from opengrit.table.pages import NAMES

@@ -58,7 +58,7 @@ class Frame:
             raise ModelError(
                 f"the coordinate frame is known for the model types {', '.join(sorted(UNIT_BY_MODEL_TYPE))}, "
                 f"got {model_type!r} from the model's config; say which one it writes with frame: "
-                f"{_names()} in the recipe"
+                f"{_names()} in the recipe, or with --frame"
             )
         return cls(model_type, seen_size, UNIT_BY_MODEL_TYPE[model_type])
 
@@ -69,7 +69,9 @@ class Frame:
         Raises RecipeError for any other name.
         """
         if name not in {unit.value for unit in Unit}:
-            raise RecipeError(f"frame: is one of {_names()}, got {name!r} in the recipe; use one of them")
+            raise RecipeError(
+                f"frame: is one of {_names()}, got {name!r} in the recipe or the command's options; use one of them"
+            )
         return cls(name, seen_size, Unit(name))
 
     @property

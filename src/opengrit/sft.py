@@ -205,7 +205,9 @@ def _fit(
 
 
 def lessons_of(examples: list[Example], *, loaded: Loaded, strategy: str) -> list[Lesson]:
-    """Each row's prompt and target, with its boxes as the model sees the picture; says how many rows have no box."""
+    """Each row's prompt and target, with its boxes as the model sees the picture; the first process says how many rows have none."""
+    from accelerate import PartialState
+
     from opengrit.samplers import Asked
     from opengrit.samplers.transformers import TransformersSampler
     from opengrit.sft_trainer import Lesson
@@ -217,7 +219,7 @@ def lessons_of(examples: list[Example], *, loaded: Loaded, strategy: str) -> lis
         frame = frame_for(loaded.frame, preparer.prepare(asked).picture.seen_size)
         lessons.append(Lesson(asked, target_text(example, strategy=strategy, frame=frame)))
     without = sum(not example.boxes for example in examples)
-    if without:
+    if without and PartialState().is_main_process:
         _log.info("%d of %d rows have no box: their targets point at nothing", without, len(examples))
     return lessons
 

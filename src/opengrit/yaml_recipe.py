@@ -21,6 +21,8 @@ _SHAPES = {
     "model_type": "must be a mapping of keys to values",
     "dict_type": "must be a mapping of keys to values",
 }
+# What only one kind of recipe has, and the command that takes it. A table has sft and train too: it is known first.
+_COMMANDS = {"ways": "table", "models": "table", "sft": "sft", "train": "train"}
 _BRANCHES = ("[named]", "[weights]", "[list]")  # tags of a union's alternatives in pydantic's paths
 
 
@@ -90,15 +92,32 @@ def parse(
         lines = _key_lines(yaml.compose(text, Loader=yaml.SafeLoader), place)
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise RecipeError(f"a recipe is YAML, {place} is not ({_one_line(error)}); mend that line") from error
+        where, problem = _fault(error, text)
+        raise RecipeError(
+            f"{place}:{where}: a recipe is YAML, this is not ({problem}); mend that line"
+        ) from error
     if not isinstance(values, dict):
         first = " and ".join(f"{name}:" for name in list(kind.model_fields)[:2])
         raise RecipeError(f"a recipe is a mapping of sections, {place} is not; start with {first}")
+    command = _meant_for(kind, values)
+    if command is not None:
+        raise RecipeError(f"{place}: this is a recipe of opengrit {command}; run opengrit {command} {place}")
     set_here = {_override(values, override) for override in overrides}
     try:
         return kind.model_validate(values)
     except ValidationError as error:
         raise RecipeError(_message(kind, error, called, place, lines, set_here)) from error
+
+
+def _meant_for(kind: type[BaseModel], values: dict[str, Any]) -> str | None:
+    """The command that a recipe of another kind is for; None where it is of this kind, or could be."""
+    if "data" not in kind.model_fields:
+        return None  # a section in a file of its own
+    foreign = [
+        command for key, command in _COMMANDS.items() if key in values and key not in kind.model_fields
+    ]
+    own = any(key in values and key in kind.model_fields for key in _COMMANDS)
+    return foreign[0] if foreign and (foreign[0] == "table" or not own) else None
 
 
 def _key_lines(node: yaml.Node | None, place: str) -> dict[_Path, int]:
@@ -136,7 +155,7 @@ def _override(values: dict[str, Any], override: str) -> _Path:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise RecipeError(
-            f"--set {key} takes a YAML value, got {text!r} ({_one_line(error)}); quote it"
+            f"--set {key} takes a YAML value, got {text!r} ({_fault(error, text)[1]}); quote it"
         ) from error
     place: Any = values
     for depth, part in enumerate(path[:-1]):
@@ -187,7 +206,7 @@ def _message(
     for item in error.errors(include_url=False):
         path = tuple(str(part) for part in item["loc"] if not _is_branch(part))
         text = (
-            _unknown_key(kind, path, called)
+            _unknown_key(kind, path, called, item["input"])
             if item["type"] == "extra_forbidden"
             else _wrong_value(path, dict(item))
         )
@@ -224,7 +243,7 @@ def _wrong_value(path: _Path, item: Any) -> str:
     return f"{key}: {rule}, got {shown if len(shown) <= 60 else shown[:57] + '...'}; change it"
 
 
-def _unknown_key(kind: type[BaseModel], path: _Path, called: str) -> str:
+def _unknown_key(kind: type[BaseModel], path: _Path, called: str, value: object) -> str:
     known = list(_keys(kind))
     section = tuple(part for part in path[:-1] if not part.isdigit())
     siblings = [keys[-1] for keys in known if keys[:-1] == section]
@@ -232,7 +251,7 @@ def _unknown_key(kind: type[BaseModel], path: _Path, called: str) -> str:
     elsewhere = [".".join(keys) for keys in known if keys[-1] == path[-1]]
     if near:
         remedy = f"did you mean {near[0]}?"
-    elif elsewhere:
+    elif elsewhere and not isinstance(value, dict):  # a section is where its writer wanted it
         remedy = f"did you mean {' or '.join(elsewhere)}?"
     else:
         remedy = f"known here: {', '.join(siblings)}"
@@ -256,5 +275,10 @@ def _sections(annotation: object) -> Iterator[type[BaseModel]]:
         yield from _sections(inner)
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _fault(error: yaml.YAMLError, text: str) -> tuple[int, str]:
+    """The line on which a text stops being YAML, and why."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return error.problem_mark.line + 1, str(error.problem)
+    if isinstance(error, yaml.reader.ReaderError):
+        return text.count("\n", 0, error.position) + 1, f"{error.reason}: #x{error.character:04x}"
+    return 1, " ".join(str(error).split())

@@ -88,7 +88,7 @@ def require_pictures(examples: list[Example], source: str | Path) -> None:
         listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise DataError(
             f"every row's picture must exist, {len(missing)} of {len({e.image for e in examples})} "
-            f"named in {source} do not: {listed}; give the folder that holds them as images"
+            f"named in {source} do not: {listed}; give the folder that holds them with --images (images: in a recipe)"
         )
 
 

@@ -128,7 +128,7 @@ class Plan:
             f"pictures (not fetched): {pictures.source}; {count} of them, size {pictures.size}; "
             f"licence: {pictures.licence}",
             f"a row names its picture like {pictures.named!r}: put them into {self.folder / 'images'}, or name "
-            "their folder with --images",
+            "their folder with eval's option --images",
         ]
         return "\n".join(lines)
 

@@ -90,7 +90,8 @@ def read(file: str | Path, *, images: str | Path | None = None) -> Reading:
     root = path.parent if images is None else Path(images)
     if images is not None and not root.is_dir():
         raise DataError(
-            f"images must be a folder that exists, got {root}; give the folder {path} takes its pictures from"
+            f"images must be a folder that exists, got {root}; give the folder {path} takes its pictures from "
+            "with --images (images: in a recipe)"
         )
     examples, problems, rows = [], [], 0
     for line, raw in _lines(path):

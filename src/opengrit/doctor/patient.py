@@ -50,7 +50,7 @@ class Surroundings:
         gpu = torch.cuda.is_available()
         machine = _this_machine(num_processes)
         if device_gb is not None:
-            machine = Machine(f"GPUs of {device_gb:g} GB", num_processes, device_gb)
+            machine = Machine("the GPUs planned for", num_processes, device_gb)
         return cls(
             machine=replace(machine, sharding=sharding),
             has_gpu=gpu or device_gb is not None,

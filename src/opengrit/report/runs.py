@@ -79,9 +79,12 @@ def _load(run: RunDir, name: str) -> RunView:
         kind, inner = RunKind.TRAINING, recipe
         metrics = tuple(run.metrics())
         measured = [("rollouts", str(count)), ("steps", str(len({row.get("step") for row in metrics})))]
+    alarms = tuple(alarms_of(run.alarms()))
+    if alarms:
+        measured.append(("alarms", ", ".join(f"{a.kind.value} (step {a.step})" for a in alarms)))
     facts = (*_recipe_facts(inner), *measured, *_environment_facts(environment))
     facts += (("recipe", recipe_hash(run.recipe)[:12]),)
-    return RunView(name, kind, records, metrics, facts, tuple(alarms_of(run.alarms())))
+    return RunView(name, kind, records, metrics, facts, alarms)
 
 
 def _ends(records: Iterable[Record]) -> tuple[tuple[Record, ...], int]:
