@@ -319,9 +319,10 @@ def recipe_hash(recipe: str) -> str:
 
 
 def recipe_changes(then: str, now: str) -> list[str]:
-    """Keys of two resolved recipes that differ, as "train.seed: 1 then, 2 now", in the newer one's order."""
+    """Keys of two resolved recipes that differ, as "train.seed: 1 then, 2 now": those that both have, then those that one of them lacks."""
     old, new = _flat(yaml.safe_load(then)), _flat(yaml.safe_load(now))
-    keys = [*new, *(key for key in old if key not in new)]
+    both = [key for key in new if key in old]
+    keys = [*both, *(key for key in new if key not in old), *(key for key in old if key not in new)]
     return [
         f"{key}: {_shown(old, key)} then, {_shown(new, key)} now"
         for key in keys
