@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from opengrit import config
+from opengrit import cli_models, config
 from opengrit.config import load_recipe, parse_recipe
 from opengrit.errors import RecipeError
 from opengrit.sft import load_sft_recipe
@@ -315,3 +316,31 @@ def test_the_demo_trains_on_every_row_in_every_step() -> None:
 def test_wrong_vllm_lines_are_named(override: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         load_recipe(RECIPES / "demo.yaml", [override])
+
+
+def test_the_commands_for_two_processes_that_are_shown_divide_their_work() -> None:
+    shown = (RECIPES.parent / "docs" / "scaling.md").read_text(encoding="utf-8") + str(
+        cli_models.train.__doc__
+    )
+    pattern = r"(train|sft) recipes/((?:sft-)?demo)\.yaml[ \\\n]*(.*)"
+    found = re.findall(pattern, shown.replace("\\\n", " "))
+    at_once = [(command, name, rest) for command, name, rest in found if "--num-processes 2" in rest]
+    launched = re.findall(r"(?:torchrun --nproc-per-node|--num_processes) 2 -m opengrit " + pattern, shown)
+    assert (len(at_once), len(launched)) == (3, 2)
+    for command, name, rest in at_once + launched:
+        changes = re.findall(r"--set (\S+)", rest)
+        file = RECIPES / f"{name}.yaml"
+        if command == "train":
+            assert load_recipe(file, changes).train.passes_per_step(2) == 1
+        else:
+            assert load_sft_recipe(file, changes).sft.passes_per_step(2) == 1
+
+
+def test_work_that_does_not_divide_over_the_processes_is_refused_with_a_batch_size_that_does() -> None:
+    demo = load_recipe(RECIPES / "demo.yaml").train  # 20 questions x 8 tries
+    with pytest.raises(RecipeError, match=r"set train\.per_device_train_batch_size to 80 or a divisor of it"):
+        demo.passes_per_step(2)
+    with pytest.raises(RecipeError, match=r"a number of processes that divides 160,"):
+        demo.passes_per_step(3)
+    with pytest.raises(RecipeError, match=r"set sft\.per_device_train_batch_size to 2 or a divisor of it"):
+        load_sft_recipe(RECIPES / "sft-demo.yaml").sft.passes_per_step(2)

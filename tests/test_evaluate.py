@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from endpoint_stub import Said, endpoint_stub
@@ -10,7 +12,7 @@ from opengrit.config import Model, Source
 from opengrit.data import load_examples
 from opengrit.errors import DataError
 from opengrit.evaluate import evaluate
-from opengrit.evaluation import EvalRecipe, Served, run_evaluation
+from opengrit.evaluation import EvalRecipe, Served, judging_lines, run_evaluation
 from opengrit.judge import RuleJudge
 from opengrit.metrics import grounding_iou, right, truncated
 from opengrit.rewards import Rubric
@@ -255,3 +257,15 @@ def test_an_evaluation_through_an_endpoint_asks_again_only_what_failed(tmp_path)
     assert stub.requests[0].body["model"] == "toy"
     assert f"url: {stub.url}" in run.recipe
     assert "endpoint" not in recipe.model_copy(update={"endpoint": None}).resolved_yaml()
+
+
+def test_what_was_not_judged_is_told_with_its_most_frequent_reason():
+    (record,) = evaluate(CountingSampler(), [example(0)], exam=EXAM, settings=GREEDY, quiet=True)
+    reasons = ("timed out", "the judge is\x1b[2J down", "the judge is\x1b[2J down")
+    records = [record] + [replace(record, verdict=Unjudged(reason)) for reason in reasons]
+    judge = {"kind": "endpoint", "url": "http://127.0.0.1:1/v1", "model": "m"}
+    recipe = EvalRecipe.model_validate({"model": {"name": "m"}, "data": [{"name": "d"}], "judge": judge})
+    assert judging_lines(recipe, records)[1:] == [
+        "unjudged: 3 answers; the same command judges them again, and asks nothing; mostly: the judge is\ufffd[2J down"
+    ]
+    assert len(judging_lines(recipe, [record])) == 1

@@ -10,6 +10,8 @@ import tiny_random
 from opengrit import models
 from opengrit.boxes import Size
 from opengrit.errors import ModelError
+from opengrit.models import resolve
+from opengrit.rundir import RunDir
 from opengrit.samplers import Asked, SamplingSettings
 from opengrit.samplers.transformers import TransformersSampler
 
@@ -137,3 +139,29 @@ def test_an_unknown_family_is_one_clear_error(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ModelError, match="bert"):
         models.load(str(tmp_path))
+
+
+def test_a_misspelt_folder_is_not_looked_for_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(ModelError, match=r"there is no nope in runs/; check the spelling"):
+        resolve("runs/nope")
+    assert resolve("owner/nope") == "owner/nope"
+
+
+def test_a_training_that_has_not_ended_is_refused_with_its_newest_checkpoint(tmp_path):
+    run = RunDir.create(tmp_path / "run", recipe="train: {}\n")
+    with pytest.raises(ModelError, match="the folder that save_pretrained wrote"):
+        resolve(str(run.path))
+    for step in (2, 10):
+        run.checkpoint_path(step).mkdir()
+    for folder in (run.path, run.path / "checkpoints"):
+        with pytest.raises(ModelError, match=r"has not; finish it with --resume, .*checkpoints/step-000010$"):
+            resolve(str(folder))
+    (run.path / "final").mkdir()
+    (run.path / "final" / "config.json").write_text("{}")
+    assert resolve(str(run.path)) == str(run.path / "final")
+    with pytest.raises(
+        ModelError, match=r"for the trained model, or one of them, .*checkpoints/step-000010$"
+    ):
+        resolve(str(run.path / "checkpoints"))

@@ -527,6 +527,19 @@ def test_folders_of_one_name_are_told_apart_by_their_parents(tmp_path: Path) -> 
         load_runs([tmp_path / "seed0" / "after", tmp_path / "seed1" / ".." / "seed0" / "after"])
 
 
+def test_a_tables_folder_is_no_run_and_its_page_and_runs_are_named(tmp_path: Path) -> None:
+    table = tmp_path / "table"
+    inside = table / "runs" / "tiny" / "grit" / "seed-0" / "eval"
+    RunDir.create(table, recipe="ways: [grit]\n")
+    with pytest.raises(RunError, match=r"table/table\.html, or name runs inside it$"):
+        load_runs([table])
+    RunDir.create(inside, recipe="evaluate: {}\n")
+    with pytest.raises(RunError) as caught:
+        load_runs([inside, table])
+    assert f"see {table / 'table.html'}, or name runs inside it ({inside})" in str(caught.value)
+    assert [view.name for view in load_runs([inside])] == ["eval"]
+
+
 def test_a_report_never_lands_on_a_file_a_run_wrote(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"\.html"):
         write_report([], tmp_path / "records.jsonl")

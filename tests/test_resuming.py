@@ -16,6 +16,7 @@ import test_trainer
 from opengrit.checkpoint import save_whole, thin_out
 from opengrit.config import load_recipe
 from opengrit.errors import RecipeError, RunError
+from opengrit.models import load
 from opengrit.resuming import Resume, begun
 from opengrit.rundir import RunDir, environment_facts
 from opengrit.sidecar import SIDECAR, read_sidecar, write_sidecar
@@ -128,6 +129,27 @@ def test_a_finished_run_is_not_trained_on(scene: Path) -> None:
     longer = load_recipe(scene / "recipe.yaml", [f"{STEPS}=4"])
     with pytest.raises(RunError, match="a finished run is not trained on"):
         train(longer, scene / "finished", resume_anyway=True)
+
+
+def test_a_finished_run_says_that_nothing_was_trained_and_starts_from_no_checkpoint(
+    scene: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe, out = load_recipe(scene / "recipe.yaml"), scene / "finished"
+    with caplog.at_level("INFO", logger="opengrit"):
+        train(recipe, out, resume=True)
+    assert f"{out} is finished (it has its final/); nothing was trained" in caplog.text
+    for named in ("step-000002", "step-9"):
+        with pytest.raises(RunError, match=r"start a new run with model: \S+/checkpoints/step-000002 and"):
+            train(recipe, out, resume_from=named)
+
+
+def test_a_checkpoint_is_a_model_that_can_be_loaded_and_the_last_is_the_trained_one(scene: Path) -> None:
+    run = RunDir.open(scene / "finished")
+    models = [load(str(folder)) for folder in (run.path, run.checkpoint_path(2))]
+    assert models[0].frame == models[1].frame
+    trained, kept = (model.model.state_dict() for model in models)
+    assert trained.keys() == kept.keys()
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in trained.items())
 
 
 def test_a_checkpoint_that_is_not_there_is_refused_with_those_that_are(scene: Path) -> None:

@@ -186,3 +186,50 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8") == "old"
     write_atomically(path, "new")
     assert contents(tmp_path) == {"a.txt": b"new"}
+
+
+KINDS = {
+    "train": "model: m\ntrain: {seed: 1}\n",
+    "sft": "model: m\nsft: {seed: 1}\n",
+    "evaluate": "evaluate: {seed: 1}\n",
+    "probe": "probe: {seed: 1, evaluate: {seed: 1}}\n",
+    "ways": "ways: [grit]\ntrain: {seed: 1}\nsft: {seed: 1}\n",
+}
+TRAININGS = ("train", "sft")
+
+
+def refusal(folder: Path, recipe: str, *, resume: bool = False) -> str:
+    with pytest.raises(RunError) as caught:
+        RunDir.check(folder, recipe=recipe, resume=resume)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_refused_folder_is_answered_with_options_that_the_command_has(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("", encoding="utf-8")
+    assert refusal(tmp_path / "mine", KINDS[kind]).endswith("holds notes.txt; choose another --out")
+    run = RunDir.create(tmp_path / "run", recipe=KINDS[kind]).path
+    said = refusal(run, KINDS[kind].replace("seed: 1", "seed: 2") + "more: 1\n", resume=True)
+    assert "its own recipe" in said
+    assert ("--resume-anyway" in said) == (kind in TRAININGS)
+    assert said.endswith(f"use the settings in {run / 'recipe.yaml'}, or another --out") or kind in TRAININGS
+    assert ("or --resume to go on" in refusal(run, KINDS[kind])) == (kind in TRAININGS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_of_another_kind_is_refused_without_its_keys(kind: str, tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path, recipe=KINDS[kind]).path
+    for other in KINDS.keys() - {kind}:
+        assert refusal(run, KINDS[other], resume=True).endswith(
+            f"{run} holds a run of another kind; choose another --out"
+        )
+        assert refusal(run, KINDS[other]).endswith("; choose another --out")
+
+
+def test_of_many_differences_the_first_eight_are_listed_and_the_others_counted(tmp_path: Path) -> None:
+    keys = [f"k{number:02}" for number in range(11)]
+    RunDir.create(tmp_path, recipe="".join(f"{key}: 1\n" for key in keys))
+    said = refusal(tmp_path, "".join(f"{key}: 2\n" for key in keys), resume=True)
+    assert "k07: 1 then, 2 now; and 3 more)" in said
+    assert "k08" not in said

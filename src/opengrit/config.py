@@ -134,6 +134,15 @@ class Data(Section):
         return value
 
 
+def dividing(rows: int, num_processes: int, *, section: str) -> str:
+    """The remedy where a step's `rows` do not divide over so many processes: the batch size that does, if one does."""
+    if rows % num_processes:
+        return (
+            f"choose a number of processes that divides {rows}, or change the rows of a step under {section}:"
+        )
+    return f"set {section}.per_device_train_batch_size to {rows // num_processes} or a divisor of it"
+
+
 class Train(Section):
     """How it learns. Names are those of TRL's GRPOConfig where it has the field."""
 
@@ -259,7 +268,8 @@ class Train(Section):
         if self.completions_per_step % per_pass:
             raise RecipeError(
                 f"questions_per_step x num_generations ({self.completions_per_step}) is divided evenly over {num_processes} "
-                f"processes of per_device_train_batch_size {self.per_device_train_batch_size}; change one of them under train:"
+                f"processes of per_device_train_batch_size {self.per_device_train_batch_size}; "
+                + dividing(self.completions_per_step, num_processes, section="train")
             )
         return self.completions_per_step // per_pass
 

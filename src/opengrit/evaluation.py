@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,11 +24,12 @@ from opengrit.judge.agreement import Agreement
 from opengrit.judge.breaker import Breaker
 from opengrit.judge.cache import CachedJudge
 from opengrit.judge.settings import JudgeSection, judge_section, open_judge
+from opengrit.plain import harmless
 from opengrit.rewards import Rubric
 from opengrit.rollout import Exam, awaits_verdict, case_of, record_id
 from opengrit.rundir import RECIPE, RunDir
 from opengrit.samplers import Sampler, SamplingSettings
-from opengrit.types import Example, Record
+from opengrit.types import Example, Record, Unjudged
 from opengrit.yaml_recipe import read_recipe
 
 if TYPE_CHECKING:
@@ -121,9 +123,13 @@ def judging_lines(recipe: EvalRecipe, records: Sequence[Record]) -> list[str]:
     if recipe.judge.kind == "rule":
         return []
     lines = [_agreement_line(agreement_with_rule(records))]
-    waiting = sum(awaits_verdict(record) for record in records)
+    waiting = [record.verdict for record in records if awaits_verdict(record)]
     if waiting:
-        lines.append(f"unjudged: {waiting} answers; the same command judges them again, and asks nothing")
+        reasons = Counter(verdict.reason for verdict in waiting if isinstance(verdict, Unjudged))
+        most = harmless(" ".join(reasons.most_common(1)[0][0].split()))  # a judge's server may have worded it
+        lines.append(
+            f"unjudged: {len(waiting)} answers; the same command judges them again, and asks nothing; mostly: {most}"
+        )
     return lines
 
 

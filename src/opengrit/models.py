@@ -19,7 +19,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from opengrit.boxes import Size
 from opengrit.errors import ModelError
-from opengrit.rundir import FINAL
+from opengrit.rundir import CHECKPOINTS, FINAL, RunDir
 from opengrit.samplers.transformers import PreparedPicture, VisualTokens
 from opengrit.weights import require_own_code, require_safetensors
 
@@ -188,7 +188,8 @@ def resolve(name: str) -> str:
     """The folder or hub id that a model's name stands for.
 
     A packaged name gives its folder in the package; a run's folder gives its `final` folder; a folder with a model or
-    an adapter gives itself; `owner/name` that is no folder is taken for a hub id. Raises ModelError for the rest.
+    an adapter gives itself; `owner/name` that is no folder, where `owner` is none either, is taken for a hub id.
+    Raises ModelError for the rest.
     """
     if name in packaged_names():
         return str(resources.files("opengrit") / PACKAGED_FOLDER / name)
@@ -197,10 +198,7 @@ def resolve(name: str) -> str:
         for folder in (path, path / FINAL):
             if (folder / "config.json").is_file() or (folder / _ADAPTER_FILE).is_file():
                 return str(folder)
-        raise ModelError(
-            f"a model's folder holds config.json or adapter_config.json, {path} holds neither; "
-            "name the folder that save_pretrained wrote"
-        )
+        raise _no_model_in(path)
     owner, slash, repository = name.partition("/")
     looks_like_hub_id = (
         bool(slash and owner and repository) and "/" not in repository and owner not in (".", "..", "~")
@@ -210,7 +208,32 @@ def resolve(name: str) -> str:
             f"a model is a packaged name ({', '.join(packaged_names()) or 'none is installed'}), a folder or a hub id "
             f"(owner/name), {name!r} is none of them; check the spelling"
         )
+    if Path(owner).is_dir():  # a misspelt folder; asking the hub for it would take long and say less
+        raise ModelError(
+            f"a model is a folder that exists or a hub id, there is no {repository} in {owner}/; check the spelling"
+        )
     return name
+
+
+def _no_model_in(path: Path) -> ModelError:
+    """What is wrong with a folder that holds neither a model nor an adapter: often a training's that has not ended."""
+    run = RunDir(path.parent if path.name == CHECKPOINTS else path)
+    checkpoints = run.checkpoints()
+    if not checkpoints:
+        return ModelError(
+            f"a model's folder holds config.json or adapter_config.json, {path} holds neither; "
+            "name the folder that save_pretrained wrote"
+        )
+    newest = checkpoints[-1]
+    if (run.path / FINAL).is_dir():
+        return ModelError(
+            f"a model is one folder, {path} holds checkpoints; name {run.path} for the trained model, or one of them, "
+            f"as {newest}"
+        )
+    return ModelError(
+        f"a training's model is there when it has ended, that in {run.path} has not; finish it with --resume, or name a "
+        f"checkpoint, as {newest}"
+    )
 
 
 def load(

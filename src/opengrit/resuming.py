@@ -15,7 +15,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from opengrit.errors import OpenGritError, RunError
-from opengrit.rundir import RunDir, environment_facts, recipe_changes
+from opengrit.rundir import FINAL, RunDir, environment_facts, listed, recipe_changes
 from opengrit.runlock import held
 from opengrit.sidecar import check_files, differences, read_sidecar
 
@@ -95,7 +95,7 @@ def _begin(stack: ExitStack, out: Path, *, recipe: str, resume: Resume) -> Begun
         )
     if found and not resume.anyway:
         raise RunError(
-            f"a run is resumed with what it was trained with, {start or out} differs ({'; '.join(found)}); "
+            f"a run is resumed with what it was trained with, {start or out} differs ({listed(found)}); "
             "use that, or --resume-anyway to go on all the same"
         )
     for difference in found:
@@ -114,6 +114,17 @@ def _start_of(run: RunDir, named: str | None) -> Path | None:
             return path
     known = ", ".join(path.name for path in checkpoints) or "none"
     raise RunError(f"--resume-from names a checkpoint of the run, {run.path} has no {named}; it has {known}")
+
+
+def finished(run: RunDir, *, start: str) -> RunError:
+    """The error for a finished run that is to go on from a checkpoint; the remedy is a new run from it, or the newest."""
+    checkpoints = run.checkpoints()
+    named = [path for path in checkpoints if path.name == start]
+    model = (named or checkpoints[-1:] or [run.path])[0]
+    return RunError(
+        f"a finished run is not trained on, {run.path} has its {FINAL}/ and --resume-from names {start}; "
+        f"start a new run with model: {model} and another --out"
+    )
 
 
 def _set_aside(run: RunDir, *, after: Path) -> None:

@@ -35,6 +35,10 @@ ALARMS = "alarms.jsonl"
 RUN_ID = "run"  # the key in environment.json of the name that no other run has
 FINAL = "final"  # the trained model in a training's folder
 STAGED = ".staged-"  # our own half-written files; a crash may leave them, and they count as nothing
+# Sections that tell kinds of runs apart. A table's recipe has train: and sft: as well, so its own stands before them.
+_KINDS = ("evaluate", "probe", "ways", "train", "sft")
+_TRAININGS = ("train", "sft", None)
+_LISTED = 8  # differences that an error lists
 _CHECKPOINT = re.compile(r"step-(\d+)")
 
 # What can change a number. Versions only: no user, host or path.
@@ -107,7 +111,7 @@ class RunDir:
         if resume:
             run._check_same(recipe, anyway=anyway)
         else:
-            run._check_empty()
+            run._check_empty(recipe)
         _check_writable(run.path)
 
     @classmethod
@@ -198,35 +202,57 @@ class RunDir:
         """The number of optimizer steps a checkpoint of `checkpoints()` was made after."""
         return int(checkpoint.name.partition("-")[2])
 
-    def _check_empty(self) -> None:
+    @property
+    def _is_run(self) -> bool:
+        return os.path.isfile(self.path / RECIPE)
+
+    @property
+    def _kind(self) -> str | None:
+        return _kind(self.recipe)
+
+    def _check_empty(self, recipe: str) -> None:
         if os.path.isdir(self.path):
             found = sorted(
                 p.name for p in self.path.iterdir() if p.name != LOCK and not p.name.startswith(STAGED)
             )
             if found:
+                # A training is gone on with where it is asked for; the other commands go on with their own run unasked.
+                kind = _kind(recipe)
+                goes_on = kind in _TRAININGS and self._is_run and self._kind in (kind, None)
+                also = ", or --resume to go on with the run in it" if goes_on else ""
                 raise RunError(
-                    f"a new run gets a new folder, {self.path} holds {found[0]}; "
-                    "choose another --out, or --resume to go on with the run in it"
+                    f"a new run gets a new folder, {self.path} holds {found[0]}; choose another --out{also}"
                 )
         elif os.path.lexists(self.path):
             raise RunError(f"a run's folder is a folder, {self.path} is a file; choose another --out")
 
     def _check_same(self, recipe: str, *, anyway: bool) -> None:
-        if not os.path.isfile(self.path / RECIPE):
+        if not self._is_run:
             raise RunError(
                 f"there must be a run to resume, {self.path} holds none; leave out --resume to start one"
             )
         if recipe_hash(self.recipe) == recipe_hash(recipe):
             return
-        changes = recipe_changes(self.recipe, recipe)
-        if not anyway:
+        kind = _kind(recipe)
+        if None not in (kind, self._kind) and kind != self._kind:
             raise RunError(
-                f"a run is resumed with its own recipe, {self.path} was started with another ({'; '.join(changes)}); "
-                f"use {self._recipe_files()[-1]}, another --out for a new run, or --resume-anyway to go on all the same"
+                f"a run is gone on with by the command that started it, {self.path} holds a run of another kind; "
+                "choose another --out"
+            )
+        changes = listed(recipe_changes(self.recipe, recipe))
+        if not anyway:
+            own = self._recipe_files()[-1]
+            raise RunError(
+                f"a run is resumed with its own recipe, {self.path} was started with another ({changes}); "
+                + (
+                    f"use {own}, another --out for a new run, or --resume-anyway to go on all the same"
+                    if kind in _TRAININGS
+                    else f"use the settings in {own}, or another --out"
+                )
             )
         if os.path.isdir(self.path / FINAL):
             raise RunError(
-                f"a finished run is not trained on, {self.path} has its {FINAL}/ ({'; '.join(changes)}); "
+                f"a finished run is not trained on, {self.path} has its {FINAL}/ ({changes}); "
                 f"start a new run with model: {self.path} and another --out"
             )
 
@@ -293,14 +319,32 @@ def recipe_hash(recipe: str) -> str:
 
 
 def recipe_changes(then: str, now: str) -> list[str]:
-    """Keys of two resolved recipes that differ, as "train.seed: 1 then, 2 now", in the newer one's order."""
+    """Keys of two resolved recipes that differ, as "train.seed: 1 then, 2 now": those that both have, then those that one of them lacks."""
     old, new = _flat(yaml.safe_load(then)), _flat(yaml.safe_load(now))
-    keys = [*new, *(key for key in old if key not in new)]
+    both = [key for key in new if key in old]
+    keys = [*both, *(key for key in new if key not in old), *(key for key in old if key not in new)]
     return [
         f"{key}: {_shown(old, key)} then, {_shown(new, key)} now"
         for key in keys
         if _shown(old, key) != _shown(new, key)
     ]
+
+
+def listed(changes: Sequence[str]) -> str:
+    """Differences for an error's one sentence: the first few, and how many more there are."""
+    more = [f"and {len(changes) - _LISTED} more"] if len(changes) > _LISTED else []
+    return "; ".join([*changes[:_LISTED], *more])
+
+
+def _kind(recipe: str) -> str | None:
+    """What a resolved recipe is of, by the section that only its kind has; None where it has none of them."""
+    try:
+        sections = yaml.safe_load(recipe)
+    except yaml.YAMLError:
+        return None  # a file of somebody's own
+    if not isinstance(sections, dict):
+        return None
+    return next((kind for kind in _KINDS if kind in sections), None)
 
 
 def _flat(value: Any, place: str = "") -> dict[str, Any]:

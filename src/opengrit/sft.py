@@ -18,6 +18,7 @@ from opengrit.config import (
     NotNegative,
     Positive,
     Recipe,
+    dividing,
 )
 from opengrit.data import load_examples, require_readable
 from opengrit.errors import RecipeError
@@ -84,7 +85,8 @@ class SftTrain(Section):
         if self.rows_per_step % per_pass:
             raise RecipeError(
                 f"rows_per_step ({self.rows_per_step}) is divided evenly over {num_processes} processes of "
-                f"per_device_train_batch_size {self.per_device_train_batch_size}; change one of them under sft:"
+                f"per_device_train_batch_size {self.per_device_train_batch_size}; "
+                + dividing(self.rows_per_step, num_processes, section="sft")
             )
         return self.rows_per_step // per_pass
 

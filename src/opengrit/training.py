@@ -28,7 +28,7 @@ from opengrit.judge.breaker import Breaker
 from opengrit.judge.settings import open_judge
 from opengrit.loading import check_quantization, load_to_train
 from opengrit.models import Family, Loaded, names_adapter, save_origin
-from opengrit.resuming import Begun, Resume, begun, lead
+from opengrit.resuming import Begun, Resume, begun, finished, lead
 from opengrit.rewards import Rubric
 from opengrit.rollout import Exam
 from opengrit.rundir import FINAL, RunDir
@@ -112,11 +112,19 @@ def train(
 
 
 def is_finished(out: str | Path, *, recipe: str, resume: Resume) -> bool:
-    """Whether there is a run to resume that has its final model. Raises RunError where the folder cannot be used."""
+    """Whether there is a run to resume that has its final model, which is said in the log then.
+
+    Raises RunError where the folder cannot be used, and where a finished run is to go on from one of its checkpoints.
+    """
 
     def look() -> bool:
         RunDir.check(out, recipe=recipe, resume=resume.wanted, anyway=resume.anyway)
-        return resume.wanted and (Path(out) / FINAL).is_dir()
+        if not resume.wanted or not (Path(out) / FINAL).is_dir():
+            return False
+        if resume.start is not None:
+            raise finished(RunDir.open(out), start=resume.start)
+        _log.info("%s is finished (it has its %s/); nothing was trained", out, FINAL)
+        return True
 
     return lead(look)
 

@@ -11,20 +11,24 @@ from typing import Any
 
 import yaml
 
+from opengrit.errors import RunError
 from opengrit.report import runs
 from opengrit.report.evidence import Evidence, holds_probes, read_evidence
 from opengrit.report.runs import RunView, recipe_of
 from opengrit.report.seeds import TRAINED_BY, TRAINING_SEED
 from opengrit.rundir import RECIPE, RunDir
 
+_NAMED = 4  # runs of a table that an error names
 _SEEDED = ("train", "sft")  # the sections of a training's recipe that hold its seed
 
 
 def load_runs(paths: Sequence[str | Path]) -> list[RunView | Evidence]:
     """The runs in these folders, evaluations and trainings as they are named, then the runs of probes.
 
-    Raises RunError where a folder is no run, a line of it cannot be read, or a folder is named twice.
+    Raises RunError where a folder is no run or a table of runs, a line of it cannot be read, or a folder is named twice.
     """
+    for path in paths:
+        _refuse_table(RunDir.open(path))
     probes = [path for path in paths if holds_probes(path)]
     others = [path for path in paths if path not in probes]
     views = runs.load_runs(others)
@@ -32,6 +36,16 @@ def load_runs(paths: Sequence[str | Path]) -> list[RunView | Evidence]:
         _with_training(v, RunDir.open(p)) for v, p in zip(views, others, strict=True)
     ]
     return found + [read_evidence(RunDir.open(path), Path(path).resolve().name) for path in probes]
+
+
+def _refuse_table(run: RunDir) -> None:
+    if "ways" not in recipe_of(run):
+        return
+    inside = sorted(str(file.parent) for file in run.path.glob(f"runs/*/*/*/*/{RECIPE}"))
+    which = f" ({', '.join(inside[:_NAMED])}{', ...' if len(inside) > _NAMED else ''})" if inside else ""
+    raise RunError(
+        f"a report shows runs, {run.path} is a table of them; see {run.path / 'table.html'}, or name runs inside it{which}"
+    )
 
 
 def _with_training(view: RunView, run: RunDir) -> RunView:
