@@ -209,6 +209,8 @@ def test_a_refused_folder_is_answered_with_options_that_the_command_has(kind: st
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("", encoding="utf-8")
     assert refusal(tmp_path / "mine", KINDS[kind]).endswith("holds notes.txt; choose another --out")
+    (tmp_path / "mine" / "recipe.yaml").write_bytes(b"\xff of another program")
+    assert "holds notes.txt; choose another --out" in refusal(tmp_path / "mine", KINDS[kind])
     run = RunDir.create(tmp_path / "run", recipe=KINDS[kind]).path
     said = refusal(run, KINDS[kind].replace("seed: 1", "seed: 2") + "more: 1\n", resume=True)
     assert "its own recipe" in said

@@ -208,7 +208,10 @@ class RunDir:
 
     @property
     def _kind(self) -> str | None:
-        return _kind(self.recipe)
+        try:
+            return _kind(self.recipe)
+        except UnicodeDecodeError:
+            return None  # a file of somebody's own
 
     def _check_empty(self, recipe: str) -> None:
         if os.path.isdir(self.path):
