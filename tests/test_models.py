@@ -141,9 +141,16 @@ def test_an_unknown_family_is_one_clear_error(tmp_path):
         models.load(str(tmp_path))
 
 
+def test_a_folder_that_is_called_as_a_hub_owner_hides_nothing_of_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Qwen" / "papers").mkdir(parents=True)
+    assert models.resolve("Qwen/Qwen2.5-VL-3B-Instruct") == "Qwen/Qwen2.5-VL-3B-Instruct"
+
+
 def test_a_misspelt_folder_is_not_looked_for_on_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    (tmp_path / "runs" / "mine" / "recipe.yaml").write_text("model: {name: toy}\n")
     with pytest.raises(ModelError, match=r"there is no nope in runs/; check the spelling"):
         resolve("runs/nope")
     assert resolve("owner/nope") == "owner/nope"

@@ -19,7 +19,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from opengrit.boxes import Size
 from opengrit.errors import ModelError
-from opengrit.rundir import CHECKPOINTS, FINAL, RunDir
+from opengrit.rundir import CHECKPOINTS, FINAL, RECIPE, RunDir
 from opengrit.samplers.transformers import PreparedPicture, VisualTokens
 from opengrit.weights import require_own_code, require_safetensors
 
@@ -208,7 +208,9 @@ def resolve(name: str) -> str:
             f"a model is a packaged name ({', '.join(packaged_names()) or 'none is installed'}), a folder or a hub id "
             f"(owner/name), {name!r} is none of them; check the spelling"
         )
-    if Path(owner).is_dir():  # a misspelt folder; asking the hub for it would take long and say less
+    if any(
+        Path(owner).glob(f"*/{RECIPE}")
+    ):  # a misspelt run; asking the hub for it would take long and say less
         raise ModelError(
             f"a model is a folder that exists or a hub id, there is no {repository} in {owner}/; check the spelling"
         )
