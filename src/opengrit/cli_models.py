@@ -107,7 +107,8 @@ def train(
 
         opengrit train recipes/demo.yaml --out runs/demo --resume
 
-        opengrit train recipes/demo.yaml --set train.per_device_train_batch_size=80 --out runs/demo --num-processes 2
+        opengrit train recipes/demo.yaml --out runs/demo --num-processes 2 \\
+            --set train.per_device_train_batch_size=80
     """
     from opengrit.config import load_recipe
 
