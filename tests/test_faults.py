@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -25,10 +26,10 @@ import tiny_random
 from forked import Running, command, wait_for
 from moments import Measure, Moment, at, fill_disk, interrupt, kill, terminate
 from opengrit.config import load_recipe
-from opengrit.errors import RunError
+from opengrit.errors import RewardError, RunError
 from opengrit.finite import MOST_IN_A_ROW
 from opengrit.judge import Case
-from opengrit.rewards import Rubric
+from opengrit.rewards import REWARDS, Rubric
 from opengrit.rundir import RunDir
 from opengrit.runlock import held
 from opengrit.sft import SftRecipe, lessons_of, sft_config
@@ -405,29 +406,29 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return all(torch.equal(value, second[name]) for name, value in first.items())
 
 
-class Raises:
-    """A rubric whose reward raises at one row, once."""
+def raises_once(reward: Any, *, at_row: int) -> Any:
+    """A reward that raises at one row, once."""
+    rows = itertools.count(1)
 
-    def __init__(self, at_row: int) -> None:
-        self._rows, self._at_row = 0, at_row
-
-    def score(self, attempt: Any) -> Any:
-        self._rows += 1
-        if self._rows == self._at_row:
+    def rewarded(attempt: Any) -> Any:
+        if next(rows) == at_row:
             raise ZeroDivisionError("a reward divided by zero")
-        return test_trainer.RUBRIC.score(attempt)
+        return reward(attempt)
+
+    return rewarded
 
 
 def test_a_reward_that_raises_once_ends_the_run_and_a_resume_comes_to_the_same_weights(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saving = {"save_strategy": "steps", "save_steps": 1, "max_steps": 4}
     straight = test_trainer.trainer(tmp_path, max_steps=4)
     straight.train()
     run = test_trainer.new_run(tmp_path)
     # Eight rows a step: the twentieth is in the third, and each is scored once when it is judged.
-    broken = test_trainer.trainer(tmp_path, run=run, rubric=Raises(20), **saving)
-    with pytest.raises(ZeroDivisionError):
+    monkeypatch.setitem(REWARDS, "tag_walk", raises_once(REWARDS["tag_walk"], at_row=20))
+    broken = test_trainer.trainer(tmp_path, run=run, **saving)
+    with pytest.raises(RewardError, match=r"rewards\.tag_walk raised ZeroDivisionError .* for the row "):
         broken.train()
     newest = run.checkpoints()[-1]
     check_readable(run.path)
