@@ -28,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -475,6 +475,38 @@ def sweep(options: argparse.Namespace, examples: list[Example]) -> tuple[list[di
     return points, "\n".join(lines) + "\n"
 
 
+def ratio_bars(points: Sequence[Mapping[str, Any]], called: str) -> str:
+    """How many times faster at each point of a sweep, as an SVG of one bar a point."""
+    width, left, row = 720, 190, 26
+    height = row * len(points) + 20
+    scale = (width - left - 60) / max(point["ratio"] for point in points)
+    drawn = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="13">',
+        f"<title>Times faster than stock TRL, {called}</title>",
+        f'<rect width="{width}" height="{height}" fill="#fff"/>',
+    ]
+    for place, point in enumerate(points):
+        y, long = 10 + place * row, point["ratio"] * scale
+        sizes = ", ".join(f"{size} {point[size]}" for size in ("G", "P", "C"))
+        drawn += [
+            f'<text x="{left - 8}" y="{y + 15}" text-anchor="end">{sizes}</text>',
+            f'<rect x="{left}" y="{y}" width="{long:.1f}" height="20" fill="{_COLOURS[1]}"/>',
+            f'<text x="{left + long + 6:.1f}" y="{y + 15}">{point["ratio"]:.2f}</text>',
+        ]
+    once = left + scale  # as fast as stock
+    drawn.append(
+        f'<line x1="{once:.1f}" y1="4" x2="{once:.1f}" y2="{height - 6}" stroke="#000" stroke-dasharray="4 3"/>'
+    )
+    return "\n".join([*drawn, "</svg>"]) + "\n"
+
+
+def plot_beside(results: Path, name: str, plot: str) -> str:
+    """Writes a section's plot beside the page; the line that shows it."""
+    path = results.with_name(f"{name.replace(', ', '-').replace(' ', '-')}.svg")
+    path.write_text(plot, encoding="utf-8")
+    return f"![{name}]({path.name})"
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="tiny-qwen2.5-vl")
@@ -512,7 +544,8 @@ def main() -> None:
         points, text = sweep(options, examples)
         print(json.dumps(points, indent=2))
         if options.results:
-            replace_section(options.results, name, text)
+            shown = plot_beside(options.results, name, ratio_bars(points, heading(options)))
+            replace_section(options.results, name, f"{text}\n{shown}")
         return
     if options.prompt:
         examples = longer(examples, fresh(options), tokens=options.prompt)
@@ -536,11 +569,8 @@ def main() -> None:
     }
     print(json.dumps(report, indent=2))
     if options.results:
-        plot = options.results.with_name(f"{name.replace(', ', '-').replace(' ', '-')}.svg")
-        plot.write_text(bars(options, turns), encoding="utf-8")
-        replace_section(
-            options.results, name, f"{section(options, turns, memory, rate)}\n![{name}]({plot.name})"
-        )
+        shown = plot_beside(options.results, name, bars(options, turns))
+        replace_section(options.results, name, f"{section(options, turns, memory, rate)}\n{shown}")
 
 
 if __name__ == "__main__":
