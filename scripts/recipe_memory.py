@@ -16,6 +16,7 @@ MACHINES = {
     "grit20-internvl3-2b.yaml": _ZERO2,
     "grit20-qwen2.5-vl-3b-one-80gb.yaml": Machine("one device with 80 GB", 1, 80),
     "grit20-qwen2.5-vl-3b-24gb-lora.yaml": Machine("one device with 24 GB", 1, 24),
+    "grit20-qwen2.5-vl-3b-16gb-qlora.yaml": Machine("one device with 16 GB", 1, 16),
     "grit20-internvl3-2b-16gb-lora.yaml": Machine("one device with 16 GB", 1, 16),
 }
 _BLOCK = re.compile(re.escape(BEGIN) + r".*?" + re.escape(END), re.DOTALL)

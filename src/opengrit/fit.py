@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from opengrit.config import Recipe
+from opengrit.config import Model, Recipe
 from opengrit.errors import RecipeError
 from opengrit.memory import (
     FLOAT,
     GB,
     HALF,
     KNOWN,
+    NF4,
     Learned,
     MemoryEstimate,
     ModelFacts,
@@ -63,6 +64,13 @@ def picture_tokens(recipe: Recipe, vision: VisionShape) -> int:
     return pixels // (vision.patch * vision.merge) ** 2
 
 
+def _weight_bytes(model: Model) -> float:
+    """Of one weight as the recipe keeps it."""
+    if model.quantization is not None:
+        return NF4
+    return HALF if model.dtype == "bfloat16" else FLOAT
+
+
 def plan_of(recipe: Recipe, facts: ModelFacts, machine: Machine) -> Plan:
     """How the recipe trains on that machine."""
     train = recipe.train
@@ -75,7 +83,7 @@ def plan_of(recipe: Recipe, facts: ModelFacts, machine: Machine) -> Plan:
         prompt_tokens=PROMPT_TOKENS,
         picture_tokens=picture_tokens(recipe, facts.vision),
         completion_tokens=train.max_completion_length,
-        weight_bytes=FLOAT,
+        weight_bytes=_weight_bytes(recipe.model),
         compute_bytes=HALF if train.bf16 else FLOAT,
         optimizer_bytes=2 if train.optim.endswith("8bit") else 2 * FLOAT,
         reference=train.beta > 0,

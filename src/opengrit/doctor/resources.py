@@ -16,8 +16,6 @@ from opengrit.fit import plan_of
 from opengrit.memory import (
     FLOAT,
     GB,
-    HALF,
-    NF4,
     MemoryEstimate,
     ModelFacts,
     Plan,
@@ -99,12 +97,8 @@ def _estimate(patient: Patient, facts: ModelFacts, recipe: Recipe) -> MemoryEsti
 
 
 def _plan(patient: Patient, facts: ModelFacts, recipe: Recipe) -> Plan:
-    """The recipe's plan, with weights as they are kept and pictures and prompts no longer than those of the data."""
+    """The recipe's plan, with pictures and prompts no longer than those of the data."""
     plan = plan_of(recipe, facts, patient.here.machine)
-    if recipe.model.quantization is not None:
-        plan = replace(plan, weight_bytes=NF4)
-    elif recipe.model.dtype == "bfloat16":
-        plan = replace(plan, weight_bytes=HALF)
     if patient.prompts:
         longest = max(len(p.picture.placeholder_ids) for p in patient.prompts)
         words = max(len(p.ids) - len(p.picture.placeholder_ids) for p in patient.prompts)
