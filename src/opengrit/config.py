@@ -134,13 +134,22 @@ class Data(Section):
         return value
 
 
-def dividing(rows: int, num_processes: int, *, section: str) -> str:
-    """The remedy where a step's `rows` do not divide over so many processes: the batch size that does, if one does."""
+def passes_of(rows: int, called: str, *, batch: int, num_processes: int, section: str) -> int:
+    """Passes that each of so many processes makes for a step of so many `rows`, `batch` at once.
+
+    Raises RecipeError where they do not divide, with the batch size that does, if one does.
+    """
+    if not rows % (batch * num_processes):
+        return rows // (batch * num_processes)
+    remedy = f"set {section}.per_device_train_batch_size to {rows // num_processes} or a divisor of it"
     if rows % num_processes:
-        return (
+        remedy = (
             f"choose a number of processes that divides {rows}, or change the rows of a step under {section}:"
         )
-    return f"set {section}.per_device_train_batch_size to {rows // num_processes} or a divisor of it"
+    raise RecipeError(
+        f"{called} ({rows}) is divided evenly over {num_processes} processes of per_device_train_batch_size {batch}; "
+        + remedy
+    )
 
 
 class Train(Section):
@@ -264,14 +273,13 @@ class Train(Section):
 
     def passes_per_step(self, num_processes: int) -> int:
         """Forward and backward passes that each of so many processes makes for one optimizer step. Raises RecipeError."""
-        per_pass = self.per_device_train_batch_size * num_processes
-        if self.completions_per_step % per_pass:
-            raise RecipeError(
-                f"questions_per_step x num_generations ({self.completions_per_step}) is divided evenly over {num_processes} "
-                f"processes of per_device_train_batch_size {self.per_device_train_batch_size}; "
-                + dividing(self.completions_per_step, num_processes, section="train")
-            )
-        return self.completions_per_step // per_pass
+        return passes_of(
+            self.completions_per_step,
+            "questions_per_step x num_generations",
+            batch=self.per_device_train_batch_size,
+            num_processes=num_processes,
+            section="train",
+        )
 
     @model_validator(mode="after")
     def _possible(self) -> Train:

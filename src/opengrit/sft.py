@@ -18,7 +18,7 @@ from opengrit.config import (
     NotNegative,
     Positive,
     Recipe,
-    dividing,
+    passes_of,
 )
 from opengrit.data import load_examples, require_readable
 from opengrit.errors import RecipeError
@@ -81,14 +81,13 @@ class SftTrain(Section):
 
     def passes_per_step(self, num_processes: int) -> int:
         """Forward and backward passes that each of so many processes makes for one optimizer step. Raises RecipeError."""
-        per_pass = self.per_device_train_batch_size * num_processes
-        if self.rows_per_step % per_pass:
-            raise RecipeError(
-                f"rows_per_step ({self.rows_per_step}) is divided evenly over {num_processes} processes of "
-                f"per_device_train_batch_size {self.per_device_train_batch_size}; "
-                + dividing(self.rows_per_step, num_processes, section="sft")
-            )
-        return self.rows_per_step // per_pass
+        return passes_of(
+            self.rows_per_step,
+            "rows_per_step",
+            batch=self.per_device_train_batch_size,
+            num_processes=num_processes,
+            section="sft",
+        )
 
     @model_validator(mode="after")
     def _possible(self) -> SftTrain:

@@ -5,11 +5,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-
-# TRL announces every trainer it makes to its hub unless told not to.
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial

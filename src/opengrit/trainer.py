@@ -8,8 +8,7 @@ import math
 import os
 import sys
 
-# TRL announces every trainer it makes to its hub unless told not to, and warns about rollout_func.
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# TRL warns about rollout_func.
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 from collections.abc import Mapping, Sequence
