@@ -13,9 +13,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from opengrit.metrics import Estimate
-from opengrit.probes import Probe, ProbeScores, probe_scores
-from opengrit.rundir import RunDir
+from opengrit.evaluation.metrics import Estimate
+from opengrit.evaluation.probes import Probe, ProbeScores, probe_scores
+from opengrit.runs.folder import RunDir
 from pages import replace_section
 
 HEADINGS = (

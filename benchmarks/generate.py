@@ -28,10 +28,10 @@ import torch
 from PIL import Image
 
 from opengrit.data import load_examples
-from opengrit.models import Loaded, load
-from opengrit.prompts import user_text
-from opengrit.samplers import Asked, SamplingSettings
-from opengrit.samplers.transformers import TransformersSampler
+from opengrit.grounding.prompts import user_text
+from opengrit.models.families import Loaded, load
+from opengrit.sampling import Asked, SamplingSettings
+from opengrit.sampling.transformers_engine import TransformersSampler
 from pages import replace_section
 
 NEVER = "\0never written\0"

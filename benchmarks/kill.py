@@ -22,9 +22,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from opengrit.errors import RunError
-from opengrit.rundir import FINAL, RECIPE, STAGED, RunDir, recipe_hash
-from opengrit.sidecar import check_files, read_sidecar
+from opengrit.core.errors import RunError
+from opengrit.runs.folder import FINAL, RECIPE, STAGED, RunDir, recipe_hash
+from opengrit.training.checkpoint_sidecar import check_files, read_sidecar
 from pages import replace_section
 
 

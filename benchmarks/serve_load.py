@@ -26,7 +26,7 @@ import httpx
 
 from opengrit.data.stickers.sets import asked, png_bytes
 from opengrit.data.stickers.world import draw
-from opengrit.ground import Grounder
+from opengrit.inference.grounder import Grounder
 from pages import replace_section
 
 

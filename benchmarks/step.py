@@ -40,14 +40,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
+from opengrit.core.types import Example
 from opengrit.data import load_examples
-from opengrit.judge import RuleJudge
-from opengrit.models import Loaded, load
-from opengrit.prompts import user_text
-from opengrit.rewards import Rubric
-from opengrit.rollout import Exam
-from opengrit.trainer import GritTrainer
-from opengrit.types import Example
+from opengrit.evaluation.rollout import Exam
+from opengrit.grounding.prompts import user_text
+from opengrit.judges import RuleJudge
+from opengrit.models.families import Loaded, load
+from opengrit.rewards.rubric import Rubric
+from opengrit.training.trainer import GritTrainer
 from pages import replace_section
 from shapes import SHAPES, build
 
@@ -279,8 +279,8 @@ def turn(options: argparse.Namespace, make: Callable[..., Any], examples: list[E
 
 def longer(examples: list[Example], loaded: Loaded, *, tokens: int) -> list[Example]:
     """The examples with words added to their questions until prompts have about `tokens` tokens."""
-    from opengrit.samplers import Asked
-    from opengrit.samplers.transformers import TransformersSampler
+    from opengrit.sampling import Asked
+    from opengrit.sampling.transformers_engine import TransformersSampler
 
     first = examples[0]
     asked = Asked(first.id, first.image, user_text("grounded", first.question))

@@ -19,16 +19,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from opengrit.config import Source
 from opengrit.data.stickers import sets
 from opengrit.data.stickers.questions import Asked, ask_count, ask_open, ask_yes_no
 from opengrit.data.stickers.world import SEEN_STYLES, draw, seeded
-from opengrit.metrics import Estimate
-from opengrit.report.plots import Series, line_plot
-from opengrit.table import TableRecipe, Way, load_table_recipe, run_table
-from opengrit.table.pages import heading, lines, tests_text
-from opengrit.table.results import ACCURACY, COMPARED, Block, Column, TableResult
-from opengrit.table.words import ascii_minus, findings
+from opengrit.evaluation.metrics import Estimate
+from opengrit.experiments import TableRecipe, Way, load_table_recipe, run_table
+from opengrit.experiments.pages import heading, lines, tests_text
+from opengrit.experiments.results import ACCURACY, COMPARED, Block, Column, TableResult
+from opengrit.experiments.sentences import ascii_minus, findings
+from opengrit.recipes.training_recipe import Source
+from opengrit.reports.plots import Series, line_plot
 from pages import replace_section
 
 RECIPE = Path("recipes/table-stickers.yaml")

@@ -22,7 +22,7 @@ from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoP
 
 from opengrit.data.stickers.questions import RELATIONS
 from opengrit.data.stickers.world import KINDS, PLURALS
-from opengrit.prompts import GROUNDED_SUFFIX
+from opengrit.grounding.prompts import GROUNDED_SUFFIX
 
 PATCH, MERGE = 14, 2
 TILE = 112

@@ -10,15 +10,15 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from opengrit.boxes import Box, Size, union_iou
+from opengrit.core.boxes import Box, Size, union_iou
+from opengrit.core.types import Transcript
 from opengrit.data.stickers import sets
 from opengrit.data.stickers.questions import Asked
 from opengrit.data.stickers.world import PLURALS, draw
-from opengrit.frames import Frame
-from opengrit.metrics import full_format
-from opengrit.parsing import parse
-from opengrit.prompts import Strategy, detection_question, user_text
-from opengrit.types import Transcript
+from opengrit.evaluation.metrics import full_format
+from opengrit.grounding.frames import Frame
+from opengrit.grounding.parsing import parse
+from opengrit.grounding.prompts import Strategy, detection_question, user_text
 
 
 @dataclass(frozen=True, slots=True)

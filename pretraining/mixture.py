@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 from functools import lru_cache
 
-from opengrit.boxes import Size
+from opengrit.core.boxes import Size
 from opengrit.data.stickers import sets
 from opengrit.data.stickers.questions import (
     MAX_COUNT,
@@ -20,7 +20,7 @@ from opengrit.data.stickers.questions import (
     yes_no_question,
 )
 from opengrit.data.stickers.world import KINDS, PLURALS, SEEN_STYLES, Placed, Scene
-from opengrit.prompts import Strategy, detection_question, user_text
+from opengrit.grounding.prompts import Strategy, detection_question, user_text
 
 
 @dataclass(frozen=True, slots=True)

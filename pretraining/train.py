@@ -24,7 +24,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_
 
 from build import LARGEST_NUMBER, MERGE, PATCH, build_model, build_processor, build_tokenizer
 from mixture import Lesson, Teacher
-from opengrit.boxes import Size
+from opengrit.core.boxes import Size
 from opengrit.data.stickers.world import KINDS, PLURALS, Placed, draw
 
 CELL = PATCH * MERGE

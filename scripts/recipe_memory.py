@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from opengrit.config import load_recipe
-from opengrit.fit import BEGIN, END, Machine, memory_comment
-from opengrit.memory import Sharding
+from opengrit.doctor.fit import BEGIN, END, Machine, memory_comment
+from opengrit.models.memory_estimate import Sharding
+from opengrit.recipes.training_recipe import load_recipe
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 _ZERO2 = Machine("5 of 8 devices with 80 GB each, DeepSpeed ZeRO-2", 5, 80, Sharding.ZERO2)

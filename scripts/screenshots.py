@@ -19,12 +19,13 @@ from PIL import Image
 from playwright.sync_api import Browser
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from browser import chromium, served  # noqa: E402
-from opengrit.ground import Grounder  # noqa: E402
-from opengrit.serve.app import ServeSettings, build_app  # noqa: E402
-from opengrit.serve.local import LocalEngine  # noqa: E402
+
+from opengrit.inference.grounder import Grounder  # noqa: E402
+from opengrit.serving.app import ServeSettings, build_app  # noqa: E402
+from opengrit.serving.local import LocalEngine  # noqa: E402
 
 MAX_BYTES = 150_000
 

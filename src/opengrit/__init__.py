@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from opengrit.version import __version__
 
 # No telemetry, unless whoever runs this asks for it. The libraries read these once, when they are imported: a module of
 # ours that is imported after one of them would come too late.
@@ -15,20 +18,26 @@ for _name, _value in (
     os.environ.setdefault(_name, _value)
 
 if TYPE_CHECKING:
-    from opengrit.ground import Answer, Grounder
+    from opengrit.inference import Answer, Grounder
+    from opengrit.recipes import Recipe, load_recipe
+    from opengrit.training import train
 
-__version__ = "0.1.0"
+__all__ = ["Answer", "Grounder", "Recipe", "__version__", "load_recipe", "train"]
 
-__all__ = ["Answer", "Grounder", "__version__"]
+_DOORS = {
+    "Answer": "opengrit.inference",
+    "Grounder": "opengrit.inference",
+    "Recipe": "opengrit.recipes",
+    "load_recipe": "opengrit.recipes",
+    "train": "opengrit.training",
+}
 
 
-def __getattr__(name: str) -> object:
-    """`Grounder` and `Answer` are loaded when they are first asked for, so that `import opengrit` stays light."""
-    if name in ("Answer", "Grounder"):
-        from opengrit import ground
-
-        return getattr(ground, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __getattr__(name: str) -> Any:
+    """The names others use are loaded when they are first asked for, so that `import opengrit` stays light."""
+    if name not in _DOORS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_DOORS[name]), name)
 
 
 def __dir__() -> list[str]:

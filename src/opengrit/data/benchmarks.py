@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from opengrit.errors import DataError
+from opengrit.core.errors import DataError
 
 UNKNOWN = "unknown"
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from opengrit.boxes import Size
+from opengrit.core.boxes import Size
+from opengrit.core.errors import ImageError
+from opengrit.core.images import open_picture
+from opengrit.core.types import Example
 from opengrit.data.grit import Reading, read
 from opengrit.data.rows import Problem
-from opengrit.errors import ImageError
-from opengrit.images import open_picture
-from opengrit.types import Example
 
 # A picture may be a rescaled copy of the annotated one; its sides may then round to the next pixel.
 _ROUNDING_PIXELS = 1.0

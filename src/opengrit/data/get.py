@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from opengrit.core.errors import DataError
 from opengrit.data.benchmarks import UNKNOWN, AnnotationFile, Benchmark, Form, benchmark
 from opengrit.data.grit import read
-from opengrit.errors import DataError
 
 SOURCE = "source.json"
 _DOWNLOADS = ".download"

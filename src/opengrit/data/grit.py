@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from opengrit.boxes import Box, Size
+from opengrit.core.boxes import Box, Size
+from opengrit.core.errors import DataError
+from opengrit.core.types import Example
 from opengrit.data.rows import Problem, Row, Severity
-from opengrit.errors import DataError
-from opengrit.types import Example
 
 log = logging.getLogger(__name__)
 

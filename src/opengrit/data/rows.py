@@ -10,10 +10,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from opengrit.boxes import Box, Size
-from opengrit.errors import DataError, ImageError
-from opengrit.images import confined, encodable, picture_size
-from opengrit.types import Example
+from opengrit.core.boxes import Box, Size
+from opengrit.core.errors import DataError, ImageError
+from opengrit.core.images import confined, encodable, picture_size
+from opengrit.core.types import Example
 
 # Annotators number pixels from 0 or from 1 and include the last one or not, so one pixel of overhang is custom.
 CUSTOMARY_OVERHANG_PIXELS = 1.0

@@ -6,14 +6,14 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from opengrit.config import Source
+from opengrit.core.errors import DataError, RecipeError
+from opengrit.core.types import Example
 from opengrit.data import load_examples
 from opengrit.data.check import FileCheck, LeakKind, check_reading, find_leaks
 from opengrit.data.grit import Reading, read
+from opengrit.doctor.context import Notes, Patient, shown, split_message
 from opengrit.doctor.findings import Area, Finding
-from opengrit.doctor.patient import Notes, Patient, shown, split_message
-from opengrit.errors import DataError, RecipeError
-from opengrit.types import Example
+from opengrit.recipes.training_recipe import Source
 
 _NOTES = Notes(Area.DATA)
 _TINY = 28  # pixels: what a patch of the vision tower covers

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
-from opengrit.config import Recipe
+from opengrit.doctor.context import Notes, Patient, shown
 from opengrit.doctor.findings import Area, Finding
-from opengrit.doctor.patient import Notes, Patient, shown
+from opengrit.recipes.training_recipe import Recipe
 
 _NOTES = Notes(Area.ENVIRONMENT)
 _TOLD = ("torch", "transformers", "trl")

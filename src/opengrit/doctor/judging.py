@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from opengrit.core.errors import OpenGritError
+from opengrit.core.types import Unjudged
+from opengrit.doctor.context import Notes, Patient, split_message
 from opengrit.doctor.findings import Area, Finding
-from opengrit.doctor.patient import Notes, Patient, split_message
-from opengrit.errors import OpenGritError
-from opengrit.judge import Case
-from opengrit.judge.rule import RuleJudge
-from opengrit.judge.settings import open_judge
-from opengrit.types import Unjudged
+from opengrit.judges import Case
+from opengrit.judges.rule import RuleJudge
+from opengrit.judges.settings import open_judge
 
 _NOTES = Notes(Area.JUDGE)
 _TRIAL = Case("How many dogs are there?", expected="2", given="two")

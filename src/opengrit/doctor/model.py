@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from opengrit.core.errors import ModelError, RecipeError
+from opengrit.doctor.context import Notes, Patient, split_message
 from opengrit.doctor.findings import Area, Finding
-from opengrit.doctor.patient import Notes, Patient, split_message
-from opengrit.errors import ModelError, RecipeError
-from opengrit.frames import UNIT_BY_MODEL_TYPE
-from opengrit.memory import KNOWN, ModelFacts
+from opengrit.grounding.frames import UNIT_BY_MODEL_TYPE
+from opengrit.models.memory_estimate import KNOWN, ModelFacts
 
 if TYPE_CHECKING:
-    from opengrit.models import Loaded
+    from opengrit.models.families import Loaded
 
 _NOTES = Notes(Area.MODEL)
 
@@ -33,7 +33,7 @@ def _config(name: str) -> dict[str, Any]:
     """The config of a model on this machine, an adapter's base included. Raises ModelError where there is none."""
     from transformers import AutoConfig
 
-    from opengrit.models import base_folder
+    from opengrit.models.families import base_folder
 
     folder = base_folder(name)
     try:
@@ -46,7 +46,7 @@ def _config(name: str) -> dict[str, Any]:
 
 def examine_model(patient: Patient) -> Iterator[Finding]:
     """Loads the model, unless it is not on this machine: nothing is downloaded."""
-    from opengrit.models import base_folder, resolve
+    from opengrit.models.families import base_folder, resolve
 
     name = patient.recipe.model.name
     try:
@@ -120,7 +120,7 @@ def _loaded(patient: Patient, loaded: Loaded) -> Iterator[Finding]:
     )
     recipe = patient.recipe
     try:
-        from opengrit.training import check_lora, check_model
+        from opengrit.training.run import check_lora, check_model
 
         check_model(recipe)
         check_lora(loaded.model, recipe)

@@ -9,17 +9,16 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from opengrit.boxes import Box
+from opengrit.core.boxes import Box
+from opengrit.core.errors import ImageError
+from opengrit.core.types import Example
+from opengrit.doctor.context import Notes, Patient, split_message
 from opengrit.doctor.findings import Area, Finding
-from opengrit.doctor.patient import Notes, Patient, split_message
-from opengrit.errors import ImageError
-from opengrit.frames import Frame
-from opengrit.parsing import parse
-from opengrit.prompts import Strategy, user_text
-from opengrit.rollout import frame_for
-from opengrit.samplers import Asked
-from opengrit.targets import target_text
-from opengrit.types import Example
+from opengrit.grounding.frames import Frame, frame_for
+from opengrit.grounding.parsing import parse
+from opengrit.grounding.prompts import Strategy, user_text
+from opengrit.grounding.targets import target_text
+from opengrit.sampling import Asked
 
 _NOTES = Notes(Area.PROMPTS)
 _ROWS = (
@@ -39,7 +38,7 @@ def examine_prompts(patient: Patient) -> Iterator[Finding]:
     if patient.loaded is None:
         yield _NOTES.skipped("prompts", patient.why_without_model)
         return
-    from opengrit.samplers.transformers import TransformersSampler
+    from opengrit.sampling.transformers_engine import TransformersSampler
 
     preparer = TransformersSampler(patient.loaded)
     yield _there_and_back(patient, preparer)

@@ -8,12 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from opengrit.config import Lora, Recipe, Train
+from opengrit.core.errors import OpenGritError, RecipeError
+from opengrit.doctor.context import Notes, Patient, split_message
 from opengrit.doctor.findings import Area, Finding
-from opengrit.doctor.patient import Notes, Patient, split_message
-from opengrit.errors import OpenGritError, RecipeError
-from opengrit.fit import plan_of
-from opengrit.memory import (
+from opengrit.doctor.fit import plan_of
+from opengrit.models.memory_estimate import (
     FLOAT,
     GB,
     MemoryEstimate,
@@ -23,7 +22,8 @@ from opengrit.memory import (
     estimate,
     learning_parameters,
 )
-from opengrit.rundir import RunDir
+from opengrit.recipes.training_recipe import Lora, Recipe, Train
+from opengrit.runs.folder import RunDir
 
 _MEMORY, _DISK, _PROCESSES = Notes(Area.MEMORY), Notes(Area.DISK), Notes(Area.PROCESSES)
 _NEARLY_FULL = 0.9
@@ -34,7 +34,7 @@ _MODEST_PIXELS = 200_704  # 256 tokens of Qwen2.5-VL
 
 
 def examine_memory(patient: Patient) -> Iterator[Finding]:
-    """By arithmetic (`opengrit.memory`), with the lengths of this data where the model is here to count them."""
+    """By arithmetic (`opengrit.models.memory_estimate`), with the lengths of this data where the model is here to count them."""
     facts, machine = patient.facts, patient.here.machine
     if facts is None:
         name = patient.recipe.model.name

@@ -6,19 +6,19 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from opengrit.boxes import union_iou
+from opengrit.core.boxes import union_iou
+from opengrit.core.types import Example, Finish, Record
+from opengrit.doctor.context import Notes, Patient
 from opengrit.doctor.findings import Area, Finding
 from opengrit.doctor.model import unit_of
-from opengrit.doctor.patient import Notes, Patient
-from opengrit.frames import Frame, Unit
-from opengrit.judge import RuleJudge
-from opengrit.metrics import Quantity, follows_format, num_boxes, right
-from opengrit.metrics.estimates import Estimate, mean_of
-from opengrit.metrics.quantities import is_complete
-from opengrit.parsing import parse
-from opengrit.rollout import Exam, judged, roll_out
-from opengrit.samplers import SamplingSettings
-from opengrit.types import Example, Finish, Record
+from opengrit.evaluation.metrics import Quantity, follows_format, num_boxes, right
+from opengrit.evaluation.metrics.estimates import Estimate, mean_of
+from opengrit.evaluation.metrics.quantities import is_complete
+from opengrit.evaluation.rollout import Exam, judged, roll_out
+from opengrit.grounding.frames import Frame, Unit
+from opengrit.grounding.parsing import parse
+from opengrit.judges import RuleJudge
+from opengrit.sampling import SamplingSettings
 
 _NOTES = Notes(Area.SAMPLES)
 _STOP = ("</answer>",)  # as in training

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from opengrit.config import Recipe
+from opengrit.doctor.context import Notes, Patient
 from opengrit.doctor.findings import Area, Finding
-from opengrit.doctor.patient import Notes, Patient
+from opengrit.recipes.training_recipe import Recipe
 
 _NOTES = Notes(Area.RECIPE)
 

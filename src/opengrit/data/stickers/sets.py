@@ -12,11 +12,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from opengrit.boxes import Size
+from opengrit.core.boxes import Size
+from opengrit.core.errors import DataError
+from opengrit.core.types import Example
 from opengrit.data.stickers.questions import MAX_COUNT, Asked, ask_count, ask_open, ask_yes_no
 from opengrit.data.stickers.world import SEEN_STYLES, UNSEEN_STYLE, draw, seeded
-from opengrit.errors import DataError
-from opengrit.types import Example
 
 VERSION = 1  # part of every seed and of the cache's name: a change of the world is a change of the number
 

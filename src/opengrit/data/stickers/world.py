@@ -10,7 +10,7 @@ from importlib import resources
 
 from PIL import Image
 
-from opengrit.boxes import Box, Size
+from opengrit.core.boxes import Box, Size
 
 KINDS = ("dog", "cat", "car", "cup", "apple", "ball", "book", "flower", "hat", "fish", "star", "tree")
 PLURALS = {kind: kind + "s" for kind in KINDS} | {"fish": "fish"}

@@ -1,0 +1,174 @@
+"""The command that looks before a run: `opengrit doctor`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from opengrit.core.output import settle_output
+from opengrit.inference.terminal import harmless
+from opengrit.models.memory_estimate import Sharding
+
+if TYPE_CHECKING:
+    from opengrit.doctor import Area, Finding
+
+_EXIT_WASTED = 1
+_STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skipped": "dim"}
+
+
+def doctor(
+    recipe: Annotated[Path, typer.Argument(help="Recipe of opengrit train, a YAML file (see recipes/).")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe; may be repeated."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run folder that train would get: is it free, and is there room for checkpoints?"),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Leave out what needs the model: loading, prompts, samples.")
+    ] = False,
+    questions: Annotated[
+        int,
+        typer.Option(min=1, help="Training questions that the base is asked, eight samples each or more."),
+    ] = 8,
+    num_processes: Annotated[
+        int, typer.Option(min=1, help="Processes that would train together, a device each.")
+    ] = 1,
+    device_gb: Annotated[
+        float | None,
+        typer.Option(min=1, help="Plan for GPUs with this much memory instead of what is in this machine."),
+    ] = None,
+    sharding: Annotated[
+        Sharding,
+        typer.Option(
+            metavar="HOW",
+            help="What the processes share out of what learns: none, zero1, zero2, zero3 (DeepSpeed ZeRO) or fsdp.",
+        ),
+    ] = Sharding.NONE,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")] = False,
+) -> None:
+    """Look at a recipe, its data, its model and this machine before a run: what would waste it, and what to change.
+
+    Each line says ok, warn or fail, what was found and, behind an arrow, what to change. Looked at: the **environment**
+    (versions, GPU, packages the recipe needs), the **recipe** (settings that waste a run), the **data** (rows, pictures,
+    answers, leaks), the **model** (loads, template, padding), **prompts and boxes** (lengths, frame), **samples of the
+    base** (a dry run of the rewards: do completions stop, do groups differ, whose frame do the boxes fit), the **judge**
+    (one trial question), **memory**, **disk** and **processes**. Nothing is downloaded, written or trained.
+
+    Exit code: 0 the run can start (read the warnings); 1 it would be wasted; 2 this is no recipe.
+
+    Examples:
+
+        opengrit doctor recipes/demo.yaml
+
+        opengrit doctor my.yaml --out runs/mine --set train.learning_rate=1e-6
+
+        opengrit doctor recipes/grit20-qwen2.5-vl-3b-24gb-lora.yaml \\
+            --quick --device-gb 24
+
+        opengrit doctor recipes/grit20-qwen2.5-vl-3b.yaml \\
+            --device-gb 80 --num-processes 5 --sharding zero2
+    """
+    from opengrit.recipes.training_recipe import load_recipe
+
+    wanted = load_recipe(recipe, overrides or [])
+    settle_output()
+    from opengrit.doctor import Surroundings, diagnose, would_be_wasted
+
+    console = Console()
+    # Rich keeps what is printed clear of a progress line on the same console, and takes it away from any other.
+    progress = Console(stderr=True) if as_json else console
+    findings: list[Finding] = []
+    with _quiet_log(), progress.status("looking ...") as status:
+        here = Surroundings.here(num_processes=num_processes, device_gb=device_gb, sharding=sharding)
+
+        def begin(area: Area) -> None:
+            status.update(f"{area.value} ...")
+            if not as_json:
+                console.print(Text(area.value.capitalize(), style="bold"))
+
+        found = diagnose(wanted, here=here, out=out, quick=quick, num_questions=questions, begin=begin)
+        for finding in found:
+            findings.append(finding)
+            if not as_json:
+                _print(console, finding)
+    wasted = would_be_wasted(findings)
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {
+                    "recipe": str(recipe),
+                    "wasted": wasted,
+                    "findings": [finding.as_json() for finding in findings],
+                },
+                indent=2,
+            )
+        )
+    else:
+        _print_verdict(console, findings, _command(recipe, overrides or [], out))
+    if wasted:
+        raise typer.Exit(_EXIT_WASTED)
+
+
+@contextmanager
+def _quiet_log() -> Iterator[None]:
+    """Within the block our log holds its tongue: what it warns of are findings here."""
+    log = logging.getLogger("opengrit")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def _print(console: Console, finding: Finding) -> None:
+    """A finding with its level in a column of its own, so that lines that wrap stay beside it."""
+    level = finding.level.value
+    line = Table.grid(padding=(0, 1, 0, 0))
+    line.add_column(width=4)
+    line.add_column(overflow="fold")
+    text = Text.assemble(
+        (f"{finding.name}: ", "bold"), (harmless(finding.found), "dim" if level == "skipped" else "")
+    )
+    line.add_row(Text("--" if level == "skipped" else level, style=_STYLES[level]), text)
+    if finding.remedy:
+        line.add_row("", Text(f"-> {harmless(finding.remedy)}", style="cyan"))
+    console.print(Padding(line, (0, 0, 0, 2), expand=False))
+
+
+def _command(recipe: Path, overrides: list[str], out: Path | None) -> str:
+    """The command that starts what was looked at."""
+    changes = [part for override in overrides for part in ("--set", override)]
+    return shlex.join(["opengrit", "train", str(recipe), *changes, "--out", str(out or "runs/NAME")])
+
+
+def _print_verdict(console: Console, findings: list[Finding], command: str) -> None:
+    from opengrit.doctor import Level, count
+
+    failed, warned = count(findings, Level.FAIL), count(findings, Level.WARN)
+    skipped = count(findings, Level.SKIPPED)
+    rest = f"{warned} warning{'s' if warned != 1 else ''}, {skipped} not looked at"
+    console.print()
+    if failed:
+        names = ", ".join(dict.fromkeys(f.name for f in findings if f.level is Level.FAIL))
+        text = (
+            f"This run would be wasted: {failed} thing{'s' if failed != 1 else ''} to mend ({names}); {rest}."
+        )
+        console.print(Text(text, style="bold red"))
+        return
+    console.print(Text(f"Ready ({rest}). To start it:", style="bold green"))
+    console.print(Text(f"  {harmless(command)}"), soft_wrap=True)

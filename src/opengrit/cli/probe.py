@@ -1,0 +1,194 @@
+"""The command probe: does the evidence of an evaluation run matter?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from opengrit.core.errors import RecipeError, RunError
+from opengrit.core.output import settle_output
+
+if TYPE_CHECKING:
+    from opengrit.core.types import Record
+    from opengrit.evaluation.probes import Probe
+    from opengrit.evaluation.run import EvalRecipe
+    from opengrit.runs.folder import RunDir
+
+
+def probe(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of an evaluation (opengrit eval).")],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the probes; one that stands half done is gone on with.")
+    ],
+    probes: Annotated[
+        str | None,
+        typer.Option(
+            "--probe",
+            help="What to grey out: occlude, keep, shuffle, with commas between (default: all three).",
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Probe only the first N answers.")] = None,
+    correlation: Annotated[
+        bool, typer.Option("--correlation", help="Let a vision judge compare the boxes with random ones.")
+    ] = False,
+    judge_url: Annotated[
+        str | None,
+        typer.Option(help="Address of the judge's OpenAI-compatible endpoint (http://host:8000/v1)."),
+    ] = None,
+    judge_model: Annotated[str | None, typer.Option(help="The judge's name there.")] = None,
+    judge_key_env: Annotated[
+        str, typer.Option(help="Variable that holds the judge's key; unset: none is sent.")
+    ] = "OPENAI_API_KEY",
+    repeats: Annotated[int, typer.Option(min=1, help="How often --correlation asks about each answer.")] = 3,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Ask whether the boxes of an evaluation's answers matter to the answers.
+
+    Three probes ask the same model the same questions again about greyed pictures: occlude greys what it pointed at (an
+    answer that rests on it changes), keep greys everything else (the answer stays), shuffle greys boxes of the same
+    sizes at random places (the control). Necessity and sufficiency are printed with 95 % intervals, and
+    `opengrit report RUN OUT` shows them with examples. --correlation asks a vision judge which boxes fit the words, the
+    model's or random ones (GRIT, figure 4); alone it asks no model again. The same command goes on after it was broken off.
+
+    Examples:
+
+        opengrit probe runs/after --out runs/after-probes
+
+        opengrit probe runs/after --out runs/after-probes --correlation \\
+            --judge-url http://127.0.0.1:8000/v1 --judge-model my-judge
+    """
+    wanted = _probes(probes, correlation=correlation)
+    if correlation != (judge_url is not None) or correlation != (judge_model is not None):
+        named = [n for n, v in (("--judge-url", judge_url), ("--judge-model", judge_model)) if v is not None]
+        raise RecipeError(  # a url may hold a password: it is not repeated
+            f"--correlation goes with --judge-url and --judge-model, got "
+            f"{' and '.join(named) or 'none of them'} {'with' if correlation else 'without'} it; give all three or none"
+        )
+    from opengrit.clients import EndpointSettings
+
+    judge = (
+        EndpointSettings(url=judge_url, model=judge_model, api_key_env=judge_key_env)
+        if judge_url is not None and judge_model is not None
+        else None
+    )
+    settle_output()
+    read = _read(run)
+    records = list(read.records())[:limit]
+    if not records:
+        raise RunError(f"probes ask about answers, {run} holds none; finish the evaluation first")
+    kept = _create(read, out)
+    console = Console()
+    if wanted:
+        _ask(_recipe_of(read), records, kept, wanted, quiet=quiet)
+    if judge is not None:
+        from opengrit.evaluation.correlation import CHOICES, correlate
+
+        choices = correlate(records, judge, kept.path / CHOICES, repeats=repeats, quiet=quiet)
+        failed = sum(choice.failure is not None for choice in choices)
+        if failed:
+            typer.echo(
+                f"{failed} comparisons failed and are left out; the same command asks them again", err=True
+            )
+    from opengrit.reports.evidence import print_evidence, read_evidence
+
+    print_evidence(read_evidence(kept, kept.path.name), console)
+    typer.echo(f"probes: {kept.path / 'records.jsonl'} (see them with: opengrit report {run} {out})")
+
+
+def _probes(text: str | None, *, correlation: bool) -> tuple[Probe, ...]:
+    from opengrit.evaluation.probes import Probe
+
+    if text is None:
+        return () if correlation else tuple(Probe)
+    names = [name.strip() for name in text.split(",")]
+    known = [probe.value for probe in Probe]
+    for name in names:
+        if name not in known:
+            raise RecipeError(f"--probe is {', '.join(known)} with commas between, got {name!r}; correct it")
+    return tuple(p for p in Probe if p.value in names)
+
+
+def _read(path: Path) -> RunDir:
+    """The evaluation run in a folder. Raises RunError for a run of another kind."""
+    from opengrit.reports.runs import recipe_of
+    from opengrit.runs.folder import RunDir
+
+    run = RunDir.open(path)
+    if "evaluate" not in recipe_of(run):
+        raise RunError(
+            f"probes ask about an evaluation, {path} is another run; name a folder of opengrit eval"
+        )
+    return run
+
+
+def _recipe_of(run: RunDir) -> EvalRecipe:
+    from pydantic import ValidationError
+
+    from opengrit.evaluation.run import EvalRecipe
+    from opengrit.reports.runs import recipe_of
+
+    try:
+        return EvalRecipe.model_validate(recipe_of(run)["evaluate"])
+    except ValidationError as error:
+        raise RunError(
+            f"an evaluation's recipe is what opengrit eval wrote, {run.path / 'recipe.yaml'} is not ({error.errors()[0]['msg']}); "
+            "evaluate again with this version"
+        ) from error
+
+
+def _create(read: RunDir, out: Path) -> RunDir:
+    """The folder of the probes: new, or the one that stands half done there."""
+    import yaml
+
+    from opengrit.evaluation.metrics import BOOTSTRAP_SEED
+    from opengrit.evaluation.probes import GREY
+    from opengrit.reports.runs import recipe_of
+    from opengrit.runs.folder import RECIPE, RunDir, recipe_hash
+
+    recipe: Mapping[str, Any] = {
+        "probe": {
+            "run": read.path.resolve().name,
+            "recipe": recipe_hash(read.recipe),
+            "grey": list(GREY),
+            "seed": BOOTSTRAP_SEED,
+            "evaluate": recipe_of(read)["evaluate"],
+        }
+    }
+    started = os.path.isfile(out / RECIPE)
+    return RunDir.create(
+        out, recipe=yaml.safe_dump(recipe, sort_keys=False), resume=started, seeds={"probes": BOOTSTRAP_SEED}
+    )
+
+
+def _ask(
+    recipe: EvalRecipe, records: Sequence[Record], run: RunDir, probes: Sequence[Probe], *, quiet: bool
+) -> None:
+    from opengrit.evaluation import run as evaluation
+    from opengrit.evaluation.probes import run_probes
+    from opengrit.evaluation.rollout import Exam
+    from opengrit.judges.breaker import Breaker
+    from opengrit.judges.settings import open_judge
+    from opengrit.rewards.rubric import Rubric
+    from opengrit.sampling import SamplingSettings
+
+    with evaluation.answering(recipe, 1) as asked, open_judge(recipe.judge, breaker=Breaker()) as judge:
+        run_probes(
+            asked.samplers[0],
+            records,
+            exam=Exam(recipe.strategy, asked.frame, judge, Rubric.named("paper")),
+            settings=replace(
+                SamplingSettings(seed=recipe.seed),
+                temperature=recipe.eval.temperature,
+                max_new_tokens=recipe.eval.max_completion_length,
+            ),
+            probes=probes,
+            run=run,
+            questions_per_batch=recipe.eval.batch_size,
+            quiet=quiet,
+        )

@@ -1,0 +1,244 @@
+"""What a server sent, read strictly: replies, pieces of a stream, and the reasons of failures."""
+
+from __future__ import annotations
+
+import json
+import math
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx2
+import openai
+
+from opengrit.clients.settings import Reply
+from opengrit.core.escaping import of_whole_characters
+
+LARGEST_REPLY_BYTES = 8 << 20
+CHARACTERS_PER_TOKEN = 4  # the usual rule of thumb for English, where a server does not count
+TOKENS_PER_PICTURE = 1000
+_WORTH_ANOTHER_TRY = frozenset({408, 409, 425, 429})  # and every 5xx
+_DECLINED = frozenset({400, 413, 422})  # a content filter, a text that is too long
+
+# What the client and the network raise. RuntimeError and TypeError are not among them: those are our mistakes.
+EXPECTED = (openai.OpenAIError, httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, ValueError)
+
+
+class Failed(Exception):
+    """One request that gave no reply: whether to send it again, and whether it is what the server minds."""
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        again: bool = True,
+        declined: bool = False,
+        after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.reason, self.again, self.declined, self.after_seconds = reason, again, declined, after_seconds
+
+
+def estimate_tokens(messages: Sequence[Mapping[str, Any]]) -> int:
+    """About how many tokens a conversation has: four characters each, and a thousand for a picture."""
+    characters, pictures = 0, 0
+    for message in messages:
+        content = message.get("content")
+        if isinstance(content, str):
+            characters += len(content)
+            continue
+        for part in content or ():
+            if part.get("type") == "text":
+                characters += len(part.get("text", ""))
+            else:
+                pictures += 1
+    return math.ceil(characters / CHARACTERS_PER_TOKEN) + 4 * len(messages) + TOKENS_PER_PICTURE * pictures
+
+
+async def read(pieces: AsyncIterator[bytes]) -> bytes:
+    body = bytearray()
+    async for piece in pieces:
+        body += piece
+        if len(body) > LARGEST_REPLY_BYTES:
+            raise Failed(
+                f"the reply is longer than {LARGEST_REPLY_BYTES >> 20} MiB", again=False, declined=True
+            )
+    return bytes(body)
+
+
+def _read_json(body: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(body.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise Failed("the reply is not UTF-8") from None
+    except (ValueError, RecursionError):
+        start = body[:60].decode("utf-8", "replace")
+        raise Failed(f"the reply is not JSON: {start!r}" if body else "the reply is empty") from None
+    if not isinstance(value, dict):
+        raise Failed("the reply is not a JSON object")
+    if value.get("error"):
+        raise Failed(f"the server says: {_error_text(value['error'])}")
+    return value
+
+
+def read_models(body: bytes) -> tuple[str, ...]:
+    listed = _read_json(body).get("data")
+    if not isinstance(listed, list):
+        raise Failed("the reply lists no models")
+    return tuple(str(item["id"]) for item in listed if isinstance(item, dict) and "id" in item)
+
+
+def read_reply(body: bytes, messages: Sequence[Mapping[str, Any]]) -> tuple[Reply, bool]:
+    """The reply in a body, and whether the server counted its tokens."""
+    value = _read_json(body)
+    choices = value.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise Failed("the reply has no choices")
+    message = choices[0].get("message")
+    if not isinstance(message, dict):
+        raise Failed("the reply has no message")
+    finish = choices[0].get("finish_reason")
+    text = _content(message.get("content"))
+    text = None if text is None else of_whole_characters(text)
+    if text is None:
+        refusal = message.get("refusal")
+        if isinstance(refusal, str):
+            raise Failed(f"refused: {refusal}", again=False, declined=True)
+        raise Failed("the reply has no text", again=False, declined=True)
+    tokens = _usage(value.get("usage"))
+    prompt, completion = tokens or (estimate_tokens(messages), math.ceil(len(text) / CHARACTERS_PER_TOKEN))
+    return Reply(text, finish if isinstance(finish, str) else None, prompt, completion), tokens is not None
+
+
+def _content(content: Any) -> str | None:
+    """The text of a message: a string, or the text parts of a list; None where there is none."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return None
+    parts = [part.get("text") for part in content if isinstance(part, dict)]
+    texts = [text for text in parts if isinstance(text, str)]
+    return "".join(texts) if texts else None
+
+
+def _usage(usage: Any) -> tuple[int, int] | None:
+    if not isinstance(usage, dict):
+        return None
+    counts = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    prompt, completion = (count if type(count) is int and 0 <= count < 2**53 else None for count in counts)
+    return None if prompt is None or completion is None else (prompt, completion)
+
+
+class Written:
+    """A streamed answer as far as it is written. Chunks come unchecked, so each is read as plain data."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._length = 0
+        self._half = ""  # of a character whose other half the next chunk may bring
+        self._finish: str | None = None
+        self._tokens: tuple[int, int] | None = None
+
+    def add(self, chunk: Any) -> str:
+        """The new text of a chunk, possibly none."""
+        if not isinstance(chunk, openai.BaseModel):
+            raise Failed("the stream is not of the protocol")
+        value = chunk.to_dict(mode="python", warnings=False)
+        if value.get("error"):
+            raise Failed(f"the server says: {_error_text(value['error'])}")
+        self._tokens = _usage(value.get("usage")) or self._tokens
+        choices = value.get("choices")
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        if not isinstance(choice, dict):
+            return ""
+        if isinstance(finish := choice.get("finish_reason"), str):
+            self._finish = finish
+        delta = choice.get("delta")
+        piece = _content(delta.get("content")) if isinstance(delta, dict) else None
+        if not piece:
+            return ""
+        piece = self._half + piece
+        self._half = piece[-1] if "\ud800" <= piece[-1] <= "\udbff" else ""
+        piece = of_whole_characters(piece.removesuffix(self._half))
+        self._pieces.append(piece)
+        self._length += len(piece)
+        if self._length > LARGEST_REPLY_BYTES:
+            raise Failed(f"the reply is longer than {LARGEST_REPLY_BYTES >> 20} MiB")
+        return piece
+
+    def reply(self, messages: Sequence[Mapping[str, Any]]) -> tuple[Reply, bool]:
+        """The whole answer, and whether the server counted its tokens. A stream that names no end is a failure."""
+        if self._finish is None:
+            raise Failed("the stream broke off")
+        text = "".join(self._pieces) + of_whole_characters(self._half)
+        prompt, completion = self._tokens or (
+            estimate_tokens(messages),
+            math.ceil(len(text) / CHARACTERS_PER_TOKEN),
+        )
+        return Reply(text, self._finish, prompt, completion), self._tokens is not None
+
+
+def explained(error: BaseException) -> Failed:
+    """What an error of the client means: the reason, and whether another try can help."""
+    if isinstance(error, openai.APIStatusError):
+        return _status_explained(error)
+    causes = _causes(error)
+    for cause in causes:
+        if isinstance(cause, ssl.SSLError):
+            trusted = not isinstance(cause, ssl.SSLCertVerificationError)
+            return Failed(
+                f"TLS: {getattr(cause, 'verify_message', None) or cause.reason or cause}", again=trusted
+            )
+        if isinstance(cause, socket.gaierror):
+            return Failed(f"the server's name is not known: {cause.strerror}")
+    if isinstance(error, openai.APIError) and not isinstance(error, openai.APIConnectionError):
+        return Failed(f"the server says: {error.message}")
+    if isinstance(error, UnicodeEncodeError):
+        return Failed("the question is not valid text and cannot be sent", again=False, declined=True)
+    if isinstance(error, ValueError):
+        return Failed("the stream is not of the protocol")
+    root = next((cause for cause in causes if isinstance(cause, ConnectionError)), causes[-1])
+    return Failed(f"connection: {root or type(root).__name__}")
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    found = [error]
+    while (cause := found[-1].__cause__ or found[-1].__context__) is not None and cause not in found:
+        found.append(cause)
+    return found
+
+
+def _status_explained(error: openai.APIStatusError) -> Failed:
+    status = error.status_code
+    if status in (401, 403):  # its text may show parts of the key
+        return Failed(f"HTTP {status}: the server refuses the key, or has none", again=False)
+    again = (status in _WORTH_ANOTHER_TRY or status >= 500) and error.code != "insufficient_quota"
+    declined = status in _DECLINED and error.code != "insufficient_quota"
+    after = _retry_after(error.response.headers.get("retry-after")) if again else None
+    reason = f"HTTP {status}: {_error_text(error.body)}"
+    return Failed(reason, again=again, declined=declined, after_seconds=after)
+
+
+def _error_text(body: Any) -> str:
+    """The message of an error body, whatever form it has."""
+    if isinstance(body, dict):
+        inner = body.get("message") or body.get("error") or body.get("detail") or body
+        return str(inner.get("message", inner) if isinstance(inner, dict) else inner)
+    return str(body or "no reason given")
+
+
+def _retry_after(value: str | None) -> float | None:
+    """The seconds that a Retry-After header asks for, given as a number or a date; None where it is neither."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -1,0 +1,239 @@
+"""A `Record` as JSON and back: exact, strict, and readable by a person with a text editor."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from opengrit.core.boxes import Box, Size
+from opengrit.core.errors import RunError
+from opengrit.core.types import (
+    Completion,
+    Example,
+    Finish,
+    FoundTag,
+    Pointing,
+    Record,
+    RejectedPointing,
+    Rejection,
+    Score,
+    Section,
+    Tag,
+    Transcript,
+    Unjudged,
+    Verdict,
+)
+
+
+def to_line(record: Record) -> str:
+    """The record as one line of JSON without the newline. Raises ValueError for NaN and infinities."""
+    return json.dumps(to_json(record), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+
+
+def from_line(line: str) -> Record:
+    """The record a line holds. Raises RunError where it holds none."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise RunError(
+            f"a record is one line of JSON, this line is not ({error}); remove or mend it"
+        ) from error
+    return from_json(value)
+
+
+def to_json(record: Record) -> dict[str, Any]:
+    """The record as a JSON object.
+
+    A pointing has its box three times: `box` in the unit square, `pixels` of the picture, and `written`, the
+    model's own numbers. Reading uses `box`; `pixels` is there for people and other programs.
+    """
+    return {
+        "id": record.id,
+        "step": record.step,
+        "sample": record.sample,
+        "strategy": record.strategy,
+        "frame": record.frame,
+        "seen_size": _size(record.seen_size),
+        "example": _example(record.example),
+        "completion": {
+            "text": record.completion.text,
+            "token_ids": list(record.completion.token_ids),
+            "finish": record.completion.finish.value,
+        },
+        "transcript": _transcript(record.transcript, record.example.picture_size),
+        "verdict": _verdict(record.verdict),
+        "score": {
+            "total": record.score.total,
+            "parts": dict(record.score.parts),
+            "missing": record.score.missing,
+        },
+        "advantage": record.advantage,
+        "failure": record.failure,
+    }
+
+
+def from_json(value: Any) -> Record:
+    """The record a JSON object holds, equal to the one `to_json` was given.
+
+    Raises:
+        RunError: a field is missing or holds something else than `to_json` writes.
+    """
+    try:
+        return _record(value)
+    except KeyError as error:
+        raise RunError(
+            f"a record has the field {error}, this one has not; it was written by another version"
+        ) from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise RunError(
+            f"a record's fields hold what opengrit writes, this one does not ({error}); mend it"
+        ) from error
+
+
+def _record(value: dict[str, Any]) -> Record:
+    completion, score = value["completion"], value["score"]
+    return Record(
+        id=value["id"],
+        example=_read_example(value["example"]),
+        strategy=value["strategy"],
+        sample=value["sample"],
+        completion=Completion(
+            text=completion["text"],
+            token_ids=tuple(completion["token_ids"]),
+            finish=Finish(completion["finish"]),
+        ),
+        transcript=_read_transcript(value["transcript"]),
+        verdict=_read_verdict(value["verdict"]),
+        score=Score(total=score["total"], parts=dict(score["parts"]), missing=score["missing"]),
+        seen_size=Size(*value["seen_size"]),
+        frame=value["frame"],
+        step=value["step"],
+        advantage=value["advantage"],
+        failure=value["failure"],
+    )
+
+
+def _size(size: Size) -> list[int]:
+    return [size.width, size.height]
+
+
+def _box(box: Box) -> list[float]:
+    return [box.left, box.top, box.right, box.bottom]
+
+
+def _pixels(box: Box, size: Size) -> list[float]:
+    """To a hundredth of a pixel: for reading, never for computing."""
+    return [round(corner, 2) for corner in box.to_pixels(size)]
+
+
+def _example(example: Example) -> dict[str, Any]:
+    return {
+        "id": example.id,
+        "question": example.question,
+        "answer": example.answer,
+        "image": example.image,
+        "dataset": example.dataset,
+        "picture_size": _size(example.picture_size),
+        "boxes": [_box(box) for box in example.boxes],
+        "boxes_known": example.boxes_known,
+        "key_words": list(example.key_words),
+        "split": example.split,
+    }
+
+
+def _read_example(value: dict[str, Any]) -> Example:
+    return Example(
+        id=value["id"],
+        question=value["question"],
+        answer=value["answer"],
+        image=value["image"],
+        dataset=value["dataset"],
+        picture_size=Size(*value["picture_size"]),
+        boxes=tuple(Box(*box) for box in value["boxes"]),
+        boxes_known=value["boxes_known"],
+        key_words=tuple(value["key_words"]),
+        split=value["split"],
+    )
+
+
+def _transcript(transcript: Transcript, picture_size: Size) -> dict[str, Any]:
+    return {
+        "text": transcript.text,
+        "thought": transcript.thought,
+        "rethink": transcript.rethink,
+        "answer": transcript.answer,
+        "pointings": [
+            {
+                "box": _box(pointing.box),
+                "pixels": _pixels(pointing.box, picture_size),
+                "written": list(pointing.written),
+                "label": pointing.label,
+                "section": pointing.section.value,
+                "start": pointing.start,
+                "end": pointing.end,
+            }
+            for pointing in transcript.pointings
+        ],
+        "rejected": [
+            {
+                "text": rejected.text,
+                "reason": rejected.reason.value,
+                "section": rejected.section.value,
+                "start": rejected.start,
+                "end": rejected.end,
+            }
+            for rejected in transcript.rejected
+        ],
+        "tags": [
+            {"tag": found.tag.value, "start": found.start, "end": found.end} for found in transcript.tags
+        ],
+        "finish": transcript.finish.value,
+    }
+
+
+def _read_transcript(value: dict[str, Any]) -> Transcript:
+    return Transcript(
+        text=value["text"],
+        thought=value["thought"],
+        rethink=value["rethink"],
+        answer=value["answer"],
+        pointings=tuple(_read_pointing(pointing) for pointing in value["pointings"]),
+        rejected=tuple(
+            RejectedPointing(
+                text=rejected["text"],
+                reason=Rejection(rejected["reason"]),
+                section=Section(rejected["section"]),
+                start=rejected["start"],
+                end=rejected["end"],
+            )
+            for rejected in value["rejected"]
+        ),
+        tags=tuple(FoundTag(Tag(found["tag"]), found["start"], found["end"]) for found in value["tags"]),
+        finish=Finish(value["finish"]),
+    )
+
+
+def _read_pointing(value: dict[str, Any]) -> Pointing:
+    left, top, right, bottom = value["written"]
+    return Pointing(
+        box=Box(*value["box"]),
+        label=value["label"],
+        section=Section(value["section"]),
+        start=value["start"],
+        end=value["end"],
+        written=(left, top, right, bottom),
+    )
+
+
+def _verdict(verdict: Verdict | Unjudged) -> dict[str, Any]:
+    match verdict:
+        case Verdict(correct=correct, score=score, judge=judge):
+            return {"correct": correct, "score": score, "judge": judge}
+        case Unjudged(reason=reason):
+            return {"unjudged": reason}
+
+
+def _read_verdict(value: dict[str, Any]) -> Verdict | Unjudged:
+    if "unjudged" in value:
+        return Unjudged(reason=value["unjudged"])
+    return Verdict(correct=value["correct"], score=value["score"], judge=value["judge"])

@@ -1,0 +1,40 @@
+"""What a model's files may be: numbers in safetensors, and a config that asks for nobody else's code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from opengrit.core.errors import ModelError
+
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")  # reading one can run what is in it
+
+
+def require_safetensors(path: str | Path, name: str) -> None:
+    """Raise ModelError for a folder whose weights, of a model or of an adapter, are there as pickles only.
+
+    What is no folder is not looked at: of a hub id, nothing but safetensors is asked for.
+    """
+    folder = Path(path)
+    if not folder.is_dir() or any(folder.glob("*.safetensors")):
+        return
+    pickles = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern))
+    if pickles:
+        raise ModelError(
+            f"weights are read from safetensors only, {name} has {', '.join(pickles[:3])} in {folder} (pickles, which can "
+            "run code when they are read); save it again as safetensors on a machine you trust, with save_pretrained of "
+            "a current transformers or peft, or take a version of it in safetensors"
+        )
+
+
+def require_own_code(config: Any, name: str) -> None:
+    """Raise ModelError for a config that names code on the hub as its attention: it would be fetched and run."""
+    for part in (config, *(getattr(config, key, None) for key in getattr(config, "sub_configs", {}))):
+        attention = getattr(part, "_attn_implementation", None)
+        named = attention.values() if isinstance(attention, dict) else [attention]
+        for one in named:
+            if isinstance(one, str) and "/" in one:
+                raise ModelError(
+                    f"a model computes with code that is installed, the config of {name} names {one!r} on the hub as its "
+                    'attention; take "attn_implementation" out of its config.json'
+                )

@@ -1,0 +1,127 @@
+"""Data: examples from GRIT's JSONL or from a packaged world, validated row by row."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from opengrit.core.errors import DataError, ImageError
+from opengrit.core.images import open_picture
+from opengrit.core.types import Example
+from opengrit.data.benchmarks import BENCHMARKS
+from opengrit.data.get import annotation_files
+from opengrit.data.grit import BadRows, Reading, load, read, write
+from opengrit.data.rows import Problem, Severity
+
+__all__ = [
+    "BadRows",
+    "Problem",
+    "Reading",
+    "Severity",
+    "load",
+    "load_examples",
+    "read",
+    "require_readable",
+    "write",
+]
+
+_STICKERS = "stickers/"
+_LISTED = 10  # unreadable pictures named in one message
+
+
+def load_examples(spec: str | Path, images: str | Path | None = None) -> list[Example]:
+    """The examples a recipe or a command names, every picture of theirs known to exist.
+
+    `spec` is a packaged set ("stickers/train20"), the path of a GRIT JSONL file, or a folder that
+    `opengrit data get` filled ("benchmarks/vsr"), whose files are taken together. `images` is the folder the image
+    paths start from (default: the folder the file lies in; for a folder its "images", if there is one).
+
+    Raises:
+        DataError: the spec names nothing, rows are not what the format says (all listed), or pictures are missing.
+    """
+    name = str(spec)
+    if name.endswith(".jsonl") or os.path.isfile(spec):
+        examples = load(spec, images=images)
+        require_pictures(examples, spec)
+        return examples
+    files = annotation_files(spec)
+    if files:
+        return _examples_of_folder(Path(spec), files, images)
+    if name in {known.name for known in BENCHMARKS}:
+        raise DataError(
+            f"a benchmark is named by the folder it was fetched into, got {name!r}; run `opengrit data get {name} "
+            f"--out DIR` and name DIR/{name}"
+        )
+    if not name.startswith(_STICKERS):
+        raise DataError(
+            f"a data set is a packaged one (stickers/...) or a .jsonl file that exists, got {name!r}; check the name, "
+            "give the file's path, or name a folder that `opengrit data get` filled"
+        )
+    if images is not None:
+        raise DataError(
+            f"a packaged set brings its own pictures, got images={str(images)!r} with {name}; leave it out"
+        )
+    from opengrit.data import stickers  # draws its pictures on first use; a person's own data never needs it
+
+    try:
+        return stickers.examples(name)
+    except OSError as error:
+        raise DataError(
+            f"a packaged set draws its pictures into a folder of yours, {error.filename} cannot be written "
+            f"({error.strerror}); set OPENGRIT_CACHE to a folder that can"
+        ) from error
+
+
+def _examples_of_folder(folder: Path, files: list[Path], images: str | Path | None) -> list[Example]:
+    own = folder / "images"
+    root = images if images is not None else own if own.is_dir() else folder
+    examples = [example for file in files for example in load(file, images=root)]
+    require_pictures(examples, folder)
+    return examples
+
+
+def require_pictures(examples: list[Example], source: str | Path) -> None:
+    """Nothing; raises DataError naming the first few pictures that are not there."""
+    missing = sorted({e.image for e in examples if not os.path.isfile(e.image)})
+    if missing:
+        listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise DataError(
+            f"every row's picture must exist, {len(missing)} of {len({e.image for e in examples})} "
+            f"named in {source} do not: {listed}; give the folder that holds them with --images (images: in a recipe)"
+        )
+
+
+def require_readable(examples: Iterable[Example]) -> None:
+    """Nothing; raises DataError where ids are not unique or a picture does not decode, naming the first ones.
+
+    Every distinct picture is decoded once, so that a damaged one is known before a model is loaded.
+    """
+    examples = list(examples)
+    ids: set[str] = set()
+    for example in examples:
+        if example.id in ids:
+            raise DataError(
+                f"ids are unique in one run, {example.id!r} stands more than once; name each file once, and give "
+                "files of the same name in different folders different names"
+            )
+        ids.add(example.id)
+    images = list(dict.fromkeys(example.image for example in examples))
+    damaged = [reason for reason in map(_damage, images) if reason is not None]
+    if not damaged:
+        return
+    lines = [f"  {reason}" for reason in damaged[:_LISTED]]
+    if len(damaged) > _LISTED:
+        lines.append(f"  and {len(damaged) - _LISTED} more; `opengrit data check` lists them all")
+    raise DataError(
+        "\n".join([f"every row's picture must open, {len(damaged)} of {len(images)} do not:", *lines])
+    )
+
+
+def _damage(image: str) -> str | None:
+    """Why a picture cannot be shown to a model; None where it can."""
+    try:
+        open_picture(image)
+    except ImageError as error:
+        return str(error)
+    return None

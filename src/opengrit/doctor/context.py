@@ -1,0 +1,151 @@
+"""What the doctor examines: a recipe and the machine it is to run on, and what the sections learn on the way."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from opengrit.core.types import Example, Record
+from opengrit.doctor.findings import Area, Finding, Level
+from opengrit.doctor.fit import Machine
+from opengrit.models.memory_estimate import GB, ModelFacts, Sharding
+from opengrit.recipes.training_recipe import Model, Recipe
+from opengrit.sampling import Sampler
+
+if TYPE_CHECKING:
+    from opengrit.models.families import Loaded
+    from opengrit.sampling.transformers_engine import PreparedPrompt
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The machine that a run is planned for. `here` is this one; a test, or a person who plans, names another."""
+
+    machine: Machine
+    has_gpu: bool
+    has_bf16: bool
+    python: str
+    version: Callable[[str], str | None]  # of an installed package; None where it is not
+    free_bytes: Callable[[Path], int]  # of the file system that holds a folder
+    offline: bool  # the hub must not be asked
+    is_here: bool = True  # it is the machine the doctor runs on
+
+    @classmethod
+    def here(
+        cls,
+        *,
+        num_processes: int = 1,
+        device_gb: float | None = None,
+        sharding: Sharding = Sharding.NONE,
+    ) -> Surroundings:
+        """This machine; with `device_gb` one with GPUs of that size instead, whatever is in this one."""
+        import torch
+
+        gpu = torch.cuda.is_available()
+        machine = _this_machine(num_processes)
+        if device_gb is not None:
+            machine = Machine("the GPUs planned for", num_processes, device_gb)
+        return cls(
+            machine=replace(machine, sharding=sharding),
+            has_gpu=gpu or device_gb is not None,
+            has_bf16=device_gb is not None or (gpu and torch.cuda.is_bf16_supported()),
+            python=platform.python_version(),
+            version=installed,
+            free_bytes=free_bytes,
+            offline=any(_is_set(name) for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")),
+            is_here=device_gb is None,
+        )
+
+
+def installed(package: str) -> str | None:
+    """The version of an installed package; None where it is not."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def free_bytes(folder: Path) -> int:
+    """What is free on the file system that a folder lies on, or would lie on."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def _this_machine(num_processes: int) -> Machine:
+    import torch
+
+    if torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(0).total_memory
+        return Machine(torch.cuda.get_device_name(0), num_processes, memory / GB)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Machine("this computer without a GPU", num_processes, memory / GB / num_processes)
+
+
+def _is_set(name: str) -> bool:
+    return os.environ.get(name, "").lower() not in ("", "0", "false", "no")
+
+
+@dataclass(slots=True)
+class Patient:
+    """A recipe under examination. The fields below the line are filled in by the sections, in their order."""
+
+    recipe: Recipe
+    here: Surroundings
+    out: Path | None
+    quick: bool
+    num_questions: int
+    num_samples: int  # completions of each
+    load: Callable[[Model], Loaded]
+    sampler_of: Callable[[Loaded], Sampler]
+    # ----
+    examples: list[Example] = field(default_factory=list)
+    evaluated: list[Example] = field(default_factory=list)
+    facts: ModelFacts | None = None
+    loaded: Loaded | None = None
+    prompts: list[PreparedPrompt] = field(default_factory=list)
+    groups: list[list[Record]] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def why_without_model(self) -> str:
+        """Why a section that needs the model cannot look."""
+        return "--quick leaves out what needs the model" if self.quick else "the model could not be loaded"
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """Findings of one area, written down shortly."""
+
+    area: Area
+
+    def ok(self, name: str, found: str) -> Finding:
+        return Finding(self.area, name, Level.OK, found)
+
+    def warn(self, name: str, found: str, remedy: str) -> Finding:
+        return Finding(self.area, name, Level.WARN, found, remedy)
+
+    def fail(self, name: str, found: str, remedy: str) -> Finding:
+        return Finding(self.area, name, Level.FAIL, found, remedy)
+
+    def skipped(self, name: str, why: str) -> Finding:
+        return Finding(self.area, name, Level.SKIPPED, why)
+
+
+def split_message(message: str) -> tuple[str, str]:
+    """One of our error messages as what was found and the remedy: they end with it, behind the last semicolon."""
+    found, semicolon, remedy = " ".join(message.split()).rpartition("; ")
+    return (found, remedy) if semicolon else (remedy, "")
+
+
+def shown(names: Sequence[object], *, most: int = 3) -> str:
+    """The first few of some names, for a message."""
+    listed = ", ".join(str(name) for name in names[:most])
+    return f"{listed} and {len(names) - most} more" if len(names) > most else listed

@@ -1,0 +1,103 @@
+"""`opengrit doctor`: looks at a recipe, its data, its model and the machine before a run, and says what would waste it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from opengrit.core.errors import OpenGritError
+from opengrit.doctor.context import Notes, Patient, Surroundings, split_message
+from opengrit.doctor.data import examine_data
+from opengrit.doctor.environment import examine_environment
+from opengrit.doctor.findings import Area, Finding, Level, count, would_be_wasted
+from opengrit.doctor.judging import examine_judge
+from opengrit.doctor.model import examine_model, facts_of
+from opengrit.doctor.prompts import examine_prompts
+from opengrit.doctor.resources import examine_disk, examine_memory, examine_processes
+from opengrit.doctor.samples import examine_samples
+from opengrit.doctor.settings import examine_settings
+from opengrit.recipes.training_recipe import Model, Recipe
+from opengrit.sampling import Sampler
+
+if TYPE_CHECKING:
+    from opengrit.models.families import Loaded
+
+__all__ = ["Area", "Finding", "Level", "Surroundings", "count", "diagnose", "would_be_wasted"]
+
+_SECTIONS: dict[Area, Callable[[Patient], Iterator[Finding]]] = {
+    Area.ENVIRONMENT: examine_environment,
+    Area.RECIPE: examine_settings,
+    Area.DATA: examine_data,
+    Area.MODEL: examine_model,
+    Area.PROMPTS: examine_prompts,
+    Area.SAMPLES: examine_samples,
+    Area.JUDGE: examine_judge,
+    Area.MEMORY: examine_memory,
+    Area.DISK: examine_disk,
+    Area.PROCESSES: examine_processes,
+}
+QUESTIONS, SAMPLES = 8, 8
+
+
+def _load(model: Model) -> Loaded:
+    from opengrit.models.from_recipe import load_to_ask
+
+    return load_to_ask(model)
+
+
+def _sampler_of(loaded: Loaded) -> Sampler:
+    from opengrit.sampling.transformers_engine import TransformersSampler
+
+    return TransformersSampler(loaded, vision_is_fixed=True)
+
+
+def diagnose(
+    recipe: Recipe,
+    *,
+    here: Surroundings | None = None,
+    out: Path | None = None,
+    quick: bool = False,
+    num_questions: int = QUESTIONS,
+    load: Callable[[Model], Loaded] = _load,
+    sampler_of: Callable[[Loaded], Sampler] = _sampler_of,
+    begin: Callable[[Area], None] = lambda area: None,
+) -> Iterator[Finding]:
+    """Every finding, as it is made; `begin` hears of each area before it is looked at.
+
+    Nothing is written, downloaded or learned. `quick` leaves out what needs the model. A dry run draws samples of
+    `num_questions` questions: eight of each, or as many as a group has where that is more.
+    """
+    patient = Patient(
+        recipe=recipe,
+        here=here or Surroundings.here(),
+        out=out,
+        quick=quick,
+        num_questions=num_questions,
+        num_samples=max(SAMPLES, recipe.train.num_generations),
+        load=load,
+        sampler_of=sampler_of,
+        facts=facts_of(recipe.model.name),
+    )
+    for area, section in _SECTIONS.items():
+        begin(area)
+        for finding in section(patient):
+            patient.findings.append(finding)
+            yield finding
+    yield from _last_word(patient)
+
+
+def _last_word(patient: Patient) -> Iterator[Finding]:
+    """What `opengrit train` itself would refuse and nothing above has seen; not asked where something failed already."""
+    if patient.quick or not patient.here.is_here or would_be_wasted(patient.findings):
+        return
+    from opengrit.training.run import check_model, grpo_config
+
+    notes = Notes(Area.PROCESSES)
+    try:
+        check_model(patient.recipe)
+        with tempfile.TemporaryDirectory() as scratch:
+            grpo_config(patient.recipe, scratch)
+    except OpenGritError as error:
+        yield notes.fail("opengrit train", *split_message(str(error)))

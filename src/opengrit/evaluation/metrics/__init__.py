@@ -1,0 +1,118 @@
+"""Accuracy, grounding IoU, format and their controls over records, each with n and a 95 % interval.
+
+A *quantity* maps a record to a number, or to None where it says nothing about that record. Failed rollouts
+(`record.failure`) are None for every quantity and are counted apart; an unjudged answer is None for accuracy. So an
+outage makes n smaller and the interval wider, and never a mean lower. A truncated completion is None for what it
+would have come to (accuracy, boxes) and is counted by `truncated`; it does not follow the format.
+
+Means and intervals count examples, not records: several samples, or several training seeds, of one example are
+averaged first, and the bootstrap draws examples with replacement.
+"""
+
+from __future__ import annotations
+
+from opengrit.evaluation.metrics.controls import (
+    majority_answers,
+    majority_control,
+    random_boxes_control,
+    whole_picture_iou,
+)
+from opengrit.evaluation.metrics.estimates import (
+    BOOTSTRAP_SEED,
+    CONFIDENCE,
+    NUM_RESAMPLES,
+    Estimate,
+    McNemar,
+    Pooled,
+    Quantity,
+    estimate,
+    mean_of,
+    paired_difference,
+    pool_seeds,
+    ratio_of_sums,
+)
+from opengrit.evaluation.metrics.quantities import (
+    binarised,
+    box_count_error,
+    box_f1,
+    boxes_are_one_to_one,
+    count_error,
+    follows_format,
+    full_format,
+    grounding_iou,
+    is_complete,
+    is_measured,
+    mcnemar,
+    num_boxes,
+    raw_score,
+    right,
+    truncated,
+    unjudged,
+    without_answer,
+)
+from opengrit.evaluation.metrics.released import (
+    AP_THRESHOLDS,
+    detection_ap,
+    unscaled_detection_ap,
+    unscaled_grounding_iou,
+)
+from opengrit.evaluation.metrics.summaries import (
+    DatasetSummary,
+    Summary,
+    kind_of_answer,
+    summarise,
+    summarise_by,
+    true_count,
+)
+from opengrit.evaluation.metrics.yes_no import MmeRow, YesNo, accuracy_plus, mme, yes_no
+
+__all__ = [
+    "AP_THRESHOLDS",
+    "BOOTSTRAP_SEED",
+    "CONFIDENCE",
+    "NUM_RESAMPLES",
+    "DatasetSummary",
+    "Estimate",
+    "McNemar",
+    "MmeRow",
+    "Pooled",
+    "Quantity",
+    "Summary",
+    "YesNo",
+    "accuracy_plus",
+    "binarised",
+    "box_count_error",
+    "box_f1",
+    "boxes_are_one_to_one",
+    "count_error",
+    "detection_ap",
+    "estimate",
+    "follows_format",
+    "full_format",
+    "grounding_iou",
+    "is_complete",
+    "is_measured",
+    "kind_of_answer",
+    "majority_answers",
+    "majority_control",
+    "mcnemar",
+    "mean_of",
+    "mme",
+    "num_boxes",
+    "paired_difference",
+    "pool_seeds",
+    "random_boxes_control",
+    "ratio_of_sums",
+    "raw_score",
+    "right",
+    "summarise",
+    "summarise_by",
+    "true_count",
+    "truncated",
+    "unjudged",
+    "unscaled_detection_ap",
+    "unscaled_grounding_iou",
+    "whole_picture_iou",
+    "without_answer",
+    "yes_no",
+]

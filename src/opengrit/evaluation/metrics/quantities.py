@@ -1,0 +1,192 @@
+"""What one record says: a number, or None where it says nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from opengrit.core.boxes import match, union_iou
+from opengrit.core.types import Example, Finish, Record, Tag, Transcript, Verdict
+from opengrit.evaluation.metrics.estimates import ExampleKey, McNemar, exact_mcnemar, key_of
+from opengrit.judges.answers import is_box_answer
+from opengrit.rewards.rubric import is_counting
+
+
+def is_measured(record: Record) -> bool:
+    """Whether the rollout came through: its picture could be read and its sampler answered."""
+    return record.failure is None
+
+
+def is_complete(record: Record) -> bool:
+    """Whether the rollout came through and was not cut off at the token limit."""
+    return is_measured(record) and record.completion.finish is not Finish.LENGTH
+
+
+# The answer.
+
+
+def raw_score(record: Record) -> float | None:
+    """The judge's score, 0 to 1: the paper's accuracy. None if unjudged."""
+    return record.verdict.score if is_measured(record) and isinstance(record.verdict, Verdict) else None
+
+
+def right(record: Record) -> float | None:
+    """1 if the judge takes the answer for right, else 0. None if unjudged."""
+    if not is_measured(record) or not isinstance(record.verdict, Verdict):
+        return None
+    return float(record.verdict.correct)
+
+
+def binarised(record: Record) -> float | None:
+    """1 if the judge's score is above 0, else 0: how GRIT's released trainer makes a score binary.
+
+    An answer that is a tenth right counts as right here, so this is never below the raw score. The paper's tables
+    are not binarised (its authors say so); figures that users of the release report often are. None if unjudged.
+    """
+    score = raw_score(record)
+    return None if score is None else float(score > 0.0)
+
+
+# The boxes.
+
+
+def grounding_iou(record: Record) -> float | None:
+    """IoU of the union of all boxes written with the union of the row's boxes, 0 to 1 (the paper's GIoU).
+
+    Boxes of every section count, each once, in the picture's own frame. 0 where no box is written, None where the
+    row has no boxes.
+    """
+    if not is_complete(record) or not record.example.boxes:
+        return None
+    return union_iou(record.transcript.boxes, record.example.boxes)
+
+
+def distinct_boxes(record: Record) -> int:
+    """How many different boxes the transcript names: one repeated while rethinking counts once."""
+    return len(dict.fromkeys(record.transcript.boxes))
+
+
+def boxes_are_one_to_one(example: Example) -> bool:
+    """Whether the row's boxes can be matched one to one: it has some, and a counting row has as many as it counts.
+
+    TallyQA's annotators often drew one box around a group; matching the members with it would punish good boxes.
+    """
+    return bool(example.boxes) and (not is_counting(example) or example.count == len(example.boxes))
+
+
+def box_f1(record: Record) -> float | None:
+    """F1 of the boxes at IoU 0.5, 0 to 1, after one-to-one matching by the largest sum of IoUs (Hungarian method).
+
+    The different boxes of every section are predicted. None where the row's boxes cannot be matched one to one.
+    """
+    if not is_complete(record) or not boxes_are_one_to_one(record.example):
+        return None
+    predicted = tuple(dict.fromkeys(record.transcript.boxes))
+    return match(predicted, record.example.boxes, threshold=0.5).f1
+
+
+def box_count_error(record: Record) -> float | None:
+    """How far the number of different boxes is from the number annotated, in boxes.
+
+    None where the row's boxes cannot be matched one to one.
+    """
+    if not is_complete(record) or not boxes_are_one_to_one(record.example):
+        return None
+    return float(abs(distinct_boxes(record) - len(record.example.boxes)))
+
+
+def num_boxes(record: Record) -> float | None:
+    """How many boxes the transcript names, in every section; rejected ones do not count."""
+    return float(len(record.transcript.boxes)) if is_complete(record) else None
+
+
+def count_error(record: Record) -> float | None:
+    """How far the number of boxes in the thought is from the true count; None on rows that count nothing.
+
+    Boxes repeated while rethinking or answering are left out, as they name the same things again.
+    """
+    example = record.example
+    if not is_complete(record) or not is_counting(example) or example.count is None:
+        return None
+    return float(abs(len(record.transcript.thought_pointings) - example.count))
+
+
+# The format.
+
+
+def follows_format(record: Record) -> float | None:
+    """1 if the transcript has the full format, else 0.
+
+    A box is asked for where the row has boxes and does not count to 0; elsewhere the tags and an answer are enough,
+    because there may be nothing to point at.
+    """
+    if not is_measured(record):
+        return None
+    example = record.example
+    nothing_to_point_at = not example.boxes or (is_counting(example) and example.count == 0)
+    return float(full_format(record.transcript, min_boxes=0 if nothing_to_point_at else 1))
+
+
+_FULL_FORMAT = (Tag.THINK_OPEN, Tag.THINK_CLOSE, Tag.RETHINK_OPEN, Tag.RETHINK_CLOSE, Tag.ANSWER_OPEN)
+
+
+def full_format(transcript: Transcript, *, min_boxes: int = 1) -> bool:
+    """Whether the five tags stand once each and in order, the thought names a box and there is an answer.
+
+    A closing answer tag may follow; no prompt asks for it. `min_boxes` is the number of boxes wanted in the thought.
+    """
+    tags = tuple(found.tag for found in transcript.tags)
+    in_order = tags in (_FULL_FORMAT, (*_FULL_FORMAT, Tag.ANSWER_CLOSE))
+    answered = bool((transcript.answer or "").strip())
+    return in_order and answered and len(transcript.thought_pointings) >= min_boxes
+
+
+# What could not be measured.
+
+
+def unjudged(record: Record) -> float | None:
+    """1 if there is no verdict, else 0.
+
+    None for a truncated completion, which is counted as that, and where the expected answer is a box, which no judge
+    is asked about.
+    """
+    if not is_complete(record) or is_box_answer(record.example.answer):
+        return None
+    return float(not isinstance(record.verdict, Verdict))
+
+
+def without_answer(record: Record) -> float | None:
+    """1 if the transcript has no answer or a blank one, else 0."""
+    return float(not (record.transcript.answer or "").strip()) if is_measured(record) else None
+
+
+def truncated(record: Record) -> float | None:
+    """1 if the completion ran into the token limit, else 0."""
+    return float(record.completion.finish is Finish.LENGTH) if is_measured(record) else None
+
+
+# Right and wrong, before and after.
+
+
+def mcnemar(before: Sequence[Record], after: Sequence[Record]) -> McNemar:
+    """The exact McNemar test of right and wrong answers, on the examples judged on both sides.
+
+    p is 1 when no example changed. Raises ValueError unless a side has at most one judged record an example, since
+    repeated samples of one example are not independent.
+    """
+    return exact_mcnemar(_one_each(before), _one_each(after))
+
+
+def _one_each(records: Sequence[Record]) -> dict[ExampleKey, float]:
+    values: dict[ExampleKey, float] = {}
+    for record in records:
+        value = right(record)
+        if value is None:
+            continue
+        key = key_of(record.example)
+        if key in values:
+            raise ValueError(
+                f"McNemar's test takes one record an example, got several of {key[1]!r} in data set {key[0]!r}; "
+                f"hand over one sample of one seed"
+            )
+        values[key] = value
+    return values

@@ -1,0 +1,408 @@
+"""Does the evidence matter? Each answer asked again with what it pointed at greyed out, with all else, with chance boxes.
+
+A probe greys part of a picture and asks the same question again, with the same prompt, sampler and settings:
+
+* `occlude` greys what the model pointed at: an answer that rests on it changes.
+* `keep` greys everything else: an answer that rests on it stays.
+* `shuffle` greys boxes of the same sizes at random places: the control of `occlude`, for any grey disturbs a model.
+
+What a model pointed at are all boxes its transcript names, in every section, together.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import partial
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from opengrit.core.boxes import Box, Size, moved_at_random
+from opengrit.core.errors import ImageError, RunError
+from opengrit.core.images import open_picture
+from opengrit.core.types import Example, Finish, Record, Verdict
+from opengrit.evaluation.evaluator import progress_bar
+from opengrit.evaluation.metrics import BOOTSTRAP_SEED, Estimate, estimate, mean_of, raw_score
+from opengrit.evaluation.rollout import Exam, ask, awaits_verdict, judged, transcribed
+from opengrit.judges.answers import is_box_answer, normalise, same_answer
+from opengrit.runs.folder import RunDir
+from opengrit.sampling import Asked, Sampled, Sampler, SamplingSettings, Unsampled
+
+# The same in every picture: a colour taken from the picture would tell of what it hides. Half of each channel is near
+# the mean that processors take off, so a model sees it as almost nothing.
+GREY = (128, 128, 128)
+ASKED = "asked"  # how the answers that are probed are called beside their probes
+SHOWN_EXAMPLES = 4  # most faithful ones, and as many least faithful ones
+
+
+class Probe(Enum):
+    """What is greyed out."""
+
+    OCCLUDE = "occlude"  # what the model pointed at
+    KEEP = "keep"  # everything else
+    SHUFFLE = "shuffle"  # boxes of the same sizes at random places
+
+
+class Unprobed(Enum):
+    """Why an answer is not probed."""
+
+    FAILED = "the rollout failed"
+    TRUNCATED = "truncated"
+    NO_ANSWER = "without an answer"
+    BOX_ANSWER = "the expected answer is a box, which words do not compare"
+    NO_BOXES = "without boxes"
+
+
+class Lost(Enum):
+    """Why a probe's reply says nothing about its answer."""
+
+    FAILED = "failed"
+    TRUNCATED = "truncated"
+    NO_ANSWER = "without an answer"
+    NOT_ASKED = "not asked"
+
+
+# What is asked.
+
+
+def why_unprobed(record: Record) -> Unprobed | None:
+    """Why a record cannot be probed; None where it can."""
+    if record.failure is not None:
+        return Unprobed.FAILED
+    if record.completion.finish is Finish.LENGTH:
+        return Unprobed.TRUNCATED
+    if is_box_answer(record.example.answer):
+        return Unprobed.BOX_ANSWER
+    if not _answer(record):
+        return Unprobed.NO_ANSWER
+    return None if record.transcript.boxes else Unprobed.NO_BOXES
+
+
+def hidden_boxes(record: Record, probe: Probe, *, seed: int) -> tuple[Box, ...]:
+    """The boxes of a probe: greyed by `occlude` and `shuffle`, spared by `keep`. Those named twice count once.
+
+    Boxes of `shuffle` cover as many whole pixels as the model's own do. Their places depend on the seed, the data set, the example and the sample, and on nothing else.
+    """
+    boxes = tuple(dict.fromkeys(record.transcript.boxes))
+    if probe is not Probe.SHUFFLE:
+        return boxes
+    example = record.example
+    named = [seed, _number(example.dataset), _number(example.id), record.sample]
+    size = example.picture_size
+    whole = [_of_pixels(_touched(box, size), size) for box in boxes]
+    moved = moved_at_random(whole, np.random.default_rng(named))
+    return tuple(_on_the_grid(box, size) for box in moved)
+
+
+def _of_pixels(place: tuple[int, int, int, int], size: Size) -> Box:
+    left, top, right, bottom = place
+    return Box.from_pixels(left, top, right, bottom, size=size)
+
+
+def _on_the_grid(box: Box, size: Size) -> Box:
+    """The box moved by less than a pixel, so that its edges fall between pixels; it is a whole number of them wide."""
+    wide, high = round((box.right - box.left) * size.width), round((box.bottom - box.top) * size.height)
+    left = min(round(box.left * size.width), size.width - wide)
+    top = min(round(box.top * size.height), size.height - high)
+    return _of_pixels((left, top, left + wide, top + high), size)
+
+
+def _number(text: str) -> int:
+    return zlib.crc32(text.encode("utf-8", "surrogatepass"))
+
+
+def greyed(picture: Image.Image, boxes: Iterable[Box], probe: Probe) -> Image.Image:
+    """A copy of the picture, of the same size, with the boxes in grey, or for `keep` all but the boxes.
+
+    A box covers every pixel that it touches.
+    """
+    size = Size(*picture.size)
+    places = [_touched(box, size) for box in boxes]
+    copy = picture.convert("RGB")
+    if probe is Probe.KEEP:
+        bare = Image.new("RGB", copy.size, GREY)
+        for left, top, right, bottom in places:
+            bare.paste(copy.crop((left, top, right, bottom)), (left, top))
+        return bare
+    pen = ImageDraw.Draw(copy)
+    for left, top, right, bottom in places:
+        pen.rectangle((left, top, right - 1, bottom - 1), fill=GREY)
+    return copy
+
+
+def _touched(box: Box, size: Size) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of the pixels a box touches; right and bottom are the first ones outside."""
+    left, top, right, bottom = (
+        round(n, 6) for n in box.to_pixels(size)
+    )  # 0.3 * 10 is 3 and not 3.0000000000000004
+    first_x, first_y = min(math.floor(left), size.width - 1), min(math.floor(top), size.height - 1)
+    return first_x, first_y, max(math.ceil(right), first_x + 1), max(math.ceil(bottom), first_y + 1)
+
+
+def probe_id(kind: str, record_id: str) -> str:
+    """The id of a record in a probe's run: "occlude/<id>" for a probe, "asked/<id>" for the answer that is probed."""
+    return f"{kind}/{record_id}"
+
+
+def run_probes(
+    sampler: Sampler,
+    records: Sequence[Record],
+    *,
+    exam: Exam,
+    settings: SamplingSettings,
+    probes: Sequence[Probe] = tuple(Probe),
+    run: RunDir,
+    seed: int = BOOTSTRAP_SEED,
+    questions_per_batch: int = 16,
+    quiet: bool = False,
+) -> list[Record]:
+    """Every record of the run of probes after asking what is not answered in it yet, batch by batch.
+
+    The run holds the answers that are probed, as "asked/<id>", and what was said to each greyed picture, as
+    "occlude/<id>", "keep/<id>" and "shuffle/<id>". A probe that failed is asked again by the next call, and one that
+    nobody could judge is judged again. Raises RunError where an answer in it has another text than the record of its
+    id.
+    """
+    done = {record.id: record for record in run.records()}
+    with run.append_records() as writer:
+        for record in records:
+            known = done.get(probe_id(ASKED, record.id))
+            if known is not None and known.failure is None and known.completion != record.completion:
+                raise RunError(
+                    f"probes belong to the answers they were asked about, {record.id!r} has another text now than in "
+                    f"{run.path}; choose another --out"
+                )
+            if (
+                known is None or known.verdict != record.verdict
+            ):  # judged again since, or asked again after a failure
+                done[probe_id(ASKED, record.id)] = copied = replace(record, id=probe_id(ASKED, record.id))
+                writer.write_record(copied)
+        waiting = [r for r in done.values() if not r.id.startswith(f"{ASKED}/") and awaits_verdict(r)]
+        for again in judged(waiting, exam=exam):
+            if isinstance(again.verdict, Verdict):
+                done[again.id] = again
+                writer.write_record(again)
+        pending = [
+            (record, probe)
+            for probe in probes
+            for record in records
+            if why_unprobed(record) is None and _is_open(done.get(probe_id(probe.value, record.id)))
+        ]
+        with progress_bar(quiet) as progress:
+            task = progress.add_task("probing", total=len(pending))
+            for start in range(0, len(pending), questions_per_batch):
+                batch = pending[start : start + questions_per_batch]
+                for found in _ask_batch(sampler, batch, exam=exam, settings=settings, seed=seed):
+                    done[found.id] = found
+                    writer.write_record(found)
+                progress.advance(task, len(batch))
+    return list(done.values())
+
+
+def _is_open(known: Record | None) -> bool:
+    return known is None or known.failure is not None
+
+
+def _ask_batch(
+    sampler: Sampler,
+    batch: Sequence[tuple[Record, Probe]],
+    *,
+    exam: Exam,
+    settings: SamplingSettings,
+    seed: int,
+) -> list[Record]:
+    questions: list[Asked] = []
+    unread: dict[int, Unsampled] = {}
+    for place, (record, probe) in enumerate(batch):
+        try:
+            picture = open_picture(record.example.image)
+        except ImageError as error:
+            unread[place] = Unsampled(str(error))
+            continue
+        size = record.example.picture_size
+        if picture.size != (size.width, size.height):
+            now = f"{picture.width} x {picture.height}"
+            unread[place] = Unsampled(
+                f"a picture keeps the size its record says, {size.width} x {size.height}, but {record.example.image} "
+                f"is now {now}; bring the old file back"
+            )
+            continue
+        shown = greyed(picture, hidden_boxes(record, probe, seed=seed), probe)
+        questions.append(replace(ask(record.example, exam=exam), id=record.id, image=shown))
+    answered = iter(sampler.sample(questions, samples_per_question=1, settings=settings) if questions else ())
+    drawn = []
+    for place, (record, probe) in enumerate(batch):
+        said: Sampled | Unsampled = unread[place] if place in unread else next(answered)[0]
+        found = transcribed(record.example, said, exam=exam, sample=record.sample)
+        drawn.append(replace(found, id=probe_id(probe.value, record.id)))
+    return judged(drawn, exam=exam)
+
+
+# What it says.
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """An answer and what became of it under each probe that was asked."""
+
+    asked: Record
+    under: Mapping[Probe, Record]
+
+    def stayed(self, probe: Probe) -> bool | Lost:
+        """Whether the answer is still the same under a probe, or why that is not known."""
+        found = self.under.get(probe)
+        if found is None:
+            return Lost.NOT_ASKED
+        if found.failure is not None:
+            return Lost.FAILED
+        if found.completion.finish is Finish.LENGTH:
+            return Lost.TRUNCATED
+        if not _answer(found):
+            return Lost.NO_ANSWER
+        return say_the_same(_answer(self.asked), _answer(found), question=self.asked.example.question)
+
+    @property
+    def faithfulness(self) -> int | None:
+        """How well the answer follows its boxes, -1 to 2; None where a probe is missing.
+
+        One point if it changes when they are greyed, one if it stays when all else is, and one taken off if it
+        changes when random boxes are greyed.
+        """
+        occluded, kept, shuffled = (self.stayed(p) for p in (Probe.OCCLUDE, Probe.KEEP, Probe.SHUFFLE))
+        if isinstance(occluded, Lost) or isinstance(kept, Lost) or isinstance(shuffled, Lost):
+            return None
+        return int(not occluded) + int(kept) - int(not shuffled)
+
+
+def say_the_same(first: str, second: str, *, question: str) -> bool:
+    """Whether two given answers say the same by the rule that compares a given with an expected one.
+
+    The rule takes an explanation after the answer, but only of the given one: so either may be the expected one.
+    """
+    if normalise(first) == normalise(second) and normalise(first):
+        return True
+    if is_box_answer(first) or is_box_answer(second):
+        return "".join(first.split()) == "".join(second.split())
+    return same_answer(first, second, question) or same_answer(second, first, question)
+
+
+def _answer(record: Record) -> str:
+    return (record.transcript.answer or "").strip()
+
+
+def trials(records: Iterable[Record]) -> tuple[tuple[Trial, ...], Counter[Unprobed]]:
+    """The trials in a run of probes, in the order of its answers, and how many answers could not be probed, by reason."""
+    asked: dict[str, Record] = {}
+    under: dict[str, dict[Probe, Record]] = defaultdict(dict)
+    for record in records:
+        kind, _, name = record.id.partition("/")
+        if kind == ASKED:
+            asked[name] = record
+        elif kind in {probe.value for probe in Probe}:
+            under[name][Probe(kind)] = record
+    reasons = Counter(reason for record in asked.values() if (reason := why_unprobed(record)) is not None)
+    found = [Trial(record, under[name]) for name, record in asked.items() if why_unprobed(record) is None]
+    return tuple(found), reasons
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeScores:
+    """What the probes of a run say. Shares are 0 to 1, differences -1 to 1; examples are drawn for the intervals.
+
+    `lost` counts the replies of each probe that say nothing, by reason; `compared` those that say something.
+    """
+
+    num_answers: int  # in the run
+    num_probed: int  # of these: complete, with an answer and boxes
+    unprobed: Mapping[Unprobed, int]
+    compared: Mapping[Probe, int]
+    lost: Mapping[Probe, Mapping[Lost, int]]
+    changed: Mapping[Probe, Estimate]  # share of the answers that change
+    necessity: Estimate  # changed under occlude minus changed under shuffle, paired
+    sufficiency: Estimate  # stays under keep
+    kept_over_occluded: Estimate  # stays under keep minus stays under occlude, paired
+    accuracy_asked: Estimate  # of the probed answers
+    accuracy: Mapping[Probe, Estimate]
+    accuracy_gain: Mapping[Probe, Estimate]  # under the probe minus asked, paired
+
+
+def probe_scores(records: Iterable[Record]) -> ProbeScores:
+    """The scores of a run of probes. What failed, was truncated or has no answer is counted and left out."""
+    found, reasons = trials(records)
+    asked = [trial.asked for trial in found]
+
+    def under(probe: Probe) -> list[Record]:
+        return [trial.under[probe] for trial in found if probe in trial.under]
+
+    stays = {probe: [trial.stayed(probe) for trial in found] for probe in Probe}
+    return ProbeScores(
+        num_answers=len(found) + sum(reasons.values()),
+        num_probed=len(found),
+        unprobed=dict(reasons),
+        compared={p: sum(not isinstance(s, Lost) for s in stays[p]) for p in Probe},
+        lost={p: dict(Counter(s for s in stays[p] if isinstance(s, Lost))) for p in Probe},
+        changed={p: _mean(found, partial(_changed, probe=p)) for p in Probe},
+        necessity=_mean(found, lambda t: _minus(_changed(t, Probe.OCCLUDE), _changed(t, Probe.SHUFFLE))),
+        sufficiency=_mean(found, lambda t: _minus(1.0, _changed(t, Probe.KEEP))),
+        kept_over_occluded=_mean(
+            found, lambda t: _minus(_changed(t, Probe.OCCLUDE), _changed(t, Probe.KEEP))
+        ),
+        accuracy_asked=estimate(asked, raw_score),
+        accuracy={p: estimate(under(p), raw_score) for p in Probe},
+        accuracy_gain={p: _mean(found, partial(_gained_score, probe=p)) for p in Probe},
+    )
+
+
+def _changed(trial: Trial, probe: Probe) -> float | None:
+    stayed = trial.stayed(probe)
+    return None if isinstance(stayed, Lost) else float(not stayed)
+
+
+def _gained_score(trial: Trial, probe: Probe) -> float | None:
+    if probe not in trial.under:
+        return None
+    return _minus(raw_score(trial.under[probe]), raw_score(trial.asked))
+
+
+def _minus(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first - second
+
+
+def _mean(found: Sequence[Trial], value: Callable[[Trial], float | None]) -> Estimate:
+    """The mean over examples; several samples of one example are averaged first."""
+    values: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for trial in found:
+        number = value(trial)
+        if number is not None:
+            values[_key(trial.asked.example)].append(number)
+    return mean_of([math.fsum(values[key]) / len(values[key]) for key in sorted(values)])
+
+
+def _key(example: Example) -> tuple[str, str]:
+    return example.dataset, example.id
+
+
+def telling_trials(
+    found: Sequence[Trial], limit: int = SHOWN_EXAMPLES
+) -> tuple[tuple[Trial, ...], tuple[Trial, ...]]:
+    """The most faithful trials (2 points) and the least faithful ones (0 or less), at most `limit` of each.
+
+    Of equal ones those come first whose answer was right, then those asked earlier. An answer with one point is
+    neither.
+    """
+    rated = [(trial.faithfulness, trial) for trial in found]
+
+    def right_first(trial: Trial) -> bool:
+        return raw_score(trial.asked) != 1.0
+
+    most = sorted((t for points, t in rated if points == 2), key=right_first)
+    least = sorted(
+        ((points, t) for points, t in rated if points is not None and points <= 0),
+        key=lambda pair: (pair[0], right_first(pair[1])),
+    )
+    return tuple(most[:limit]), tuple(t for _, t in least[:limit])

@@ -1,0 +1,174 @@
+"""One rollout: ask, parse, judge, score. Everything a completion is worth, as a `Record`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from opengrit.core.errors import RewardError
+from opengrit.core.escaping import with_halves_joined
+from opengrit.core.types import Completion, Example, Finish, Record, Score, Transcript, Unjudged, Verdict
+from opengrit.grounding.frames import Frame, frame_for
+from opengrit.grounding.parsing import parse
+from opengrit.grounding.prompts import Strategy, user_text
+from opengrit.judges import BatchJudge, Case, settled
+from opengrit.rewards.rubric import Attempt, Rubric
+from opengrit.sampling import Asked, Sampled, Sampler, SamplingSettings, Unsampled, settings_of_each
+
+TRUNCATED = "truncated at the token limit"
+NOT_YET = Unjudged("not judged yet")
+
+
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """How questions are put and answers are read: the prompt's name, the frame's name, the judge and the rewards."""
+
+    strategy: str
+    frame: str  # a model type, or "pixels", "thousand" or "unit"
+    judge: BatchJudge
+    rubric: Rubric
+
+
+def ask(example: Example, *, exam: Exam) -> Asked:
+    """The example's question in the wording of the exam's strategy."""
+    return Asked(example.id, example.image, user_text(exam.strategy, example.question, family=exam.frame))
+
+
+def transcribe(completion: Completion, *, strategy: Strategy | str, frame: Frame) -> Transcript:
+    """The completion, read. Under the direct prompt, which asks for no tags, a text without them is the answer."""
+    transcript = parse(completion.text, frame, completion.finish)
+    if strategy == Strategy.DIRECT and transcript.answer is None:
+        return replace(transcript, answer=completion.text.strip())
+    return transcript
+
+
+def transcribed(
+    example: Example, sampled: Sampled | Unsampled, *, exam: Exam, sample: int, step: int | None = None
+) -> Record:
+    """The record of one completion, parsed and not yet judged.
+
+    What could not be sampled is a record with `failure` set. The verdict of what no judge need see is settled;
+    elsewhere it is `NOT_YET`, and `case_of` gives the case. `with_verdict` scores it.
+    """
+    failure: str | None = None
+    match sampled:
+        case Unsampled(reason=reason):
+            completion, seen_size, failure = Completion(""), example.picture_size, reason
+        case Sampled():
+            written, seen_size = sampled.completion, sampled.seen_size
+            completion = replace(written, text=with_halves_joined(written.text))
+    return Record(
+        id=record_id(example, sample=sample, step=step),
+        example=example,
+        strategy=exam.strategy,
+        sample=sample,
+        completion=completion,
+        transcript=transcribe(completion, strategy=exam.strategy, frame=frame_for(exam.frame, seen_size)),
+        verdict=NOT_YET,
+        score=Score(total=None),
+        seen_size=seen_size,
+        frame=exam.frame,
+        step=step,
+        failure=failure,
+    )
+
+
+def case_of(record: Record) -> Case | None:
+    """What is put before a judge for a record; None where the verdict needs none: what failed or is truncated has
+    no verdict, a missing answer is wrong, and a box is measured by grounding IoU.
+    """
+    known = _settled(record)
+    return known if isinstance(known, Case) else None
+
+
+def awaits_verdict(record: Record) -> bool:
+    """Whether a judge is to be asked about a record (again): none has judged it, and not for want of an answer."""
+    return isinstance(record.verdict, Unjudged) and case_of(record) is not None
+
+
+def _settled(record: Record) -> Verdict | Unjudged | Case:
+    if record.failure is not None:
+        return Unjudged(record.failure)
+    if record.completion.finish is Finish.LENGTH:
+        return Unjudged(TRUNCATED)
+    return settled(record.example, record.transcript)
+
+
+def with_verdict(record: Record, opinion: Verdict | Unjudged, *, rubric: Rubric) -> Record:
+    """The record with a judge's opinion and the score that follows from it.
+
+    What failed has no score. A truncated completion keeps the parts of its score and has no total: what it would
+    have come to is not known.
+    """
+    if record.failure is not None:
+        return replace(record, verdict=opinion, score=Score(total=None, missing=record.failure))
+    score = rubric.score(Attempt(record.example, record.completion, record.transcript, opinion))
+    if record.completion.finish is Finish.LENGTH:
+        score = Score(total=None, parts=score.parts, missing=TRUNCATED)
+    return replace(record, verdict=opinion, score=score)
+
+
+def with_verdicts(
+    records: Sequence[Record], opinions: Sequence[Verdict | Unjudged], *, rubric: Rubric
+) -> list[Record]:
+    """The records judged and scored; `opinions` are those on the cases of the records that have one, in order.
+
+    Raises RewardError where there are not as many opinions as cases, and where a reward breaks what is stated of it.
+    """
+    settlements = [_settled(record) for record in records]
+    num_cases = sum(isinstance(known, Case) for known in settlements)
+    if len(opinions) != num_cases:
+        raise RewardError(
+            f"a judge gives one opinion a case, got {len(opinions)} for {num_cases} from {records[0].id} on; mend the judge"
+        )
+    rest = iter(opinions)
+    found = []
+    for record, known in zip(records, settlements, strict=True):
+        opinion = next(rest) if isinstance(known, Case) else known
+        found.append(with_verdict(record, opinion, rubric=rubric))
+    return found
+
+
+def judged(records: Sequence[Record], *, exam: Exam, deadline_seconds: float | None = None) -> list[Record]:
+    """The records, judged together and scored. What is not judged within the deadline is `Unjudged`."""
+    cases = [case for record in records if (case := case_of(record)) is not None]
+    opinions = exam.judge.judge_many(cases, deadline_seconds=deadline_seconds) if cases else []
+    return with_verdicts(records, opinions, rubric=exam.rubric)
+
+
+def read(
+    example: Example, sampled: Sampled | Unsampled, *, exam: Exam, sample: int, step: int | None = None
+) -> Record:
+    """The record of one completion: parsed, judged and scored."""
+    return judged([transcribed(example, sampled, exam=exam, sample=sample, step=step)], exam=exam)[0]
+
+
+def record_id(example: Example, *, sample: int, step: int | None = None) -> str:
+    """A record's id: "<example id>#<sample>", with "<step>/" in front while training."""
+    own = f"{example.id}#{sample}"
+    return own if step is None else f"{step}/{own}"
+
+
+def roll_out(
+    sampler: Sampler,
+    examples: Sequence[Example],
+    *,
+    exam: Exam,
+    samples_per_question: int,
+    settings: SamplingSettings | Sequence[SamplingSettings],
+    step: int | None = None,
+) -> list[list[Record]]:
+    """`samples_per_question` records for each example, in the order of the examples; parsed, and not yet judged.
+
+    `settings` are for all of them, or one for each; samples are numbered from their `first_sample`.
+    """
+    questions = [ask(example, exam=exam) for example in examples]
+    first = [own.first_sample for own in settings_of_each(settings, count=len(questions))]
+    groups = sampler.sample(questions, samples_per_question=samples_per_question, settings=settings)
+    return [
+        [
+            transcribed(example, sampled, exam=exam, sample=i, step=step)
+            for i, sampled in enumerate(group, start)
+        ]
+        for example, group, start in zip(examples, groups, first, strict=True)
+    ]

@@ -1,0 +1,300 @@
+"""From a model's name and data sets to a run folder of records: what `opengrit eval` does."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from opengrit.core.errors import DataError, RecipeError, RunError
+from opengrit.core.escaping import harmless
+from opengrit.core.types import Example, Record, Unjudged
+from opengrit.data import load_examples, require_readable
+from opengrit.evaluation.evaluator import agreement_with_rule, evaluate
+from opengrit.evaluation.rollout import Exam, awaits_verdict, case_of, record_id
+from opengrit.judges import Case, RuleJudge
+from opengrit.judges.agreement import Agreement
+from opengrit.judges.answers import is_box_answer
+from opengrit.judges.breaker import Breaker
+from opengrit.judges.cache import CachedJudge
+from opengrit.judges.settings import JudgeSection, judge_section, open_judge
+from opengrit.recipes.training_recipe import Eval, Model, Source, Strategy
+from opengrit.recipes.yaml import read_recipe
+from opengrit.rewards.rubric import Rubric
+from opengrit.runs.folder import RECIPE, RunDir
+from opengrit.sampling import Sampler, SamplingSettings
+
+if TYPE_CHECKING:
+    from opengrit.sampling.endpoint import EndpointSampler
+
+_log = logging.getLogger(__name__)
+
+
+class Served(BaseModel):
+    """A model behind an OpenAI-compatible endpoint; `model.name` is its name there."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str
+    frame: str | None  # a model type (qwen2_5_vl), or pixels, thousand or unit; an endpoint does not tell
+    api_key_env: str = "OPENAI_API_KEY"  # the name of a variable; the key itself stands nowhere
+
+
+class EvalRecipe(BaseModel):
+    """Everything an evaluation does; saved with it, and what a continued evaluation is compared with."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    model: Model
+    data: tuple[Source, ...]
+    strategy: Strategy = "grounded"
+    eval: Eval = Eval()
+    limit: int | None = None
+    seed: int = 0
+    endpoint: Served | None = None
+    judge: Annotated[JudgeSection, BeforeValidator(judge_section)] = JudgeSection()
+
+    def resolved_yaml(self) -> str:
+        """The recipe with every default written out; without an endpoint where it has none."""
+        left_out = {"endpoint"} if self.endpoint is None else set()
+        written = self.model_dump(mode="json", exclude=left_out)
+        return yaml.safe_dump({"evaluate": written}, sort_keys=False)
+
+
+def run_evaluation(
+    recipe: EvalRecipe, out: str | Path, *, num_processes: int = 1, quiet: bool = False
+) -> tuple[RunDir, list[Record]]:
+    """The run folder and its records; an evaluation that stands half done in `out` goes on where it stopped.
+
+    Data is read and its pictures are opened before the model loads, and nothing is written before it has loaded.
+    `num_processes` models answer at once, each in a process of its own; the records do not depend on how many.
+    Raises DataError, ModelError, RecipeError, and RunError where `out` holds another run or a process died.
+    """
+    examples = _examples(recipe)
+    if num_processes < 1 or (num_processes > 1 and recipe.endpoint is not None):
+        raise RecipeError(
+            f"--num-processes is at least 1, and 1 where a model is served, got {num_processes}; leave it out"
+        )
+    if recipe.endpoint is None:
+        from opengrit.models.families import resolve
+
+        resolve(recipe.model.name)
+    started = os.path.isfile(Path(out) / RECIPE)
+    RunDir.check(out, recipe=recipe.resolved_yaml(), resume=started)
+    with (
+        answering(recipe, num_processes) as asked,
+        open_judge(recipe.judge, breaker=Breaker()) as judge,
+    ):
+        run = RunDir.create(
+            out, recipe=recipe.resolved_yaml(), resume=started, seeds={"sampling": recipe.seed}
+        )
+        if isinstance(judge, CachedJudge):
+            _tell_estimate(judge, _cases_to_come(run, examples, samples=recipe.eval.samples))
+        first, *beside = asked.samplers
+        records = evaluate(
+            first,
+            examples,
+            exam=Exam(recipe.strategy, asked.frame, judge, Rubric.named("paper")),
+            settings=SamplingSettings(
+                temperature=recipe.eval.temperature,
+                max_new_tokens=recipe.eval.max_completion_length,
+                seed=recipe.seed,
+            ),
+            run=run,
+            samples_per_question=recipe.eval.samples,
+            questions_per_batch=recipe.eval.batch_size,
+            beside=beside,
+            quiet=quiet,
+        )
+        tell_cost(judge)
+    return run, records
+
+
+def judging_lines(recipe: EvalRecipe, records: Sequence[Record]) -> list[str]:
+    """What a person is told about the judging when an evaluation ends; nothing where the rule judged."""
+    if recipe.judge.kind == "rule":
+        return []
+    lines = [_agreement_line(agreement_with_rule(records))]
+    waiting = [record.verdict for record in records if awaits_verdict(record)]
+    if waiting:
+        reasons = Counter(verdict.reason for verdict in waiting if isinstance(verdict, Unjudged))
+        most = harmless(" ".join(reasons.most_common(1)[0][0].split()))  # a judge's server may have worded it
+        lines.append(
+            f"unjudged: {len(waiting)} answers; the same command judges them again, and asks nothing; mostly: {most}"
+        )
+    return lines
+
+
+def _agreement_line(found: Agreement) -> str:
+    if found.share is None:
+        return "agreement of rule and judge: no answer was judged by both"
+    kappa = "not defined" if found.kappa is None else f"{found.kappa:.2f}"
+    return (
+        f"agreement of rule and judge: {100 * found.share:.1f} % of {found.n} answers, Cohen's kappa {kappa}; "
+        f"right for the rule alone {found.only_first}, for the judge alone {found.only_second}"
+    )
+
+
+def _cases_to_come(run: RunDir, examples: Sequence[Example], *, samples: int) -> list[Case]:
+    """What a judge is going to be asked at most: a right answer to each question that is still to be asked, and each
+    answer that nobody has judged. The number at its end keeps equal ones apart: the answers may differ.
+    """
+    known = {record.id: record for record in run.records()}
+    found = []
+    for number, (example, sample) in enumerate((e, i) for e in examples for i in range(samples)):
+        record = known.get(record_id(example, sample=sample))
+        if record is not None and record.failure is None:
+            case = case_of(record)
+            found += [case] if case is not None and awaits_verdict(record) else []
+        elif not is_box_answer(example.answer):
+            given = f"{example.answer} {number}"
+            found.append(Case(example.question, expected=example.answer, given=given))
+    return found
+
+
+def _tell_estimate(judge: CachedJudge, cases: Sequence[Case]) -> None:
+    due = judge.estimate(cases)
+    _log.info(
+        "judge: at most about %d requests with %d tokens%s",
+        due.requests,
+        due.prompt_tokens + due.completion_tokens,
+        _priced(due.cost),
+    )
+
+
+def tell_cost(judge: RuleJudge | CachedJudge) -> None:
+    """Logs what judging came to; nothing for the rule, which costs nothing."""
+    if isinstance(judge, RuleJudge):
+        return
+    counts = judge.counts
+    _log.info(
+        "judge: %d answers asked about, %d known before, %d unjudged%s",
+        counts.asked,
+        counts.known,
+        counts.unjudged - counts.fell_back,
+        _priced(judge.cost),
+    )
+
+
+def _priced(cost: float | None) -> str:
+    return "" if cost is None else f", cost {cost:.4f} (in the currency of the prices)"
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """What answers the questions, at least one, and the frame it writes in."""
+
+    samplers: Sequence[Sampler]
+    frame: str
+
+
+@contextmanager
+def answering(recipe: EvalRecipe, num_processes: int) -> Iterator[Answering]:
+    if recipe.endpoint is not None:
+        sampler = _behind(recipe.endpoint, recipe.model)
+        try:
+            yield Answering([sampler], sampler.frame)
+        finally:
+            sampler.close()
+        return
+    if num_processes > 1:
+        from opengrit.evaluation.processes import open_samplers
+
+        with open_samplers(recipe.model.model_dump(mode="json"), count=num_processes) as samplers:
+            yield Answering(samplers, samplers[0].frame)
+        return
+    from opengrit.models.from_recipe import load_to_ask
+    from opengrit.sampling.transformers_engine import TransformersSampler
+
+    loaded = load_to_ask(recipe.model)
+    yield Answering([TransformersSampler(loaded, vision_is_fixed=True)], loaded.frame)
+
+
+def _behind(endpoint: Served, model: Model) -> EndpointSampler:
+    from opengrit.sampling.endpoint import EndpointSampler
+
+    if model.max_tiles is not None:
+        raise RecipeError(
+            f"max_tiles is set where the model is served, got {model.max_tiles} for {endpoint.url}; leave it out"
+        )
+    return EndpointSampler.connect(
+        endpoint.url,
+        model=model.name,
+        frame=endpoint.frame,
+        min_pixels=model.min_pixels,
+        max_pixels=model.max_pixels,
+        api_key_env=endpoint.api_key_env,
+    )
+
+
+def _examples(recipe: EvalRecipe) -> list[Example]:
+    loaded = [load_examples(source.spec, source.images) for source in recipe.data]
+    examples = [example for group in loaded for example in group[: recipe.limit]]
+    if not examples:
+        raise DataError(
+            "an evaluation asks at least one question, the data sets hold none; name other files with --data"
+        )
+    require_readable(examples)
+    return examples
+
+
+class _JudgeFile(BaseModel):
+    """A file with a `judge:` section and nothing else."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    judge: Annotated[JudgeSection, BeforeValidator(judge_section)]
+
+
+def judge_of(judge: str | None, *, url: str | None = None, model: str | None = None) -> Any:
+    """The judge of --judge, --judge-url and --judge-model, for EvalRecipe: "rule", a YAML file with the section
+    `judge:` of a recipe, or a model behind an endpoint. Raises RecipeError.
+    """
+    if url is not None or model is not None:
+        if judge is not None:
+            raise RecipeError(
+                f"a judge is named once, got --judge {judge} beside --judge-url or --judge-model; leave one out"
+            )
+        if url is None or model is None:
+            raise RecipeError(
+                f"--judge-url and --judge-model go together, got only {model or url}; give both"
+            )
+        return {"kind": "endpoint", "url": url, "model": model}
+    if judge is None or judge == "rule":
+        return "rule"
+    if not judge.endswith((".yaml", ".yml")):
+        raise RecipeError(
+            f"--judge is rule or a YAML file with the section judge:, got {judge!r}; for a served model write "
+            "--judge-url and --judge-model"
+        )
+    return read_recipe(_JudgeFile, judge).judge
+
+
+def sources_of(data: Sequence[str], images: Sequence[Path]) -> tuple[Source, ...]:
+    """The data sets of --data and --images: a folder once for all files, or once for each file in their order."""
+    files = [spec for spec in data if spec.endswith(".jsonl")]
+    if images and not files:
+        raise RunError(
+            f"--images is the picture folder of .jsonl files, none is named beside {images[0]}; leave --images out"
+        )
+    if len(images) not in (0, 1, len(files)):
+        raise RunError(
+            f"--images is given once for all files or once for each, got {len(images)} for {len(files)} files; "
+            "repeat it in the files' order"
+        )
+    folders = list(images) * len(files) if len(images) == 1 else list(images)
+    folder_of = dict(zip(files, folders, strict=False)) if folders else {}
+    return tuple(
+        Source(file=spec, images=str(folder_of[spec]) if spec in folder_of else None)
+        if spec in files
+        else Source(name=spec)
+        for spec in data
+    )

@@ -1,0 +1,11 @@
+"""The paper's table: data sets x ways of asking or training x models x seeds, measured, compared and put into words.
+
+May import `reports` and the floors below it. Begin with `recipe.py`, then `run.py`.
+"""
+
+from __future__ import annotations
+
+from opengrit.experiments.recipe import TableRecipe, Way, load_table_recipe
+from opengrit.experiments.run import run_table
+
+__all__ = ["TableRecipe", "Way", "load_table_recipe", "run_table"]

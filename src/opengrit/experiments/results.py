@@ -1,0 +1,331 @@
+"""A table's numbers: each way's quantities with seeds pooled and one by one, controls, and paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from opengrit.core.types import Example, Record
+from opengrit.evaluation import metrics
+from opengrit.evaluation.metrics import Estimate, McNemar, Pooled, Quantity
+from opengrit.experiments.recipe import TableRecipe, Way
+from opengrit.reports.tables import Better, Unit
+from opengrit.runs.folder import environment_facts, recipe_hash
+
+REFERENCE = Way.GRIT  # what every other way is compared with
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A quantity of the table. `always` shown, or only where it applies to some row or says something new."""
+
+    key: str
+    name: str
+    unit: Unit
+    better: Better
+    quantity: Quantity
+    always: bool = True
+
+
+_HIGHER, _LOWER, _NEITHER = Better.HIGHER, Better.LOWER, Better.NEITHER
+ACCURACY = Column("accuracy", "accuracy", Unit.SHARE, _HIGHER, metrics.raw_score)
+IOU = Column("grounding_iou", "union IoU", Unit.OVERLAP, _HIGHER, metrics.grounding_iou)
+COLUMNS = (
+    ACCURACY,
+    Column("right", "right or wrong", Unit.SHARE, _HIGHER, metrics.right, always=False),
+    Column("binarised", "accuracy, binarised", Unit.SHARE, _HIGHER, metrics.binarised, always=False),
+    IOU,
+    Column(
+        "random_boxes_iou",
+        "IoU, own boxes at random places",
+        Unit.OVERLAP,
+        _NEITHER,
+        metrics.random_boxes_control(),
+    ),
+    Column(
+        "unscaled_iou",
+        "IoU, released script's",
+        Unit.OVERLAP,
+        _NEITHER,
+        metrics.unscaled_grounding_iou,
+        always=False,
+    ),
+    Column("box_f1", "F1@0.5", Unit.OVERLAP, _HIGHER, metrics.box_f1),
+    Column("detection_ap", "OVDEval AP", Unit.OVERLAP, _HIGHER, metrics.detection_ap, always=False),
+    Column("box_count_error", "box count error", Unit.NUMBER, _LOWER, metrics.box_count_error, always=False),
+    Column("follows_format", "full format", Unit.SHARE, _HIGHER, metrics.follows_format),
+    Column("without_answer", "without answer", Unit.SHARE, _LOWER, metrics.without_answer),
+    Column("unjudged", "unjudged", Unit.SHARE, _LOWER, metrics.unjudged),
+    Column("truncated", "truncated", Unit.SHARE, _LOWER, metrics.truncated),
+)
+COMPARED = (ACCURACY, IOU)
+_VISIBLE = 0.0005  # a difference that three decimals can show
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecords:
+    """What a model answered: by way, then by seed."""
+
+    model: str
+    ways: Mapping[Way, Mapping[int, Sequence[Record]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """A quantity that only some data sets have: MME's accuracy+, F1 of yes and no."""
+
+    key: str
+    name: str
+    unit: Unit
+    estimate: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class WayResult:
+    """One way on one data set: each column's quantity over its seeds, in the order of `seeds`."""
+
+    way: Way
+    seeds: tuple[int, ...]
+    quantities: Mapping[str, Pooled]
+    num_asked: int
+    num_failed: int
+    extras: tuple[Extra, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The reference minus another way, in one quantity, paired by example, seeds pooled on both sides.
+
+    `tests` (accuracy alone, one answer a question) holds the reference's seeds, each against the other's run of the same
+    seed, or against its only run.
+    """
+
+    other: Way
+    column: Column
+    estimate: Estimate
+    tests: tuple[tuple[int, McNemar], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A model on a data set. The controls are scored on the rows all its ways were scored on, taken together."""
+
+    model: str
+    dataset: str
+    num_examples: int
+    ways: tuple[WayResult, ...]
+    majority_answer: Estimate
+    whole_picture_iou: Estimate
+    differences: tuple[Difference, ...]
+    above_controls: tuple[tuple[str, Column, Estimate], ...]  # control's name; the reference minus it, paired
+
+    def way(self, way: Way) -> WayResult | None:
+        """The results of a way, None where it is not in the table."""
+        return next((result for result in self.ways if result.way is way), None)
+
+
+@dataclass(frozen=True, slots=True)
+class TableResult:
+    """A whole table and what its numbers were made with."""
+
+    blocks: tuple[Block, ...]
+    columns: tuple[Column, ...]
+    facts: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+
+
+def measure(
+    recipe: TableRecipe, found: Sequence[ModelRecords], data: Mapping[str, Sequence[Example]]
+) -> TableResult:
+    """The table of some records. The same records give the same table, to the last digit."""
+    blocks = tuple(
+        _block(one.model, dataset, examples, _on(one.ways, examples))
+        for one in found
+        for dataset, examples in data.items()
+    )
+    return TableResult(blocks, _columns(blocks), _facts(recipe, data), _notes(recipe))
+
+
+_Answers = Mapping[Way, Mapping[int, Sequence[Record]]]
+
+
+def _on(ways: _Answers, examples: Sequence[Example]) -> _Answers:
+    """The records of some examples."""
+    ids = {(example.dataset, example.id) for example in examples}
+    return {
+        way: {
+            seed: [r for r in records if (r.example.dataset, r.example.id) in ids]
+            for seed, records in by_seed.items()
+        }
+        for way, by_seed in ways.items()
+    }
+
+
+def _block(model: str, dataset: str, examples: Sequence[Example], ways: _Answers) -> Block:
+    everything = [r for by_seed in ways.values() for records in by_seed.values() for r in records]
+    majority = metrics.majority_control(everything)
+    return Block(
+        model=model,
+        dataset=dataset,
+        num_examples=len(examples),
+        ways=tuple(_way(way, by_seed) for way, by_seed in ways.items()),
+        majority_answer=metrics.estimate(everything, majority),
+        whole_picture_iou=metrics.estimate(everything, metrics.whole_picture_iou),
+        differences=tuple(_differences(ways)),
+        above_controls=_above_controls(ways, majority),
+    )
+
+
+def _way(way: Way, by_seed: Mapping[int, Sequence[Record]]) -> WayResult:
+    runs = list(by_seed.values())
+    records = [record for run in runs for record in run]
+    return WayResult(
+        way=way,
+        seeds=tuple(by_seed),
+        quantities={column.key: metrics.pool_seeds(runs, column.quantity) for column in COLUMNS},
+        num_asked=len(records),
+        num_failed=sum(not metrics.is_measured(record) for record in records),
+        extras=_extras(runs, records),
+    )
+
+
+def _extras(runs: Sequence[Sequence[Record]], records: Sequence[Record]) -> tuple[Extra, ...]:
+    datasets = {record.example.dataset.lower() for record in records}
+    found = []
+    if datasets and all(name.startswith("mme") for name in datasets):
+        for row in metrics.mme(*runs):
+            found.append(
+                Extra(
+                    f"accuracy_plus/{row.subtask}", f"accuracy+, {row.subtask}", Unit.SHARE, row.accuracy_plus
+                )
+            )
+    if datasets and all("pope" in name for name in datasets):
+        asked = metrics.yes_no(records)
+        found.append(Extra("yes_f1", "F1 of yes", Unit.SHARE, asked.f1))
+        found.append(Extra("yes_share", "says yes", Unit.SHARE, asked.yes_share))
+    return tuple(found)
+
+
+# -- differences -----------------------------------------------------------------------------------------------------
+
+
+def _differences(ways: _Answers) -> list[Difference]:
+    if REFERENCE not in ways:
+        return []
+    ours = ways[REFERENCE]
+    found = []
+    for column in COMPARED:
+        for way, theirs in ways.items():
+            if way is REFERENCE:
+                continue
+            estimate = metrics.paired_difference(_all(theirs), _all(ours), column.quantity)
+            tests = _tests(ours, theirs) if column is ACCURACY else ()
+            found.append(Difference(way, column, estimate, tests))
+    return found
+
+
+def _tests(
+    ours: Mapping[int, Sequence[Record]], theirs: Mapping[int, Sequence[Record]]
+) -> tuple[tuple[int, McNemar], ...]:
+    """McNemar's test for each of our seeds; none where a question has several answers, which are not independent."""
+    if any(record.sample > 0 for records in (*ours.values(), *theirs.values()) for record in records):
+        return ()
+    only = next(iter(theirs.values())) if len(theirs) == 1 else None
+    pairs = [(seed, theirs.get(seed, only), records) for seed, records in ours.items()]
+    return tuple((seed, metrics.mcnemar(was, now)) for seed, was, now in pairs if was is not None)
+
+
+def _above_controls(ways: _Answers, majority: Quantity) -> tuple[tuple[str, Column, Estimate], ...]:
+    """How far the reference lies above what costs nothing, on its own records."""
+    if REFERENCE not in ways:
+        return ()
+    records = _all(ways[REFERENCE])
+    controls: tuple[tuple[str, Column, Quantity], ...] = (
+        ("the most frequent answer", ACCURACY, majority),
+        ("one box around the whole picture", IOU, metrics.whole_picture_iou),
+        ("its own boxes at random places", IOU, metrics.random_boxes_control()),
+    )
+    return tuple(
+        (name, column, metrics.estimate(records, _minus(column.quantity, control)))
+        for name, column, control in controls
+    )
+
+
+def _minus(one: Quantity, other: Quantity) -> Callable[[Record], float | None]:
+    def difference(record: Record) -> float | None:
+        first, second = one(record), other(record)
+        return None if first is None or second is None else first - second
+
+    return difference
+
+
+def _all(by_seed: Mapping[int, Sequence[Record]]) -> list[Record]:
+    return [record for records in by_seed.values() for record in records]
+
+
+# -- what goes with the numbers --------------------------------------------------------------------------------------
+
+
+def _columns(blocks: Sequence[Block]) -> tuple[Column, ...]:
+    """The columns that are shown: those that always are, and those that say something of their own."""
+
+    def says_something(column: Column) -> bool:
+        same_as = {"right": ACCURACY, "binarised": ACCURACY, "unscaled_iou": IOU}.get(column.key)
+        for result in (result for block in blocks for result in block.ways):
+            mine = result.quantities[column.key].pooled.value
+            theirs = result.quantities[same_as.key].pooled.value if same_as else None
+            if mine is not None and (theirs is None or abs(mine - theirs) > _VISIBLE):
+                return True
+        return False
+
+    hidden = {"box_count_error"}  # in the CSV file
+    return tuple(c for c in COLUMNS if c.always or (c.key not in hidden and says_something(c)))
+
+
+def _facts(recipe: TableRecipe, data: Mapping[str, Sequence[Example]]) -> tuple[tuple[str, str], ...]:
+    environment = environment_facts()
+    versions = ("opengrit", "torch", "transformers", "trl", "peft")
+    how = "greedy" if recipe.is_greedy else f"temperature {recipe.eval.temperature:g}"
+    facts = [
+        ("data sets", ", ".join(f"{name} ({len(examples)} rows)" for name, examples in data.items())),
+        ("models", ", ".join(model.title for model in recipe.models)),
+        ("seeds", ", ".join(map(str, recipe.seeds))),
+        (
+            "answers",
+            f"{recipe.eval.samples} to a question, {how}, at most {recipe.eval.max_completion_length} tokens",
+        ),
+    ]
+    if any(way.learns for way in recipe.ways):
+        facts.append(("learned from", ", ".join(source.spec for source in recipe.train_data)))
+    facts += [
+        ("recipe", recipe_hash(recipe.resolved_yaml())[:12]),
+        ("python", environment["python"]),
+        ("platform", environment["platform"]),
+        ("versions", ", ".join(f"{n} {v}" for n, v in environment["packages"].items() if n in versions)),
+    ]
+    return tuple(facts)
+
+
+def _notes(recipe: TableRecipe) -> tuple[str, ...]:
+    asked_once = [w.value for w in recipe.ways if len(recipe.seeds_of(w)) == 1 and not w.learns]
+    notes = [
+        "After each mean stands its 95 % bootstrap interval over examples; the seeds of an example are averaged first. It "
+        "says what other examples would give; how far the seeds lie apart says what other seeds would.",
+        "Nothing is corrected for the number of comparisons: of twenty intervals about one misses by chance.",
+        "IoU compares the union of all boxes written with the union of those annotated. A reply without a box has IoU 0, and "
+        "rows without annotated boxes are left out. direct asks for no boxes.",
+        "Failed, unjudged and truncated replies are left out of the means they say nothing about, and are counted.",
+        "Full format: the five tags in order, an answer, and a box where the row has one. direct and the prompt sft do not "
+        "ask for it.",
+    ]
+    if Way.SFT in recipe.ways:
+        notes.append(
+            "sft learns from the annotated boxes of its rows; the rewards of grpo-answer and grit never look at them."
+        )
+    if asked_once and len(recipe.seeds) > 1 and recipe.is_greedy:
+        notes.insert(
+            1,
+            f"{', '.join(asked_once)}: nothing is trained and answers are greedy, so there is one run; a second seed would "
+            "give the same.",
+        )
+    return tuple(notes)

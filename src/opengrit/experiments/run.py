@@ -1,0 +1,270 @@
+"""Makes a table's runs one after the other, each of which resumes, and writes the table when all are there."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from opengrit.core.errors import DataError, RecipeError, RunError, Stopped
+from opengrit.core.types import Example, Record
+from opengrit.data import load_examples, require_readable
+from opengrit.evaluation.rollout import awaits_verdict, record_id
+from opengrit.evaluation.run import EvalRecipe, run_evaluation
+from opengrit.experiments.pages import write_pages
+from opengrit.experiments.recipe import TableRecipe, TableRun, Way
+from opengrit.experiments.results import ModelRecords, TableResult, measure
+from opengrit.runs.folder import (
+    ENVIRONMENT,
+    FINAL,
+    RECIPE,
+    RunDir,
+    environment_facts,
+    recipe_changes,
+    write_atomically,
+)
+from opengrit.training.checkpoint_sidecar import check_files, read_sidecar
+
+_log = logging.getLogger(__name__)
+TRAINING, ASKED = "train", "eval"  # a run's folders
+
+
+def run_table(
+    recipe: TableRecipe, out: str | Path, *, resume_anyway: bool = False, quiet: bool = False
+) -> TableResult:
+    """Everything the recipe says, in the folder `out`; the table, which is also written to table.html, .md, .csv and .tex.
+
+    Whatever stands there already is not done again: a finished training is left as it is, one that was broken off
+    goes on from its newest whole checkpoint (with `resume_anyway` also from one of another package version), and no
+    question that was answered is asked twice. Trainings happen in this process, so that killing it leaves nothing behind
+    that goes on writing. Raises RecipeError, DataError and ModelError before anything runs, RunError where the folder
+    holds another table, another process works on it or a training cannot go on, and Stopped where a signal ended one.
+    """
+    # One spelling of the folder, whatever the working folder: evaluations name the trained models in it.
+    folder = Path(out).resolve()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RecipeError(
+            f"a table is made by one process, {os.environ['WORLD_SIZE']} were launched; run it without accelerate launch"
+        )
+    data = _examples(recipe)
+    _check(recipe)
+    with _alone_in(folder):
+        started = (folder / RECIPE).is_file()
+        if started:
+            _check_same(folder, recipe)
+        RunDir.check(folder, recipe=recipe.resolved_yaml(), resume=started)
+        if not started:
+            write_atomically(folder / RECIPE, recipe.resolved_yaml())
+        if not (folder / ENVIRONMENT).exists():
+            write_atomically(folder / ENVIRONMENT, json.dumps(environment_facts(), indent=2) + "\n")
+        found = _all_records(recipe, folder, data, resume_anyway=resume_anyway, quiet=quiet)
+        _log.info("writing the table")
+        table = measure(recipe, found, data)
+        write_pages(table, folder)
+    return table
+
+
+def _all_records(
+    recipe: TableRecipe, folder: Path, data: dict[str, list[Example]], *, resume_anyway: bool, quiet: bool
+) -> list[ModelRecords]:
+    asked = [example for examples in data.values() for example in examples]
+    plan = [run for model in recipe.models for run in recipe.runs(model)]
+    found: dict[str, dict[Way, dict[int, list[Record]]]] = {}
+    for number, run in enumerate(plan, start=1):
+        place = f"[{number}/{len(plan)}] {run}"
+        records = _records_of(
+            recipe, run, folder, asked, place=place, resume_anyway=resume_anyway, quiet=quiet
+        )
+        found.setdefault(run.model.title, {}).setdefault(run.way, {})[run.seed] = records
+    return [ModelRecords(title, ways) for title, ways in found.items()]
+
+
+def _records_of(
+    recipe: TableRecipe,
+    run: TableRun,
+    folder: Path,
+    examples: Sequence[Example],
+    *,
+    place: str,
+    resume_anyway: bool,
+    quiet: bool,
+) -> list[Record]:
+    here = folder / run.folder
+    trained = here / TRAINING if run.way.learns else None
+    wanted = recipe.asking(run, trained=trained)
+    records = _answered(wanted, here / ASKED, examples)
+    if records is not None:
+        _log.info("%s: done before", place)
+        return records
+    if trained is not None:
+        try:
+            _train(recipe, run, trained, place=place, resume_anyway=resume_anyway, quiet=quiet)
+        except Stopped as stopped:
+            raise Stopped(
+                f"{place}: {stopped}; the same command goes on", exit_code=stopped.exit_code
+            ) from stopped
+    _log.info("%s: asking %d questions", place, len(examples))
+    _, records = run_evaluation(wanted, here / ASKED, quiet=quiet)
+    return records
+
+
+def _answered(wanted: EvalRecipe, folder: Path, examples: Sequence[Example]) -> list[Record] | None:
+    """The records of an evaluation that is complete; None where a question has no answer, or an answer no verdict, yet."""
+    if not (folder / RECIPE).is_file():
+        return None
+    latest = {record.id: record for record in RunDir.open(folder).records()}
+    done = {name: r for name, r in latest.items() if r.failure is None and not awaits_verdict(r)}
+    ids = [record_id(e, sample=i) for e in examples for i in range(wanted.eval.samples)]
+    return [done[name] for name in ids] if all(name in done for name in ids) else None
+
+
+def _train(
+    recipe: TableRecipe, run: TableRun, folder: Path, *, place: str, resume_anyway: bool, quiet: bool
+) -> None:
+    if (folder / FINAL).is_dir():
+        _log.info("%s: trained before", place)
+        return
+    resume = (folder / RECIPE).is_file()
+    resuming: dict[str, Any] = {}
+    if resume:
+        start = _whole_checkpoint(folder, place=place)
+        resuming = {"resume": True, "resume_anyway": resume_anyway, "resume_from": start}
+    _log.info("%s: %s", place, "going on with the training" if resume else "training")
+    if run.way is Way.SFT:
+        from opengrit.training.sft import fine_tune
+
+        fine_tune(recipe.fine_tuning(run), folder, **resuming)
+    else:
+        from opengrit.training.run import train
+
+        train(recipe.grpo(run), folder, quiet=quiet, **resuming)
+    gc.collect()  # a trainer and its callbacks know each other: it would keep its model in memory
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _whole_checkpoint(folder: Path, *, place: str) -> str | None:
+    """The checkpoint to name where the newest is damaged: the newest whole one; None where the newest will do, or none is.
+
+    Raises RunError where all are damaged.
+    """
+    checkpoints = RunDir.open(folder).checkpoints()
+    for path in reversed(checkpoints):
+        try:
+            sidecar = read_sidecar(path)
+            if sidecar is not None:
+                check_files(path, sidecar)
+        except RunError as error:
+            _log.warning("%s: %s", place, str(error).partition("; ")[0])
+            continue
+        return None if path == checkpoints[-1] else path.name
+    if not checkpoints:
+        return None
+    raise RunError(
+        f"a training goes on from a whole checkpoint, all in {folder} are damaged (the log says how); "
+        "move that folder away, and the same command trains it anew"
+    )
+
+
+def _check_same(folder: Path, recipe: TableRecipe) -> None:
+    """Raise RunError where the table in the folder is another one: its trainings and answers would be mixed."""
+    changes = recipe_changes(RunDir.open(folder).recipe, recipe.resolved_yaml())
+    if changes:
+        raise RunError(
+            f"a table is gone on with by its own recipe, {folder} was started with another ({'; '.join(changes)}); "
+            f"use {folder / RECIPE}, or another --out for a new table"
+        )
+
+
+# -- before anything runs --------------------------------------------------------------------------------------------
+
+
+def _examples(recipe: TableRecipe) -> dict[str, list[Example]]:
+    """The rows asked of each data set, by its name; all of their pictures can be opened."""
+    found = {s.spec: load_examples(s.spec, s.images)[: recipe.limit] for s in recipe.data}
+    empty = [spec for spec, examples in found.items() if not examples]
+    if empty:
+        raise DataError(f"a data set of a table has at least one row, {empty[0]} has none; leave it out")
+    require_readable([example for examples in found.values() for example in examples])
+    return found
+
+
+def _check(recipe: TableRecipe) -> None:
+    """Raise what a training or a model's name would raise, hours before it is its turn."""
+    here = [model for model in recipe.models if model.endpoint is None]
+    if here:
+        from opengrit.models.families import resolve
+
+        for model in here:
+            resolve(model.name)
+    runs = [run for model in here for run in recipe.runs(model) if run.way.learns]
+    if not runs:
+        return
+    from opengrit.training.run import grpo_config
+    from opengrit.training.sft import sft_config
+    from opengrit.training.trainer import check_rows, check_settings
+
+    rows = [e for s in recipe.train_data for e in load_examples(s.spec, s.images)]
+    require_readable(rows)
+    if Way.SFT in recipe.ways and len(recipe.seeds) > 1 and _seeds_decide_nothing(recipe, num_rows=len(rows)):
+        raise RecipeError(
+            f"each seed of sft is another training, but sft.rows_per_step {recipe.sft.rows_per_step} takes all "
+            f"{len(rows)} rows in every step, so that all seeds give one model; lower rows_per_step"
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        for run in runs:
+            if run.way is Way.SFT:
+                sft_config(recipe.fine_tuning(run), scratch, num_rows=len(rows))
+                continue
+            wanted = recipe.grpo(run)
+            wanted.rubric().check(rows)
+            check_rows(len(rows), wanted.train.questions_per_step)
+            check_settings(grpo_config(wanted, scratch), num_rows=len(rows))
+
+
+def _seeds_decide_nothing(recipe: TableRecipe, *, num_rows: int) -> bool:
+    """Whether fine-tuning draws nothing at random: no order of rows, and no adapters."""
+    return recipe.sft.rows_per_step >= num_rows and recipe.lora is None
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keeps a second table out of the folder while this one works; ends with the process, however that ends.
+
+    Raises RunError where the folder cannot be made or another process works in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise RunError(
+            f"a table's folder must be writable, {folder} is not ({error.strerror}); choose another --out"
+        ) from error
+    try:
+        _lock(descriptor, folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows has no advisory locks of this kind
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise RunError(
+            f"one process makes a table at a time, another one works in {folder}; wait for it to end, or end it"
+        ) from error
+    except OSError:  # a file system without locks (some network mounts)
+        return

@@ -1,0 +1,10 @@
+"""Grounded text: what a model is told, what it writes, and the boxes in between.
+
+May import `core`. Begin with `parsing.py`; `frames.py` turns a family's coordinates into the unit square and back.
+"""
+
+from opengrit.grounding.frames import Frame, Unit
+from opengrit.grounding.parsing import parse
+from opengrit.grounding.prompts import user_text
+
+__all__ = ["Frame", "Unit", "parse", "user_text"]

@@ -1,0 +1,146 @@
+"""Every instruction we give, once, named: `direct`, `grounded`, `grounded-icl`, `sft`, and the judge's."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from opengrit.core.boxes import Box, Size
+from opengrit.core.errors import RecipeError
+from opengrit.grounding.frames import UNIT_BY_MODEL_TYPE, Frame, Unit
+
+
+class Strategy(StrEnum):
+    """How a question is put to a model."""
+
+    DIRECT = "direct"  # the question and nothing else: the paper's "direct query"
+    GROUNDED = "grounded"  # with GRIT's instruction to think with boxes
+    GROUNDED_ICL = "grounded-icl"  # the same, with one worked example
+    SFT = "sft"  # boxes first, then the answer: what a fine-tuned model is asked
+
+
+# The paper's instruction, to the letter (GRIT, arXiv 2505.15879, figure 7), the leading space and the trailing
+# line end included. It asks for no closing </answer>.
+GROUNDED_SUFFIX = (
+    " First, think between <think> and </think> while output necessary coordinates needed to answer the question"
+    " in JSON with key 'bbox_2d'. Then, based on the thinking contents and coordinates, rethink between <rethink>"
+    " </rethink> and then answer the question after <answer>.\n"
+)
+
+SFT_SUFFIX = (
+    " Begin with a JSON list of all coordinates that are needed to answer the question, each under the key"
+    " 'bbox_2d'. Then give the answer after <answer>.\n"
+)
+
+_EXAMPLE_QUESTION = "How many cups stand on the shelf?"
+_EXAMPLE_SIZE = Size(560, 392)
+_EXAMPLE_CUPS = (
+    Box(0.0625, 0.375, 0.1875, 0.5625),
+    Box(0.4375, 0.35, 0.55, 0.55),
+    Box(0.75, 0.4, 0.8875, 0.575),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One picture and the text that stands after it."""
+
+    strategy: Strategy
+    text: str
+
+    def messages(self) -> list[dict[str, Any]]:
+        """The prompt as transformers' chat templates take it: one user turn, a place for the picture, the text.
+
+        There is no system turn of our own; a family's template may add its default.
+        """
+        return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": self.text}]}]
+
+
+def strategy_named(strategy: Strategy | str) -> Strategy:
+    """The strategy of that name. Raises RecipeError for an unknown one."""
+    try:
+        return Strategy(strategy)
+    except ValueError:
+        raise RecipeError(
+            f"strategy: is one of {', '.join(Strategy)}, got {strategy!r} in the recipe or the command's options; "
+            "use one of them"
+        ) from None
+
+
+def build(strategy: Strategy | str, question: str, *, family: str | None = None) -> Prompt:
+    """The prompt that puts a question in the wording of a strategy.
+
+    `family` is the model type, or "pixels", "thousand" or "unit" where a recipe overrides the frame; only the
+    worked example of `grounded-icl` depends on it. Raises RecipeError for an unknown strategy, for
+    `grounded-icl` without a family, and for a family whose coordinates are not known.
+    """
+    named = strategy_named(strategy)
+    return Prompt(named, "Question: " + question + _suffix(named, family))
+
+
+def user_text(strategy: Strategy | str, question: str, *, family: str | None = None) -> str:
+    """The text of the user's turn: "Question: ", the question, and the strategy's suffix.
+
+    This is the form of the paper's demonstration. Its released training code puts a line end in front of
+    "Question: "; the text is the same from there on.
+    """
+    return build(strategy, question, family=family).text
+
+
+def _suffix(strategy: Strategy, family: str | None) -> str:
+    match strategy:
+        case Strategy.DIRECT:
+            return ""
+        case Strategy.GROUNDED:
+            return GROUNDED_SUFFIX
+        case Strategy.GROUNDED_ICL:
+            return GROUNDED_SUFFIX + worked_example(family)
+        case Strategy.SFT:
+            return SFT_SUFFIX
+
+
+def worked_example(family: str | None) -> str:
+    """One question and its reply in full format, with coordinates in the frame that the family writes in."""
+    unit = UNIT_BY_MODEL_TYPE.get(family or "")
+    if unit is None and family in {known.value for known in Unit}:
+        unit = Unit(family)
+    if unit is None:
+        raise RecipeError(
+            f"the prompt grounded-icl shows coordinates as the model writes them, which is known for "
+            f"{', '.join(sorted(UNIT_BY_MODEL_TYPE))}, got the family {family!r}; name the frame with frame: in "
+            "the recipe, or use the prompt grounded"
+        )
+    frame = Frame(unit.value, _EXAMPLE_SIZE, unit)
+    cups = ",\n".join(
+        f'  {{"bbox_2d": {json.dumps(frame.from_box(box))}, "label": "cup"}}' for box in _EXAMPLE_CUPS
+    )
+    return (
+        f"Here is an example for another picture.\nQuestion: {_EXAMPLE_QUESTION}\n"
+        f"<think> I look along the shelf for cups.\n[\n{cups}\n]\n</think>\n"
+        f"<rethink> Each of the {len(_EXAMPLE_CUPS)} boxes holds one cup, and no cup is left out. </rethink>\n"
+        f"<answer>\n{len(_EXAMPLE_CUPS)}\n</answer>\n"
+    )
+
+
+def detection_question(noun_plural: str) -> str:
+    """The question that asks for boxes only, for example "Detect all dogs."."""
+    return f"Detect all {noun_plural}."
+
+
+_JUDGE_INSTRUCTION = (
+    "You are proofreading short answers to questions about a picture that you do not see. Compare the model's "
+    "answer with the standard answer. The full mark is 1 and the minimum is 0; the closer the meaning is to the "
+    'standard answer, the higher the score. Reply with JSON only: {"score": <score>}'
+)
+
+
+def judge_prompt(question: str, *, expected: str, given: str) -> str:
+    """What a language model is told when it marks an answer.
+
+    `question` is the user's question alone, without the format's instruction, and `given` is the answer alone. The
+    answer is put on one line, so that it cannot pass a line of its own off as the standard answer.
+    """
+    said = " ".join(given.split())
+    return f"{_JUDGE_INSTRUCTION}\nQuestion: {question}\nStandard answer: {expected}\nModel's answer: {said}"

@@ -1,0 +1,148 @@
+"""An answer that points: what a model said about a picture, its boxes in the picture's own pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from opengrit.core.boxes import Box, Size
+from opengrit.core.errors import DataError
+from opengrit.core.images import encodable
+from opengrit.core.types import Finish, Section, Transcript
+from opengrit.evaluation.rollout import transcribe
+from opengrit.grounding.frames import frame_for
+from opengrit.grounding.prompts import Strategy
+from opengrit.sampling import Sampled
+
+# The question id of every single ask: whoever asks (a Grounder, the server), the same seed draws the same tokens.
+GROUND_ID = "ask"
+
+
+@dataclass(frozen=True, slots=True)
+class GroundedBox:
+    """One pointing. `number` counts from 1 in order of writing; `start` and `end` are character offsets in the text.
+
+    `box` is in the unit square, `pixels` (left, top, right, bottom) in pixels of the picture as it was given, upright.
+    """
+
+    number: int
+    label: str | None
+    section: Section
+    box: Box
+    pixels: tuple[float, float, float, float]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model said about a picture. `answer` is None where it gave none; `seconds` is wall-clock time.
+
+    `picture_size` is that of the picture as given (turned upright), `seen_size` that of what the model saw of it.
+    The token counts are None where nobody counted them.
+    """
+
+    question: str
+    answer: str | None
+    transcript: Transcript
+    boxes: tuple[GroundedBox, ...]
+    picture_size: Size
+    seen_size: Size
+    finish: Finish
+    seconds: float
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    model: str
+
+    @property
+    def text(self) -> str:
+        """Everything the model wrote."""
+        return self.transcript.text
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON-ready dict; boxes are in picture pixels (to a hundredth) and in the unit square."""
+        return {
+            "question": self.question,
+            "answer": self.answer,
+            "transcript": self.text,
+            "thought": self.transcript.thought,
+            "rethink": self.transcript.rethink,
+            "boxes": [
+                {
+                    "number": b.number,
+                    "label": b.label,
+                    "section": b.section.value,
+                    "pixels": [round(n, 2) for n in b.pixels],
+                    "unit": [round(n, 5) for n in (b.box.left, b.box.top, b.box.right, b.box.bottom)],
+                    "start": b.start,
+                    "end": b.end,
+                }
+                for b in self.boxes
+            ],
+            "rejected": [{"text": r.text, "reason": r.reason.value} for r in self.transcript.rejected],
+            "finish": self.finish.value,
+            "picture_size": [self.picture_size.width, self.picture_size.height],
+            "seen_size": [self.seen_size.width, self.seen_size.height],
+            "seconds": round(self.seconds, 3),
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "model": self.model,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A question among many that could not be asked, and why: the picture is unreadable, the endpoint is down."""
+
+    question: str
+    reason: str
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON-ready dict."""
+        return {"question": self.question, "error": self.reason}
+
+
+def read_answer(
+    sampled: Sampled,
+    *,
+    question: str,
+    picture_size: Size,
+    strategy: Strategy | str,
+    frame_name: str,
+    seconds: float,
+    model: str,
+    prompt_tokens: int | None = None,
+    completion_tokens: int | None = None,
+) -> Answer:
+    """What was sampled about a picture, read: the one place that makes an `Answer`.
+
+    `frame_name` is a model type, or "pixels", "thousand" or "unit". Raises RecipeError for another name. Tokens that
+    are not counted here are counted by the ids in `sampled`, where it has any.
+    """
+    frame = frame_for(frame_name, sampled.seen_size)
+    transcript = transcribe(sampled.completion, strategy=strategy, frame=frame)
+    boxes = tuple(
+        GroundedBox(number, p.label, p.section, p.box, p.box.to_pixels(picture_size), p.start, p.end)
+        for number, p in enumerate(transcript.pointings, start=1)
+    )
+    return Answer(
+        question=question,
+        answer=transcript.answer,
+        transcript=transcript,
+        boxes=boxes,
+        picture_size=picture_size,
+        seen_size=sampled.seen_size,
+        finish=sampled.completion.finish,
+        seconds=seconds,
+        prompt_tokens=prompt_tokens or len(sampled.prompt_ids) or None,
+        completion_tokens=completion_tokens or len(sampled.completion.token_ids) or None,
+        model=model,
+    )
+
+
+def check_question(question: str) -> None:
+    """Raise DataError for a question with nothing in it, or with half a character."""
+    if not isinstance(question, str) or not question.strip() or not encodable(question):
+        raise DataError(
+            f"a question is text with something in it, got {question!r}; write what you want to know"
+        )

@@ -1,0 +1,279 @@
+"""Many questions from a file or a folder, asked in batches; each answer is a line of JSON as soon as it is there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from opengrit.core.drawing import draw_boxes
+from opengrit.core.errors import DataError, RunError
+from opengrit.core.images import confined, open_picture
+from opengrit.evaluation.evaluator import progress_bar
+from opengrit.inference.grounder import Answer, Grounder, Unanswered
+from opengrit.runs.folder import LineWriter
+
+_PICTURES = frozenset(
+    (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
+)
+_ASKED_TOGETHER = 32
+_PLAIN_NAME = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A question to ask: `image` is a file's path as it can be opened, `named` the path as the row wrote it."""
+
+    id: str
+    image: str
+    named: str
+    question: str
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A line that is no question, and why."""
+
+    id: str
+    reason: str
+
+
+class Out(Protocol):
+    """Where results go, a JSON object a line, and the ids that are answered there already."""
+
+    answered: frozenset[str]
+
+    def write(self, result: dict[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Printed:
+    """Results on standard output."""
+
+    answered: frozenset[str] = frozenset()
+
+    def write(self, result: dict[str, Any]) -> None:
+        """Print the result; it is there for the next program in a pipe at once."""
+        sys.stdout.write(json.dumps(result, allow_nan=False) + "\n")
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How the questions are asked, and the folder the drawn pictures go to, if any."""
+
+    max_new_tokens: int
+    temperature: float
+    seed: int
+    draw: Path | None = None
+    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many questions were asked, how many of them failed, and how many were answered before."""
+
+    asked: int
+    failed: int
+    skipped: int
+
+
+def read_rows(path: Path, *, images: Path | None = None) -> list[Row | BadRow]:
+    """The questions of a JSONL file: `{"image": "a.png", "question": "...", "id": "..."}` a line, other keys are ignored.
+
+    Pictures lie in `images`, or beside the file. A row without id is called "line" and its number; an empty
+    line is no row. A line that is no question is a `BadRow`. Raises DataError where there is no file, no row, or an id twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"--batch is a JSONL file in UTF-8, {path} is not ({error}); check its name"
+        ) from error
+    root = path.parent if images is None else images
+    rows = [_row(line, number, root) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not rows:
+        raise DataError(f"--batch holds a question a line, {path} holds none; write one")
+    seen: set[str] = set()
+    for row in rows:
+        if row.id in seen:
+            raise DataError(
+                f"an id stands once in a file, {row.id!r} stands twice in {path}; change one of them"
+            )
+        seen.add(row.id)
+    return rows
+
+
+def rows_of_folder(folder: Path, question: str) -> list[Row | BadRow]:
+    """The same question about every picture file in a folder, by name; a row's id is the file's name."""
+    names = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in _PICTURES and p.is_file())
+    if not names:
+        raise DataError(
+            f"a folder of pictures holds files named {', '.join(sorted(_PICTURES))}, {folder} holds none; name another"
+        )
+    return [Row(name, str(folder / name), name, question) for name in names]
+
+
+def _row(line: str, number: int, root: Path) -> Row | BadRow:
+    unnamed = f"line {number}"
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return BadRow(unnamed, f"a row is one line of JSON, line {number} is not ({error}); mend it")
+    if not isinstance(value, dict):
+        return BadRow(unnamed, f"a row is a JSON object, line {number} is not; mend it")
+    given = value.get("id")
+    row_id = str(given) if isinstance(given, str | int) and not isinstance(given, bool) else unnamed
+    for key in ("image", "question"):
+        if not isinstance(value.get(key), str):
+            return BadRow(row_id, f"a row has the text {key!r}, line {number} has not; add it")
+    try:
+        return Row(row_id, str(confined(value["image"], root)), value["image"], value["question"])
+    except DataError as error:
+        return BadRow(row_id, str(error))
+
+
+class JsonLines:
+    """A file of results that only grows. Opening it reads which ids are answered in it already.
+
+    A result with an error is no answer: its question is asked again, and its later line counts.
+    """
+
+    def __init__(self, path: Path, rows: Sequence[Row | BadRow]) -> None:
+        """Raises DataError for a file of something else, or of answers to other questions; RunError if unwritable."""
+        asked = {row.id: (row.named, row.question) for row in rows if isinstance(row, Row)}
+        self.answered = frozenset(_answered(path, asked))
+        self._writer = LineWriter(path)
+
+    def write(self, result: dict[str, Any]) -> None:
+        self._writer.write_metrics(result)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _answered(path: Path, asked: dict[str, tuple[str, str]]) -> Iterator[str]:
+    """The ids whose answers stand in the file; `asked` is the picture and the question of each id."""
+    if not os.path.lexists(path):
+        return
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]  # what stands behind the last line end is torn
+    except OSError as error:
+        raise RunError(
+            f"--out is a file, {path} cannot be read ({error.strerror}); choose another"
+        ) from error
+    for number, line in enumerate(lines, start=1):
+        value = _result_in(line)
+        if value is None:
+            raise DataError(
+                f"--out is a file of answers or a new one, line {number} of {path} is none; choose another name"
+            )
+        row_id = value["id"]
+        if "error" in value or row_id not in asked:
+            continue
+        if (value.get("image"), value.get("question")) != asked[row_id]:
+            raise DataError(
+                f"--out holds answers to the same questions about the same pictures, {row_id!r} was another one in "
+                f"line {number} of {path}; choose another name"
+            )
+        yield row_id
+
+
+def _result_in(line: bytes) -> dict[str, Any] | None:
+    """The result that a line holds, whose id is text; None where it holds something else."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) and isinstance(value.get("id"), str) else None
+
+
+def ask_rows(grounder: Grounder, rows: Sequence[Row | BadRow], out: Out, *, asking: Asking) -> Tally:
+    """Ask what is not answered yet, batch by batch, and write each result to `out` in the order of the rows.
+
+    A result is an `Answer` as JSON with the row's id and image; a bad row or picture is one with an `error`.
+    """
+    open_rows = [row for row in rows if row.id not in out.answered]
+    failed = 0
+    with progress_bar(asking.quiet) as progress:
+        task = progress.add_task("asking", total=len(rows), completed=len(rows) - len(open_rows))
+        for start in range(0, len(open_rows), _ASKED_TOGETHER):
+            batch = open_rows[start : start + _ASKED_TOGETHER]
+            for result in _results(grounder, batch, asking):
+                failed += "error" in result
+                out.write(result)
+                if "drawn" in result:
+                    _begun(Path(result["drawn"])).unlink(missing_ok=True)
+            progress.advance(task, len(batch))
+    return Tally(asked=len(open_rows), failed=failed, skipped=len(rows) - len(open_rows))
+
+
+def _results(grounder: Grounder, batch: Sequence[Row | BadRow], asking: Asking) -> Iterator[dict[str, Any]]:
+    good = [row for row in batch if isinstance(row, Row)]
+    answers = iter(
+        grounder.ask_many(
+            [(row.image, row.question) for row in good],
+            max_new_tokens=asking.max_new_tokens,
+            temperature=asking.temperature,
+            seed=asking.seed,
+            batch_size=_ASKED_TOGETHER,
+            quiet=True,
+        )
+    )
+    for row in batch:
+        match row:
+            case BadRow(id=row_id, reason=reason):
+                yield {"id": row_id, "error": reason}
+            case Row():
+                yield {"id": row.id, "image": row.named} | _result(row, next(answers), asking.draw)
+
+
+def _result(row: Row, answer: Answer | Unanswered, draw: Path | None) -> dict[str, Any]:
+    if draw is None or isinstance(answer, Unanswered):
+        return answer.as_json()
+    path = drawing_path(draw, row.id)
+    _begun(path).touch()
+    draw_boxes(open_picture(row.image), answer.boxes).save(path)
+    return answer.as_json() | {"drawn": str(path)}
+
+
+def drawing_path(folder: Path, row_id: str) -> Path:
+    """Where a row's drawing goes: its id in plain letters, with a part of its digest where those are not all of it."""
+    plain = _PLAIN_NAME.sub("_", row_id).strip(".")[:100]
+    if plain != row_id or not plain:
+        plain += "-" + hashlib.sha256(row_id.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return folder / f"{plain}.png"
+
+
+def _begun(drawing: Path) -> Path:
+    """The empty file that lies beside a drawing until its line is written: after a kill, it is drawn anew."""
+    return drawing.with_name(f".{drawing.name}.begun")  # no drawing's name starts with a full stop
+
+
+def check_drawings(folder: Path | None, rows: Sequence[Row | BadRow]) -> None:
+    """Make the folder of the drawings. Raises RunError where it cannot be, or a drawing would be overwritten.
+
+    A drawing whose line was never written, because asking was broken off between the two, may be drawn again.
+    """
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"--draw is a folder where many pictures are asked about, {folder} cannot be one ({error.strerror}); choose another"
+        ) from error
+    for row in rows:
+        path = drawing_path(folder, row.id)
+        if os.path.lexists(path) and not os.path.lexists(_begun(path)):
+            raise RunError(f"nothing is overwritten, {path} exists; choose another folder for --draw")

@@ -1,0 +1,20 @@
+"""When an answer is right: judges by rule, behind an endpoint or on this machine, their cache and their limits.
+
+May import `clients` and the floors below it. Begin with `protocol.py`; the rule is `answers.py`.
+"""
+
+from opengrit.judges.answers import same_answer
+from opengrit.judges.case import Case
+from opengrit.judges.protocol import BatchJudge, Judge, judge_transcript, judge_transcripts, settled
+from opengrit.judges.rule import RuleJudge
+
+__all__ = [
+    "BatchJudge",
+    "Case",
+    "Judge",
+    "RuleJudge",
+    "judge_transcript",
+    "judge_transcripts",
+    "same_answer",
+    "settled",
+]

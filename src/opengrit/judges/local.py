@@ -1,0 +1,179 @@
+"""A language model on this machine as the judge: any causal model of transformers, with the paper's prompt."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from opengrit.core.errors import ModelError
+from opengrit.core.types import Unjudged, Verdict
+from opengrit.core.weights import require_own_code, require_safetensors
+from opengrit.judges.case import Case
+from opengrit.judges.marking import Drawing, Estimate, Scale, prompt_text, prompt_version
+from opengrit.judges.reply import read_score
+
+_NO_LIMIT = 1 << 20  # positions, where a model's config names none
+
+
+class LocalJudge:
+    """Marks answers with a text model, several prompts at once. Greedy, so that it says the same twice.
+
+    A prompt that is longer than the model can read, and one that does not fit into memory, leaves its case
+    `Unjudged`. It may be used by several threads, one batch at a time.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        drawing: Drawing | None = None,
+        scale: Scale | None = None,
+        batch_size: int = 16,
+        device: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Loads a model by folder or hub id, in safetensors. Raises ModelError where that fails.
+
+        Only `max_tokens` of `drawing` is used (64 where it is None).
+        """
+        self._source = str(model)
+        self._max_new_tokens = (drawing or Drawing(max_tokens=64)).max_tokens or 64
+        self._scale = scale or Scale()
+        self._batch_size, self._clock = batch_size, clock
+        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        dtype = torch.float32 if self._device.type == "cpu" else "auto"
+        require_safetensors(self._source, self._source)
+        try:
+            # Said, and not left out: transformers would ask on the terminal whether to run a model's own code.
+            config = AutoConfig.from_pretrained(self._source, trust_remote_code=False)
+            require_own_code(config, self._source)
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                self._source, padding_side="left", trust_remote_code=False
+            )
+            model_class: Any = AutoModelForCausalLM
+            self._model: Any = model_class.from_pretrained(
+                self._source, dtype=dtype, use_safetensors=True, trust_remote_code=False
+            )
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise ModelError(
+                f"a local judge is a causal language model with a tokenizer, in safetensors; {self._source} cannot "
+                f"be loaded ({' '.join(str(error).split())[:300]}); name another with judge.model"
+            ) from error
+        self._model.to(self._device).eval()
+        if self._tokenizer.pad_token_id is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token or self._tokenizer.convert_ids_to_tokens(0)
+        self._generation = GenerationConfig(
+            do_sample=False,
+            max_new_tokens=self._max_new_tokens,
+            eos_token_id=self._model.generation_config.eos_token_id,
+            pad_token_id=self._tokenizer.pad_token_id,
+        )
+        limit = getattr(self._model.config, "max_position_embeddings", None) or _NO_LIMIT
+        self._longest_prompt = limit - self._max_new_tokens
+        self._lock = threading.Lock()
+        self.fingerprint: dict[str, Any] = {
+            "kind": "local",
+            "model": self._source,
+            "weights": _weights_version(self._source, self._model),
+            "prompt": prompt_version(),
+            "params": {"max_tokens": self._max_new_tokens},
+        }
+
+    @property
+    def cost(self) -> float:
+        """Nothing: no one is paid."""
+        return 0.0
+
+    def close(self) -> None:
+        """Nothing to close; the model goes with its judge."""
+
+    @property
+    def name(self) -> str:
+        """How the judge is called in its verdicts."""
+        return f"local:{Path(self._source).name}"
+
+    def verdict(self, score: float) -> Verdict:
+        """The verdict that a score in [0, 1] stands for."""
+        return self._scale.verdict(score, judge=self.name)
+
+    def estimate(self, cases: Sequence[Case]) -> Estimate:
+        """What these cases ask for: the exact number of prompt tokens, and the most it may write. It is free."""
+        prompt = sum(len(self._token_ids(case)) for case in cases)
+        return Estimate(len(cases), prompt, self._max_new_tokens * len(cases), 0.0)
+
+    def judge(self, question: str, *, expected: str, given: str) -> Verdict | Unjudged:
+        """The model's verdict on one answer, or why there is none."""
+        return self.judge_many([Case(question, expected=expected, given=given)])[0]
+
+    def judge_many(
+        self, cases: Sequence[Case], *, deadline_seconds: float | None = None
+    ) -> list[Verdict | Unjudged]:
+        """One opinion a case, in order.
+
+        No batch is begun that would end after the deadline if it took as long as the longest before it.
+        """
+        ends_at = None if deadline_seconds is None else self._clock() + deadline_seconds
+        found: list[Verdict | Unjudged] = [
+            Unjudged(f"not judged within the deadline of {deadline_seconds} s") for _ in cases
+        ]
+        longest_seconds = 0.0
+        with self._lock:
+            for batch in self._batches(cases, found):
+                begun_at = self._clock()
+                if ends_at is not None and begun_at + longest_seconds >= ends_at:
+                    break
+                for number, text in zip(batch, self._write([cases[i] for i in batch]), strict=True):
+                    found[number] = self._read(text)
+                longest_seconds = max(longest_seconds, self._clock() - begun_at)
+        return found
+
+    def _batches(self, cases: Sequence[Case], found: list[Verdict | Unjudged]) -> Iterator[list[int]]:
+        """Places of cases that can be read, shortest first, so that padding is little."""
+        lengths = {i: len(self._token_ids(case)) for i, case in enumerate(cases)}
+        for i, length in lengths.items():
+            if length > self._longest_prompt:
+                found[i] = Unjudged(f"the prompt has {length} tokens, the judge reads {self._longest_prompt}")
+        fitting = sorted((i for i in lengths if lengths[i] <= self._longest_prompt), key=lengths.__getitem__)
+        for start in range(0, len(fitting), self._batch_size):
+            yield fitting[start : start + self._batch_size]
+
+    def _read(self, text: str | Unjudged) -> Verdict | Unjudged:
+        score = text if isinstance(text, Unjudged) else read_score(text)
+        return score if isinstance(score, Unjudged) else self.verdict(score)
+
+    def _token_ids(self, case: Case) -> list[int]:
+        if self._tokenizer.chat_template is None:
+            return self._tokenizer(prompt_text(case))["input_ids"]
+        messages = [{"role": "user", "content": prompt_text(case)}]
+        text = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        return self._tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    @torch.inference_mode()
+    def _write(self, cases: Sequence[Case]) -> Sequence[str | Unjudged]:
+        rows = {"input_ids": [self._token_ids(case) for case in cases]}
+        inputs = self._tokenizer.pad(rows, return_tensors="pt").to(self._device)
+        prompt_length = inputs["input_ids"].shape[1]
+        try:
+            written = self._model.generate(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                generation_config=self._generation,
+            )
+        except torch.OutOfMemoryError:
+            return [Unjudged("the judge ran out of memory") for _ in cases]
+        return self._tokenizer.batch_decode(written[:, prompt_length:], skip_special_tokens=True)
+
+
+def _weights_version(source: str, model: Any) -> list[Any]:
+    """What tells one state of the weights from another: a hub commit, or the files of a folder."""
+    commit = getattr(model.config, "_commit_hash", None)
+    if commit is not None:
+        return [commit]
+    files = sorted(Path(source).glob("*.safetensors"))
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]

@@ -1,0 +1,101 @@
+"""How a language model marks answers: what it is told, how its reply is drawn, and what its score means."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from opengrit.core.errors import RecipeError
+from opengrit.core.types import Verdict
+from opengrit.grounding.prompts import judge_prompt
+from opengrit.judges.case import Case
+from opengrit.judges.protocol import BatchJudge
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """How a judge's reply is drawn. None leaves the choice to the server (some models take neither)."""
+
+    temperature: float | None = 0.0
+    max_tokens: int | None = 256
+
+    def params(self) -> dict[str, Any]:
+        """The parameters of a chat request."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """From which score on an answer counts as right.
+
+    The paper's reward is binary and does not say from where. The released code takes any score above 0, which makes
+    a partly right answer worth as much as a right one.
+    """
+
+    correct_from: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.correct_from <= 1:
+            raise RecipeError(
+                f"judge.correct_from: is above 0 and at most 1, got {self.correct_from}; 0.5 is half of the mark"
+            )
+
+    def verdict(self, score: float, *, judge: str) -> Verdict:
+        """The verdict that a score in [0, 1] stands for."""
+        return Verdict(correct=score >= self.correct_from, score=score, judge=judge)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What judging is going to ask for, before anything is asked. `cost` is None where prices are not known."""
+
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
+
+
+class ModelJudge(BatchJudge, Protocol):
+    """A judge that is a language model, so that asking it again costs something."""
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything but the case that its score depends on, ready for JSON."""
+        ...
+
+    @property
+    def cost(self) -> float | None:
+        """What was spent so far, in the currency of its prices; None where they are not known."""
+        ...
+
+    def close(self) -> None:
+        """Ends its connections and threads."""
+        ...
+
+    def verdict(self, score: float) -> Verdict:
+        """Its verdict where it gives that score."""
+        ...
+
+    def estimate(self, cases: Sequence[Case]) -> Estimate:
+        """What judging these cases asks for."""
+        ...
+
+
+def prompt_text(case: Case) -> str:
+    """The paper's judge prompt for a case."""
+    return judge_prompt(case.question, expected=case.expected, given=case.given)
+
+
+def prompt_version() -> str:
+    """The hash of the prompt's wording: another wording is another judge."""
+    return hashlib.sha256(
+        judge_prompt("{question}", expected="{expected}", given="{given}").encode()
+    ).hexdigest()
+
+
+def is_probability(value: Any) -> bool:
+    """Whether a value read from a file is a score in [0, 1]."""
+    return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= 1

@@ -1,0 +1,66 @@
+"""Whether an answer is right: the `Judge` protocol, and functions that put transcripts before a judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from opengrit.core.types import Example, Transcript, Unjudged, Verdict
+from opengrit.judges.answers import is_box_answer
+from opengrit.judges.case import Case
+from opengrit.judges.rule import RuleJudge
+
+__all__ = ["BatchJudge", "Case", "Judge", "RuleJudge", "judge_transcript", "judge_transcripts", "settled"]
+
+
+class Judge(Protocol):
+    """Anything that compares a given answer with the expected one. It returns `Unjudged` and does not raise."""
+
+    def judge(self, question: str, *, expected: str, given: str) -> Verdict | Unjudged:
+        """A verdict with a score in [0, 1], or why there is none."""
+        ...
+
+
+class BatchJudge(Judge, Protocol):
+    """A judge that takes many cases at once, as every judge of this package does."""
+
+    def judge_many(
+        self, cases: Sequence[Case], *, deadline_seconds: float | None = None
+    ) -> list[Verdict | Unjudged]:
+        """One opinion a case, in order. A case that is not judged within the deadline is `Unjudged`."""
+        ...
+
+
+def judge_transcript(judge: Judge, example: Example, transcript: Transcript) -> Verdict | Unjudged:
+    """The verdict on a transcript's answer.
+
+    A missing or blank answer is wrong and is not shown to the judge: the model failed, and not the judge. A row
+    whose expected answer is a box is unjudged by every judge (grounding IoU measures it). The judge sees the row's
+    question alone, without the format instruction that the model was given.
+    """
+    known = settled(example, transcript)
+    if not isinstance(known, Case):
+        return known
+    return judge.judge(known.question, expected=known.expected, given=known.given)
+
+
+def judge_transcripts(
+    judge: BatchJudge,
+    rows: Sequence[tuple[Example, Transcript]],
+    *,
+    deadline_seconds: float | None = None,
+) -> list[Verdict | Unjudged]:
+    """The verdicts on many answers, in order; each as `judge_transcript` gives it."""
+    known = [settled(example, transcript) for example, transcript in rows]
+    cases = [one for one in known if isinstance(one, Case)]
+    judged = iter(judge.judge_many(cases, deadline_seconds=deadline_seconds) if cases else ())
+    return [next(judged) if isinstance(one, Case) else one for one in known]
+
+
+def settled(example: Example, transcript: Transcript) -> Verdict | Unjudged | Case:
+    """The opinion that needs no judge, or else the case to put before one."""
+    if is_box_answer(example.answer):
+        return Unjudged("the expected answer is a box; grounding IoU measures it")
+    if transcript.answer is None or not transcript.answer.strip():
+        return Verdict(correct=False, score=0.0, judge="no answer")
+    return Case(example.question, expected=example.answer, given=transcript.answer)

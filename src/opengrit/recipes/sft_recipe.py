@@ -1,0 +1,125 @@
+"""What a recipe of supervised fine-tuning says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from opengrit.recipes.training_recipe import (
+    Count,
+    Data,
+    Lora,
+    Model,
+    NotNegative,
+    Positive,
+    Recipe,
+    passes_of,
+)
+from opengrit.recipes.yaml import Section, named, read_recipe
+
+
+class SftTrain(Section):
+    """How it learns from the targets. Names are those of TRL's SFTConfig where it has the field."""
+
+    learning_rate: Positive = Field(
+        default=1e-5,
+        description="peak step size of the optimizer (usual for full fine-tuning; GRIT: unknown)",
+    )
+    lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = Field(
+        default="cosine", description="shape of the learning rate over the steps (as for GRPO)"
+    )
+    warmup_steps: NotNegative = Field(
+        default=0.0, description="steps of linear warm-up; below 1 a share of all steps"
+    )
+    max_steps: Count = Field(
+        default=100, description="optimizer steps (our choice: each of 20 rows 20 times)"
+    )
+    rows_per_step: Count = Field(
+        default=4,
+        description="rows of one optimizer step (our choice; with all of them the seed decides nothing)",
+    )
+    per_device_train_batch_size: Count = Field(
+        default=4, description="rows in one forward and backward pass of one device"
+    )
+    optim: Literal["adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit"] = Field(
+        default="adamw_torch", description="optimizer"
+    )
+    weight_decay: NotNegative = Field(default=0.0, description="AdamW's weight decay")
+    max_grad_norm: NotNegative = Field(
+        default=1.0, description="norm gradients are clipped to; 0: not clipped"
+    )
+    gradient_checkpointing: bool = Field(
+        default=True, description="recompute activations to save memory (TRL's default)"
+    )
+    bf16: bool = Field(default=True, description="compute in bfloat16 (false on CPU)")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        default=42, description="seed of the data order (transformers' default)"
+    )
+    save_steps: Count | None = Field(
+        default=None, description="steps between checkpoints; null: none, only the final model"
+    )
+
+    def passes_per_step(self, num_processes: int) -> int:
+        """Forward and backward passes that each of so many processes makes for one optimizer step. Raises RecipeError."""
+        return passes_of(
+            self.rows_per_step,
+            "rows_per_step",
+            batch=self.per_device_train_batch_size,
+            num_processes=num_processes,
+            section="sft",
+        )
+
+    @model_validator(mode="after")
+    def _possible(self) -> SftTrain:
+        if self.rows_per_step % self.per_device_train_batch_size:
+            raise ValueError(
+                f"rows_per_step ({self.rows_per_step}) is divided evenly by per_device_train_batch_size, "
+                f"got {self.per_device_train_batch_size}; choose a divisor"
+            )
+        if self.warmup_steps >= self.max_steps:
+            raise ValueError(
+                f"warmup_steps is smaller than max_steps, got {self.warmup_steps:g} and {self.max_steps}; lower it"
+            )
+        return self
+
+
+class SftRecipe(Section):
+    """Everything a supervised fine-tuning does."""
+
+    model: Annotated[Model, BeforeValidator(named)] = Field(
+        description="what is trained; a bare string is its name"
+    )
+    data: Data = Field(description="data sets whose rows become targets")
+    strategy: Literal["grounded", "sft"] = Field(
+        default="grounded",
+        description="prompt asked with, and the target's form (grounded: GRIT's format; sft: boxes, then the answer)",
+    )
+    sft: SftTrain = Field(default=SftTrain(), description="how it learns")
+    lora: Lora | None = Field(default=None, description="adapters; null: all weights are trained")
+    freeze_vision: bool = Field(default=False, description="keep the vision tower as it is")
+
+    @field_validator("data")
+    @classmethod
+    def _trained_on_only(cls, value: Data) -> Data:
+        if value.eval:
+            raise ValueError(
+                f"fine-tuning measures nothing while it learns, eval names {value.eval[0].spec}; leave it out and "
+                "measure with opengrit eval"
+            )
+        return value
+
+    def resolved_yaml(self) -> str:
+        """The recipe with every default written out; loading it gives an equal recipe."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    def shared(self) -> Recipe:
+        """The parts that both ways of training have (model, data, adapters, what is frozen), as a GRPO recipe."""
+        return Recipe(model=self.model, data=self.data, lora=self.lora, freeze_vision=self.freeze_vision)
+
+
+def load_sft_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> SftRecipe:
+    """The recipe in a YAML file, changed by overrides such as "sft.seed=3". Raises RecipeError as `load_recipe` does."""
+    return read_recipe(SftRecipe, path, overrides)

@@ -1,0 +1,433 @@
+"""Recipes: one YAML file says everything a run does, and a wrong key is an error before anything loads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
+
+from opengrit.core.errors import RecipeError
+from opengrit.judges.settings import JudgeSection, judge_section
+from opengrit.recipes.yaml import Section, data_source, named, not_bool, parse, read_recipe
+from opengrit.rewards.rubric import Rubric
+
+_CALLED = "a recipe"  # what messages about keys call this kind
+
+Strategy = Literal["direct", "grounded", "grounded-icl", "sft"]
+FrameName = Literal["pixels", "thousand", "unit"]
+RewardSet = Literal["paper", "released", "answer_only"]
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, BeforeValidator(not_bool), Field(allow_inf_nan=False)]
+
+# Which alternative a value means is decided by its shape, so that one mistake gives one message.
+Rewards = Annotated[
+    Annotated[RewardSet, Tag("[named]")] | Annotated[dict[str, Weight], Tag("[weights]")],
+    Discriminator(lambda value: "[weights]" if isinstance(value, dict) else "[named]"),
+]
+Modules = Annotated[
+    Annotated[Literal["all-linear"], Tag("[named]")] | Annotated[tuple[str, ...], Tag("[list]")],
+    Discriminator(lambda value: "[list]" if isinstance(value, list | tuple) else "[named]"),
+]
+
+
+class Model(Section):
+    """What is trained or asked. The keys are arguments of `opengrit.models.load`, but for `quantization`."""
+
+    name: str = Field(min_length=1, description="packaged model, folder, or hub id; no default")
+    frame: FrameName | None = Field(
+        default=None,
+        description="coordinates the model writes; null: by the model type in its config (facts: Qwen, InternVL)",
+    )
+    min_pixels: Count | None = Field(
+        default=None, description="smallest picture the model sees, pixels; null: the processor's own"
+    )
+    max_pixels: Count | None = Field(
+        default=None, description="largest picture the model sees, pixels; null: the processor's own"
+    )
+    max_tiles: Count | None = Field(
+        default=None,
+        description="InternVL only: most tiles a picture is cut into, thumbnail apart; null: the processor's own",
+    )
+    dtype: Literal["float32", "bfloat16"] | None = Field(
+        default=None,
+        description="numbers the weights are kept in; null: float32 to train, and to ask what the checkpoint has (float32 on a CPU)",
+    )
+    quantization: Literal["nf4"] | None = Field(
+        default=None,
+        description="keep frozen weights in 4 bits (bitsandbytes, double quantization); needs a GPU, and lora to train",
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Model:
+        if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
+            raise ValueError(
+                f"min_pixels is at most max_pixels, got {self.min_pixels} and {self.max_pixels}; lower min_pixels"
+            )
+        if self.quantization is not None and self.dtype is not None:
+            raise ValueError(
+                f"a quantized model has no dtype, got {self.quantization} and {self.dtype}; leave one of them out"
+            )
+        return self
+
+
+class Source(Section):
+    """One data set."""
+
+    name: str | None = Field(
+        default=None, description="packaged set, for example stickers/train20; null: a file is named"
+    )
+    file: str | None = Field(
+        default=None, description="GRIT JSONL file, relative to the working folder; null: a set is named"
+    )
+    images: str | None = Field(
+        default=None,
+        description="folder the file's image paths start from; null: the folder the file lies in",
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Source:
+        if (self.name is None) == (self.file is None):
+            raise ValueError("a data set has either name or file, this one has both or neither; keep one")
+        if self.name is not None and self.images is not None:
+            raise ValueError(
+                "a packaged set brings its own pictures, this one has images too; leave images out"
+            )
+        return self
+
+    @property
+    def spec(self) -> str:
+        """What `opengrit.data.load_examples` takes."""
+        return self.name or self.file or ""
+
+
+class Data(Section):
+    """What is learned from, and what is kept apart to measure with."""
+
+    train: tuple[Annotated[Source, BeforeValidator(data_source)], ...] = Field(
+        description="data sets trained on, taken together; no default"
+    )
+    eval: tuple[Annotated[Source, BeforeValidator(data_source)], ...] = Field(
+        default=(), description="data sets measured on, each reported by itself; default: none"
+    )
+
+    @field_validator("train")
+    @classmethod
+    def _some_data(cls, value: tuple[Source, ...]) -> tuple[Source, ...]:
+        if not value:
+            raise ValueError(
+                "at least one data set is trained on, none is named; write stickers/train20, for example"
+            )
+        return value
+
+
+def passes_of(rows: int, called: str, *, batch: int, num_processes: int, section: str) -> int:
+    """Passes that each of so many processes makes for a step of so many `rows`, `batch` at once.
+
+    Raises RecipeError where they do not divide, with the batch size that does, if one does.
+    """
+    if not rows % (batch * num_processes):
+        return rows // (batch * num_processes)
+    remedy = f"set {section}.per_device_train_batch_size to {rows // num_processes} or a divisor of it"
+    if rows % num_processes:
+        remedy = (
+            f"choose a number of processes that divides {rows}, or change the rows of a step under {section}:"
+        )
+    raise RecipeError(
+        f"{called} ({rows}) is divided evenly over {num_processes} processes of per_device_train_batch_size {batch}; "
+        + remedy
+    )
+
+
+class Train(Section):
+    """How it learns. Names are those of TRL's GRPOConfig where it has the field."""
+
+    learning_rate: Positive = Field(
+        default=2e-6, description="peak step size of the optimizer (GRIT section 4.2)"
+    )
+    lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = Field(
+        default="cosine", description="shape of the learning rate over the steps (GRIT section 4.2)"
+    )
+    warmup_steps: NotNegative = Field(
+        default=0.0,
+        description="steps of linear warm-up; below 1 a share of all steps (released GRIT script: none)",
+    )
+    max_steps: Count = Field(default=200, description="optimizer steps (GRIT section 4.2)")
+    num_generations: Annotated[int, Field(ge=2)] = Field(
+        default=4,
+        description="completions of one question, the group that is compared with itself (GRIT section 4.2)",
+    )
+    questions_per_step: Count = Field(
+        default=20, description="distinct questions of one optimizer step (GRIT: each step uses all 20 rows)"
+    )
+    per_device_train_batch_size: Count = Field(
+        default=4,
+        description="completions in one forward and backward pass of one device (released GRIT script)",
+    )
+    num_iterations: Count = Field(
+        default=1, description="optimizer steps made from one generation (TRL's default)"
+    )
+    beta: NotNegative = Field(
+        default=0.01, description="weight of the KL term; 0: no reference model (released GRIT script)"
+    )
+    use_bias_correction_kl: bool = Field(
+        default=False,
+        description="weigh the KL term by the policy ratio (false: the KL term of the GRIT paper)",
+    )
+    epsilon: Positive = Field(
+        default=0.2, description="clip range of the policy ratio (TRL's default; GRIT does not state it)"
+    )
+    loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = Field(
+        default="grpo",
+        description="how token losses are averaged (GRIT: plain GRPO, the mean over each completion)",
+    )
+    scale_rewards: Literal["group", "batch", "none"] = Field(
+        default="group",
+        description="what rewards are divided by, the standard deviation of (GRIT: the group)",
+    )
+    temperature: Positive = Field(
+        default=0.9, description="sampling temperature of rollouts (TRL's when GRIT was released)"
+    )
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0, description="share of probability sampled from (TRL's default)"
+    )
+    top_k: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="number of tokens sampled from; 0: all (TRL's default)"
+    )
+    max_completion_length: Count = Field(
+        default=1000, description="most tokens of one completion (released GRIT script)"
+    )
+    optim: Literal["adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit"] = Field(
+        default="adamw_torch", description="optimizer (GRIT section 4.2: AdamW)"
+    )
+    weight_decay: NotNegative = Field(default=0.0, description="AdamW's weight decay (released GRIT script)")
+    adam_beta1: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.9, description="decay of AdamW's mean of gradients (released GRIT script)"
+    )
+    adam_beta2: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.999, description="decay of AdamW's mean of squared gradients (released GRIT script)"
+    )
+    max_grad_norm: NotNegative = Field(
+        default=1.0, description="norm gradients are clipped to; 0: not clipped (released GRIT script)"
+    )
+    gradient_checkpointing: bool = Field(
+        default=True, description="recompute activations to save memory (TRL's default)"
+    )
+    bf16: bool = Field(default=True, description="compute in bfloat16 (released GRIT script; false on CPU)")
+    vllm_mode: Literal["colocate", "server"] | None = Field(
+        default=None,
+        description="rollouts drawn by vLLM, on the training GPUs or by a `trl vllm-serve`; null: by the model itself",
+    )
+    vllm_server_host: str = Field(
+        default="127.0.0.1", min_length=1, description="where `trl vllm-serve` runs (vllm_mode: server)"
+    )
+    vllm_server_port: Annotated[int, Field(ge=1, lt=2**16)] = Field(
+        default=8000, description="the port it listens on (TRL's default)"
+    )
+    vllm_gpu_memory_utilization: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.3, description="share of each GPU's memory for vLLM (vllm_mode: colocate; TRL's default)"
+    )
+    vllm_importance_sampling_correction: bool = Field(
+        default=True,
+        description="weigh tokens by what vLLM and the model disagree on; costs one more pass without gradient (TRL's default)",
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        default=42, description="seed of data order and sampling (transformers' default)"
+    )
+    save_steps: Count | None = Field(
+        default=50,
+        description="steps between checkpoints; null: none, only the final model (released GRIT script: 50)",
+    )
+    keep_checkpoints: Count | None = Field(
+        default=None,
+        description="newest checkpoints that are kept, older ones are deleted; null: all (nothing is ever deleted)",
+    )
+    keep_best: Literal["accuracy", "grounding_iou", "format"] | None = Field(
+        default=None,
+        description="the checkpoint with the highest of this over data.eval is kept besides the newest; null: only those",
+    )
+    eval_steps: Count | None = Field(
+        default=50, description="steps between evaluations; null: none while training (released GRIT script)"
+    )
+    logging_steps: Count = Field(
+        default=1, description="steps between rows of metrics (every step is written)"
+    )
+
+    @property
+    def completions_per_step(self) -> int:
+        """Completions of one optimizer step, over all devices."""
+        return self.questions_per_step * self.num_generations
+
+    def passes_per_step(self, num_processes: int) -> int:
+        """Forward and backward passes that each of so many processes makes for one optimizer step. Raises RecipeError."""
+        return passes_of(
+            self.completions_per_step,
+            "questions_per_step x num_generations",
+            batch=self.per_device_train_batch_size,
+            num_processes=num_processes,
+            section="train",
+        )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Train:
+        if self.completions_per_step % self.per_device_train_batch_size:
+            raise ValueError(
+                f"questions_per_step x num_generations ({self.completions_per_step}) is divided evenly by "
+                f"per_device_train_batch_size, got {self.per_device_train_batch_size}; choose a divisor"
+            )
+        if self.warmup_steps >= self.max_steps:
+            raise ValueError(
+                f"warmup_steps is smaller than max_steps, got {self.warmup_steps:g} and {self.max_steps}; lower it"
+            )
+        if self.keep_best is not None:
+            self._check_keep_best(self.keep_best)
+        return self
+
+    def _check_keep_best(self, best: str) -> None:
+        if self.keep_checkpoints is None:
+            raise ValueError(
+                f"without keep_checkpoints all are kept, keep_best is {best}; set keep_checkpoints, or leave it out"
+            )
+        if self.eval_steps is None or self.save_steps is None or self.save_steps % self.eval_steps:
+            raise ValueError(
+                f"a checkpoint is measured to be the best, keep_best is {best} with save_steps {self.save_steps} and "
+                f"eval_steps {self.eval_steps}; make save_steps a multiple of eval_steps"
+            )
+
+
+class Lora(Section):
+    """Low-rank adapters; the section stands for full fine-tuning where it is null."""
+
+    r: Count = Field(default=16, description="rank of the adapters (our choice; GRIT trains all weights)")
+    alpha: Positive = Field(
+        default=32.0, description="scale of the adapters, divided by r (twice r, as is usual)"
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="dropout before the adapters (off, for RL)"
+    )
+    target_modules: Modules = Field(
+        default="all-linear",
+        description="modules that get one, by name (peft's all-linear: every linear layer)",
+    )
+
+
+class Eval(Section):
+    """How it is measured."""
+
+    strategy: Strategy | None = Field(
+        default=None, description="prompt asked with; null: the recipe's own strategy"
+    )
+    max_completion_length: Count = Field(
+        default=1000, description="most tokens of one completion (released GRIT script)"
+    )
+    batch_size: Count = Field(
+        default=16, description="questions asked together (our choice; no effect on greedy answers)"
+    )
+    samples: Count = Field(default=1, description="completions of each question (GRIT: one)")
+    temperature: NotNegative = Field(
+        default=0.0, description="sampling temperature; 0: greedy (GRIT: greedy in effect)"
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Eval:
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError(
+                f"samples is 1 where temperature is 0 (all would be the same), got {self.samples}; raise one"
+            )
+        return self
+
+
+class Recipe(Section):
+    """Everything a run does. The output folder is not in it: the same recipe gives the same run anywhere."""
+
+    model: Annotated[Model, BeforeValidator(named)] = Field(
+        description="what is trained; a bare string is its name"
+    )
+    data: Data = Field(description="data sets to train on and to measure with")
+    strategy: Strategy = Field(default="grounded", description="prompt asked with (GRIT figure 7: grounded)")
+    rewards: Rewards = Field(
+        default="paper", description="a named set, or weights by the reward's name (paper: GRIT section 3.2)"
+    )
+    judge: Annotated[JudgeSection, BeforeValidator(judge_section)] = Field(
+        default=JudgeSection(),
+        description="who says whether an answer is right; a bare name is its kind (rule: needs no network)",
+    )
+    train: Train = Field(default=Train(), description="how it learns")
+    lora: Lora | None = Field(
+        default=None, description="adapters; null: all weights are trained (released GRIT script)"
+    )
+    freeze_vision: bool = Field(
+        default=False, description="keep the vision tower as it is (released GRIT script: trained)"
+    )
+    eval: Eval = Field(default=Eval(), description="how it is measured")
+
+    @field_validator("rewards")
+    @classmethod
+    def _known_rewards(cls, value: RewardSet | dict[str, float]) -> RewardSet | dict[str, float]:
+        if isinstance(value, str):
+            return value
+        try:
+            Rubric.from_weights(value)
+        except RecipeError as error:
+            raise ValueError(str(error)) from error
+        if not any(value.values()):
+            raise ValueError(
+                "some reward has a weight other than 0, none has; name one, such as correct: 1.0"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _can_learn(self) -> Recipe:
+        if self.model.quantization is not None and self.lora is None:
+            raise ValueError(
+                f"weights in 4 bits cannot learn, model.quantization is {self.model.quantization} and lora is null; "
+                "add lora: {}"
+            )
+        if self.train.keep_best is not None and not self.data.eval:
+            raise ValueError(
+                f"the best checkpoint is that on data.eval, train.keep_best is {self.train.keep_best} and data.eval is "
+                "empty; name a data set, or set keep_best: null"
+            )
+        return self
+
+    def rubric(self) -> Rubric:
+        """The rewards and their weights."""
+        return (
+            Rubric.named(self.rewards) if isinstance(self.rewards, str) else Rubric.from_weights(self.rewards)
+        )
+
+    def resolved_yaml(self) -> str:
+        """The recipe with every default written out; loading it gives an equal recipe."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    def hash(self) -> str:
+        """The SHA-256 of the resolved recipe, hexadecimal: equal for recipes that do the same."""
+        return hashlib.sha256(self.resolved_yaml().encode("utf-8")).hexdigest()
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in a YAML file, changed by overrides such as "train.seed=3" (the value is YAML too).
+
+    Raises:
+        RecipeError: the file is not readable YAML, an override is not key=value, or the result is not a possible
+            recipe; every wrong key and value is listed, with its line and, for a misspelt key, the one meant.
+    """
+    return read_recipe(Recipe, path, overrides, called=_CALLED)
+
+
+def parse_recipe(text: str, overrides: Sequence[str] = (), *, place: str = "recipe") -> Recipe:
+    """The recipe in a YAML text; `place` is what messages call it. Raises RecipeError as `load_recipe` does."""
+    return parse(Recipe, text, overrides, place=place, called=_CALLED)

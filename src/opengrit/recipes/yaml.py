@@ -1,0 +1,284 @@
+"""Recipes of any kind from YAML files: unknown keys and impossible values are errors with their line and a remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+
+from opengrit.core.errors import RecipeError
+from opengrit.judges.settings import judge_section
+
+_Kind = TypeVar("_Kind", bound=BaseModel)
+_Path = tuple[str, ...]
+
+_SHAPES = {
+    "tuple_type": "must be a list",
+    "model_type": "must be a mapping of keys to values",
+    "dict_type": "must be a mapping of keys to values",
+}
+# What only one kind of recipe has, and the command that takes it. A table has sft and train too: it is known first.
+_COMMANDS = {"ways": "table", "models": "table", "sft": "sft", "train": "train"}
+_BRANCHES = ("[named]", "[weights]", "[list]")  # tags of a union's alternatives in pydantic's paths
+
+
+def not_bool(value: Any) -> Any:
+    """Refuses true and false, which pydantic takes for 1 and 0; for pydantic's BeforeValidator."""
+    if isinstance(value, bool):
+        raise ValueError("true and false are not a value for this key; write a number")
+    return value
+
+
+class Section(BaseModel):
+    """A section of a recipe, or a whole one: no unknown keys, no infinite numbers, no true for a number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_not_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        return value if bool in (annotation, *get_args(annotation)) else not_bool(value)
+
+
+def named(value: Any) -> Any:
+    """A bare model name stands for a section with that name; for pydantic's BeforeValidator."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+def data_source(value: Any) -> Any:
+    """A bare string stands for a packaged set, or for a file where it ends in .jsonl; for a BeforeValidator."""
+    if not isinstance(value, str):
+        return value
+    return {"file": value} if value.endswith(".jsonl") else {"name": value}
+
+
+def read_recipe(
+    kind: type[_Kind], path: str | Path, overrides: Sequence[str] = (), *, called: str = "this recipe"
+) -> _Kind:
+    """The recipe of a kind in a YAML file, changed by overrides such as "train.max_steps=3" (the value is YAML too).
+
+    Raises:
+        RecipeError: the file is not readable YAML, an override is not key=value, or the result is not a possible
+            recipe; every wrong key and value is listed, with its line and, for a misspelt key, the one meant.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            f"a recipe is a readable YAML file, {path} is not ({error}); check the path"
+        ) from error
+    return parse(kind, text, overrides, place=str(path), called=called)
+
+
+def parse(
+    kind: type[_Kind],
+    text: str,
+    overrides: Sequence[str] = (),
+    *,
+    place: str = "recipe",
+    called: str = "this recipe",
+) -> _Kind:
+    """The recipe of a kind in a YAML text. Raises RecipeError as `read_recipe` does.
+
+    Messages call the text `place`, and say of a wrong key that it is not a key of `called`.
+    """
+    try:
+        lines = _key_lines(yaml.compose(text, Loader=yaml.SafeLoader), place)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where, problem = _fault(error, text)
+        raise RecipeError(
+            f"{place}:{where}: a recipe is YAML, this is not ({problem}); mend that line"
+        ) from error
+    if not isinstance(values, dict):
+        first = " and ".join(f"{name}:" for name in list(kind.model_fields)[:2])
+        raise RecipeError(f"a recipe is a mapping of sections, {place} is not; start with {first}")
+    command = _meant_for(kind, values)
+    if command is not None:
+        raise RecipeError(f"{place}: this is a recipe of opengrit {command}; run opengrit {command} {place}")
+    set_here = {_override(values, override) for override in overrides}
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise RecipeError(_message(kind, error, called, place, lines, set_here)) from error
+
+
+def _meant_for(kind: type[BaseModel], values: dict[str, Any]) -> str | None:
+    """The command that a recipe of another kind is for; None where it is of this kind, or could be."""
+    if "data" not in kind.model_fields:
+        return None  # a section in a file of its own
+    foreign = [
+        command for key, command in _COMMANDS.items() if key in values and key not in kind.model_fields
+    ]
+    own = any(key in values and key in kind.model_fields for key in _COMMANDS)
+    return foreign[0] if foreign and (foreign[0] == "table" or not own) else None
+
+
+def _key_lines(node: yaml.Node | None, place: str) -> dict[_Path, int]:
+    """The line of every key, by its path. Raises RecipeError for a key that stands twice, which YAML would forgive."""
+    found: dict[_Path, int] = {}
+
+    def walk(node: yaml.Node | None, path: _Path) -> None:
+        if isinstance(node, yaml.SequenceNode):
+            for index, item in enumerate(node.value):
+                walk(item, (*path, str(index)))
+        if not isinstance(node, yaml.MappingNode):
+            return
+        for key, value in node.value:
+            here = (*path, str(key.value))
+            line = key.start_mark.line + 1
+            if here in found:
+                raise RecipeError(
+                    f"a key stands once in a recipe, {'.'.join(here)} stands on line {found[here]} "
+                    f"and on line {line} of {place}; keep one"
+                )
+            found[here] = line
+            walk(value, here)
+
+    walk(node, ())
+    return found
+
+
+def _override(values: dict[str, Any], override: str) -> _Path:
+    """Sets one value in place and returns its key's path."""
+    key, equals, text = override.partition("=")
+    path = tuple(part.strip() for part in key.split("."))
+    if not equals or not all(path):
+        raise RecipeError(f"--set takes key=value, got {override!r}; write --set train.seed=3, for example")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(
+            f"--set {key} takes a YAML value, got {text!r} ({_fault(error, text)[1]}); quote it"
+        ) from error
+    place: Any = values
+    for depth, part in enumerate(path[:-1]):
+        place = _step_into(place, part, path[: depth + 1], override)
+    if isinstance(place, list):
+        place[_index(place, path[-1], override)] = value
+    else:
+        place[path[-1]] = value
+    return path
+
+
+def _step_into(place: Any, part: str, path: _Path, override: str) -> Any:
+    key: Any = _index(place, part, override) if isinstance(place, list) else part
+    inner = place[key] if isinstance(place, list) else place.get(key)
+    if isinstance(inner, str) and path == ("model",):
+        inner = named(inner)
+    elif isinstance(inner, str) and path == ("judge",):
+        inner = judge_section(inner)
+    elif isinstance(inner, str) and path[0] == "data":
+        inner = data_source(inner)
+    elif inner is None:
+        inner = {}
+    if not isinstance(inner, dict | list):
+        raise RecipeError(
+            f"--set {override}: {'.'.join(path)} is {inner!r} and has no keys of its own; set it whole"
+        )
+    place[key] = inner
+    return inner
+
+
+def _index(items: list[Any], part: str, override: str) -> int:
+    if not part.isascii() or not part.isdigit() or int(part) >= len(items):
+        raise RecipeError(
+            f"--set {override}: a list of {len(items)} is indexed from 0, got {part!r}; set the list whole"
+        )
+    return int(part)
+
+
+def _message(
+    kind: type[BaseModel],
+    error: ValidationError,
+    called: str,
+    place: str,
+    lines: dict[_Path, int],
+    set_here: set[_Path],
+) -> str:
+    found = []
+    for item in error.errors(include_url=False):
+        path = tuple(str(part) for part in item["loc"] if not _is_branch(part))
+        text = (
+            _unknown_key(kind, path, called, item["input"])
+            if item["type"] == "extra_forbidden"
+            else _wrong_value(path, dict(item))
+        )
+        found.append(f"{_where(path, place, lines, set_here)}: {text}")
+    found = list(dict.fromkeys(found))
+    if len(found) == 1:
+        return found[0]
+    head = "every key of a recipe is known and every value possible, these are not:"
+    return "\n".join([head, *(f"  {line}" for line in found)])
+
+
+def _is_branch(part: Any) -> bool:
+    """Whether a part of pydantic's path is the tag of a union's alternative, and no key of ours."""
+    return part in _BRANCHES
+
+
+def _where(path: _Path, place: str, lines: dict[_Path, int], set_here: set[_Path]) -> str:
+    for length in range(len(path), 0, -1):
+        if path[:length] in set_here:
+            return f"--set {'.'.join(path[:length])}"
+        if path[:length] in lines:
+            return f"{place}:{lines[path[:length]]}"
+    return place
+
+
+def _wrong_value(path: _Path, item: Any) -> str:
+    key = ".".join(path) or "the recipe"
+    if item["type"] == "missing":
+        return f"{key} is required and is not there; add it"
+    if item["type"] == "value_error":
+        return f"{key}: {item['ctx']['error']}"
+    shown = repr(item["input"])
+    rule = _SHAPES.get(item["type"]) or item["msg"][0].lower() + item["msg"][1:]
+    return f"{key}: {rule}, got {shown if len(shown) <= 60 else shown[:57] + '...'}; change it"
+
+
+def _unknown_key(kind: type[BaseModel], path: _Path, called: str, value: object) -> str:
+    known = list(_keys(kind))
+    section = tuple(part for part in path[:-1] if not part.isdigit())
+    siblings = [keys[-1] for keys in known if keys[:-1] == section]
+    near = difflib.get_close_matches(path[-1], siblings, n=1, cutoff=0.6)
+    elsewhere = [".".join(keys) for keys in known if keys[-1] == path[-1]]
+    if near:
+        remedy = f"did you mean {near[0]}?"
+    elif elsewhere and not isinstance(value, dict):  # a section is where its writer wanted it
+        remedy = f"did you mean {' or '.join(elsewhere)}?"
+    else:
+        remedy = f"known here: {', '.join(siblings)}"
+    return f"{'.'.join(path)} is not a key of {called}; {remedy}"
+
+
+def _keys(kind: type[BaseModel], path: _Path = ()) -> Iterator[_Path]:
+    """Every key a recipe of that kind can have, by its path; a list's items have the list's."""
+    yield from ((*path, name) for name in kind.model_fields)
+    for name, field in kind.model_fields.items():
+        for section in _sections(field.annotation):
+            yield from _keys(section, (*path, name))
+
+
+def _sections(annotation: object) -> Iterator[type[BaseModel]]:
+    """The sections a field's type holds, inside lists, alternatives and annotations too."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+        return
+    for inner in get_args(annotation):
+        yield from _sections(inner)
+
+
+def _fault(error: yaml.YAMLError, text: str) -> tuple[int, str]:
+    """The line on which a text stops being YAML, and why."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return error.problem_mark.line + 1, str(error.problem)
+    if isinstance(error, yaml.reader.ReaderError):
+        return text.count("\n", 0, error.position) + 1, f"{error.reason}: #x{error.character:04x}"
+    return 1, " ".join(str(error).split())

@@ -1,0 +1,110 @@
+"""Every answer of the evaluation runs as data for the page's list: filtered, sorted and paged there, without a server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from opengrit.core.types import Unjudged
+from opengrit.evaluation.metrics import grounding_iou, kind_of_answer
+from opengrit.reports.outcome_cases import Case, case_of
+from opengrit.reports.selected_examples import Exhibit, Take
+
+LONGEST_TEXT = 1_500  # characters of one answer's text in the list; the examples have theirs whole
+TEXT_BUDGET = 8_000_000  # characters of all of them; a page of that size still opens at once
+_LONGEST_FIELD = 400  # characters of a question or an answer
+_CUT = " [..]"
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerList:
+    """The content of a JSON script element, safe in HTML, and what it leaves out."""
+
+    data: Markup
+    num_examples: int
+    num_cut: int  # texts shortened to LONGEST_TEXT
+    num_left_out: int  # texts left out because the page would be too large
+    cases: tuple[str, ...]  # that occur, in order
+    datasets: tuple[str, ...]
+    runs: tuple[str, ...]
+
+
+def answer_list(
+    exhibits: Sequence[Exhibit],
+    shown: Sequence[Exhibit],
+    *,
+    prefix: str,
+    budget: int = TEXT_BUDGET,
+) -> AnswerList:
+    """Every example with what each run said; `shown` ones, that the page has with pictures, name their place there."""
+    places = {id(exhibit): f"{prefix}-e{i}" for i, exhibit in enumerate(shown)}
+    runs = tuple(dict.fromkeys(take.run for exhibit in exhibits for take in exhibit.takes))
+    texts = _Texts(budget)
+    rows = [
+        {
+            "d": exhibit.example.dataset,
+            "i": exhibit.example.id,
+            "q": _cut(exhibit.example.question, _LONGEST_FIELD),
+            "x": _cut(exhibit.example.answer, _LONGEST_FIELD),
+            "k": kind_of_answer(exhibit.example),
+            "e": places.get(id(exhibit)),
+            "t": [_take(take, runs, texts) for take in exhibit.takes],
+        }
+        for exhibit in exhibits
+    ]
+    kinds = {case_of(take.record) for exhibit in exhibits for take in exhibit.takes}
+    return AnswerList(
+        data=_in_script({"runs": list(runs), "rows": rows}),
+        num_examples=len(exhibits),
+        num_cut=texts.num_cut,
+        num_left_out=texts.num_left_out,
+        cases=tuple(case.value for case in Case if case in kinds),
+        datasets=tuple(sorted({exhibit.example.dataset for exhibit in exhibits})),
+        runs=runs,
+    )
+
+
+class _Texts:
+    """Hands out texts until the budget is used, and counts what is cut and what is left out."""
+
+    def __init__(self, budget: int) -> None:
+        self._left = budget
+        self.num_cut = self.num_left_out = 0
+
+    def __call__(self, text: str) -> str | None:
+        shown = _cut(text, LONGEST_TEXT)
+        if len(shown) > self._left:
+            self.num_left_out += 1
+            return None
+        self._left -= len(shown)
+        self.num_cut += shown != text
+        return shown
+
+
+def _take(take: Take, runs: Sequence[str], texts: _Texts) -> dict[str, Any]:
+    record = take.record
+    iou = grounding_iou(record)
+    why = record.verdict.reason if isinstance(record.verdict, Unjudged) else None
+    return {
+        "r": runs.index(take.run),
+        "a": None if record.transcript.answer is None else _cut(record.transcript.answer, _LONGEST_FIELD),
+        "c": case_of(record).value,
+        "u": None if iou is None else round(iou, 3),
+        "b": len(record.transcript.boxes),
+        "w": record.failure or why,
+        "s": texts(record.transcript.text),
+    }
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - len(_CUT)] + _CUT
+
+
+def _in_script(value: Any) -> Markup:
+    """JSON that cannot end its script element nor begin a comment in it, whatever it holds; ASCII."""
+    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))

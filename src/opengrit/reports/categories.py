@@ -1,0 +1,101 @@
+"""Results by category: each data set, kind of answer and true count by itself, as tables that sort and as plots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from opengrit.core.types import Example, Record
+from opengrit.evaluation import metrics
+from opengrit.evaluation.metrics import kind_of_answer, true_count
+from opengrit.reports.plots import Interval, interval_plot
+from opengrit.reports.tables import Cell, Unit, value_cell
+
+MAX_PLOTTED = 12  # categories in one plot; the table has them all
+_COLUMNS = (
+    ("Accuracy", Unit.SHARE, metrics.raw_score, "not judged"),
+    ("Box IoU of unions", Unit.OVERLAP, metrics.grounding_iou, "no annotated boxes"),
+    ("control: whole picture", Unit.OVERLAP, metrics.whole_picture_iou, "no annotated boxes"),
+    ("Full format", Unit.SHARE, metrics.follows_format, "failed"),
+    ("Boxes per answer", Unit.NUMBER, metrics.num_boxes, "failed"),
+)
+_PLOTTED = (0, 1)  # of the columns
+_CATEGORIES: tuple[tuple[str, Callable[[Example], str | None]], ...] = (
+    ("Data set", lambda example: example.dataset),
+    ("Kind of answer", kind_of_answer),
+    ("True count", true_count),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryRow:
+    """One category in one run."""
+
+    category: str
+    run: str
+    num_examples: int
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Breakdown:
+    """The results by one category. `columns` name the cells of each row."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[CategoryRow, ...]
+    plots: tuple[Markup, ...]
+    note: str  # what the plots leave out
+
+
+def breakdowns(runs: Mapping[str, Sequence[Record]]) -> tuple[Breakdown, ...]:
+    """The results by data set, by kind of answer and by true count.
+
+    A category of one value is left out, but for the data set where there are several runs to compare.
+    """
+    found = []
+    for name, category in _CATEGORIES:
+        groups = {run: _grouped(records, category) for run, records in runs.items()}
+        values = sorted({value for parts in groups.values() for value in parts})
+        if len(values) < 2 and (name != "Data set" or len(runs) < 2):
+            continue
+        rows = tuple(_row(v, run, groups[run][v]) for v in values for run in runs if v in groups[run])
+        last = list(runs)[-1] if runs else ""
+        shown = [row for row in rows if row.run == last]
+        plots = (
+            tuple(_plot(shown[:MAX_PLOTTED], column, name) for column in _PLOTTED) if len(values) > 1 else ()
+        )
+        note = f"The plots show {last}."
+        if len(shown) > MAX_PLOTTED:
+            note = f"The plots show {last}, the first {MAX_PLOTTED} of {len(shown)} categories."
+        found.append(Breakdown(name, tuple(c[0] for c in _COLUMNS), rows, plots, note))
+    return tuple(found)
+
+
+def _grouped(records: Sequence[Record], category: Callable[[Example], str | None]) -> dict[str, list[Record]]:
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        value = category(record.example)
+        if value is not None:
+            groups.setdefault(value, []).append(record)
+    return groups
+
+
+def _row(category: str, run: str, records: Sequence[Record]) -> CategoryRow:
+    cells = tuple(value_cell(metrics.estimate(records, q), unit, why) for _, unit, q, why in _COLUMNS)
+    size = len({(record.example.dataset, record.example.id) for record in records})
+    return CategoryRow(category, run, size, cells)
+
+
+def _plot(rows: Sequence[CategoryRow], column: int, name: str) -> Markup:
+    values = []
+    for row in rows:
+        found = row.cells[column].estimate
+        label = f"{row.category}, n = {row.num_examples}"
+        values.append(
+            Interval(label, None) if found is None else Interval(label, found.value, found.low, found.high)
+        )
+    title = f"{_COLUMNS[column][0]} by {name.lower()}"
+    return interval_plot(values, title=title, x_label="mean, 95 % interval")

@@ -1,0 +1,322 @@
+"""A run of probes as the report shows it: scores, counts, and the answers that follow their boxes most and least."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from markupsafe import Markup
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from opengrit.core.errors import ImageError
+from opengrit.core.escaping import harmless
+from opengrit.core.images import open_picture
+from opengrit.core.types import Record, Verdict
+from opengrit.evaluation.correlation import CHOICES, CorrelationScores, correlation_scores, read_choices
+from opengrit.evaluation.metrics import BOOTSTRAP_SEED, Estimate
+from opengrit.evaluation.probes import (
+    Lost,
+    Probe,
+    ProbeScores,
+    Trial,
+    greyed,
+    hidden_boxes,
+    probe_scores,
+    telling_trials,
+    trials,
+)
+from opengrit.reports.pictures import NoPicture, Picture, embed
+from opengrit.reports.plots import Interval, interval_plot
+from opengrit.reports.runs import recipe_of
+from opengrit.reports.tables import DASH, Cell, Unit, difference_cell, value_cell
+from opengrit.runs.folder import RunDir
+
+_SHOWN_SIDE = 360  # picture pixels of each picture of a probed example; there are four in a row
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A run of probes, read."""
+
+    name: str
+    of: str  # the run whose answers are probed
+    scores: ProbeScores
+    most: tuple[Trial, ...]
+    least: tuple[Trial, ...]
+    correlation: CorrelationScores | None
+    records: tuple[Record, ...] = ()
+
+    @property
+    def is_evaluation(self) -> bool:
+        """False: its records answer questions about greyed pictures, and belong into no table of answers."""
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the table: what is measured, its value, and what it means."""
+
+    name: str
+    cell: Cell
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShownPicture:
+    """One picture of a probed example: what was greyed, what was said to it, and how that compares."""
+
+    title: str
+    picture: Picture | NoPicture
+    answer: str
+    verdict: str
+    remark: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShownTrial:
+    """A probed example ready for the template."""
+
+    question: str
+    expected: str
+    dataset: str
+    key: str
+    points: int
+    pictures: tuple[ShownPicture, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownEvidence:
+    """A run of probes ready for the template."""
+
+    name: str
+    of: str
+    lines: tuple[Line, ...]
+    counts: tuple[str, ...]
+    plot: Markup
+    groups: tuple[tuple[str, tuple[ShownTrial, ...]], ...]
+    correlation: tuple[Line, ...]
+    correlation_note: str
+
+
+def holds_probes(path: str | Path) -> bool:
+    """Whether a run's folder is one of `opengrit probe`."""
+    return "probe" in recipe_of(RunDir.open(path))
+
+
+def read_evidence(run: RunDir, name: str) -> Evidence:
+    """The probes in a run's folder. Raises RunError where a line of it cannot be read."""
+    recipe = recipe_of(run).get("probe")
+    records = list(run.records())
+    found, _ = trials(records)
+    most, least = telling_trials(found)
+    choices = read_choices(run.path / CHOICES)
+    return Evidence(
+        name=name,
+        of=str(recipe.get("run", "")) if isinstance(recipe, Mapping) else "",
+        scores=probe_scores(records),
+        most=most,
+        least=least,
+        correlation=correlation_scores(choices) if choices else None,
+        records=tuple(records),
+    )
+
+
+def print_evidence(evidence: Evidence, console: Console) -> None:
+    """Prints the scores, what they are of, and what is left out."""
+    for title, lines in (
+        (f"Does the evidence of {evidence.of} matter?", _lines(evidence.scores)),
+        ("Do the boxes fit the words?", _correlation_lines(evidence.correlation)),
+    ):
+        if not lines:
+            continue
+        table = Table(title=escape(harmless(title)), title_justify="left", caption_justify="left")
+        for heading in ("", "value", "95 % interval", "n"):
+            table.add_column(heading, justify="left" if heading == "" else "right")
+        for line in lines:
+            n = "" if line.cell.n is None else str(line.cell.n)
+            table.add_row(escape(line.name), line.cell.text, escape(line.cell.interval or line.cell.why), n)
+        console.print(table)
+    for text in _counts(evidence.scores) if _lines(evidence.scores) else ():
+        console.print(harmless(text), markup=False, highlight=False)
+    if evidence.correlation is not None:
+        console.print(_correlation_note(evidence.correlation), markup=False, highlight=False)
+
+
+def show_evidence(evidence: Evidence) -> ShownEvidence:
+    """A run of probes for the page: pictures are opened and greyed here, as they were asked about."""
+    scores = evidence.scores
+    rows = [
+        _interval("changes when what it pointed at is grey", scores.changed[Probe.OCCLUDE]),
+        _interval("control: changes when random boxes are grey", scores.changed[Probe.SHUFFLE]),
+        _interval("stays when all else is grey (sufficiency)", scores.sufficiency),
+    ]
+    asked = any(scores.compared.values())
+    return ShownEvidence(
+        name=evidence.name,
+        of=evidence.of,
+        lines=_lines(scores),
+        counts=_counts(scores),
+        plot=interval_plot(rows, title="Share of answers", x_label="share, 95 % interval")
+        if asked
+        else Markup(""),
+        groups=(
+            ("Most faithful", tuple(_show(trial) for trial in evidence.most)),
+            ("Least faithful", tuple(_show(trial) for trial in evidence.least)),
+        )
+        if asked
+        else (),
+        correlation=_correlation_lines(evidence.correlation),
+        correlation_note="" if evidence.correlation is None else _correlation_note(evidence.correlation),
+    )
+
+
+def _interval(name: str, found: Estimate) -> Interval:
+    return Interval(name, found.value, found.low, found.high)
+
+
+def _lines(scores: ProbeScores) -> tuple[Line, ...]:
+    """The table; nothing where no probe was asked."""
+    if not any(scores.compared.values()) and not any(_asked(scores, probe) for probe in Probe):
+        return ()
+    none = "no answer is compared"
+    greys = {
+        Probe.OCCLUDE: "what it pointed at",
+        Probe.KEEP: "all but what it pointed at",
+        Probe.SHUFFLE: "random boxes",
+    }
+
+    def share(found: Estimate) -> Cell:
+        return value_cell(found, Unit.SHARE, none)
+
+    def points(found: Estimate) -> Cell:
+        return difference_cell(found, Unit.SHARE, none)
+
+    lines = [
+        Line(
+            "Necessity, points",
+            points(scores.necessity),
+            "changes under occlude minus changes under shuffle, paired: above 0 where the boxes matter more than any others",
+        ),
+        Line(
+            "Sufficiency",
+            share(scores.sufficiency),
+            "stays under keep: high where the boxes are enough to answer",
+        ),
+        Line(
+            "Keep over occlude, points",
+            points(scores.kept_over_occluded),
+            "stays under keep minus stays under occlude, paired",
+        ),
+    ]
+    lines += [
+        Line(f"Answers that change, {greys[probe]} grey", share(scores.changed[probe]), probe.value)
+        for probe in Probe
+    ]
+    lines.append(
+        Line("Accuracy, nothing grey", share(scores.accuracy_asked), "of the answers that were probed")
+    )
+    for probe in Probe:
+        lines.append(Line(f"Accuracy, {greys[probe]} grey", share(scores.accuracy[probe]), probe.value))
+        lines.append(
+            Line("difference, points", points(scores.accuracy_gain[probe]), "paired with nothing grey")
+        )
+    return tuple(lines)
+
+
+def _asked(scores: ProbeScores, probe: Probe) -> int:
+    return scores.num_probed - scores.lost[probe].get(Lost.NOT_ASKED, 0)
+
+
+def _counts(scores: ProbeScores) -> tuple[str, ...]:
+    """What the scores are of, in sentences."""
+    left_out = ", ".join(f"{count} {reason.value}" for reason, count in scores.unprobed.items())
+    found = [
+        f"{scores.num_probed} of {scores.num_answers} answers are probed"
+        + (f"; not probed: {left_out}." if left_out else ".")
+    ]
+    for probe in Probe:
+        lost = ", ".join(f"{count} {reason.value}" for reason, count in scores.lost[probe].items())
+        found.append(
+            f"{probe.value}: {scores.compared[probe]} compared" + (f"; left out: {lost}." if lost else ".")
+        )
+    return tuple(found)
+
+
+def _correlation_lines(scores: CorrelationScores | None) -> tuple[Line, ...]:
+    if scores is None:
+        return ()
+    none = "the judge chose nothing"
+    repeats = ", ".join(f"{share * 100:.1f}" for share in scores.repeats)
+    spread = Cell(DASH, why=none)
+    if scores.mean is not None:
+        sd = "one repeat has no spread" if scores.sd is None else f"sd {scores.sd * 100:.1f}"
+        spread = Cell(f"{scores.mean * 100:.1f} %", interval=f"{sd} over repeats {repeats}")
+    return (
+        Line("The model's boxes picked", value_cell(scores.share, Unit.SHARE, none), "guessing gives 50 %"),
+        Line("the same, mean of repeats", spread, "as the paper reports it"),
+        Line(
+            "control: random boxes in their place",
+            value_cell(scores.control, Unit.SHARE, none),
+            "about 50 % unless the judge is odd",
+        ),
+    )
+
+
+def _correlation_note(scores: CorrelationScores) -> str:
+    first = (
+        ""
+        if scores.picture_a is None
+        else f", {scores.picture_a * 100:.1f} % of them on the picture shown first"
+    )
+    reasons = "; ".join(f"{count} x {reason}" for reason, count in scores.reasons.items())
+    failed = f" {scores.failed} questions failed and are left out: {reasons}." if scores.failed else ""
+    return f"Judge {scores.judge}: {scores.num_choices} choices{first}.{failed}"
+
+
+def _show(trial: Trial) -> ShownTrial:
+    example = trial.asked.example
+    try:
+        whole = open_picture(example.image)
+    except ImageError as error:
+        whole = None
+        missing = NoPicture(str(error))
+    pictures = [
+        ShownPicture(
+            "as asked",
+            missing if whole is None else embed(whole, _SHOWN_SIDE),
+            trial.asked.transcript.answer or "",
+            _verdict(trial.asked.verdict),
+            "",
+        )
+    ]
+    for probe in Probe:
+        record = trial.under[probe]
+        stayed = trial.stayed(probe)
+        shown: Picture | NoPicture
+        if whole is None:
+            shown = missing
+        else:
+            shown = embed(
+                greyed(whole, hidden_boxes(trial.asked, probe, seed=BOOTSTRAP_SEED), probe), _SHOWN_SIDE
+            )
+        remark = stayed.value if isinstance(stayed, Lost) else "stays" if stayed else "changes"
+        pictures.append(
+            ShownPicture(probe.value, shown, record.transcript.answer or "", _verdict(record.verdict), remark)
+        )
+    return ShownTrial(
+        question=example.question,
+        expected=example.answer,
+        dataset=example.dataset,
+        key=example.id,
+        points=trial.faithfulness or 0,
+        pictures=tuple(pictures),
+    )
+
+
+def _verdict(verdict: object) -> str:
+    if not isinstance(verdict, Verdict):
+        return "not judged"
+    return "right" if verdict.correct else "wrong"

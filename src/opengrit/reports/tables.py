@@ -1,0 +1,260 @@
+"""Before-and-after tables: each quantity with n and interval for each run, and how far later runs differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from opengrit.core.types import Record
+from opengrit.evaluation import metrics
+from opengrit.evaluation.metrics import DatasetSummary, Estimate, Quantity
+
+DASH = "\u2013"
+MINUS = "\u2212"
+
+
+class Unit(Enum):
+    """How a quantity is written: a share as per cent, an overlap with three decimals, a number with two."""
+
+    SHARE = "%"
+    OVERLAP = "IoU"
+    NUMBER = "number"
+
+
+class Better(Enum):
+    """Which direction is the good one."""
+
+    HIGHER = "higher is better"
+    LOWER = "lower is better"
+    NEITHER = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A line of the table. `quantity` is None for a control, which is the same for every model."""
+
+    field: str  # of DatasetSummary
+    name: str
+    unit: Unit
+    better: Better
+    quantity: Quantity | None
+    why_none: str  # what it means when it applies to no record
+    where_it_applies: bool = False  # the line is left out where no run has a value
+
+
+_UNJUDGED = "no answer was judged"
+_NO_BOXES = "no row has annotated boxes"
+_NO_RECORDS = "no rollout came through"
+MEASURES = (
+    Measure("accuracy", "Accuracy", Unit.SHARE, Better.HIGHER, metrics.raw_score, _UNJUDGED),
+    Measure("right", "Accuracy, right or wrong", Unit.SHARE, Better.HIGHER, metrics.right, _UNJUDGED),
+    Measure("majority_answer", "control: most frequent answer", Unit.SHARE, Better.NEITHER, None, _UNJUDGED),
+    Measure(
+        "binarised",
+        "Accuracy, any score above 0",
+        Unit.SHARE,
+        Better.HIGHER,
+        metrics.binarised,
+        _UNJUDGED,
+        where_it_applies=True,
+    ),
+    Measure(
+        "grounding_iou", "Box IoU of unions", Unit.OVERLAP, Better.HIGHER, metrics.grounding_iou, _NO_BOXES
+    ),
+    Measure("whole_picture_iou", "control: whole picture", Unit.OVERLAP, Better.NEITHER, None, _NO_BOXES),
+    Measure(
+        "random_boxes_iou",
+        "control: random places",
+        Unit.OVERLAP,
+        Better.NEITHER,
+        None,
+        _NO_BOXES,
+        where_it_applies=True,
+    ),
+    Measure(
+        "unscaled_iou",
+        "Box IoU, released script",
+        Unit.OVERLAP,
+        Better.HIGHER,
+        metrics.unscaled_grounding_iou,
+        _NO_BOXES,
+        where_it_applies=True,
+    ),
+    Measure(
+        "box_f1",
+        "Box F1 at IoU 0.5",
+        Unit.SHARE,
+        Better.HIGHER,
+        metrics.box_f1,
+        "no row's boxes can be matched one to one",
+        where_it_applies=True,
+    ),
+    Measure(
+        "detection_ap",
+        "Detection AP, 0.50 to 0.95",
+        Unit.OVERLAP,
+        Better.HIGHER,
+        metrics.detection_ap,
+        "no row asks for a box",
+        where_it_applies=True,
+    ),
+    Measure("follows_format", "Full format", Unit.SHARE, Better.HIGHER, metrics.follows_format, _NO_RECORDS),
+    Measure(
+        "boxes_per_answer", "Boxes per answer", Unit.NUMBER, Better.NEITHER, metrics.num_boxes, _NO_RECORDS
+    ),
+    Measure(
+        "count_error",
+        "Count error, boxes",
+        Unit.NUMBER,
+        Better.LOWER,
+        metrics.count_error,
+        "no row counts anything",
+    ),
+    Measure(
+        "without_answer", "Without an answer", Unit.SHARE, Better.LOWER, metrics.without_answer, _NO_RECORDS
+    ),
+    Measure("unjudged", "Unjudged", Unit.SHARE, Better.LOWER, metrics.unjudged, _NO_RECORDS),
+    Measure("truncated", "Truncated", Unit.SHARE, Better.LOWER, metrics.truncated, _NO_RECORDS),
+)
+HEADLINES = ("accuracy", "grounding_iou", "follows_format")
+CONTROLS = {
+    "accuracy": ("majority_answer",),
+    "grounding_iou": ("whole_picture_iou", "random_boxes_iou"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One measured value as written; `why` instead of it where there is none."""
+
+    text: str
+    interval: str = ""
+    n: int | None = None
+    why: str = ""
+    clear: bool = False  # a difference whose interval does not hold 0
+    estimate: Estimate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A measure: a cell a run, and a cell for each run after the first with its paired difference."""
+
+    measure: Measure
+    cells: tuple[Cell, ...]
+    differences: tuple[Cell, ...]
+
+    def last_difference(self) -> Cell | None:
+        """The difference of the last run from the first; None where there is one run."""
+        return self.differences[-1] if self.differences else None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A data set ("all" for all together) measured in every run. `failed` is "failed of asked" a run."""
+
+    dataset: str
+    rows: tuple[Row, ...]
+    failed: tuple[str, ...]
+
+    def row(self, field: str) -> Row | None:
+        """The line of a measure, None where it is left out."""
+        return next((row for row in self.rows if row.measure.field == field), None)
+
+
+def compare(runs: Mapping[str, Sequence[Record]]) -> tuple[Table, ...]:
+    """A table of all records where there are several data sets, then one for each, in alphabetical order.
+
+    Differences are between the first run and each later one, on the examples both measured.
+    """
+    if not runs:
+        return ()
+    by_dataset = [metrics.summarise_by(records, lambda example: example.dataset) for records in runs.values()]
+    names = sorted({name for found in by_dataset for name in found})
+    tables = []
+    if len(names) != 1:  # of one data set "all" would be the same again
+        overall = [metrics.summarise_by(records, lambda _: "all") for records in runs.values()]
+        tables.append(_table("all", [_named(found, "all") for found in overall], list(runs.values())))
+    for name in names:
+        parts = [[r for r in records if r.example.dataset == name] for records in runs.values()]
+        tables.append(_table(name, [_named(found, name) for found in by_dataset], parts))
+    return tuple(tables)
+
+
+def _named(found: Mapping[str, DatasetSummary], name: str) -> DatasetSummary:
+    return found[name] if name in found else metrics.summarise(()).overall
+
+
+def _table(name: str, summaries: Sequence[DatasetSummary], runs: Sequence[Sequence[Record]]) -> Table:
+    rows = []
+    for measure in MEASURES:
+        found = [getattr(summary, measure.field) for summary in summaries]
+        if measure.field in ("right", "binarised") and found == [s.accuracy for s in summaries]:
+            continue  # a judge that says yes or no: the line would stand twice
+        if measure.where_it_applies and not any(estimate.n for estimate in found):
+            continue
+        cells = tuple(
+            value_cell(
+                getattr(summary, measure.field),
+                measure.unit,
+                measure.why_none if summary.num_records else "not asked in this run",
+            )
+            for summary in summaries
+        )
+        rows.append(Row(measure, cells, tuple(_difference(measure, runs[0], later) for later in runs[1:])))
+    failed = tuple(f"{summary.num_failed} of {summary.num_records}" for summary in summaries)
+    return Table(name, tuple(rows), failed)
+
+
+def _difference(measure: Measure, first: Sequence[Record], later: Sequence[Record]) -> Cell:
+    if measure.quantity is None:
+        return Cell(DASH, why="a control")
+    found = metrics.paired_difference(first, later, measure.quantity)
+    return difference_cell(found, measure.unit, "no example is measured in both runs")
+
+
+def value_cell(found: Estimate, unit: Unit, why_none: str) -> Cell:
+    """An estimate as written, or a dash and the reason."""
+    if found.value is None:
+        return Cell(DASH, why=why_none)
+    suffix = " %" if unit is Unit.SHARE else ""
+    return Cell(
+        written(found.value, unit) + suffix,
+        interval=_interval(found, unit, written),
+        n=found.n,
+        estimate=found,
+    )
+
+
+def difference_cell(found: Estimate, unit: Unit, why_none: str) -> Cell:
+    """A difference as written, with its sign; shares in points (hundredths)."""
+    if found.value is None:
+        return Cell(DASH, why=why_none)
+    return Cell(
+        signed(found.value, unit),
+        interval=_interval(found, unit, signed),
+        n=found.n,
+        clear=found.clear_of_zero,
+        estimate=found,
+    )
+
+
+def written(value: float, unit: Unit) -> str:
+    """A value in its unit, without the unit's sign."""
+    if unit is Unit.SHARE:
+        return f"{value * 100:.1f}"
+    return f"{value:.3f}" if unit is Unit.OVERLAP else f"{value:.2f}"
+
+
+def signed(value: float, unit: Unit) -> str:
+    """A value in its unit with a plus or a minus before it; what rounds to nothing has neither."""
+    text = written(abs(value), unit)
+    if not text.strip("0."):
+        return text
+    return ("+" if value > 0 else MINUS) + text
+
+
+def _interval(found: Estimate, unit: Unit, write: Callable[[float, Unit], str]) -> str:
+    if found.low is None or found.high is None:
+        return "no interval from one example"
+    return f"{write(found.low, unit)} to {write(found.high, unit)}"

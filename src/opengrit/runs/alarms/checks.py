@@ -1,0 +1,313 @@
+"""What each kind of alarm looks at: a run's course in, the cause and the remedy out, or None."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from opengrit.runs.alarms.kinds import Kind, Setting
+from opengrit.runs.alarms.windows import (
+    WINDOW,
+    Change,
+    Row,
+    every_window,
+    fall_of,
+    last_window,
+    mean_of,
+    number_of,
+    values_of,
+)
+
+_NOTHING = 1e-6  # rewards are sums of a few numbers between -1 and 1; less than this is rounding
+_FLAT = 0.9  # of groups without variance; a healthy demo ends near 0.6, because it is right nearly always
+_MOSTLY = 0.5  # of completions cut off
+_IOU_OF_CHANCE = 0.05  # one box over the whole picture scores more on most data
+_POINTS = 0.5  # boxes a completion from which boxes are written at all
+_SHRANK_TO, _GREW_TO = 1 / 4, 4.0  # of its length, while the reward did not rise
+_ENTROPY_LEFT, _ENTROPY_SMALL = 0.1, 0.05  # of what it was, where that is below so many nats a token
+_ENTROPY_NONE = 0.005  # nats a token, whatever it was
+_KL_LARGE, _KL_HUGE = 1.0, 10.0  # nats a token: of a window, of one row
+_CLIPPED = 0.3  # of tokens
+_HUGE_GRADIENT = 100.0  # times the median so far
+_UNJUDGED, _SKIPPED, _FAILED = 0.2, 0.4, 0.05
+_KEPT = 1000  # rows looked back at
+
+
+@dataclass(slots=True)
+class Course:
+    """The rows so far, and those of them that were learned from."""
+
+    setting: Setting
+    rows: list[Row] = field(default_factory=list)
+
+    def take(self, row: Row) -> None:
+        self.rows = [*self.rows[-_KEPT:], row]
+
+    @property
+    def learned(self) -> list[Row]:
+        return [row for row in self.rows if not (number_of(row, "judge/skipped_step") or 0.0) >= 1.0]
+
+    def mean(self, key: str) -> float | None:
+        """The mean of the last window of a metric."""
+        return mean_of(self.rows, key, iterations=self.setting.num_iterations)
+
+    def learned_window(self, key: str) -> list[float] | None:
+        """The last window of a metric in the rows that were learned from."""
+        return last_window(self.learned, key, iterations=self.setting.num_iterations)
+
+    def learned_mean(self, key: str) -> float | None:
+        """The mean of that window."""
+        return mean_of(self.learned, key, iterations=self.setting.num_iterations)
+
+
+def _reward_is_zero(course: Course) -> str | None:
+    rewards = course.learned_window("reward")
+    if rewards is None or max(map(abs, rewards)) > _NOTHING:
+        return None
+    spread = course.learned_window("reward_std")
+    if spread is not None and max(spread) > _NOTHING:
+        return None
+    return (
+        f"every completion of the last {WINDOW} rows with rewards earned 0, so nothing is learned; the answers or the format "
+        "are never right as they are read: look at records.jsonl, then at strategy, rewards and model.frame"
+    )
+
+
+def _flat_groups(course: Course) -> str | None:
+    share = course.learned_mean("frac_reward_zero_std")
+    if share is None or share < _FLAT:
+        return None
+    right, formed = course.learned_mean("accuracy"), course.learned_mean("format")
+    if min(right or 0.0, formed or 0.0) >= 0.9:
+        return (
+            f"in {share:.0%} of the groups all completions earn the same, because nearly all are right: there is nothing left "
+            "to learn from these rows; stop here, or train on harder ones"
+        )
+    return (
+        f"in {share:.0%} of the groups all completions earn the same, so there is no gradient; raise train.temperature or "
+        "num_generations, or add a reward that comes in steps (bleu1, tag_walk)"
+    )
+
+
+def _reward_fell(course: Course) -> str | None:
+    fall = fall_of(course.learned, "reward")
+    if fall is None:
+        return None
+    return (
+        f"the reward fell from {fall.best:.2f} (step {fall.step}) to {fall.now:.2f}: the policy collapsed; go back to a "
+        "checkpoint before that and lower train.learning_rate, or raise train.beta"
+    )
+
+
+def _format_fell(course: Course) -> str | None:
+    fall = fall_of(course.learned, "format")
+    if fall is None or fall.best < 0.2:
+        return None
+    cut = course.mean("truncated") or 0.0
+    cause = (
+        f"and {cut:.0%} are cut off: raise train.max_completion_length"
+        if cut >= 0.2
+        else "with the reward no longer asking for it: weigh the format higher under rewards, or lower train.learning_rate"
+    )
+    return f"the share in full format fell from {fall.best:.0%} (step {fall.step}) to {fall.now:.0%}, {cause}"
+
+
+def _shorter(course: Course) -> str | None:
+    change = _length_change(course, grew=False)
+    if change is None:
+        return None
+    return (
+        f"completions shrank from {change.best:.0f} to {change.now:.0f} tokens and earn no more: the model gave up "
+        "reasoning; give the format or the boxes more weight under rewards, or lower train.learning_rate"
+    )
+
+
+def _longer(course: Course) -> str | None:
+    change = _length_change(course, grew=True)
+    if change is None:
+        return None
+    return (
+        f"completions grew from {change.best:.0f} to {change.now:.0f} tokens and earn no more: the model rambles or repeats "
+        "itself; lower train.learning_rate, or add the reward repetition"
+    )
+
+
+def _truncated(course: Course) -> str | None:
+    share = course.mean("truncated")
+    if share is None or share < _MOSTLY:
+        return None
+    limit = course.setting.max_completion_length
+    return (
+        f"{share:.0%} of the completions are cut off at {limit} tokens and teach nothing; raise train.max_completion_length, "
+        "or, where the texts go on after their answer, find out why the stop string </answer> is not reached"
+    )
+
+
+def _frame(course: Course) -> str | None:
+    iou, boxes = course.mean("grounding_iou"), course.mean("boxes")
+    rejected = course.mean("rejected_boxes") or 0.0
+    if iou is None or boxes is None or iou > _IOU_OF_CHANCE or boxes + rejected < _POINTS:
+        return None
+    return (
+        f"{boxes + rejected:.1f} boxes are written in a completion and their IoU is {iou:.2f}, so they are probably read in "
+        f"the wrong frame ({course.setting.frame}); set model.frame to what the model writes (pixels, thousand or unit): "
+        "opengrit doctor compares them"
+    )
+
+
+def _no_boxes(course: Course) -> str | None:
+    seen = [n for row in course.rows if (n := number_of(row, "boxes")) is not None]
+    rejected = course.mean("rejected_boxes") or 0.0
+    if not course.setting.asks_for_boxes or len(seen) < WINDOW or max(seen) > 0.01 or rejected >= _POINTS:
+        return None
+    return (
+        "no completion has named a box since the run began, and what never happens is never rewarded; ask with strategy "
+        "grounded-icl, fine-tune a little first (opengrit sft), or take a base that can detect"
+    )
+
+
+def _entropy(course: Course) -> str | None:
+    values = values_of(course.learned, "entropy")
+    if len(values) < WINDOW:
+        return None
+    first, now = statistics.fmean(values[:WINDOW]), statistics.fmean(values[-WINDOW:])
+    if now > _ENTROPY_NONE and not (now < _ENTROPY_SMALL and now <= _ENTROPY_LEFT * first):
+        return None
+    return (
+        f"the entropy of a token is {now:.3f} nats (at first {first:.3f}): completions hardly differ any more; lower "
+        "train.learning_rate, raise train.beta or train.temperature, or stop where the reward has reached its height"
+    )
+
+
+def _kl(course: Course) -> str | None:
+    values = values_of(course.learned, "kl")
+    if not values:
+        return None
+    window = statistics.fmean(values[-WINDOW:]) if len(values) >= WINDOW else 0.0
+    if values[-1] < _KL_HUGE and window < _KL_LARGE:
+        return None
+    return (
+        f"the policy is {max(values[-1], window):.1f} nats a token away from the model it began as: it is leaving language; "
+        "lower train.learning_rate or raise train.beta, from a checkpoint before this step"
+    )
+
+
+def _clipped(course: Course) -> str | None:
+    share = course.learned_mean("clip_ratio/region_mean")
+    if share is None or share < _CLIPPED:
+        return None
+    return (
+        f"{share:.0%} of the tokens have left the clip range, so their gradient is cut off: each update goes too far; lower "
+        "train.learning_rate or train.num_iterations"
+    )
+
+
+def _gradient(course: Course) -> str | None:
+    row = course.rows[-1]
+    left_out = _left_out(row)
+    if left_out:
+        return (
+            f"{100 * left_out:.3g}% of the row's steps had no finite loss or gradient and were left out, no weight changed by "
+            "them; if it goes on, lower train.learning_rate, or look at their records in records.jsonl"
+        )
+    if "grad_norm" not in row:
+        return None
+    norm = number_of(row, "grad_norm")
+    if norm is None:
+        return (
+            "the gradient is not finite, and the weights may be lost with the step that takes it; go back to the last "
+            "checkpoint and lower train.learning_rate (with bf16: false if it comes again)"
+        )
+    before = [n for n in values_of(course.learned[:-1], "grad_norm") if n > 0]
+    if len(before) < WINDOW or norm < _HUGE_GRADIENT * statistics.median(before):
+        return None
+    return (
+        f"the gradient's norm is {norm:.3g}, {_HUGE_GRADIENT:.0f} times what is usual in this run "
+        f"({statistics.median(before):.3g}) or more; keep train.max_grad_norm at 1, and lower train.learning_rate if "
+        "the reward falls"
+    )
+
+
+def _left_out(row: Row) -> float:
+    """The share of a row's steps that changed no weight because their loss or gradient was not finite."""
+    return number_of(row, "nonfinite/skipped_step") or 0.0
+
+
+def _loss(course: Course) -> str | None:
+    row = course.rows[-1]
+    if number_of(row, "loss") is not None or _left_out(row):
+        return None
+    return (
+        "the loss is not finite, and so the weights are not to be trusted; go back to the last checkpoint, lower "
+        "train.learning_rate, and set bf16: false if it comes again"
+    )
+
+
+def _unjudged(course: Course) -> str | None:
+    share = course.mean("judge/unjudged")
+    if share is None or share < _UNJUDGED:
+        return None
+    return (
+        f"the judge gives no opinion on {share:.0%} of the answers, which are left out; see why in records.jsonl, then raise "
+        "judge.timeout_seconds or deadline_seconds, lower judge.concurrency, or set judge.fallback: rule"
+    )
+
+
+def _skipped(course: Course) -> str | None:
+    size = WINDOW * course.setting.num_iterations  # a generation that is skipped is as many skipped steps
+    values = values_of(course.rows, "judge/skipped_step")[-size:]
+    share = statistics.fmean(values) if len(values) == size else 0.0
+    if share < _SKIPPED:
+        return None
+    return (
+        f"{share:.0%} of the last {size} rows' steps were skipped because too few answers were judged; the run goes "
+        "through its steps without learning: stop it, mend the judge, and resume"
+    )
+
+
+def _failed(course: Course) -> str | None:
+    share = course.mean("failed")
+    if share is None or share < _FAILED:
+        return None
+    return (
+        f"{share:.0%} of the rollouts failed and teach nothing; records.jsonl says why under failure (a picture that "
+        "went missing or does not open, most often): opengrit data check lists them"
+    )
+
+
+CHECKS: dict[Kind, Callable[[Course], str | None]] = {
+    Kind.LOSS: _loss,
+    Kind.GRADIENT: _gradient,
+    Kind.TRUNCATED: _truncated,
+    Kind.REWARD_IS_ZERO: _reward_is_zero,
+    Kind.FLAT_GROUPS: _flat_groups,
+    Kind.REWARD_FELL: _reward_fell,
+    Kind.FORMAT_FELL: _format_fell,
+    Kind.SHORTER: _shorter,
+    Kind.LONGER: _longer,
+    Kind.FRAME: _frame,
+    Kind.NO_BOXES: _no_boxes,
+    Kind.ENTROPY: _entropy,
+    Kind.KL: _kl,
+    Kind.CLIPPED: _clipped,
+    Kind.UNJUDGED: _unjudged,
+    Kind.SKIPPED: _skipped,
+    Kind.FAILED: _failed,
+}
+
+
+def _length_change(course: Course, *, grew: bool) -> Change | None:
+    """A change of length by the factor of an alarm, since a window whose reward was no lower than it is now."""
+    rows = [row for row in course.learned if number_of(row, "reward") is not None]
+    lengths, rewards = every_window(rows, "completions/mean_length"), every_window(rows, "reward")
+    if len(lengths) <= WINDOW or len(lengths) != len(rewards):
+        return None
+    now, reward_now = statistics.fmean(lengths[-1][1]), statistics.fmean(rewards[-1][1])
+    pick = min if grew else max
+    place = pick(range(len(lengths) - WINDOW), key=lambda i: statistics.fmean(lengths[i][1]))
+    then, reward_then = statistics.fmean(lengths[place][1]), statistics.fmean(rewards[place][1])
+    far = now >= _GREW_TO * then if grew else now <= _SHRANK_TO * then
+    if not far or reward_now > reward_then:
+        return None
+    return Change(then, now, lengths[place][0])

@@ -1,0 +1,495 @@
+"""A run's folder: recipe, environment, records, metrics, checkpoints. It only ever grows."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import re
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import yaml
+
+from opengrit.core.errors import RunError
+from opengrit.core.records import from_json, to_line
+from opengrit.core.types import Record
+from opengrit.runs.lock import LOCK, lock
+
+RECIPE, ENVIRONMENT, RECORDS, METRICS, CHECKPOINTS = (
+    "recipe.yaml",
+    "environment.json",
+    "records.jsonl",
+    "metrics.jsonl",
+    "checkpoints",
+)
+ALARMS = "alarms.jsonl"
+RUN_ID = "run"  # the key in environment.json of the name that no other run has
+FINAL = "final"  # the trained model in a training's folder
+STAGED = ".staged-"  # our own half-written files; a crash may leave them, and they count as nothing
+# Sections that tell kinds of runs apart. A table's recipe has train: and sft: as well, so its own stands before them.
+_KINDS = ("evaluate", "probe", "ways", "train", "sft")
+_TRAININGS = ("train", "sft", None)
+_LISTED = 8  # differences that an error lists
+_CHECKPOINT = re.compile(r"step-(\d+)")
+
+# What can change a number. Versions only: no user, host or path.
+_PACKAGES = (
+    "opengrit",
+    "torch",
+    "torchvision",
+    "transformers",
+    "trl",
+    "accelerate",
+    "peft",
+    "tokenizers",
+    "pillow",
+    "numpy",
+    "deepspeed",
+    "vllm",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """The folder of one run. Build it with `create` (to write) or `open` (to read)."""
+
+    path: Path
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        *,
+        recipe: str,
+        resume: bool = False,
+        anyway: bool = False,
+        differences: Sequence[str] = (),
+        seeds: Mapping[str, int] | None = None,
+    ) -> RunDir:
+        """A run folder with its recipe and environment in it, new, or with `resume` the one already there.
+
+        `recipe` is the resolved recipe as YAML. A resumed run adds its environment under the next free name, with the
+        `differences` it was resumed in spite of; `anyway` takes another recipe, which is added under the next free name too.
+
+        Raises:
+            RunError: the folder holds anything and `resume` is not asked for; or it is asked for and the folder
+                holds no run, or a run of another recipe; or it cannot be written.
+        """
+        cls.check(path, recipe=recipe, resume=resume, anyway=anyway)
+        run = cls(Path(path))
+        if not resume:
+            _make(run.path)
+            write_atomically(run.path / RECIPE, recipe)
+        elif run.recipe != recipe:
+            write_atomically(_next_free(run.path / RECIPE), recipe)
+        environment = {
+            RUN_ID: run.id or uuid.uuid4().hex,
+            "recipe_sha256": recipe_hash(recipe),
+            **environment_facts(),
+            "seeds": dict(seeds or {}),
+        }
+        if differences:
+            environment["resumed_anyway"] = list(differences)
+        text = json.dumps(environment, indent=2, allow_nan=False) + "\n"
+        write_atomically(_next_free(run.path / ENVIRONMENT), text)
+        _make(run.path / CHECKPOINTS)
+        return run
+
+    @classmethod
+    def check(cls, path: str | Path, *, recipe: str, resume: bool = False, anyway: bool = False) -> None:
+        """Raise RunError wherever `create` would; nothing is written."""
+        run = cls(Path(path))
+        if resume:
+            run._check_same(recipe, anyway=anyway)
+        else:
+            run._check_empty(recipe)
+        _check_writable(run.path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunDir:
+        """The run in a folder, to read. Raises RunError where there is none."""
+        run = cls(Path(path))
+        if not os.path.isfile(run.path / RECIPE):
+            raise RunError(f"a run folder holds {RECIPE}, {path} does not; name the folder given to --out")
+        return run
+
+    @property
+    def recipe(self) -> str:
+        """The resolved recipe, YAML; of a run that was resumed with another one, the newest."""
+        return self.recipes[-1]
+
+    @property
+    def recipes(self) -> list[str]:
+        """The resolved recipes the run was trained with, in order; more than one only where it was resumed anyway."""
+        return [path.read_text(encoding="utf-8") for path in self._recipe_files()]
+
+    def _recipe_files(self) -> list[Path]:
+        return _all_of(self.path / RECIPE)
+
+    @property
+    def id(self) -> str | None:
+        """A name that no other run has; None where an earlier version wrote all of the run."""
+        for path in _all_of(self.path / ENVIRONMENT):
+            try:
+                found = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                continue
+            name = found.get(RUN_ID) if isinstance(found, dict) else None
+            if isinstance(name, str):
+                return name
+        return None
+
+    def append_records(self) -> LineWriter:
+        """A writer of `records.jsonl`: `write(to_line(record))`, or `write_record(record)`."""
+        return LineWriter(self.path / RECORDS)
+
+    def append_metrics(self) -> LineWriter:
+        """A writer of `metrics.jsonl`; use `write_metrics`."""
+        return LineWriter(self.path / METRICS)
+
+    def append_alarms(self) -> LineWriter:
+        """A writer of `alarms.jsonl`, which is there only where something went wrong; use `write_metrics`."""
+        return LineWriter(self.path / ALARMS)
+
+    def alarms(self) -> Iterator[dict[str, Any]]:
+        """Every line of `alarms.jsonl`, in order of writing; after a resume some stand twice."""
+        for _, value in _objects(self.path / ALARMS):
+            yield value
+
+    def records(self) -> Iterator[Record]:
+        """Every record, in order of writing; a torn last line is left out.
+
+        A run resumed from a checkpoint repeats the steps after it. Where an id stands more than once, only the
+        last record of that id is given.
+        """
+        path = self.path / RECORDS
+        last: dict[str, int] = {}
+        for number, value in _objects(path):
+            last[str(value.get("id"))] = number
+        for number, value in _objects(path):
+            if last[str(value.get("id"))] == number:
+                yield _placed(value, path, number)
+
+    def metrics(self) -> Iterator[dict[str, Any]]:
+        """Every row of metrics, in order of writing; after a resume some steps stand twice."""
+        for _, value in _objects(self.path / METRICS):
+            yield value
+
+    def checkpoint_path(self, step: int) -> Path:
+        """Where the checkpoint after `step` optimizer steps lies or will lie."""
+        return self.path / CHECKPOINTS / f"step-{step:06d}"
+
+    def checkpoints(self) -> list[Path]:
+        """The finished checkpoints, by step. Staged ones have other names and are not listed."""
+        folder = self.path / CHECKPOINTS
+        if not folder.is_dir():
+            return []
+        found = [
+            (int(m[1]), p) for p in folder.iterdir() if p.is_dir() and (m := _CHECKPOINT.fullmatch(p.name))
+        ]
+        return [path for _, path in sorted(found)]
+
+    def step_of(self, checkpoint: Path) -> int:
+        """The number of optimizer steps a checkpoint of `checkpoints()` was made after."""
+        return int(checkpoint.name.partition("-")[2])
+
+    @property
+    def _is_run(self) -> bool:
+        return os.path.isfile(self.path / RECIPE)
+
+    @property
+    def _kind(self) -> str | None:
+        try:
+            return _kind(self.recipe)
+        except UnicodeDecodeError:
+            return None  # a file of somebody's own
+
+    def _check_empty(self, recipe: str) -> None:
+        if os.path.isdir(self.path):
+            found = sorted(
+                p.name for p in self.path.iterdir() if p.name != LOCK and not p.name.startswith(STAGED)
+            )
+            if found:
+                # A training is gone on with where it is asked for; the other commands go on with their own run unasked.
+                kind = _kind(recipe)
+                goes_on = kind in _TRAININGS and self._is_run and self._kind in (kind, None)
+                also = ", or --resume to go on with the run in it" if goes_on else ""
+                raise RunError(
+                    f"a new run gets a new folder, {self.path} holds {found[0]}; choose another --out{also}"
+                )
+        elif os.path.lexists(self.path):
+            raise RunError(f"a run's folder is a folder, {self.path} is a file; choose another --out")
+
+    def _check_same(self, recipe: str, *, anyway: bool) -> None:
+        if not self._is_run:
+            raise RunError(
+                f"there must be a run to resume, {self.path} holds none; leave out --resume to start one"
+            )
+        if recipe_hash(self.recipe) == recipe_hash(recipe):
+            return
+        kind = _kind(recipe)
+        if None not in (kind, self._kind) and kind != self._kind:
+            raise RunError(
+                f"a run is gone on with by the command that started it, {self.path} holds a run of another kind; "
+                "choose another --out"
+            )
+        changes = listed(recipe_changes(self.recipe, recipe))
+        if not anyway:
+            own = self._recipe_files()[-1]
+            raise RunError(
+                f"a run is resumed with its own recipe, {self.path} was started with another ({changes}); "
+                + (
+                    f"use {own}, another --out for a new run, or --resume-anyway to go on all the same"
+                    if kind in _TRAININGS
+                    else f"use the settings in {own}, or another --out"
+                )
+            )
+        if os.path.isdir(self.path / FINAL):
+            raise RunError(
+                f"a finished run is not trained on, {self.path} has its {FINAL}/ ({changes}); "
+                f"start a new run with model: {self.path} and another --out"
+            )
+
+
+class LineWriter:
+    """Appends whole lines to a JSONL file, each flushed as it is written. One writer a file at a time.
+
+    Opening cuts off a last line that a crash left without its newline.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._stream: BinaryIO = path.open("a+b", buffering=0)
+        except OSError as error:
+            raise RunError(
+                f"a run's files must be writable, {path} is not ({error.strerror}); check the folder"
+            ) from error
+        try:
+            # A second writer would cut the first one's unfinished line.
+            lock(
+                self._stream,
+                refusal=f"one process writes a run at a time, another one is writing {path}; wait for it to end",
+            )
+            _cut_torn_line(self._stream)
+        except (RunError, OSError):
+            self._stream.close()
+            raise
+
+    def write_record(self, record: Record) -> None:
+        """Appends a record. Raises ValueError for one that holds NaN or an infinity."""
+        self._write(to_line(record))
+
+    def write_metrics(self, row: Mapping[str, Any]) -> None:
+        """Appends a row of metrics. A number that is not finite is written as null, since JSON has none."""
+        self._write(json.dumps(_finite(row), allow_nan=False))
+
+    def close(self) -> None:
+        """Lets go of the file; closing twice is harmless."""
+        self._stream.close()
+
+    def __enter__(self) -> LineWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _write(self, line: str) -> None:
+        remaining = memoryview(line.encode("utf-8") + b"\n")
+        try:
+            while remaining:
+                remaining = remaining[self._stream.write(remaining) :]
+        except OSError as error:
+            raise RunError(
+                f"a run must be able to write, {self._path} failed ({error.strerror}); free some space"
+            ) from error
+
+
+def recipe_hash(recipe: str) -> str:
+    """The SHA-256 of a resolved recipe's YAML, in hexadecimal."""
+    return hashlib.sha256(recipe.encode("utf-8")).hexdigest()
+
+
+def recipe_changes(then: str, now: str) -> list[str]:
+    """Keys of two resolved recipes that differ, as "train.seed: 1 then, 2 now": those that both have, then those that one of them lacks."""
+    old, new = _flat(yaml.safe_load(then)), _flat(yaml.safe_load(now))
+    both = [key for key in new if key in old]
+    keys = [*both, *(key for key in new if key not in old), *(key for key in old if key not in new)]
+    return [
+        f"{key}: {_shown(old, key)} then, {_shown(new, key)} now"
+        for key in keys
+        if _shown(old, key) != _shown(new, key)
+    ]
+
+
+def listed(changes: Sequence[str]) -> str:
+    """Differences for an error's one sentence: the first few, and how many more there are."""
+    more = [f"and {len(changes) - _LISTED} more"] if len(changes) > _LISTED else []
+    return "; ".join([*changes[:_LISTED], *more])
+
+
+def _kind(recipe: str) -> str | None:
+    """What a resolved recipe is of, by the section that only its kind has; None where it has none of them."""
+    try:
+        sections = yaml.safe_load(recipe)
+    except yaml.YAMLError:
+        return None  # a file of somebody's own
+    if not isinstance(sections, dict):
+        return None
+    return next((kind for kind in _KINDS if kind in sections), None)
+
+
+def _flat(value: Any, place: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        return {place: value}
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        found |= _flat(inner, f"{place}.{key}" if place else str(key))
+    return found
+
+
+def _shown(flat: Mapping[str, Any], key: str) -> str:
+    return json.dumps(flat[key], ensure_ascii=False, default=str) if key in flat else "not there"
+
+
+def environment_facts() -> dict[str, Any]:
+    """Python, platform and package versions: what can change a number, and nothing about who or where."""
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "packages": {name: version for name in _PACKAGES if (version := _version(name)) is not None},
+    }
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a whole file or nothing: staged beside it, synced, then renamed over it.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    try:
+        descriptor, staged = tempfile.mkstemp(prefix=STAGED, dir=path.parent)
+    except OSError as error:
+        raise RunError(
+            f"a run's folder must be writable, {path.parent} is not ({error.strerror}); check it"
+        ) from error
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(staged, 0o644)  # mkstemp's files are for their owner alone
+        os.replace(staged, path)
+    except OSError as error:
+        raise RunError(
+            f"a file must be writable in its place, {path} is not ({error.strerror}); check its name and the free space"
+        ) from error
+    finally:
+        Path(staged).unlink(missing_ok=True)  # renamed away where all went well
+
+
+def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers and JSON objects of a JSONL file; nothing where there is no file. A torn last line is left out."""
+    if not path.is_file():
+        return
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise RunError(
+                    f"every line is JSON, line {number} of {path} is not ({error}); mend that line"
+                ) from error
+            if not isinstance(value, dict):
+                raise RunError(f"every line is a JSON object, line {number} of {path} is not; mend that line")
+            yield number, value
+
+
+def _placed(value: dict[str, Any], path: Path, number: int) -> Record:
+    try:
+        return from_json(value)
+    except RunError as error:
+        raise RunError(f"{path}:{number}: {error}") from error
+
+
+def _cut_torn_line(stream: BinaryIO) -> None:
+    end = stream.seek(0, os.SEEK_END)
+    block = 65536
+    position = end
+    while position > 0:
+        start = max(0, position - block)
+        stream.seek(start)
+        newline = stream.read(position - start).rfind(b"\n")
+        if newline >= 0:
+            position = start + newline + 1
+            break
+        position = start
+    if position != end:
+        stream.truncate(position)
+    stream.seek(0, os.SEEK_END)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _all_of(path: Path) -> list[Path]:
+    """The file and those that later sessions wrote under the next free names, in order."""
+    found = [path]
+    while (later := _numbered(path, len(found) + 1)).exists():
+        found.append(later)
+    return found
+
+
+def _next_free(path: Path) -> Path:
+    return _numbered(path, len(_all_of(path)) + 1) if path.exists() else path
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.stem}.{number}{path.suffix}")
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"a run's folder must be writable, {folder} is not ({error.strerror}); choose another --out"
+        ) from error
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise RunError where the folder, or the nearest one above it that exists, cannot be written to."""
+    there = next((p for p in (folder, *folder.absolute().parents) if os.path.lexists(p)), Path("/"))
+    if not os.path.isdir(there):
+        raise RunError(
+            f"a run's folder must be writable, {folder} is not ({there} is no folder); choose another --out"
+        )
+    if not os.access(there, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise RunError(f"a run's folder must be writable, {there} is not; choose another --out")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

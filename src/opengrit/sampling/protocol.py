@@ -1,0 +1,123 @@
+"""The sampler protocol: questions about pictures in, completions out.
+
+A sampler is anything with `sample`. The transformers sampler lives in `sampling/transformers_engine.py` (it imports torch),
+the replay sampler in `sampling/replay.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from PIL import Image
+
+from opengrit.core.boxes import Size
+from opengrit.core.types import Completion
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One prompt about one picture: `text` is the whole user turn, instruction included.
+
+    `image` is a path, or a picture that is open already (oriented, RGB; it is not changed).
+    """
+
+    id: str
+    image: str | Image.Image
+    text: str
+
+    @classmethod
+    def blank(cls) -> Asked:
+        """A question about a blank picture, which a process asks with the others when none of its own can be read."""
+        return cls("stand-in", Image.new("RGB", (112, 112)), "?")
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingSettings:
+    """How completions are drawn. Temperature 0 takes the most likely token, and then `top_p` and `top_k` are idle.
+
+    `top_p` is in (0, 1], `top_k` 0 means no limit, `max_new_tokens` is in tokens, `stop` are strings that end a
+    completion where they are written (they stay in its text). `first_sample` is the number of the first completion:
+    where a question's completions are drawn in several places, each draws what it would as a part of the whole.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_new_tokens: int = 512
+    seed: int = 0
+    stop: tuple[str, ...] = ("</answer>",)
+    first_sample: int = 0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError(f"temperature is 0 (greedy) or more, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p lies in (0, 1], got {self.top_p}")
+        if self.top_k < 0:
+            raise ValueError(f"top_k is 0 (no limit) or more, got {self.top_k}")
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens is at least 1, got {self.max_new_tokens}")
+        if any(not s for s in self.stop):
+            raise ValueError("a stop string has at least one character, got an empty one")
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """One completion, with the prompt's token ids and the picture size in pixels that the model saw."""
+
+    completion: Completion
+    prompt_ids: tuple[int, ...]
+    seen_size: Size
+
+
+@dataclass(frozen=True, slots=True)
+class Unsampled:
+    """No completion could be had: the picture cannot be read, the endpoint is down. Never an empty answer."""
+
+    reason: str
+
+
+class Listener(Protocol):
+    """Hears completions while they are written. `question` is the place among the questions asked, from 0."""
+
+    def wrote(self, question: int, sample: int, text: str) -> None:
+        """New text of a completion; all of it put together is the completion's text."""
+        ...
+
+    def wants(self, question: int) -> bool:
+        """False stops the question before its next token: what has not ended is `Unsampled`. Asked before every token."""
+        ...
+
+
+class Sampler(Protocol):
+    """Answers prompts about pictures."""
+
+    def sample(
+        self,
+        questions: Sequence[Asked],
+        *,
+        samples_per_question: int,
+        settings: SamplingSettings | Sequence[SamplingSettings],
+        listener: Listener | None = None,
+    ) -> list[list[Sampled | Unsampled]]:
+        """`samples_per_question` results for each question, in the order of the questions.
+
+        `settings` are for all questions, or one for each of them. A question that cannot be asked yields `Unsampled`
+        in every place; the others are not held up by it.
+        """
+        ...
+
+
+def settings_of_each(
+    settings: SamplingSettings | Sequence[SamplingSettings], *, count: int
+) -> list[SamplingSettings]:
+    """The settings of each of `count` questions. Raises ValueError where there are neither one nor `count`."""
+    if isinstance(settings, SamplingSettings):
+        return [settings] * count
+    if len(settings) != count:
+        raise ValueError(
+            f"settings are one for all questions or one for each, got {len(settings)} for {count} questions"
+        )
+    return list(settings)

@@ -1,0 +1,309 @@
+"""The transformers sampler: each picture is encoded once, each prompt is read once, its completions share both."""
+
+# U distinct prompts.
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import DynamicCache
+
+from opengrit.core.boxes import Size
+from opengrit.core.errors import ImageError
+from opengrit.core.images import open_picture
+from opengrit.sampling.continuous_batch import Counts, Decoding, Joining, Wrote
+from opengrit.sampling.detokenizing import StopFinder, token_texts
+from opengrit.sampling.kv_cache import Memory, Prefix, memory_for
+from opengrit.sampling.model_inputs import (
+    PreparedPicture,
+    PreparedPrompt,
+    Speaker,
+    VisualTokens,
+    distinct_pictures,
+    next_positions,
+    pad_left,
+    prompt_batch,
+    widen,
+)
+from opengrit.sampling.protocol import Asked, Listener, Sampled, SamplingSettings, Unsampled, settings_of_each
+
+__all__ = [
+    "ENCODED_AT_ONCE",
+    "Counts",
+    "Decoding",
+    "PreparedPicture",
+    "PreparedPrompt",
+    "Speaker",
+    "TransformersSampler",
+    "VisualTokens",
+    "Wrote",
+    "distinct_pictures",
+    "next_positions",
+    "pad_left",
+    "prompt_batch",
+    "widen",
+]
+
+ENCODED_AT_ONCE = (
+    128 * 2**20
+)  # bytes of pixels; bounds the vision tower's memory when many pictures are asked about
+_STOP_FINDERS = 64  # kept for lists of stop strings
+_NOT_WANTED = Unsampled("no longer wanted")
+
+
+class TransformersSampler:
+    """Draws completions from a model in this process.
+
+    Every distinct picture of a call is prepared and encoded once and every distinct prompt is read once, however many
+    samples are drawn; rows that have ended leave the batch. `rows_per_batch` bounds the rows decoded together.
+    With `vision_is_fixed` the encodings are kept between calls: only for a vision tower whose weights do not change.
+    """
+
+    def __init__(
+        self,
+        speaker: Speaker,
+        *,
+        rows_per_batch: int = 192,
+        vision_is_fixed: bool = False,
+        kept_bytes: int = 256 * 2**20,
+        encoded_at_once: int = ENCODED_AT_ONCE,
+        open_image: Callable[[str], Image.Image] = open_picture,
+    ) -> None:
+        self.speaker = speaker
+        self.counts = Counts()
+        # Of the last `sample`, in the order of its questions; None where one could not be asked.
+        self.last_prompts: tuple[PreparedPrompt | None, ...] = ()
+        self._rows_per_batch = rows_per_batch
+        self._vision_is_fixed = vision_is_fixed
+        self._kept_bytes = kept_bytes
+        self._encoded_at_once = encoded_at_once
+        self._open_image = open_image
+        self._prepared: OrderedDict[tuple[str, int, int], PreparedPicture] = OrderedDict()
+        self._prepared_bytes = 0
+        self._encoded: dict[tuple[str, int, int], VisualTokens] = {}
+        self._stop_finders: OrderedDict[tuple[str, ...], StopFinder] = OrderedDict()
+        self._token_texts: list[str] = []
+        self._told: set[str] = set()  # what was logged once
+
+    # -- preparing ----------------------------------------------------------------------------------------------
+
+    def prepare(self, question: Asked) -> PreparedPrompt:
+        """The prompt as the model takes it. Raises ImageError when the picture cannot be read."""
+        processor = self.speaker.processor
+        picture = self._prepare_picture(question.image)
+        turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question.text}]}]
+        text = processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+        before, _, after = text.partition(processor.image_token)
+        tokenizer = processor.tokenizer
+        ids = [
+            *tokenizer(before, add_special_tokens=False)["input_ids"],
+            *picture.placeholder_ids,
+            *tokenizer(after, add_special_tokens=False)["input_ids"],
+        ]
+        if self._image_token_count(ids) != self._image_token_count(picture.placeholder_ids):
+            raise ImageError(
+                f"a question must not contain the model's picture token {processor.image_token!r}, "
+                f"question {question.id} does; take it out of the question"
+            )
+        return PreparedPrompt(tuple(ids), self.speaker.positions(ids, picture.inputs), picture)
+
+    def _image_token_count(self, ids: Sequence[int]) -> int:
+        return list(ids).count(self.speaker.processor.image_token_id)
+
+    def _prepare_picture(self, picture: str | Image.Image) -> PreparedPicture:
+        if not isinstance(picture, str):
+            picture = picture.convert("RGB")
+        key = _file_key(picture) if isinstance(picture, str) else _pixel_key(picture)
+        if key in self._prepared:
+            self._prepared.move_to_end(key)
+            return self._prepared[key]
+        image = self._open_image(picture) if isinstance(picture, str) else picture
+        processor = self.speaker.processor
+        try:
+            made = processor(images=[[image]], text=[processor.image_token], return_tensors="pt")
+        except ValueError as error:  # Qwen's: a picture more than 200 times as long as wide
+            raise ImageError(
+                f"a picture must suit the model's processor, this one of {image.width} x {image.height} pixels does not "
+                f"({error}): {_name(picture)}; crop it"
+            ) from error
+        inputs = {k: v for k, v in made.items() if k in processor.image_processor.model_input_names}
+        prepared = PreparedPicture(
+            key=key,
+            inputs=inputs,
+            placeholder_ids=tuple(made["input_ids"][0].tolist()),
+            seen_size=self.speaker.seen_size(inputs, Size(*image.size)),
+        )
+        self.counts.pictures_prepared += 1
+        self._keep(prepared)
+        return prepared
+
+    def _keep(self, picture: PreparedPicture) -> None:
+        self._prepared[picture.key] = picture
+        self._prepared_bytes += _bytes(picture)
+        while self._prepared_bytes > self._kept_bytes and len(self._prepared) > 1:
+            _, dropped = self._prepared.popitem(last=False)
+            self._prepared_bytes -= _bytes(dropped)
+            self._encoded.pop(dropped.key, None)
+
+    # -- encoding and reading -----------------------------------------------------------------------------------
+
+    def encode(
+        self, model: Any, pictures: Sequence[PreparedPicture]
+    ) -> dict[tuple[str, int, int], VisualTokens]:
+        """The pictures' tokens by key; each picture is encoded once, and once for all where the vision is fixed."""
+        missing = [p for p in pictures if p.key not in self._encoded]
+        fresh: dict[tuple[str, int, int], VisualTokens] = {}
+        for chunk in self._chunks(missing):
+            # A tower that does not learn needs no graph, and what is kept for later must not hang on one.
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self._vision_is_fixed):
+                fresh |= dict(zip((p.key for p in chunk), self.speaker.encode(model, chunk), strict=True))
+            self.counts.pictures_encoded += len(chunk)
+        if self._vision_is_fixed:
+            self._encoded |= {key: tokens for key, tokens in fresh.items() if key in self._prepared}
+        return {p.key: fresh[p.key] if p.key in fresh else self._encoded[p.key] for p in pictures}
+
+    def _chunks(self, pictures: Sequence[PreparedPicture]) -> Iterator[list[PreparedPicture]]:
+        """The pictures in runs of at most `encoded_at_once` bytes of pixels (one picture may be larger)."""
+        chunk: list[PreparedPicture] = []
+        size = 0
+        for picture in pictures:
+            if chunk and size + _bytes(picture) > self._encoded_at_once:
+                yield chunk
+                chunk, size = [], 0
+            chunk.append(picture)
+            size += _bytes(picture)
+        if chunk:
+            yield chunk
+
+    def read(
+        self, prompts: Sequence[PreparedPrompt], visual: Mapping[tuple[str, int, int], VisualTokens]
+    ) -> Prefix:
+        """Prompts read by the model in one pass, each once."""
+        model = self.speaker.model
+        batch = prompt_batch(prompts, device=model.device)
+        cache = DynamicCache()
+        out = model(
+            **batch,
+            mm_encoder_outputs=self.speaker.show([visual[p.picture.key] for p in prompts]),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self.counts.prompt_tokens += sum(len(p.ids) for p in prompts)
+        return Prefix(
+            cache, batch["attention_mask"], next_positions(prompts, device=model.device), out.logits[:, -1]
+        )
+
+    # -- sampling -----------------------------------------------------------------------------------------------
+
+    def sample(
+        self,
+        questions: Sequence[Asked],
+        *,
+        samples_per_question: int,
+        settings: SamplingSettings | Sequence[SamplingSettings],
+        listener: Listener | None = None,
+    ) -> list[list[Sampled | Unsampled]]:
+        """As the protocol says. The same questions, settings and weights give the same completions again.
+
+        A completion's random numbers depend on its settings' seed, its question's id and its number alone (a question
+        asked twice in one call gets others the second time), so it does not depend on what else is asked but for the
+        rounding of its logits, which differs from batch to batch and can tip a draw that lies on an edge.
+        """
+        each = settings_of_each(settings, count=len(questions))
+        prepared: dict[int, PreparedPrompt] = {}
+        results: list[list[Sampled | Unsampled]] = [[_NOT_WANTED] * samples_per_question for _ in questions]
+        for index, question in enumerate(questions):
+            try:
+                prepared[index] = self.prepare(question)
+            except ImageError as error:
+                results[index] = [Unsampled(str(error))] * samples_per_question
+        self.last_prompts = tuple(prepared.get(index) for index in range(len(questions)))
+        if not prepared or not samples_per_question:
+            return results
+        asked: Counter[tuple[str, int]] = Counter()
+        joining: dict[int, Joining] = {}
+        for index, prompt in prepared.items():
+            name = questions[index].id, each[index].first_sample
+            joining[index] = Joining(prompt, each[index], name[0], repeat=asked[name])
+            asked[name] += 1
+        was_training = self.speaker.model.training
+        self.speaker.model.eval()
+        try:
+            for index, sample, sampled in self._run(joining, samples_per_question, listener):
+                results[index][sample] = sampled
+        finally:
+            self.speaker.model.train(was_training)
+        return results
+
+    def _run(
+        self, joining: Mapping[int, Joining], samples: int, listener: Listener | None
+    ) -> Iterator[tuple[int, int, Sampled]]:
+        """Question, sample and completion of each one that ends; questions of like length are read together."""
+        with torch.no_grad():
+            visual = self.encode(self.speaker.model, distinct_pictures([j.prompt for j in joining.values()]))
+        waiting = sorted(joining, key=lambda i: (len(joining[i].prompt.ids), i), reverse=True)
+        decoding = Decoding(self, tells_text=listener is not None)
+        questions: dict[int, int] = {}  # by handle
+        while waiting or decoding.live:
+            if listener is not None:
+                for handle, index in list(questions.items()):
+                    if not listener.wants(index):
+                        decoding.drop(handle)
+                        del questions[handle]
+                waiting = [index for index in waiting if listener.wants(index)]
+            # Filled up when half empty: prompts are read several at a time.
+            if waiting and decoding.live <= self._rows_per_batch // 2:
+                room = max(1, (self._rows_per_batch - decoding.live) // samples)
+                chosen = [waiting.pop() for _ in range(min(room, len(waiting)))]
+                handles = decoding.join([joining[i] for i in chosen], visual, samples_per_question=samples)
+                questions |= dict(zip(handles, chosen, strict=True))
+            for wrote in decoding.step():
+                index = questions[wrote.handle]
+                if listener is not None and wrote.text:
+                    listener.wrote(index, wrote.sample, wrote.text)
+                if wrote.done is not None:
+                    yield index, wrote.sample, wrote.done
+
+    def memory(self) -> Memory:
+        """An empty memory for a running batch of this model."""
+        return memory_for(self.speaker.base, axes=self.speaker.position_axes, told=self._told)
+
+    def stops(self, stop: tuple[str, ...]) -> StopFinder:
+        """What finds these stop strings in this model's tokens; the last few are kept, clients choose their own."""
+        tokenizer = self.speaker.processor.tokenizer
+        if stop not in self._stop_finders:
+            self._token_texts = self._token_texts or token_texts(tokenizer)
+            self._stop_finders[stop] = StopFinder(tokenizer, stop, texts=self._token_texts)
+        self._stop_finders.move_to_end(stop)
+        while len(self._stop_finders) > _STOP_FINDERS:
+            self._stop_finders.popitem(last=False)
+        return self._stop_finders[stop]
+
+
+def _bytes(picture: PreparedPicture) -> int:
+    return sum(t.element_size() * t.nelement() for t in picture.inputs.values())
+
+
+def _file_key(path: str) -> tuple[str, int, int]:
+    try:
+        stat = os.stat(path)
+    except OSError as error:
+        raise ImageError(
+            f"a picture must be a readable file, {path} is not ({error.strerror}); check the path"
+        ) from error
+    return path, stat.st_mtime_ns, stat.st_size
+
+
+def _pixel_key(picture: Image.Image) -> tuple[str, int, int]:
+    digest = hashlib.blake2b(picture.tobytes(), digest_size=16).hexdigest()
+    return f"pixels:{digest}", picture.width, picture.height
+
+
+def _name(picture: str | Image.Image) -> str:
+    return picture if isinstance(picture, str) else "an opened picture"

@@ -1,0 +1,204 @@
+"""OpenAI's chat completions: messages in, one question about one picture out, and the answer in OpenAI's shape."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from opengrit.core.types import Finish
+from opengrit.grounding.prompts import Strategy, user_text
+from opengrit.inference.grounder import Answer
+from opengrit.sampling import SamplingSettings
+from opengrit.serving.engine import NoAnswer
+from opengrit.serving.safety import Refused
+from opengrit.serving.schemas import ChatRequest, ImagePart, ImageUrl, Message
+
+# Grounder.ask's own, which are the defaults of a request too.
+DEFAULTS = SamplingSettings(temperature=0.0, max_new_tokens=1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a conversation comes down to: one question, how it is put, and one picture's address."""
+
+    question: str
+    strategy: str
+    picture: str
+
+
+def read_turn(request: ChatRequest, *, frame: str) -> Turn:
+    """The question and the picture of a conversation's only turn.
+
+    A system message stands in front of the question. Raises Refused for an earlier turn, and unless there is exactly one
+    picture.
+    """
+    texts: list[str] = []
+    pictures: list[str] = []
+    for place, message in enumerate(request.messages):
+        if message.role not in ("system", "developer", "user"):
+            raise Refused(
+                400,
+                f"messages.{place}: the model answers one question and knows no earlier turns, got the role "
+                f"{message.role!r}; send the last question alone",
+                param=f"messages.{place}",
+            )
+        found_texts, found_pictures = _contents(message)
+        if found_pictures and message.role != "user":
+            raise Refused(
+                400,
+                f"messages.{place}: a picture stands in a user's message; move it there",
+                param="messages",
+            )
+        texts += found_texts
+        pictures += found_pictures
+    if len(pictures) != 1:
+        raise Refused(
+            400,
+            f"messages: a question is about one picture, got {len(pictures)}; send one content part "
+            '{"type": "image_url", "image_url": {"url": "data:image/png;base64,..."}}',
+            param="messages",
+        )
+    question, strategy = _unwrapped("\n".join(texts), frame)
+    return Turn(question, request.strategy or strategy, pictures[0])
+
+
+def _contents(message: Message) -> tuple[list[str], list[str]]:
+    if message.content is None or isinstance(message.content, str):
+        return ([message.content] if message.content else []), []
+    texts, pictures = [], []
+    for part in message.content:
+        if not isinstance(part, ImagePart):
+            texts.append(part.text)
+        elif isinstance(part.image_url, ImageUrl):
+            pictures.append(part.image_url.url)
+        else:
+            pictures.append(part.image_url)
+    return [text for text in texts if text], pictures
+
+
+def _unwrapped(text: str, frame: str) -> tuple[str, str]:
+    """The question and the strategy in a text; one that was put in GRIT's words already is not put so twice.
+
+    That is how the endpoint sampler of this package asks, of whatever server.
+    """
+    for strategy in (Strategy.GROUNDED_ICL, Strategy.SFT, Strategy.GROUNDED):
+        head, _, tail = user_text(strategy, "\0", family=frame).partition("\0")
+        if text.startswith(head) and text.endswith(tail) and len(text) > len(head) + len(tail):
+            return text[len(head) : len(text) - len(tail)], strategy.value
+    return text, Strategy.GROUNDED.value
+
+
+def read_settings(request: ChatRequest, *, max_new_tokens: int) -> SamplingSettings:
+    """The request's settings over the defaults. Raises Refused for a text longer than the server allows."""
+    asked = request.max_completion_tokens or request.max_tokens
+    return SamplingSettings(
+        temperature=DEFAULTS.temperature if request.temperature is None else request.temperature,
+        top_p=DEFAULTS.top_p if request.top_p is None else request.top_p,
+        top_k=DEFAULTS.top_k if request.top_k is None else request.top_k,
+        max_new_tokens=allowed_tokens(asked, limit=max_new_tokens, param="max_tokens"),
+        seed=request.seed or DEFAULTS.seed,
+    )
+
+
+def allowed_tokens(asked: int | None, *, limit: int, param: str) -> int:
+    """The number asked for, or the default, both within the limit. Raises Refused."""
+    if asked is not None and asked > limit:
+        raise Refused(400, f"{param}: is at most {limit} here, got {asked}; ask for fewer", param=param)
+    return min(DEFAULTS.max_new_tokens, limit) if asked is None else asked
+
+
+def read_stops(request: ChatRequest) -> tuple[str, ...]:
+    """The request's stop strings, which end the text and are left out of it."""
+    if request.stop is None:
+        return ()
+    return (request.stop,) if isinstance(request.stop, str) else tuple(request.stop)
+
+
+# -- answers ------------------------------------------------------------------------------------------------------------
+
+
+def completion(answers: Sequence[Answer], *, model: str) -> dict[str, Any]:
+    """A chat completion with one choice for each answer; `grounding` on a message holds what `/v1/ground` gives."""
+    return _head("chat.completion", model) | {
+        "choices": [
+            {
+                "index": index,
+                "message": {
+                    "role": "assistant",
+                    "content": answer.text,
+                    "refusal": None,
+                    "grounding": answer.as_json(),
+                },
+                "logprobs": None,
+                "finish_reason": _finish_reason(answer.finish),
+            }
+            for index, answer in enumerate(answers)
+        ],
+        "usage": _usage(answers),
+    }
+
+
+def _head(kind: str, model: str) -> dict[str, Any]:
+    return {
+        "id": f"chatcmpl-{uuid.uuid4().hex}",
+        "object": kind,
+        "created": int(time.time()),
+        "model": model,
+    }
+
+
+def _finish_reason(finish: Finish) -> str:
+    return "length" if finish is Finish.LENGTH else "stop"
+
+
+def _usage(answers: Sequence[Answer]) -> dict[str, int] | None:
+    """Token counts in OpenAI's shape; the prompt, read once, is counted once. None where a server did not count."""
+    prompt = answers[0].prompt_tokens
+    written = [answer.completion_tokens for answer in answers]
+    if prompt is None or None in written:
+        return None
+    total = sum(count or 0 for count in written)
+    return {"prompt_tokens": prompt, "completion_tokens": total, "total_tokens": prompt + total}
+
+
+async def events(
+    first: str | Answer,
+    rest: AsyncGenerator[str | Answer, None],
+    *,
+    model: str,
+    with_usage: bool,
+) -> AsyncGenerator[str, None]:
+    """The server-sent events of a streamed completion; the last choice carries `grounding` in its delta.
+
+    What fails midway is an event with `error`, which OpenAI's client raises.
+    """
+    head = _head("chat.completion.chunk", model) | ({"usage": None} if with_usage else {})
+
+    def event(delta: dict[str, Any], finish_reason: str | None = None) -> str:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        return _event(head | {"choices": [choice]})
+
+    async with aclosing(rest):
+        yield event({"role": "assistant", "content": ""})
+        piece: str | Answer = first
+        try:
+            while isinstance(piece, str):
+                yield event({"content": piece})
+                piece = await anext(rest)
+        except NoAnswer as failure:
+            error = {"message": str(failure), "type": "server_error", "param": None, "code": None}
+            yield _event({"error": error})
+            return
+        yield event({"grounding": piece.as_json()}, _finish_reason(piece.finish))
+        if with_usage:
+            yield _event(head | {"choices": [], "usage": _usage([piece])})
+        yield "data: [DONE]\n\n"
+
+
+def _event(content: dict[str, Any]) -> str:
+    return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"

@@ -1,0 +1,176 @@
+"""The page: bring a picture, ask, watch the answer being written and what it points at light up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+
+import gradio as gr
+from fastapi import FastAPI
+from markupsafe import Markup
+
+from opengrit.reports.viewer import asset
+from opengrit.serving.engine import Engine
+from opengrit.serving.gradio_lockdown import OnlyThePage
+from opengrit.serving.page_backend import MAX_QUESTION, Desk, PageExample, PageSettings, picture_path
+from opengrit.serving.theme import theme
+
+__all__ = ["PageExample", "PageSettings", "build_page", "mount_page", "sticker_examples"]
+
+
+def sticker_examples() -> list[PageExample]:
+    """Six questions about stickers, none of which a model was trained on: three of counting, three of place."""
+    from opengrit.data.stickers.sets import asked, png_bytes
+    from opengrit.data.stickers.world import draw
+
+    questions = asked("dev")
+    return [
+        PageExample(png_bytes(draw(questions[i].scene)), questions[i].question, f"stickers-{i}")
+        for i in _EXAMPLE_NUMBERS
+    ]
+
+
+_EXAMPLE_NUMBERS = (33, 38, 43, 40, 23, 28)
+
+
+def mount_page(
+    app: FastAPI,
+    engines: Mapping[str, Engine],
+    *,
+    examples: Sequence[PageExample] | None = None,
+    settings: PageSettings | None = None,
+) -> FastAPI:
+    """The app with the page at `/`; call it last, since what is mounted at `/` takes every path that is left.
+
+    `engines` are asked by their names, the first one if nothing else is chosen; the first two together where there are
+    several. `examples` are the packaged stickers unless others are given.
+    """
+    settings = settings or PageSettings()
+    desk = Desk(engines, settings)
+    page = build_page(
+        engines, sticker_examples() if examples is None else examples, settings=settings, desk=desk
+    )
+    app.include_router(desk.routes())
+    mounted = gr.mount_gradio_app(
+        app,
+        page,
+        path="/",
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        show_error=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+        max_file_size=1,
+        theme=theme(),
+        head=_head(),
+    )
+    gradio_app = mounted.routes[-1].app  # type: ignore[attr-defined]
+    gradio_app.add_middleware(OnlyThePage)
+    return mounted
+
+
+def build_page(
+    engines: Mapping[str, Engine],
+    examples: Sequence[PageExample],
+    *,
+    settings: PageSettings | None = None,
+    desk: Desk | None = None,
+) -> gr.Blocks:
+    """The page's parts and what they do. `mount_page` puts it under an app with its style, script and routes."""
+    desk = desk or Desk(engines, settings or PageSettings())
+    names = list(engines)
+    with gr.Blocks(
+        title="OpenGRIT", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True
+    ) as page:
+        _html(_static("header.html"), elem_id="og-top")
+        with gr.Row(elem_id="og-desk"):
+            with gr.Column(elem_id="og-form", min_width=280):
+                _html(_static("drop.html"), elem_id="og-drop-block")
+                question = gr.Textbox(
+                    label="Question",
+                    placeholder="For example: How many dogs are there?",
+                    lines=2,
+                    max_lines=6,
+                    max_length=MAX_QUESTION,
+                    elem_id="og-question",
+                )
+                models = gr.CheckboxGroup(
+                    label="Models (choose two to compare)",
+                    choices=names,
+                    value=names[:2],
+                    visible=len(names) > 1,
+                    elem_id="og-models",
+                )
+                with gr.Row(elem_id="og-buttons"):
+                    ask = gr.Button("Ask", variant="primary", elem_id="og-ask", scale=3, min_width=80)
+                    stop = gr.Button("Stop", elem_id="og-stop", scale=1, min_width=80)
+                _html('<p id="og-status" role="status"></p>', elem_id="og-status-block")
+            with gr.Column(elem_id="og-stage-block", min_width=280):
+                _html(_static("stage.html"))
+            with gr.Column(elem_id="og-shelf", min_width=280):
+                _html(_shelf_html(desk.add_examples(examples), settings or PageSettings()))
+        feed = gr.HTML(
+            value=None,
+            html_template="",
+            js_on_load="opengritPage.listen(props, watch);",
+            elem_id="og-feed",
+            visible="hidden",
+            apply_default_css=False,
+        )
+        picture = gr.Textbox(visible=False)
+        asking = ask.click(
+            desk.ask,
+            inputs=[picture, question, models],
+            outputs=feed,
+            js="(picture, question, models) => opengritPage.asked(models)",
+            show_progress="hidden",
+            trigger_mode="multiple",
+            concurrency_limit=None,
+            api_visibility="private",
+        )
+        asking.failure(fn=None, js="() => opengritPage.lost()", api_visibility="private")
+        stop.click(desk.stop, show_progress="hidden", api_visibility="private")
+        page.unload(desk.stop)
+    page.queue(max_size=None, default_concurrency_limit=None, api_open=False)
+    return page
+
+
+def _head() -> str:
+    """The viewer's and the page's style and script. (Gradio rewrites the selectors of its `css`.)
+
+    The viewer is nested into the page, so that its rules weigh more than the rules that Gradio has for every element.
+    """
+    style = f"<style>.gradio-container {{ {asset('viewer.css')} }} {_static('page.css')}</style>"
+    return f"{style}<script>{asset('viewer.js')}</script><script>{_static('page.js')}</script>"
+
+
+def _html(content: str, elem_id: str | None = None) -> gr.HTML:
+    return gr.HTML(str(content), elem_id=elem_id, apply_default_css=False, js_on_load=None, padding=False)
+
+
+@cache
+def _static(name: str) -> str:
+    return files("opengrit.serving").joinpath("static", name).read_text(encoding="utf-8")
+
+
+def _shelf_html(examples: Sequence[tuple[str, PageExample]], settings: PageSettings) -> str:
+    buttons = Markup("").join(
+        Markup(
+            '<button type="button" data-example="{name}" data-question="{question}">'
+            '<img src="{src}" alt="" loading="lazy"><span>{question}</span></button>'
+        ).format(name=name, question=example.question, src=picture_path(name))
+        for name, example in examples
+    )
+    shown = (
+        Markup(
+            '<section aria-labelledby="og-try"><h2 id="og-try">Try one of these</h2>'
+            '<div class="og-cards">{}</div></section>'
+        ).format(buttons)
+        if examples
+        else Markup("")
+    )
+    hint = Markup('<p class="og-small">{}</p>').format(settings.hint) if settings.hint else Markup("")
+    return str(Markup(_static("shelf.html")).format(examples=shown, hint=hint))

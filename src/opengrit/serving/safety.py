@@ -1,0 +1,387 @@
+"""What the server lets in: hosts, origins, keys, sizes and pictures, each checked before any work is done."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from PIL import Image
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from opengrit.core.errors import ImageError
+from opengrit.core.images import Limits, open_any
+
+MAX_ASPECT = 200.0  # a picture's longer side over its shorter; what Qwen's processor takes
+_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+# Gradio's page has inline scripts and styles of its own; everything it loads is its own too.
+_PAGE_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
+    "media-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+)
+_DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
+_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """The largest request: bytes and pixels of a picture, its longer side over its shorter, characters of a question.
+
+    And the slowest client: seconds until its whole body is here, and until it takes the next piece of a response.
+    """
+
+    picture_bytes: int = 20 * 2**20
+    pixels: int = 50_000_000
+    aspect: float = MAX_ASPECT
+    question_characters: int = 8_000
+    json_depth: int = 32
+    body_seconds: float = 30.0  # until the whole body is here
+    write_seconds: float = (
+        30.0  # until the client has taken so much of a response that the next piece may go out
+    )
+    bytes_at_once: int = 512 * 2**20  # of all bodies that are held at one time
+
+    @property
+    def picture(self) -> Limits:
+        """What is checked of a picture before it is decoded."""
+        return Limits(max_bytes=self.picture_bytes, max_pixels=self.pixels, max_aspect=self.aspect)
+
+    @property
+    def body_bytes(self) -> int:
+        """A picture in base64, and room for the rest."""
+        return self.picture_bytes * 4 // 3 + 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may ask: `api_key` (None: anybody who reaches the port) and the host names the server goes by.
+
+    `hosts` None means any name: right where the server is meant to be reached from elsewhere. A server on a loopback
+    address goes by loopback names only, so that a web page cannot reach it under a name of its own. `origins` are host
+    names (lower case) whose pages may ask too, besides the server's own: those of a proxy in front of it.
+    """
+
+    api_key: str | None = field(default=None, repr=False)
+    hosts: frozenset[str] | None = _LOOPBACK_NAMES
+    origins: frozenset[str] = frozenset()
+
+    @classmethod
+    def bound_to(cls, host: str, *, api_key: str | None = None, trusted: Sequence[str] = ()) -> Access:
+        """For a server that listens on this address and is also known by the trusted names."""
+        names = frozenset(name.lower() for name in trusted)
+        if host not in _LOOPBACK_NAMES and not host.startswith("127."):
+            return cls(api_key, None, names)
+        return cls(api_key, _LOOPBACK_NAMES | {host} | names, names)
+
+    def knows(self, host: str) -> bool:
+        """Whether a Host header names this server."""
+        return self.hosts is None or _host_name(host) in self.hosts
+
+    def admits(self, authorization: str) -> bool:
+        """Whether the Authorization header holds the key: as a bearer token, or as a password, which browsers ask for."""
+        if self.api_key is None:
+            return True
+        scheme, _, given = authorization.partition(" ")
+        if scheme.lower() == "basic":
+            try:
+                given = base64.b64decode(given, validate=True).decode().partition(":")[2]
+            except (binascii.Error, UnicodeDecodeError, ValueError):
+                return False
+        elif scheme.lower() != "bearer":
+            return False
+        return hmac.compare_digest(_digest(given.strip()), _digest(self.api_key))
+
+
+def _digest(text: str) -> bytes:
+    """Of one length for every text, so that comparing two tells nothing of either's."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def _host_name(host: str) -> str:
+    """A Host header's name, without the port."""
+    name = host.rsplit(":", 1)[0] if re.search(r":\d*$", host) and not host.endswith("]") else host
+    return name.strip("[]").lower()
+
+
+class Refused(Exception):
+    """A request the server does not take: the HTTP status, and what is wrong, where, and what helps."""
+
+    def __init__(
+        self, status: int, message: str, *, param: str | None = None, code: str | None = None
+    ) -> None:
+        self.status = status
+        self.message = message
+        self.param = param
+        self.code = code
+        super().__init__(message)
+
+
+def error_response(refused: Refused, headers: dict[str, str] | None = None) -> JSONResponse:
+    """The error in the shape OpenAI's clients read."""
+    kind = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}.get(refused.status)
+    if kind is None:
+        kind = "invalid_request_error" if refused.status < 500 else "server_error"
+    content = {
+        "error": {"message": refused.message, "type": kind, "param": refused.param, "code": refused.code}
+    }
+    return JSONResponse(content, refused.status, headers)
+
+
+class _BodyRefused(Exception):
+    """Raised where a body is read that is too large or too slow; the guard answers in the application's place."""
+
+
+class _ClientStuck(Exception):
+    """Raised where a response is sent to a client that does not take it; nobody can be told."""
+
+
+class Guard:
+    """The server's door: what does not pass gets a 4xx here, and every response gets its security headers.
+
+    It checks, in this order: the Host header (a web page must not reach the server under its own name), the Origin
+    header (another site's page must not ask through its visitor's browser), the key (not for /healthz), and the size
+    and time of the body while it comes in. A client that stops reading its response is given up, so that it does not
+    hold its picture and its place for ever.
+    """
+
+    def __init__(self, app: ASGIApp, *, access: Access, limits: UploadLimits) -> None:
+        self._app = app
+        self._access = access
+        self._limits = limits
+        self._bytes_held = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        send = _with_headers(send, _policy(scope["path"]))
+        try:
+            self._check(scope)
+        except Refused as refused:
+            headers = {"WWW-Authenticate": 'Basic realm="OpenGRIT"'} if refused.status == 401 else None
+            await error_response(refused, headers)(scope, receive, send)
+            return
+        body = _Body(receive, send, self._limits, self._hold)
+        try:
+            await self._app(scope, body.receive, body.send)
+        except (_BodyRefused, _ClientStuck):
+            pass
+        finally:
+            self._bytes_held -= body.bytes
+            if body.refused is not None and not body.started:
+                headers = {"Connection": "close"} | (
+                    {"Retry-After": "1"} if body.refused.status == 429 else {}
+                )
+                await error_response(body.refused, headers)(scope, receive, send)
+
+    def _hold(self, count: int) -> bool:
+        """Count bytes that came in; False where that is more than the server holds at one time."""
+        self._bytes_held += count
+        return self._bytes_held <= self._limits.bytes_at_once
+
+    def _check(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if not self._access.knows(host):
+            raise Refused(
+                421,
+                f"this server goes by {', '.join(sorted(self._access.hosts or ()))}, the request's Host header says "
+                f"{host[:100]!r}; use one of these names, or start the server with --trust-host",
+            )
+        self._check_origin(headers, host)
+        if scope["path"] != "/healthz" and not self._access.admits(headers.get("authorization", "")):
+            raise Refused(
+                401,
+                "a key is needed and was not given, or is another; send the header Authorization: Bearer KEY",
+                code="invalid_api_key",
+            )
+        length = headers.get("content-length", "0")
+        if length.isascii() and length.isdigit() and int(length) > self._limits.body_bytes:
+            raise _too_large(self._limits)
+
+    def _check_origin(self, headers: Headers, host: str) -> None:
+        origin = headers.get("origin")
+        if origin is None:
+            return
+        try:
+            origin_host = urlsplit(origin).netloc
+        except ValueError:
+            origin_host = ""
+        if origin_host.lower() == host.lower():
+            return
+        if _host_name(origin_host) in self._access.origins:
+            return
+        raise Refused(
+            403,
+            f"pages of other origins may not ask this server, got the origin {origin[:100]!r}; ask from outside a page",
+        )
+
+
+def _too_large(limits: UploadLimits) -> Refused:
+    return Refused(
+        413,
+        f"a request has at most {limits.body_bytes} bytes (a picture {limits.picture_bytes}), this one has more; "
+        "send a smaller picture",
+    )
+
+
+def _policy(path: str) -> str:
+    data = path.startswith("/v1/") or path in ("/healthz", "/metrics", "/openapi.json")
+    return _DATA_POLICY if data else _PAGE_POLICY
+
+
+def _with_headers(send: Send, policy: str) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers["X-Content-Type-Options"] = "nosniff"
+            headers["Referrer-Policy"] = "same-origin"
+            headers["X-Frame-Options"] = "DENY"
+            headers["Content-Security-Policy"] = policy
+            headers["Cross-Origin-Resource-Policy"] = "same-origin"
+            if policy is _DATA_POLICY:
+                headers.setdefault("Cache-Control", "no-store")
+            # The page's framework would tell other origins that they may read; here none may.
+            for name in [n for n in headers if n.lower().startswith("access-control-")]:
+                del headers[name]
+        await send(message)
+
+    return sending
+
+
+class _Body:
+    """A request's body on its way in, and the response on its way out."""
+
+    def __init__(
+        self, receive: Receive, send: Send, limits: UploadLimits, hold: Callable[[int], bool]
+    ) -> None:
+        self._receive = receive
+        self._send = send
+        self._limits = limits
+        self._hold = hold
+        self.bytes = 0
+        self._whole = False
+        self._deadline: float | None = None
+        self.started = False
+        self.refused: Refused | None = None
+
+    async def receive(self) -> Message:
+        if self._whole:
+            return await self._receive()
+        loop = asyncio.get_running_loop()
+        if self._deadline is None:
+            self._deadline = loop.time() + self._limits.body_seconds
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError:
+            seconds = self._limits.body_seconds
+            self._refuse(
+                Refused(408, f"a request comes in within {seconds:g} s, this one did not; send it again")
+            )
+        if message["type"] == "http.request":
+            count = len(message.get("body", b""))
+            self.bytes += count
+            self._whole = not message.get("more_body", False)
+            if not self._hold(count):
+                self._refuse(Refused(429, "the server holds as much data as it may; try again in 1 s"))
+            if self.bytes > self._limits.body_bytes:
+                self._refuse(_too_large(self._limits))
+        return message
+
+    def _refuse(self, refused: Refused) -> NoReturn:
+        self.refused = refused
+        raise _BodyRefused
+
+    async def send(self, message: Message) -> None:
+        if self.refused is not None and not self.started:
+            return  # what the application says to a broken-off body; the guard has the word
+        self.started = True
+        try:
+            async with asyncio.timeout(self._limits.write_seconds):
+                await self._send(message)
+        except TimeoutError:
+            raise _ClientStuck from None
+
+
+# -- bodies -----------------------------------------------------------------------------------------------------------
+
+
+def read_json(body: bytes, limits: UploadLimits) -> Any:
+    """The JSON value in a body: UTF-8, no NaN, nested at most `json_depth` deep. Raises Refused."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Refused(
+            400, f"a body is JSON in UTF-8, this one is not at byte {error.start}; encode it so"
+        ) from None
+    depth = 0
+    for token in _BRACKETS.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+        if depth > limits.json_depth:
+            raise Refused(
+                400, f"JSON is nested at most {limits.json_depth} deep here, this is deeper; flatten it"
+            )
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except ValueError as error:
+        raise Refused(400, f"a body is JSON, this one is not ({str(error)[:200]}); correct it") from None
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def decode_base64(text: str, *, param: str) -> bytes:
+    """The bytes of base64 text, with or without line ends. Raises Refused."""
+    try:
+        return base64.b64decode("".join(text.split()).encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        raise Refused(
+            400,
+            f"{param}: a picture is given in base64, this text is not; encode the file's bytes",
+            param=param,
+        ) from None
+
+
+def decode_data_uri(uri: str, *, param: str) -> bytes:
+    """The bytes in a `data:image/...;base64,` URI. Raises Refused."""
+    head, comma, content = uri.partition(",")
+    media, *options = head[len("data:") :].strip().lower().split(";")
+    if not comma or "base64" not in [o.strip() for o in options]:
+        raise Refused(
+            400,
+            f"{param}: a data URI of a picture reads data:image/png;base64,..., got {head[:60]!r}; write it so",
+            param=param,
+        )
+    if media and not media.startswith("image/") and media != "application/octet-stream":
+        raise Refused(
+            400,
+            f"{param}: a data URI here is a picture's, got one of {media[:60]!r}; send a picture",
+            param=param,
+        )
+    return decode_base64(content, param=param)
+
+
+def open_upload(content: bytes, limits: UploadLimits, *, param: str) -> Image.Image:
+    """The picture in a client's bytes, upright, RGB. Raises Refused."""
+    if not content:
+        raise Refused(400, f"{param}: a picture has bytes, this one has none; send the file", param=param)
+    try:
+        return open_any(content, limits=limits.picture)
+    except ImageError as error:
+        raise Refused(400, f"{param}: {error}", param=param, code="invalid_image") from None

@@ -1,0 +1,210 @@
+"""What clients send and get: the JSON of `/v1/ground` and of OpenAI's chat completions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from opengrit.serving.safety import Refused
+
+_SHOWN = 80  # characters of a wrong value in a message
+
+Temperature = Annotated[
+    float, Field(ge=0, le=2, allow_inf_nan=False, description="0 takes the most likely token.")
+]
+TopP = Annotated[
+    float, Field(gt=0, le=1, allow_inf_nan=False, description="Share of the likeliest tokens drawn from.")
+]
+TopK = Annotated[int, Field(ge=0, le=1_000_000, description="Number of tokens drawn from; 0 means all.")]
+Tokens = Annotated[int, Field(ge=1, le=2**31 - 1, description="Longest text, in tokens.")]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1, description="The same seed draws the same text.")]
+Stop = Annotated[str, Field(min_length=1, max_length=200)]
+Stops = Annotated[
+    list[Stop], Field(max_length=16, description="Strings that end the text and are left out of it.")
+]
+Strategy = Literal["direct", "grounded", "grounded-icl", "sft"]
+
+
+class GroundRequest(BaseModel):
+    """One question about one picture. The defaults are those of `Grounder.ask`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image: str = Field(
+        description="The picture's file in base64, or as a data URI; an address only from hosts the server allows."
+    )
+    question: str = Field(description="What you want to know about the picture.")
+    model: str | None = Field(
+        None, max_length=500, description="A name from /v1/models (default: the first)."
+    )
+    strategy: Strategy = "grounded"
+    temperature: Temperature = 0.0
+    top_p: TopP = 1.0
+    top_k: TopK = 0
+    max_new_tokens: Tokens = 1000
+    seed: Seed = 0
+    stop: Stops = Field(default_factory=list)
+
+
+class GroundForm(GroundRequest):
+    """The same as a form; `image` is the uploaded file."""
+
+    image: str = Field(json_schema_extra={"format": "binary"}, description="The picture's file.")
+
+
+class BoxSeen(BaseModel):
+    """A pointing: where it stands in the transcript (characters), and its box."""
+
+    number: int
+    label: str | None
+    section: Literal["thought", "rethink", "answer", "outside"]
+    pixels: Annotated[list[float], Field(min_length=4, max_length=4)] = Field(
+        description="Left, top, right, bottom in pixels of the picture as sent, upright."
+    )
+    unit: Annotated[list[float], Field(min_length=4, max_length=4)] = Field(description="The same, 0 to 1.")
+    start: int
+    end: int
+
+
+class NoBox(BaseModel):
+    """Coordinates that cannot be a box."""
+
+    text: str
+    reason: str
+
+
+class GroundResponse(BaseModel):
+    """A grounded answer, as `Answer.as_json` gives it."""
+
+    question: str
+    answer: str | None
+    transcript: str
+    thought: str | None
+    rethink: str | None
+    boxes: list[BoxSeen]
+    rejected: list[NoBox]
+    finish: Literal["stop", "eos", "length", "unknown"]
+    picture_size: list[int]
+    seen_size: list[int]
+    seconds: float
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    model: str
+
+
+class ErrorBody(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorResponse(BaseModel):
+    """An error, in OpenAI's shape."""
+
+    error: ErrorBody
+
+
+# -- chat completions -------------------------------------------------------------------------------------------------
+
+
+class TextPart(BaseModel):
+    type: Literal["text"]
+    text: str
+
+
+class ImageUrl(BaseModel):
+    url: str
+
+
+class ImagePart(BaseModel):
+    type: Literal["image_url"]
+    image_url: ImageUrl | str
+
+
+Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+
+
+class Message(BaseModel):
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | Annotated[list[Part], Field(max_length=64)] | None = None
+
+
+class StreamOptions(BaseModel):
+    include_usage: bool | None = False
+
+
+class ChatRequest(BaseModel):
+    """OpenAI's chat completion, as far as one question about one picture needs it; other fields are ignored.
+
+    Fields that would change the answer and are not supported (tools, logprobs, response formats, penalties) are refused.
+    """
+
+    model: str = Field(max_length=500)
+    messages: Annotated[list[Message], Field(min_length=1, max_length=64)]
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    top_k: TopK | None = None
+    max_tokens: Tokens | None = None
+    max_completion_tokens: Tokens | None = None
+    seed: Seed | None = None
+    stop: Stop | Stops | None = None
+    n: Annotated[int, Field(ge=1, le=8)] | None = None
+    strategy: Strategy | None = None
+
+
+# Fields of OpenAI's that change what comes back, with the values that ask for nothing.
+_UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    "tools": (None, []),
+    "functions": (None, []),
+    "response_format": (None, {"type": "text"}),
+    "logprobs": (None, False),
+    "top_logprobs": (None, 0),
+    "logit_bias": (None, {}),
+    "frequency_penalty": (None, 0),
+    "presence_penalty": (None, 0),
+    "audio": (None,),
+    "modalities": (None, ["text"]),
+}
+
+_M = TypeVar("_M", bound=BaseModel)
+
+
+def read(kind: type[_M], value: Any, *, strict: bool = True) -> _M:
+    """The request a JSON value holds; with `strict` off, numbers may be written as text (as in forms).
+
+    Raises Refused with the first thing that is wrong.
+    """
+    if not isinstance(value, dict):
+        raise Refused(400, f"a body is a JSON object, got {_short(value)}; see /openapi.json")
+    if kind is ChatRequest:
+        for name, idle in _UNSUPPORTED.items():
+            if value.get(name) not in idle:
+                raise Refused(
+                    400, f"{name}: is not supported here, got {_short(value[name])}; leave it out", param=name
+                )
+    try:
+        return kind.model_validate(value, strict=strict)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        # Of a union's branches the one that got furthest tells most.
+        problem = max(problems, key=lambda p: len(p["loc"])) if len(problems) > 1 else problems[0]
+        place = ".".join(str(part) for part in problem["loc"] if not _is_branch(part))
+        rule = problem["msg"][:1].lower() + problem["msg"][1:]
+        got = "" if problem["type"] == "missing" else f", got {_short(problem['input'])}"
+        raise Refused(400, f"{place}: {rule}{got}; see /openapi.json", param=place) from None
+
+
+def _is_branch(part: int | str) -> bool:
+    """Whether a part of an error's place names a branch of a union rather than a key."""
+    return isinstance(part, str) and (
+        part in ("str", "text", "image_url.ImageUrl", "ImageUrl") or "[" in part
+    )
+
+
+def _short(value: Any) -> str:
+    text = ascii(value) if not isinstance(value, dict | list) else type(value).__name__
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

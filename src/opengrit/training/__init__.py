@@ -1,0 +1,20 @@
+"""Training by reinforcement (GRPO-GR) and by example (SFT), with checkpoints that can be resumed exactly.
+
+May import `evaluation` and the floors below it. Begin with `run.py`, then `trainer.py`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opengrit.core.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from opengrit.training.run import train
+    from opengrit.training.trainer import GritTrainer
+
+__all__ = ["GritTrainer", "train"]
+
+__getattr__ = lazy_names(
+    __name__, {"train": "opengrit.training.run", "GritTrainer": "opengrit.training.trainer"}
+)

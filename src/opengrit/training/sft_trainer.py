@@ -1,0 +1,176 @@
+"""Supervised fine-tuning on pictures, prompts and replies: TRL's trainer with our prompts and resumable checkpoints."""
+
+# B rows, T tokens, A position axes.
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import TrainerCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from trl import SFTConfig, SFTTrainer
+
+from opengrit.models.families import Loaded, save_origin
+from opengrit.runs.folder import RunDir
+from opengrit.sampling import Asked
+from opengrit.sampling.transformers_engine import PreparedPrompt, TransformersSampler, widen
+from opengrit.training.checkpoint import restore_weights, save_step
+from opengrit.training.nonfinite_guard import FiniteSteps
+
+_log = logging.getLogger(__name__)
+_PICTURE_INPUTS = ("pixel_values", "image_grid_thw")
+_NO_LOSS = -100  # a label that is not learned
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A question about a picture, as it is asked, and the reply to learn (without the token that ends it)."""
+
+    asked: Asked
+    reply: str
+
+
+class GritSFTTrainer(SFTTrainer):
+    """TRL's SFTTrainer on lessons. The loss is taken on the reply and its end token alone.
+
+    Overridden, and why: batches (prompts and pictures are prepared as they are when the model is asked, token for
+    token, and are never cut), the weights a resume starts from (all of them), checkpoints (whole or not at all) and
+    the log (our file).
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        lessons: Sequence[Lesson],
+        *,
+        args: SFTConfig,
+        run: RunDir | None = None,
+        peft_config: LoraConfig | None = None,
+    ) -> None:
+        self.loaded, self.run = loaded, run
+        self.lessons = list(lessons)
+        self.preparer = TransformersSampler(loaded)
+        super().__init__(
+            model=loaded.model,
+            args=args,
+            data_collator=self.batch_of,
+            # A column "image" tells TRL to leave the rows to the collator.
+            train_dataset=Dataset.from_dict(
+                {
+                    "image": [str(lesson.asked.image) for lesson in self.lessons],
+                    "lesson": list(range(len(self.lessons))),
+                }
+            ),
+            processing_class=loaded.processor,
+            peft_config=peft_config,
+        )
+        for callback in (PrinterCallback, ProgressCallback):
+            self.remove_callback(callback)
+        self.finite = FiniteSteps(self)
+        self.add_callback(self.finite)
+        self.add_callback(_Counted(self))
+
+    def batch_of(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """The model's inputs for rows of the data set, padded on the right; labels on the replies alone."""
+        lessons = [self.lessons[row["lesson"]] for row in rows]
+        prompts = [self.preparer.prepare(lesson.asked) for lesson in lessons]
+        return lesson_batch(
+            self.loaded, list(zip(prompts, (self.reply_ids(lesson) for lesson in lessons), strict=True))
+        )
+
+    def reply_ids(self, lesson: Lesson) -> list[int]:
+        """The token ids of a reply, the token that ends it included."""
+        tokenizer = self.loaded.processor.tokenizer
+        return [*tokenizer(lesson.reply, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+
+    # -- checkpoints and log ------------------------------------------------------------------------------------
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        if self.run is None:
+            return
+        # Past TRL's own override, which writes a model card that names this machine's folders.
+        write = partial(super(SFTTrainer, self)._save_checkpoint, model, trial)
+
+        def save() -> None:
+            write()
+            if self.accelerator.is_main_process:
+                save_origin(
+                    Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}", self.loaded
+                )
+
+        rows = self.args.train_batch_size * self.accelerator.num_processes
+        passes = self.state.global_step * self.args.gradient_accumulation_steps
+        epoch, batch = divmod(passes, math.ceil(len(self.lessons) / rows))
+        save_step(self, self.run, save, data_order={"epoch": epoch, "batch": batch, "seed": self.args.seed})
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        restore_weights(model or self.model, Path(resume_from_checkpoint))
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As TRL does, and to metrics.jsonl and the log: one line for each step that is logged."""
+        super().log(logs, start_time)
+        if "loss" not in logs or not self.accelerator.is_main_process:
+            return  # the summary at the end of training
+        row = {"step": self.state.global_step, **logs}
+        if self.run is not None:
+            with self.run.append_metrics() as writer:
+                writer.write_metrics(row)
+        _log.info(
+            "step %d/%d  loss %.3f  tokens right %.2f",
+            row["step"],
+            self.state.max_steps,
+            row["loss"],
+            row["mean_token_accuracy"],
+        )
+
+
+class _Counted(TrainerCallback):
+    """Counts the steps that are left out; TRL logs the mean over the steps of a row."""
+
+    def __init__(self, trainer: GritSFTTrainer) -> None:
+        self._trainer = trainer
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        left_out = float(self._trainer.finite.left_out)
+        self._trainer._metrics["train"]["nonfinite/skipped_step"].append(left_out)
+
+
+def lesson_batch(
+    loaded: Loaded, rows: Sequence[tuple[PreparedPrompt, Sequence[int]]]
+) -> dict[str, torch.Tensor]:
+    """`input_ids`, `attention_mask`, `labels` (B x T), `position_ids` and the pictures of prompts with their replies."""
+    width = max(len(prompt.ids) + len(reply) for prompt, reply in rows)
+    ids_BT = torch.full((len(rows), width), loaded.processor.tokenizer.pad_token_id or 0)
+    mask_BT = torch.zeros(len(rows), width, dtype=torch.long)
+    labels_BT = torch.full((len(rows), width), _NO_LOSS)
+    positions_ABT = torch.zeros(loaded.position_axes, len(rows), width, dtype=torch.long)
+    for row, (prompt, reply) in enumerate(rows):
+        start, end = len(prompt.ids), len(prompt.ids) + len(reply)
+        ids_BT[row, :end] = torch.tensor([*prompt.ids, *reply])
+        mask_BT[row, :end] = 1
+        labels_BT[row, start:end] = torch.tensor(list(reply))
+        positions_ABT[:, row, :start] = prompt.positions_AP
+        after = torch.arange(len(reply)) + prompt.next_position
+        positions_ABT[:, row, start:end] = widen(after, axes=1).expand(loaded.position_axes, -1)
+    pictures = [prompt.picture.inputs for prompt, _ in rows]
+    shown = {
+        name: torch.cat([inputs[name] for inputs in pictures])
+        for name in _PICTURE_INPUTS
+        if name in pictures[0]
+    }
+    positions = positions_ABT if loaded.position_axes > 1 else positions_ABT[0]
+    return {
+        "input_ids": ids_BT,
+        "attention_mask": mask_BT,
+        "position_ids": positions,
+        "labels": labels_BT,
+        **shown,
+    }
