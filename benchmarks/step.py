@@ -42,7 +42,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from opengrit.core.types import Example
 from opengrit.data import load_examples
-from opengrit.evaluation.rollout import Exam
+from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.grounding.prompts import user_text
 from opengrit.judges import RuleJudge
 from opengrit.models.families import Loaded, load
@@ -204,7 +204,7 @@ def ours(
         loaded if options.natural else replace(loaded, forbidden_ids=silent),
         examples,
         args=config(options, folder),
-        exam=Exam("grounded", loaded.frame, RuleJudge(), Rubric.named("paper")),
+        protocol=EvaluationProtocol("grounded", loaded.frame, RuleJudge(), Rubric.named("paper")),
         stop=(_NEVER,),
     )
     phases.wrap(trainer, "_roll_out", "reward")  # parsing, judging and scoring are what is left of it

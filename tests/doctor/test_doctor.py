@@ -180,7 +180,7 @@ class Saying:
         given = []
         for question in questions:
             size = self._inner.prepare(question).picture.seen_size
-            frame, tokenizer = frame_for(self._frame, size), self._inner.speaker.processor.tokenizer
+            frame, tokenizer = frame_for(self._frame, size), self._inner.vlm.processor.tokenizer
             texts = [self._say(rows[question.id], frame, sample) for sample in range(samples_per_question)]
             completions = [
                 Completion(text, tuple(tokenizer(text)["input_ids"]), self._finish) for text in texts

@@ -36,7 +36,7 @@ from opengrit.evaluation.metrics import (
     without_answer,
     yes_no,
 )
-from opengrit.evaluation.rollout import Exam
+from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.judges import RuleJudge
 from opengrit.rewards.rubric import Rubric
 from opengrit.sampling import SamplingSettings
@@ -163,7 +163,7 @@ def run(file: str, answerer: Callable[[Row, str], str], frame: str) -> tuple[Rec
         evaluate(
             ReplaySampler(completions, seen_size=seen),
             examples,
-            exam=Exam("grounded", frame, RuleJudge(), Rubric.named("paper")),
+            protocol=EvaluationProtocol("grounded", frame, RuleJudge(), Rubric.named("paper")),
             settings=SamplingSettings(temperature=0.0),
             questions_per_batch=512,
             quiet=True,

@@ -18,7 +18,7 @@ from opengrit.core.errors import ModelError, RecipeError, RunError
 from opengrit.data import load_examples
 from opengrit.evaluation.evaluator import evaluate
 from opengrit.evaluation.processes import open_samplers
-from opengrit.evaluation.rollout import Exam
+from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.evaluation.run import EvalRecipe, Served, run_evaluation
 from opengrit.judges import RuleJudge
 from opengrit.recipes.training_recipe import Eval, Model, Source
@@ -27,7 +27,7 @@ from opengrit.runs.folder import RunDir
 from opengrit.sampling import Asked, SamplingSettings, Unsampled
 
 MODEL = Model(name="tiny-qwen2.5-vl")
-EXAM = Exam("grounded", "qwen2_5_vl", RuleJudge(), Rubric.named("paper"))
+EXAM = EvaluationProtocol("grounded", "qwen2_5_vl", RuleJudge(), Rubric.named("paper"))
 SHORT = SamplingSettings(temperature=0, max_new_tokens=40)
 
 
@@ -64,7 +64,7 @@ def test_every_process_answers_some_of_the_questions():
     with open_samplers(MODEL.model_dump(), count=2) as samplers:
         first, second = [Noting(one) for one in samplers]
         examples = load_examples("stickers/count")[:4]
-        evaluate(first, examples, exam=EXAM, settings=SHORT, beside=[second], quiet=True)
+        evaluate(first, examples, protocol=EXAM, settings=SHORT, beside=[second], quiet=True)
         pids = {one.pid for one in samplers}
     # Two batches for two processes, though one batch of 16 would hold all; which takes which is theirs.
     assert Counter(count for _, count in seen) == {2: 2}
@@ -84,7 +84,7 @@ def test_an_evaluation_that_loses_a_process_keeps_what_the_others_answered_and_g
             evaluate(
                 first,
                 examples,
-                exam=EXAM,
+                protocol=EXAM,
                 settings=SHORT,
                 run=run,
                 questions_per_batch=2,
@@ -102,7 +102,7 @@ def test_an_evaluation_that_loses_a_process_keeps_what_the_others_answered_and_g
                 asked.extend(question.id for question in questions)
                 return first.sample(questions, **how)
 
-        records = evaluate(Noting(), examples, exam=EXAM, settings=SHORT, run=run, quiet=True)
+        records = evaluate(Noting(), examples, protocol=EXAM, settings=SHORT, run=run, quiet=True)
     assert asked == [e.id for e in examples if e.id not in kept]
     assert [record.example.id for record in records] == [e.id for e in examples]
     _, alone = run_evaluation(recipe(), tmp_path / "alone", quiet=True)

@@ -30,7 +30,7 @@ from opengrit.core.boxes import Box, Size
 from opengrit.core.errors import DataError, RecipeError, RunError
 from opengrit.core.types import Completion, Example, Finish
 from opengrit.data import write
-from opengrit.evaluation.rollout import Exam, read
+from opengrit.evaluation.rollout import EvaluationProtocol, read
 from opengrit.experiments import Way, load_table_recipe, run_table
 from opengrit.experiments.pages import NAMES, csv_text, html, latex, markdown
 from opengrit.experiments.recipe import TableRecipe
@@ -150,9 +150,9 @@ def record(asked: Example, answer: str, box: Box | None, **changed):
         else json.dumps({"bbox_2d": [round(1000 * v) for v in (box.left, box.top, box.right, box.bottom)]})
     )
     text = f"<think>{where}</think><rethink>so</rethink><answer>{answer}</answer>"
-    exam = Exam("grounded", "thousand", RuleJudge(), Rubric.named("paper"))
+    protocol = EvaluationProtocol("grounded", "thousand", RuleJudge(), Rubric.named("paper"))
     given = Sampled(Completion(text, finish=Finish.STOP), (), Size(100, 100))
-    return replace(read(asked, given, exam=exam, sample=0), **changed)
+    return replace(read(asked, given, protocol=protocol, sample=0), **changed)
 
 
 def four(answers: str, boxes: list[Box | None]):
@@ -212,8 +212,8 @@ def test_the_numbers_are_those_that_arithmetic_gives():
 
 
 def test_a_failed_rollout_is_counted_and_is_no_wrong_answer():
-    exam = Exam("grounded", "thousand", RuleJudge(), Rubric.named("paper"))
-    failed = read(QUESTIONS[3], Unsampled("the endpoint is down"), exam=exam, sample=0)
+    protocol = EvaluationProtocol("grounded", "thousand", RuleJudge(), Rubric.named("paper"))
+    failed = read(QUESTIONS[3], Unsampled("the endpoint is down"), protocol=protocol, sample=0)
     table = small_table(grit={0: [*four("yynn", [LEFT] * 4)[:3], failed]})
     rows = rows_of(table)
     assert (rows["grit", "pooled", "accuracy"]["value"], rows["grit", "pooled", "accuracy"]["n"]) == (

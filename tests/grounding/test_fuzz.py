@@ -87,7 +87,7 @@ def test_two_halves_of_a_character_are_the_character_in_a_record() -> None:
     one = fuzz.case(SEED, 0, fuzz.WRITTEN)
     halves = "\ud83d" + "\ude00 \ud83d x \ude00"
     sampled = fuzz.Sampled(Completion(halves), (), Size(10, 10))
-    record = read(one.example, sampled, exam=one.exam, sample=0)
+    record = read(one.example, sampled, protocol=one.protocol, sample=0)
     assert record.transcript.text == record.completion.text == "\U0001f600 \ud83d x \ude00"
     assert from_line(to_line(record)) == record
     assert with_halves_joined("\udc80\ud800") == "\udc80\ud800"
@@ -247,8 +247,10 @@ def test_the_viewer_takes_twice_the_work_for_twice_the_boxes(boxes: Callable[[in
     def showing(n: int) -> int:
         text = " ".join(f"({b.left:.6f}, {b.top:.6f}, {b.right:.6f}, {b.bottom:.6f})" for b in boxes(n))
         one = fuzz.case(SEED, 0, fuzz.WRITTEN)
-        exam = fuzz.Exam("grounded", "unit", fuzz.RuleJudge(), fuzz.RUBRICS[0])
-        record = read(one.example, fuzz.Sampled(Completion(text), (), Size(9, 9)), exam=exam, sample=0)
+        protocol = fuzz.EvaluationProtocol("grounded", "unit", fuzz.RuleJudge(), fuzz.RUBRICS[0])
+        record = read(
+            one.example, fuzz.Sampled(Completion(text), (), Size(9, 9)), protocol=protocol, sample=0
+        )
         assert len(record.transcript.pointings) == n
         return bytecodes(lambda: viewer_html([record], open_picture=lambda _: NoPicture("none")))
 
@@ -359,7 +361,7 @@ def test_the_steps_tell_quadratic_work_from_linear() -> None:
 
 def test_a_page_holds_its_answers_as_json_that_no_text_can_leave() -> None:
     records = [
-        read(one.example, one.sampled, exam=one.exam, sample=0)
+        read(one.example, one.sampled, protocol=one.protocol, sample=0)
         for one in (fuzz.case(5, i, fuzz.WRITTEN) for i in range(30))
     ]
     fuzz.check_page(records, "</script><script>alert(1)</script>")

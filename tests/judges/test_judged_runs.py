@@ -22,7 +22,7 @@ from opengrit.core.boxes import Box, Size
 from opengrit.core.errors import RecipeError
 from opengrit.core.types import Completion, Example, Finish, Record, Unjudged, Verdict
 from opengrit.evaluation.evaluator import agreement_with_rule, evaluate
-from opengrit.evaluation.rollout import Exam
+from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.evaluation.run import EvalRecipe, Served, judge_of, run_evaluation
 from opengrit.judges import Case
 from opengrit.judges.breaker import Breaker, BreakerSettings
@@ -83,7 +83,7 @@ def trainer(
         loaded,
         tiny_random.examples(folder / "pictures", 4),
         args=GRPOConfig(**{**settings, **changes}),
-        exam=Exam("direct", loaded.frame, judge, JUDGED),
+        protocol=EvaluationProtocol("direct", loaded.frame, judge, JUDGED),
         run=run,
         judging=judging,
     )
@@ -302,7 +302,7 @@ def example(number: int) -> Example:
     )
 
 
-class Speaker:
+class VisionLanguageModel:
     """Answers question i with the i-th text, and counts what it was asked."""
 
     def __init__(self, *texts: str) -> None:
@@ -325,26 +325,26 @@ class Speaker:
 def test_what_could_not_be_judged_is_judged_again_and_not_asked_again(fault: Fault, tmp_path: Path) -> None:
     run = RunDir.create(tmp_path / "run", recipe="a: 1\n")
     examples = [example(i) for i in range(4)]
-    speaker = Speaker("1", "2", "", "7")  # right, wrong, no answer, wrong
+    vlm = VisionLanguageModel("1", "2", "", "7")  # right, wrong, no answer, wrong
     with (
         fault_server(lambda request: fault if "Model's answer: 2" in request.text else Fault.NONE) as server,
         open_judge(section(server), breaker=patient()) as judge,
     ):
-        exam = Exam("grounded", "qwen2_5_vl", judge, PAPER)
-        how: dict[str, Any] = {"exam": exam, "settings": GREEDY, "run": run, "quiet": True}
-        before = evaluate(speaker, examples, **how)
+        protocol = EvaluationProtocol("grounded", "qwen2_5_vl", judge, PAPER)
+        how: dict[str, Any] = {"protocol": protocol, "settings": GREEDY, "run": run, "quiet": True}
+        before = evaluate(vlm, examples, **how)
         assert [isinstance(r.verdict, Verdict) for r in before] == [True, False, True, True]
         assert before[1].score.total is None
         assert len(server.requests) == 3  # the missing answer is wrong, and nobody is asked
-        still = evaluate(speaker, examples, **how)
+        still = evaluate(vlm, examples, **how)
         assert still == before
         assert len(server.requests) == 4  # the one answer, again in vain
         server.plan = lambda request: Fault.NONE
-        after = evaluate(speaker, examples, **how)
+        after = evaluate(vlm, examples, **how)
         assert len(server.requests) == 5
-        finished = evaluate(speaker, examples, **how)
+        finished = evaluate(vlm, examples, **how)
         assert len(server.requests) == 5
-    assert speaker.asked == ["e0", "e1", "e2", "e3"]
+    assert vlm.asked == ["e0", "e1", "e2", "e3"]
     assert after[1].verdict == Verdict(correct=False, score=0.0, judge="endpoint:stub")
     assert after[1].score.total is not None
     assert finished == after
@@ -357,20 +357,22 @@ def test_what_could_not_be_judged_is_judged_again_and_not_asked_again(fault: Fau
 def test_a_judge_that_is_down_is_asked_little_and_every_answer_is_kept(tmp_path: Path) -> None:
     run = RunDir.create(tmp_path / "run", recipe="a: 1\n")
     examples = [example(i) for i in range(40)]
-    speaker = Speaker(*(str(i) for i in range(40)))
+    vlm = VisionLanguageModel(*(str(i) for i in range(40)))
     down = BreakerSettings(consecutive_failures=3, cool_down_seconds=600, longest_cool_down_seconds=600)
     with fault_server(Fault.RESET) as server:
         with open_judge(section(server, concurrency=1), breaker=Breaker(down)) as judge:
-            exam = Exam("grounded", "qwen2_5_vl", judge, PAPER)
-            records = evaluate(speaker, examples, exam=exam, settings=GREEDY, run=run, questions_per_batch=10)
+            protocol = EvaluationProtocol("grounded", "qwen2_5_vl", judge, PAPER)
+            records = evaluate(
+                vlm, examples, protocol=protocol, settings=GREEDY, run=run, questions_per_batch=10
+            )
         assert all(isinstance(r.verdict, Unjudged) and r.score.total is None for r in records)
         assert len(server.requests) == 3
         server.plan = lambda request: Fault.NONE
         with open_judge(section(server), breaker=patient()) as judge:
-            exam = Exam("grounded", "qwen2_5_vl", judge, PAPER)
-            records = evaluate(speaker, examples, exam=exam, settings=GREEDY, run=run, quiet=True)
+            protocol = EvaluationProtocol("grounded", "qwen2_5_vl", judge, PAPER)
+            records = evaluate(vlm, examples, protocol=protocol, settings=GREEDY, run=run, quiet=True)
     assert [r.verdict.score for r in records if isinstance(r.verdict, Verdict)] == [0, 1] + [0] * 38
-    assert len(speaker.asked) == 40
+    assert len(vlm.asked) == 40
 
 
 def test_agreement_with_the_rule_leaves_out_what_no_judge_saw(tmp_path: Path) -> None:
@@ -381,9 +383,11 @@ def test_agreement_with_the_rule_leaves_out_what_no_judge_saw(tmp_path: Path) ->
         ) as server,
         open_judge(section(server), breaker=patient()) as judge,
     ):
-        exam = Exam("grounded", "qwen2_5_vl", judge, PAPER)
-        speaker = Speaker("1", "one", "7", "", "8")
-        records = evaluate(speaker, [example(i) for i in range(5)], exam=exam, settings=GREEDY, quiet=True)
+        protocol = EvaluationProtocol("grounded", "qwen2_5_vl", judge, PAPER)
+        vlm = VisionLanguageModel("1", "one", "7", "", "8")
+        records = evaluate(
+            vlm, [example(i) for i in range(5)], protocol=protocol, settings=GREEDY, quiet=True
+        )
     found = agreement_with_rule(records)
     assert (found.n, found.both_right, found.both_wrong, found.only_first, found.only_second) == (
         3,

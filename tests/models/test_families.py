@@ -15,7 +15,7 @@ from opengrit.core.boxes import Box, Size
 from opengrit.core.drawing import colour_of, draw_boxes
 from opengrit.core.errors import ModelError
 from opengrit.core.types import Completion, Finish
-from opengrit.evaluation.rollout import Exam
+from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.grounding.frames import Frame, Unit
 from opengrit.inference.grounder import read_answer
 from opengrit.judges import RuleJudge
@@ -63,7 +63,7 @@ def trainer(loaded, folder, *, lora=None, **changes):
         loaded,
         tiny_random.examples(folder / "pictures", 2),
         args=GRPOConfig(**{**settings, **changes}),
-        exam=Exam("direct", loaded.frame, RuleJudge(), RUBRIC),
+        protocol=EvaluationProtocol("direct", loaded.frame, RuleJudge(), RUBRIC),
         peft_config=lora,
     )  # fmt: skip
 

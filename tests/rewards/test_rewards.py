@@ -10,7 +10,7 @@ import pytest
 from opengrit.core.boxes import Box, Size
 from opengrit.core.errors import RecipeError, RewardError
 from opengrit.core.types import Completion, Example, Record, Unjudged, Verdict
-from opengrit.evaluation.rollout import Exam, transcribed, with_verdicts
+from opengrit.evaluation.rollout import EvaluationProtocol, transcribed, with_verdicts
 from opengrit.grounding.frames import Frame
 from opengrit.grounding.parsing import parse
 from opengrit.judges import RuleJudge
@@ -581,8 +581,8 @@ def test_weights_whose_total_no_trainer_can_hold_are_refused() -> None:
 
 
 def unjudged_record() -> Record:
-    exam = Exam("grounded", "internvl", RuleJudge(), Rubric.named("paper"))
-    return transcribed(COUNTING, Sampled(Completion(FULL), (), Size(1000, 1000)), exam=exam, sample=0)
+    protocol = EvaluationProtocol("grounded", "internvl", RuleJudge(), Rubric.named("paper"))
+    return transcribed(COUNTING, Sampled(Completion(FULL), (), Size(1000, 1000)), protocol=protocol, sample=0)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])

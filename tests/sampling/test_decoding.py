@@ -19,7 +19,7 @@ from opengrit.sampling.detokenizing import StopFinder, TextStream
 from opengrit.sampling.kv_buffers import compacted
 from opengrit.sampling.replay import ReplaySampler
 from opengrit.sampling.token_sampling import Draws, pick_tokens
-from opengrit.sampling.transformers_engine import Decoding, TransformersSampler
+from opengrit.sampling.transformers_engine import ContinuousBatch, TransformersSampler
 
 FAMILIES = {"qwen": tiny_random.qwen, "internvl": tiny_random.internvl}
 GREEDY = SamplingSettings(temperature=0, max_new_tokens=12, stop=())
@@ -120,7 +120,7 @@ def test_questions_that_join_and_leave_a_running_batch_are_told_what_they_are_to
 ):
     alone = sampled(loaded, questions, WARM, samples=3)
     with hooked(loaded) if copied else nullcontext():
-        decoding = Decoding(TransformersSampler(loaded))
+        decoding = ContinuousBatch(TransformersSampler(loaded))
         done: dict[tuple[int, int], Sampled] = {}
 
         def steps(count):
@@ -155,7 +155,7 @@ def test_questions_that_join_and_leave_a_running_batch_are_told_what_they_are_to
 
 def test_a_batch_that_is_never_empty_runs_on_without_holding_what_has_left(loaded, questions):
     alone = sampled(loaded, questions, WARM)
-    decoding = Decoding(TransformersSampler(loaded))
+    decoding = ContinuousBatch(TransformersSampler(loaded))
     waiting = [place for _ in range(4) for place in range(5)]
     places: dict[int, int] = {}
     done: dict[int, Sampled] = {}
@@ -171,7 +171,7 @@ def test_a_batch_that_is_never_empty_runs_on_without_holding_what_has_left(loade
     assert {handle: alone[place][0] for handle, place in places.items()} == done
     # The buffers of a batch grow by 32 columns at a time, and 20 tokens are all that a row ever holds.
     held = TransformersSampler(loaded)
-    running = Decoding(held)
+    running = ContinuousBatch(held)
     running.admit(questions[:1], [WARM])
     widest = 0
     for step in range(120):
@@ -438,7 +438,7 @@ def test_a_question_no_longer_wanted_stops_and_holds_up_nobody(loaded, questions
 
 
 def test_a_question_that_cannot_be_asked_does_not_join(loaded, questions):
-    decoding = Decoding(TransformersSampler(loaded))
+    decoding = ContinuousBatch(TransformersSampler(loaded))
     missing = Asked("m", "no/such/picture.png", "yes")
     first, refused, second = decoding.admit([questions[0], missing, questions[1]], [GREEDY] * 3)
     assert isinstance(refused, Unsampled)

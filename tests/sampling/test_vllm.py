@@ -10,7 +10,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from opengrit.core.errors import RecipeError
 from opengrit.core.types import Finish
-from opengrit.evaluation.rollout import Exam
+from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.judges import RuleJudge
 from opengrit.recipes.training_recipe import load_recipe
 from opengrit.rewards.rubric import Rubric
@@ -125,7 +125,7 @@ def test_training_with_vllm_shares_prefixes_and_corrects_for_what_it_sampled_wit
             num_generations=4, max_completion_length=40, max_steps=2, report_to="none", save_strategy="no",
             gradient_checkpointing=False, learning_rate=1e-2, disable_tqdm=True, loss_type="grpo", logging_steps=1,
         ),
-        exam=Exam("direct", loaded.frame, RuleJudge(), Rubric.from_weights({"tag_walk": 1.0, "answer_tag": 0.5})),
+        protocol=EvaluationProtocol("direct", loaded.frame, RuleJudge(), Rubric.from_weights({"tag_walk": 1.0, "answer_tag": 0.5})),
     )  # fmt: skip
     # vLLM itself is not here: what TRL would have made with use_vllm stands in for it.
     made.vllm_generation = FakeVllm(rows)

@@ -430,7 +430,7 @@ def test_what_the_model_cannot_take_is_told_and_holds_up_nobody(scene):
     async def scenario() -> None:
         engine = LocalEngine(grounder())
         await engine.start()
-        token = grounder().sampler.speaker.processor.image_token
+        token = grounder().sampler.vlm.processor.image_token
         bad, good = await asyncio.gather(
             collected(engine, Ask(scene.picture, f"What is {token}?", SamplingSettings(temperature=0))),
             collected(engine, ask_of(scene)),
@@ -471,9 +471,9 @@ def test_a_model_that_fails_is_an_error_for_those_who_wait_and_for_nobody_after(
         made: list[object] = []
 
         def next_batch():
-            from opengrit.sampling.continuous_batch import Decoding
+            from opengrit.sampling.continuous_batch import ContinuousBatch
 
-            made.append(broken() if not made else Decoding(grounder().sampler))
+            made.append(broken() if not made else ContinuousBatch(grounder().sampler))
             return made[-1]
 
         engine = LocalEngine(grounder(), running=next_batch)

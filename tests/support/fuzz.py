@@ -29,7 +29,7 @@ from opengrit.core.boxes import Box, Size
 from opengrit.core.escaping import harmless
 from opengrit.core.records import from_line, to_line
 from opengrit.core.types import Completion, Example, Finish, Record, Unjudged
-from opengrit.evaluation.rollout import Exam, read
+from opengrit.evaluation.rollout import EvaluationProtocol, read
 from opengrit.inference.answer import Answer, read_answer
 from opengrit.inference.terminal import TextStream, print_boxes_and_answer
 from opengrit.judges import RuleJudge
@@ -271,7 +271,7 @@ class Case:
 
     example: Example
     sampled: Sampled | Unsampled
-    exam: Exam
+    protocol: EvaluationProtocol
 
 
 def case(seed: int, i: int, written: Sequence[str]) -> Case:
@@ -308,8 +308,10 @@ def case(seed: int, i: int, written: Sequence[str]) -> Case:
     sampled: Sampled | Unsampled = Sampled(Completion(text, ids, finish), (), draw.choice(SIZES))
     if draw.random() < 0.01:
         sampled = Unsampled(f"the picture {planted} cannot be read")
-    exam = Exam(draw.choice(STRATEGIES), draw.choice(FRAMES), RuleJudge(), RUBRICS[i % len(RUBRICS)])
-    return Case(example, sampled, exam)
+    protocol = EvaluationProtocol(
+        draw.choice(STRATEGIES), draw.choice(FRAMES), RuleJudge(), RUBRICS[i % len(RUBRICS)]
+    )
+    return Case(example, sampled, protocol)
 
 
 # What must hold.
@@ -449,8 +451,8 @@ def answer_of(one: Case) -> Answer | None:
         return None
     example = one.example
     return read_answer(
-        one.sampled, question=example.question, picture_size=example.picture_size, strategy=one.exam.strategy,
-        frame_name=one.exam.frame, seconds=0.0, model="m",
+        one.sampled, question=example.question, picture_size=example.picture_size, strategy=one.protocol.strategy,
+        frame_name=one.protocol.frame, seconds=0.0, model="m",
     )  # fmt: skip
 
 
@@ -463,7 +465,7 @@ def check_terminal(one: Case, record: Record) -> None:
     console = Console(file=out, width=200, color_system=None)
     from opengrit.grounding.frames import frame_for
 
-    stream = TextStream(console, frame_for(one.exam.frame, answer.seen_size))
+    stream = TextStream(console, frame_for(one.protocol.frame, answer.seen_size))
     for start in range(0, len(answer.text), 97):
         stream.write(answer.text[start : start + 97])
     stream.end(answer.transcript)
@@ -501,7 +503,7 @@ def drive(
         for i in range(start, min(start + chunk, count)):
             one = case(seed, i, written)
             try:
-                record = read(one.example, one.sampled, exam=one.exam, sample=0)
+                record = read(one.example, one.sampled, protocol=one.protocol, sample=0)
                 check_score(record)
                 check_line(record)
                 if i % terminal_every == 0:

@@ -7,7 +7,7 @@ import torch
 from trl import GRPOConfig
 
 from opengrit.core.types import Unjudged
-from opengrit.evaluation.rollout import Exam
+from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.judges import RuleJudge
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import RunDir
@@ -55,7 +55,7 @@ def trainer(
         loaded,
         tiny_random.examples(folder / "pictures", rows),
         args=config(folder, **changes),
-        exam=Exam("direct", loaded.frame, judge or RuleJudge(), rubric),
+        protocol=EvaluationProtocol("direct", loaded.frame, judge or RuleJudge(), rubric),
         run=run,
         **(extra or {}),
     )

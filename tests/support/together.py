@@ -26,7 +26,7 @@ from transformers import TrainerCallback
 
 import opengrit.models.families
 from opengrit.core.types import Completion, Finish, Unjudged
-from opengrit.evaluation.rollout import Exam
+from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.judges import RuleJudge
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import RunDir
@@ -152,7 +152,7 @@ def train(
         loaded,
         examples,
         args=args,
-        exam=Exam("direct", loaded.frame, MoodyJudge(), RUBRIC),
+        protocol=EvaluationProtocol("direct", loaded.frame, MoodyJudge(), RUBRIC),
         run=RunDir.open(run),
         rollouts=sampler,
         probes=[Probe("held-out", tuple(examples), GREEDY, every=every)] if every else (),

@@ -16,7 +16,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 import opengrit.models.families
 from opengrit.core.types import Completion, Finish
-from opengrit.evaluation.rollout import Exam
+from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.grounding.prompts import user_text
 from opengrit.judges import RuleJudge
 from opengrit.rewards.rubric import Rubric
@@ -77,7 +77,7 @@ def grit(folder, loaded, *, questions, group, lora=None, run=None, **changes):
         loaded,
         examples(folder, questions),
         args=config(folder, questions=questions, group=group, **changes),
-        exam=Exam("direct", loaded.frame, RuleJudge(), RUBRIC),
+        protocol=EvaluationProtocol("direct", loaded.frame, RuleJudge(), RUBRIC),
         rollouts=Script(loaded),
         peft_config=lora,
         run=run,

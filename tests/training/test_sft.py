@@ -18,7 +18,7 @@ from opengrit.core.errors import RecipeError, RunError
 from opengrit.core.types import Completion, Example, Finish
 from opengrit.data import load_examples
 from opengrit.evaluation.metrics import full_format
-from opengrit.evaluation.rollout import Exam, read
+from opengrit.evaluation.rollout import EvaluationProtocol, read
 from opengrit.grounding.frames import Frame
 from opengrit.grounding.parsing import parse
 from opengrit.grounding.prompts import user_text
@@ -101,7 +101,7 @@ def test_a_target_reads_back_as_the_rows_boxes_within_a_pixel_and_earns_what_a_p
     loaded = load(family)
     examples = load_examples("stickers/train20", None)
     sampler = TransformersSampler(loaded)
-    exam = Exam(strategy, loaded.frame, RuleJudge(), Rubric.named("paper"))
+    protocol = EvaluationProtocol(strategy, loaded.frame, RuleJudge(), Rubric.named("paper"))
     lessons = lessons_of(examples, loaded=loaded, strategy=strategy)
     assert sum(not e.boxes for e in examples) == 2  # the two rows whose count is 0
     for example, lesson in zip(examples, lessons, strict=True):
@@ -109,7 +109,7 @@ def test_a_target_reads_back_as_the_rows_boxes_within_a_pixel_and_earns_what_a_p
         sampled = Sampled(
             Completion(lesson.reply, finish=Finish.STOP), prepared.ids, prepared.picture.seen_size
         )
-        record = read(example, sampled, exam=exam, sample=0)
+        record = read(example, sampled, protocol=protocol, sample=0)
         assert record.verdict.correct
         assert not record.transcript.rejected
         assert len(record.transcript.boxes) == len(example.boxes)

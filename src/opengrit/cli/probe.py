@@ -171,7 +171,7 @@ def _ask(
 ) -> None:
     from opengrit.evaluation import run as evaluation
     from opengrit.evaluation.probes import run_probes
-    from opengrit.evaluation.rollout import Exam
+    from opengrit.evaluation.rollout import EvaluationProtocol
     from opengrit.judges.breaker import Breaker
     from opengrit.judges.settings import open_judge
     from opengrit.rewards.rubric import Rubric
@@ -181,7 +181,7 @@ def _ask(
         run_probes(
             asked.samplers[0],
             records,
-            exam=Exam(recipe.strategy, asked.frame, judge, Rubric.named("paper")),
+            protocol=EvaluationProtocol(recipe.strategy, asked.frame, judge, Rubric.named("paper")),
             settings=replace(
                 SamplingSettings(seed=recipe.seed),
                 temperature=recipe.eval.temperature,

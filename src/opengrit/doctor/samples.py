@@ -14,7 +14,7 @@ from opengrit.doctor.model import unit_of
 from opengrit.evaluation.metrics import Quantity, follows_format, num_boxes, right
 from opengrit.evaluation.metrics.estimates import Estimate, mean_of
 from opengrit.evaluation.metrics.quantities import is_complete
-from opengrit.evaluation.rollout import Exam, judged, roll_out
+from opengrit.evaluation.rollout import EvaluationProtocol, judged, roll_out
 from opengrit.grounding.frames import Frame, Unit
 from opengrit.grounding.parsing import parse
 from opengrit.judges import RuleJudge
@@ -53,7 +53,7 @@ def _draw(patient: Patient) -> list[list[Record]]:
     """The samples as training would draw and score them, but judged by rule: a judge that costs is asked once, below."""
     assert patient.loaded is not None
     recipe, train = patient.recipe, patient.recipe.train
-    exam = Exam(recipe.strategy, patient.loaded.frame, RuleJudge(), recipe.rubric())
+    protocol = EvaluationProtocol(recipe.strategy, patient.loaded.frame, RuleJudge(), recipe.rubric())
     settings = SamplingSettings(
         temperature=train.temperature,
         top_p=train.top_p,
@@ -65,11 +65,11 @@ def _draw(patient: Patient) -> list[list[Record]]:
     groups = roll_out(
         patient.sampler_of(patient.loaded),
         spread(patient.examples, patient.num_questions),
-        exam=exam,
+        protocol=protocol,
         samples_per_question=patient.num_samples,
         settings=settings,
     )
-    return [judged(group, exam=exam) for group in groups]
+    return [judged(group, protocol=protocol) for group in groups]
 
 
 def spread(examples: Sequence[Example], most: int) -> list[Example]:

@@ -20,7 +20,14 @@ from rich.progress import (
 
 from opengrit.core.errors import DataError, OpenGritError
 from opengrit.core.types import Example, Record, Verdict
-from opengrit.evaluation.rollout import Exam, awaits_verdict, case_of, judged, record_id, roll_out
+from opengrit.evaluation.rollout import (
+    EvaluationProtocol,
+    awaits_verdict,
+    case_of,
+    judged,
+    record_id,
+    roll_out,
+)
 from opengrit.judges import RuleJudge
 from opengrit.judges.agreement import Agreement, agreement
 from opengrit.runs.folder import RunDir
@@ -33,7 +40,7 @@ def evaluate(
     sampler: Sampler,
     examples: Sequence[Example],
     *,
-    exam: Exam,
+    protocol: EvaluationProtocol,
     settings: SamplingSettings,
     run: RunDir | None = None,
     samples_per_question: int = 1,
@@ -69,7 +76,7 @@ def evaluate(
     try:
         with progress_bar(quiet) as progress:
             task = progress.add_task("asking", total=len(examples), completed=len(examples) - len(pending))
-            for record in _judged_again([done[name] for name in done], exam=exam):
+            for record in _judged_again([done[name] for name in done], protocol=protocol):
                 done[record.id] = record
                 if writer is not None:
                     writer.write_record(record)
@@ -78,12 +85,16 @@ def evaluate(
 
             def draw(one: Sampler, batch: Sequence[Example]) -> list[list[Record]]:
                 return roll_out(
-                    one, batch, exam=exam, samples_per_question=samples_per_question, settings=settings
+                    one,
+                    batch,
+                    protocol=protocol,
+                    samples_per_question=samples_per_question,
+                    settings=settings,
                 )
 
             for groups in _drawn((sampler, *beside), batches, draw):
                 drawn = [record for group in groups for record in group]
-                for record in judged([r for r in drawn if r.id not in done], exam=exam):
+                for record in judged([r for r in drawn if r.id not in done], protocol=protocol):
                     done[record.id] = record
                     if writer is not None:
                         writer.write_record(record)
@@ -101,11 +112,11 @@ def agreement_with_rule(records: Sequence[Record]) -> Agreement:
     return agreement(rule, [record.verdict for record, _ in asked])
 
 
-def _judged_again(records: Sequence[Record], *, exam: Exam) -> Iterator[Record]:
+def _judged_again(records: Sequence[Record], *, protocol: EvaluationProtocol) -> Iterator[Record]:
     """The records that a judge could not judge before and can now."""
     waiting = [record for record in records if awaits_verdict(record)]
     for start in range(0, len(waiting), _JUDGED_AT_ONCE):
-        again = judged(waiting[start : start + _JUDGED_AT_ONCE], exam=exam)
+        again = judged(waiting[start : start + _JUDGED_AT_ONCE], protocol=protocol)
         yield from (record for record in again if isinstance(record.verdict, Verdict))
 
 

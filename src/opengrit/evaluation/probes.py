@@ -28,7 +28,7 @@ from opengrit.core.images import open_picture
 from opengrit.core.types import Example, Finish, Record, Verdict
 from opengrit.evaluation.evaluator import progress_bar
 from opengrit.evaluation.metrics import BOOTSTRAP_SEED, Estimate, estimate, mean_of, raw_score
-from opengrit.evaluation.rollout import Exam, ask, awaits_verdict, judged, transcribed
+from opengrit.evaluation.rollout import EvaluationProtocol, ask, awaits_verdict, judged, transcribed
 from opengrit.judges.answers import is_box_answer, normalise, same_answer
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import Asked, Sampled, Sampler, SamplingSettings, Unsampled
@@ -153,7 +153,7 @@ def run_probes(
     sampler: Sampler,
     records: Sequence[Record],
     *,
-    exam: Exam,
+    protocol: EvaluationProtocol,
     settings: SamplingSettings,
     probes: Sequence[Probe] = tuple(Probe),
     run: RunDir,
@@ -183,7 +183,7 @@ def run_probes(
                 done[probe_id(ASKED, record.id)] = copied = replace(record, id=probe_id(ASKED, record.id))
                 writer.write_record(copied)
         waiting = [r for r in done.values() if not r.id.startswith(f"{ASKED}/") and awaits_verdict(r)]
-        for again in judged(waiting, exam=exam):
+        for again in judged(waiting, protocol=protocol):
             if isinstance(again.verdict, Verdict):
                 done[again.id] = again
                 writer.write_record(again)
@@ -197,7 +197,7 @@ def run_probes(
             task = progress.add_task("probing", total=len(pending))
             for start in range(0, len(pending), questions_per_batch):
                 batch = pending[start : start + questions_per_batch]
-                for found in _ask_batch(sampler, batch, exam=exam, settings=settings, seed=seed):
+                for found in _ask_batch(sampler, batch, protocol=protocol, settings=settings, seed=seed):
                     done[found.id] = found
                     writer.write_record(found)
                 progress.advance(task, len(batch))
@@ -212,7 +212,7 @@ def _ask_batch(
     sampler: Sampler,
     batch: Sequence[tuple[Record, Probe]],
     *,
-    exam: Exam,
+    protocol: EvaluationProtocol,
     settings: SamplingSettings,
     seed: int,
 ) -> list[Record]:
@@ -233,14 +233,14 @@ def _ask_batch(
             )
             continue
         shown = greyed(picture, hidden_boxes(record, probe, seed=seed), probe)
-        questions.append(replace(ask(record.example, exam=exam), id=record.id, image=shown))
+        questions.append(replace(ask(record.example, protocol=protocol), id=record.id, image=shown))
     answered = iter(sampler.sample(questions, samples_per_question=1, settings=settings) if questions else ())
     drawn = []
     for place, (record, probe) in enumerate(batch):
         said: Sampled | Unsampled = unread[place] if place in unread else next(answered)[0]
-        found = transcribed(record.example, said, exam=exam, sample=record.sample)
+        found = transcribed(record.example, said, protocol=protocol, sample=record.sample)
         drawn.append(replace(found, id=probe_id(probe.value, record.id)))
-    return judged(drawn, exam=exam)
+    return judged(drawn, protocol=protocol)
 
 
 # What it says.

@@ -20,7 +20,7 @@ NOT_YET = Unjudged("not judged yet")
 
 
 @dataclass(frozen=True, slots=True)
-class Exam:
+class EvaluationProtocol:
     """How questions are put and answers are read: the prompt's name, the frame's name, the judge and the rewards."""
 
     strategy: str
@@ -29,9 +29,11 @@ class Exam:
     rubric: Rubric
 
 
-def ask(example: Example, *, exam: Exam) -> Asked:
-    """The example's question in the wording of the exam's strategy."""
-    return Asked(example.id, example.image, user_text(exam.strategy, example.question, family=exam.frame))
+def ask(example: Example, *, protocol: EvaluationProtocol) -> Asked:
+    """The example's question in the wording of the protocol's strategy."""
+    return Asked(
+        example.id, example.image, user_text(protocol.strategy, example.question, family=protocol.frame)
+    )
 
 
 def transcribe(completion: Completion, *, strategy: Strategy | str, frame: Frame) -> Transcript:
@@ -43,7 +45,12 @@ def transcribe(completion: Completion, *, strategy: Strategy | str, frame: Frame
 
 
 def transcribed(
-    example: Example, sampled: Sampled | Unsampled, *, exam: Exam, sample: int, step: int | None = None
+    example: Example,
+    sampled: Sampled | Unsampled,
+    *,
+    protocol: EvaluationProtocol,
+    sample: int,
+    step: int | None = None,
 ) -> Record:
     """The record of one completion, parsed and not yet judged.
 
@@ -60,14 +67,16 @@ def transcribed(
     return Record(
         id=record_id(example, sample=sample, step=step),
         example=example,
-        strategy=exam.strategy,
+        strategy=protocol.strategy,
         sample=sample,
         completion=completion,
-        transcript=transcribe(completion, strategy=exam.strategy, frame=frame_for(exam.frame, seen_size)),
+        transcript=transcribe(
+            completion, strategy=protocol.strategy, frame=frame_for(protocol.frame, seen_size)
+        ),
         verdict=NOT_YET,
         score=Score(total=None),
         seen_size=seen_size,
-        frame=exam.frame,
+        frame=protocol.frame,
         step=step,
         failure=failure,
     )
@@ -129,18 +138,27 @@ def with_verdicts(
     return found
 
 
-def judged(records: Sequence[Record], *, exam: Exam, deadline_seconds: float | None = None) -> list[Record]:
+def judged(
+    records: Sequence[Record], *, protocol: EvaluationProtocol, deadline_seconds: float | None = None
+) -> list[Record]:
     """The records, judged together and scored. What is not judged within the deadline is `Unjudged`."""
     cases = [case for record in records if (case := case_of(record)) is not None]
-    opinions = exam.judge.judge_many(cases, deadline_seconds=deadline_seconds) if cases else []
-    return with_verdicts(records, opinions, rubric=exam.rubric)
+    opinions = protocol.judge.judge_many(cases, deadline_seconds=deadline_seconds) if cases else []
+    return with_verdicts(records, opinions, rubric=protocol.rubric)
 
 
 def read(
-    example: Example, sampled: Sampled | Unsampled, *, exam: Exam, sample: int, step: int | None = None
+    example: Example,
+    sampled: Sampled | Unsampled,
+    *,
+    protocol: EvaluationProtocol,
+    sample: int,
+    step: int | None = None,
 ) -> Record:
     """The record of one completion: parsed, judged and scored."""
-    return judged([transcribed(example, sampled, exam=exam, sample=sample, step=step)], exam=exam)[0]
+    return judged(
+        [transcribed(example, sampled, protocol=protocol, sample=sample, step=step)], protocol=protocol
+    )[0]
 
 
 def record_id(example: Example, *, sample: int, step: int | None = None) -> str:
@@ -153,7 +171,7 @@ def roll_out(
     sampler: Sampler,
     examples: Sequence[Example],
     *,
-    exam: Exam,
+    protocol: EvaluationProtocol,
     samples_per_question: int,
     settings: SamplingSettings | Sequence[SamplingSettings],
     step: int | None = None,
@@ -162,12 +180,12 @@ def roll_out(
 
     `settings` are for all of them, or one for each; samples are numbered from their `first_sample`.
     """
-    questions = [ask(example, exam=exam) for example in examples]
+    questions = [ask(example, protocol=protocol) for example in examples]
     first = [own.first_sample for own in settings_of_each(settings, count=len(questions))]
     groups = sampler.sample(questions, samples_per_question=samples_per_question, settings=settings)
     return [
         [
-            transcribed(example, sampled, exam=exam, sample=i, step=step)
+            transcribed(example, sampled, protocol=protocol, sample=i, step=step)
             for i, sampled in enumerate(group, start)
         ]
         for example, group, start in zip(examples, groups, first, strict=True)

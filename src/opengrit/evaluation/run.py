@@ -19,7 +19,7 @@ from opengrit.core.escaping import harmless
 from opengrit.core.types import Example, Record, Unjudged
 from opengrit.data import load_examples, require_readable
 from opengrit.evaluation.evaluator import agreement_with_rule, evaluate
-from opengrit.evaluation.rollout import Exam, awaits_verdict, case_of, record_id
+from opengrit.evaluation.rollout import EvaluationProtocol, awaits_verdict, case_of, record_id
 from opengrit.judges import Case, RuleJudge
 from opengrit.judges.agreement import Agreement
 from opengrit.judges.answers import is_box_answer
@@ -102,7 +102,7 @@ def run_evaluation(
         records = evaluate(
             first,
             examples,
-            exam=Exam(recipe.strategy, asked.frame, judge, Rubric.named("paper")),
+            protocol=EvaluationProtocol(recipe.strategy, asked.frame, judge, Rubric.named("paper")),
             settings=SamplingSettings(
                 temperature=recipe.eval.temperature,
                 max_new_tokens=recipe.eval.max_completion_length,

@@ -81,7 +81,7 @@ _FAMILIES = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Loaded:
-    """A model with its processor and what we know of it; the transformers sampler's `Speaker`.
+    """A model with its processor and what we know of it; the transformers sampler's `VisionLanguageModel`.
 
     `name` is what the user asked for, `path` the folder or hub id it came from. `end_ids` end a completion,
     `forbidden_ids` (picture placeholders) are never sampled. `frame` is the coordinate frame of its boxes.

@@ -17,7 +17,7 @@ from opengrit.sampling.kv_cache import Memory, Prefix
 from opengrit.sampling.model_inputs import (
     PreparedPicture,
     PreparedPrompt,
-    Speaker,
+    VisionLanguageModel,
     VisualTokens,
     distinct_pictures,
 )
@@ -38,7 +38,7 @@ class Counts:
 class Engine(Protocol):
     """What a running batch needs of the sampler that runs it."""
 
-    speaker: Speaker
+    vlm: VisionLanguageModel
     counts: Counts
 
     def prepare(self, question: Asked) -> PreparedPrompt: ...
@@ -93,7 +93,7 @@ class _Row:
         return self.joining.settings
 
 
-class Decoding:
+class ContinuousBatch:
     """A batch that runs on while questions join and completions leave. One thread drives it.
 
     Each question has its own settings and its own random numbers, so what it is told does not depend on the batch
@@ -102,13 +102,13 @@ class Decoding:
     """
 
     def __init__(self, sampler: Engine, *, tells_text: bool = True) -> None:
-        speaker = sampler.speaker
+        vlm = sampler.vlm
         self._sampler = sampler
-        self._speaker = speaker
+        self._vlm = vlm
         self._tells_text = tells_text
-        self._device = speaker.model.device
-        self._ends = frozenset(speaker.end_ids)
-        self._forbidden = torch.tensor(speaker.forbidden_ids, device=self._device, dtype=torch.long)
+        self._device = vlm.model.device
+        self._ends = frozenset(vlm.end_ids)
+        self._forbidden = torch.tensor(vlm.forbidden_ids, device=self._device, dtype=torch.long)
         self._memory = sampler.memory()
         self._rows: list[_Row] = []
         self._positions_R = torch.empty(0, dtype=torch.long, device=self._device)
@@ -116,8 +116,8 @@ class Decoding:
         self._logits_RV: torch.Tensor | None = None
         self._tokens_R: torch.Tensor | None = None
         self._next_handle = 0
-        if speaker.model.training:
-            speaker.model.eval()
+        if vlm.model.training:
+            vlm.model.eval()
 
     @property
     def live(self) -> int:
@@ -144,9 +144,7 @@ class Decoding:
             joining.append(Joining(prompt, own, question.id))
         if joining:
             with torch.no_grad():
-                visual = self._sampler.encode(
-                    self._speaker.model, distinct_pictures([j.prompt for j in joining])
-                )
+                visual = self._sampler.encode(self._vlm.model, distinct_pictures([j.prompt for j in joining]))
             self.join(joining, visual, samples_per_question=samples_per_question)
         return outcomes
 
@@ -173,7 +171,7 @@ class Decoding:
         return handles
 
     def _row(self, handle: int, sample: int, joining: Joining) -> _Row:
-        tokenizer = self._speaker.processor.tokenizer
+        tokenizer = self._vlm.processor.tokenizer
         return _Row(
             handle,
             sample,
@@ -228,7 +226,7 @@ class Decoding:
 
     def _ended(self, row: _Row, finish: Finish) -> Wrote:
         said = row.ids[:-1] if finish is Finish.EOS else row.ids
-        text = row.stops.cut(decode(self._speaker.processor.tokenizer, said))
+        text = row.stops.cut(decode(self._vlm.processor.tokenizer, said))
         prompt = row.joining.prompt
         done = Sampled(Completion(text, tuple(row.ids), finish), prompt.ids, prompt.picture.seen_size)
         return Wrote(row.handle, row.sample, "" if row.stream is None else row.stream.rest(text), done)

@@ -13,7 +13,7 @@ import torch
 from opengrit.core.boxes import Size
 
 
-class Speaker(Protocol):
+class VisionLanguageModel(Protocol):
     """What the sampler needs of a loaded model; `opengrit.models.families.Loaded` is one."""
 
     @property

@@ -16,13 +16,13 @@ from transformers import DynamicCache
 from opengrit.core.boxes import Size
 from opengrit.core.errors import ImageError
 from opengrit.core.images import open_picture
-from opengrit.sampling.continuous_batch import Counts, Decoding, Joining, Wrote
+from opengrit.sampling.continuous_batch import ContinuousBatch, Counts, Joining, Wrote
 from opengrit.sampling.detokenizing import StopFinder, token_texts
 from opengrit.sampling.kv_cache import Memory, Prefix, memory_for
 from opengrit.sampling.model_inputs import (
     PreparedPicture,
     PreparedPrompt,
-    Speaker,
+    VisionLanguageModel,
     VisualTokens,
     distinct_pictures,
     next_positions,
@@ -34,12 +34,12 @@ from opengrit.sampling.protocol import Asked, Listener, Sampled, SamplingSetting
 
 __all__ = [
     "ENCODED_AT_ONCE",
+    "ContinuousBatch",
     "Counts",
-    "Decoding",
     "PreparedPicture",
     "PreparedPrompt",
-    "Speaker",
     "TransformersSampler",
+    "VisionLanguageModel",
     "VisualTokens",
     "Wrote",
     "distinct_pictures",
@@ -66,7 +66,7 @@ class TransformersSampler:
 
     def __init__(
         self,
-        speaker: Speaker,
+        vlm: VisionLanguageModel,
         *,
         rows_per_batch: int = 192,
         vision_is_fixed: bool = False,
@@ -74,7 +74,7 @@ class TransformersSampler:
         encoded_at_once: int = ENCODED_AT_ONCE,
         open_image: Callable[[str], Image.Image] = open_picture,
     ) -> None:
-        self.speaker = speaker
+        self.vlm = vlm
         self.counts = Counts()
         # Of the last `sample`, in the order of its questions; None where one could not be asked.
         self.last_prompts: tuple[PreparedPrompt | None, ...] = ()
@@ -94,7 +94,7 @@ class TransformersSampler:
 
     def prepare(self, question: Asked) -> PreparedPrompt:
         """The prompt as the model takes it. Raises ImageError when the picture cannot be read."""
-        processor = self.speaker.processor
+        processor = self.vlm.processor
         picture = self._prepare_picture(question.image)
         turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question.text}]}]
         text = processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
@@ -110,10 +110,10 @@ class TransformersSampler:
                 f"a question must not contain the model's picture token {processor.image_token!r}, "
                 f"question {question.id} does; take it out of the question"
             )
-        return PreparedPrompt(tuple(ids), self.speaker.positions(ids, picture.inputs), picture)
+        return PreparedPrompt(tuple(ids), self.vlm.positions(ids, picture.inputs), picture)
 
     def _image_token_count(self, ids: Sequence[int]) -> int:
-        return list(ids).count(self.speaker.processor.image_token_id)
+        return list(ids).count(self.vlm.processor.image_token_id)
 
     def _prepare_picture(self, picture: str | Image.Image) -> PreparedPicture:
         if not isinstance(picture, str):
@@ -123,7 +123,7 @@ class TransformersSampler:
             self._prepared.move_to_end(key)
             return self._prepared[key]
         image = self._open_image(picture) if isinstance(picture, str) else picture
-        processor = self.speaker.processor
+        processor = self.vlm.processor
         try:
             made = processor(images=[[image]], text=[processor.image_token], return_tensors="pt")
         except ValueError as error:  # Qwen's: a picture more than 200 times as long as wide
@@ -136,7 +136,7 @@ class TransformersSampler:
             key=key,
             inputs=inputs,
             placeholder_ids=tuple(made["input_ids"][0].tolist()),
-            seen_size=self.speaker.seen_size(inputs, Size(*image.size)),
+            seen_size=self.vlm.seen_size(inputs, Size(*image.size)),
         )
         self.counts.pictures_prepared += 1
         self._keep(prepared)
@@ -161,7 +161,7 @@ class TransformersSampler:
         for chunk in self._chunks(missing):
             # A tower that does not learn needs no graph, and what is kept for later must not hang on one.
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self._vision_is_fixed):
-                fresh |= dict(zip((p.key for p in chunk), self.speaker.encode(model, chunk), strict=True))
+                fresh |= dict(zip((p.key for p in chunk), self.vlm.encode(model, chunk), strict=True))
             self.counts.pictures_encoded += len(chunk)
         if self._vision_is_fixed:
             self._encoded |= {key: tokens for key, tokens in fresh.items() if key in self._prepared}
@@ -184,12 +184,12 @@ class TransformersSampler:
         self, prompts: Sequence[PreparedPrompt], visual: Mapping[tuple[str, int, int], VisualTokens]
     ) -> Prefix:
         """Prompts read by the model in one pass, each once."""
-        model = self.speaker.model
+        model = self.vlm.model
         batch = prompt_batch(prompts, device=model.device)
         cache = DynamicCache()
         out = model(
             **batch,
-            mm_encoder_outputs=self.speaker.show([visual[p.picture.key] for p in prompts]),
+            mm_encoder_outputs=self.vlm.show([visual[p.picture.key] for p in prompts]),
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
@@ -232,13 +232,13 @@ class TransformersSampler:
             name = questions[index].id, each[index].first_sample
             joining[index] = Joining(prompt, each[index], name[0], repeat=asked[name])
             asked[name] += 1
-        was_training = self.speaker.model.training
-        self.speaker.model.eval()
+        was_training = self.vlm.model.training
+        self.vlm.model.eval()
         try:
             for index, sample, sampled in self._run(joining, samples_per_question, listener):
                 results[index][sample] = sampled
         finally:
-            self.speaker.model.train(was_training)
+            self.vlm.model.train(was_training)
         return results
 
     def _run(
@@ -246,9 +246,9 @@ class TransformersSampler:
     ) -> Iterator[tuple[int, int, Sampled]]:
         """Question, sample and completion of each one that ends; questions of like length are read together."""
         with torch.no_grad():
-            visual = self.encode(self.speaker.model, distinct_pictures([j.prompt for j in joining.values()]))
+            visual = self.encode(self.vlm.model, distinct_pictures([j.prompt for j in joining.values()]))
         waiting = sorted(joining, key=lambda i: (len(joining[i].prompt.ids), i), reverse=True)
-        decoding = Decoding(self, tells_text=listener is not None)
+        decoding = ContinuousBatch(self, tells_text=listener is not None)
         questions: dict[int, int] = {}  # by handle
         while waiting or decoding.live:
             if listener is not None:
@@ -272,11 +272,11 @@ class TransformersSampler:
 
     def memory(self) -> Memory:
         """An empty memory for a running batch of this model."""
-        return memory_for(self.speaker.base, axes=self.speaker.position_axes, told=self._told)
+        return memory_for(self.vlm.base, axes=self.vlm.position_axes, told=self._told)
 
     def stops(self, stop: tuple[str, ...]) -> StopFinder:
         """What finds these stop strings in this model's tokens; the last few are kept, clients choose their own."""
-        tokenizer = self.speaker.processor.tokenizer
+        tokenizer = self.vlm.processor.tokenizer
         if stop not in self._stop_finders:
             self._token_texts = self._token_texts or token_texts(tokenizer)
             self._stop_finders[stop] = StopFinder(tokenizer, stop, texts=self._token_texts)

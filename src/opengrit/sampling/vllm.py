@@ -103,7 +103,7 @@ class VllmSampler:
         self, ids: Sequence[int], log_probs: Sequence[float | None], settings: SamplingSettings
     ) -> _Written:
         """Up to the first end token or the token that completes a stop string, whatever stands behind it."""
-        ends = self._prompts.speaker.end_ids
+        ends = self._prompts.vlm.end_ids
         end = next((i for i, token in enumerate(ids) if token in ends), len(ids) - 1)
         kept = list(ids[: end + 1])
         while len(kept) > 1 and self._stopped(kept[:-1], settings):
@@ -111,22 +111,22 @@ class VllmSampler:
         return _Written(kept, list(log_probs[: len(kept)]))
 
     def _stopped(self, ids: Sequence[int], settings: SamplingSettings) -> bool:
-        text = self._prompts.speaker.processor.tokenizer.decode(ids)
+        text = self._prompts.vlm.processor.tokenizer.decode(ids)
         return any(stop in text for stop in settings.stop)
 
     def _sampled(
         self, one: _Written, prompt: PreparedPrompt, settings: SamplingSettings
     ) -> Sampled | Unsampled:
-        speaker = self._prompts.speaker
+        vlm = self._prompts.vlm
         if not one.ids:
             return Unsampled("vLLM wrote nothing")
-        if set(one.ids) & (set(speaker.forbidden_ids) - set(speaker.end_ids)):
+        if set(one.ids) & (set(vlm.forbidden_ids) - set(vlm.end_ids)):
             return Unsampled("vLLM wrote a token that stands for a picture")  # it cannot be learned from
-        if one.ids[-1] in speaker.end_ids:
+        if one.ids[-1] in vlm.end_ids:
             finish, said = Finish.EOS, one.ids[:-1]
         else:
             finish, said = Finish.STOP if self._stopped(one.ids, settings) else Finish.LENGTH, one.ids
-        text = speaker.processor.tokenizer.decode(said, clean_up_tokenization_spaces=False)
+        text = vlm.processor.tokenizer.decode(said, clean_up_tokenization_spaces=False)
         stops = [text.index(stop) + len(stop) for stop in settings.stop if stop in text]
         completion = Completion(text[: min(stops)] if stops else text, tuple(one.ids), finish)
         return Sampled(completion, prompt.ids, prompt.picture.seen_size)

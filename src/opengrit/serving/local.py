@@ -45,7 +45,7 @@ _ADMITTED_AT_ONCE = 8  # prompts read between two tokens of the rows that are be
 
 
 class Running(Protocol):
-    """A batch of completions being written; `samplers.decoding.Decoding` is one. One thread drives it."""
+    """A batch of completions being written; `samplers.decoding.ContinuousBatch` is one. One thread drives it."""
 
     @property
     def live(self) -> int: ...
@@ -275,9 +275,9 @@ def _own_sampler(grounder: Grounder) -> TransformersSampler:
 
 
 def _decoding(grounder: Grounder) -> Running:
-    from opengrit.sampling.continuous_batch import Decoding
+    from opengrit.sampling.continuous_batch import ContinuousBatch
 
-    return Decoding(_own_sampler(grounder))
+    return ContinuousBatch(_own_sampler(grounder))
 
 
 def _local_sight(grounder: Grounder) -> Sees:
@@ -285,7 +285,7 @@ def _local_sight(grounder: Grounder) -> Sees:
     unit = frame_for(grounder.frame, Size(1, 1)).unit
     if unit is not Unit.PIXELS:
         return _as_given
-    processor = _own_sampler(grounder).speaker.processor.image_processor
+    processor = _own_sampler(grounder).vlm.processor.image_processor
     return Sight(
         unit,
         tile=processor.patch_size * processor.merge_size,

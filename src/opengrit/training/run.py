@@ -22,7 +22,7 @@ from trl import GRPOConfig
 from opengrit.core.errors import RecipeError, Stopped
 from opengrit.core.types import Example
 from opengrit.data import load_examples, require_readable
-from opengrit.evaluation.rollout import Exam
+from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.evaluation.run import tell_cost
 from opengrit.judges.breaker import Breaker
 from opengrit.judges.settings import open_judge
@@ -189,7 +189,7 @@ def _train(
             loaded,
             examples,
             args=args,
-            exam=Exam(recipe.strategy, loaded.frame, judge, rubric),
+            protocol=EvaluationProtocol(recipe.strategy, loaded.frame, judge, rubric),
             run=run,
             peft_config=lora_config(recipe, loaded.family),
             probes=probes,

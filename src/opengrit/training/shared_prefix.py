@@ -31,7 +31,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from opengrit.sampling.transformers_engine import (
     PreparedPrompt,
-    Speaker,
+    VisionLanguageModel,
     VisualTokens,
     next_positions,
     prompt_batch,
@@ -111,7 +111,7 @@ def distinct_rows(prompts: Sequence[PreparedPrompt]) -> tuple[list[PreparedPromp
 
 def packed_scores(
     model: Any,
-    speaker: Speaker,
+    vlm: VisionLanguageModel,
     prompts: Sequence[PreparedPrompt],
     visual: Mapping[tuple[str, int, int], VisualTokens],
     *,
@@ -129,15 +129,15 @@ def packed_scores(
     lengths = [max(1, length) for length in lengths]
     packing = pack([len(p.ids) - 1 for p in distinct], row_prompt, lengths, device=device)
     labels_RT = completion_ids_RT.cpu()
-    inputs_RT = _as_input(labels_RT, speaker)
+    inputs_RT = _as_input(labels_RT, vlm)
     ids, labels, positions = _lay_out(packing, distinct, row_prompt, labels_RT, lengths, inputs_RT=inputs_RT)
     shown = [visual[distinct[u].picture.key] for section in packing.sections for u in section.prompts]
     scored = model(
         input_ids=ids[None].to(device),
         position_ids=widen(positions[0][None], axes=1).to(device)
-        if speaker.position_axes == 1
+        if vlm.position_axes == 1
         else positions[:, None].to(device),
-        mm_encoder_outputs=speaker.show(shown),
+        mm_encoder_outputs=vlm.show(shown),
         # Our attention looks at the packing alone; four dimensions keep transformers from making a mask of its own.
         attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),
         packing=packing,
@@ -193,10 +193,10 @@ def _of_about_one_length(
     return runs
 
 
-def _as_input(ids_RT: torch.Tensor, speaker: Speaker) -> torch.Tensor:
+def _as_input(ids_RT: torch.Tensor, vlm: VisionLanguageModel) -> torch.Tensor:
     """Completions as the model reads them: a picture's placeholder, behind which stands no picture, as padding."""
-    is_picture_RT = ids_RT == speaker.processor.image_token_id
-    return ids_RT.masked_fill(is_picture_RT, speaker.processor.tokenizer.pad_token_id)
+    is_picture_RT = ids_RT == vlm.processor.image_token_id
+    return ids_RT.masked_fill(is_picture_RT, vlm.processor.tokenizer.pad_token_id)
 
 
 def _lay_out(
@@ -294,7 +294,7 @@ def _cutter(start: int, rows: int, width: int) -> Callable[[torch.Tensor], torch
 
 def row_scores(
     model: Any,
-    speaker: Speaker,
+    vlm: VisionLanguageModel,
     prompts: Sequence[PreparedPrompt],
     visual: Mapping[tuple[str, int, int], VisualTokens],
     *,
@@ -309,13 +309,13 @@ def row_scores(
     batch = prompt_batch(prompts, device=device)
     width = completion_ids_RT.shape[1]
     first_R1 = next_positions(prompts, device=device)[:, None]
-    positions = widen(first_R1 + torch.arange(width, device=device), axes=speaker.position_axes)
+    positions = widen(first_R1 + torch.arange(width, device=device), axes=vlm.position_axes)
     unscored = torch.full_like(batch["input_ids"], -100)
     scored = model(
-        input_ids=torch.cat([batch["input_ids"], _as_input(completion_ids_RT, speaker)], 1),
+        input_ids=torch.cat([batch["input_ids"], _as_input(completion_ids_RT, vlm)], 1),
         attention_mask=torch.cat([batch["attention_mask"], completion_mask_RT], 1),
         position_ids=torch.cat([batch["position_ids"], positions], -1),
-        mm_encoder_outputs=speaker.show([visual[p.picture.key] for p in prompts]),
+        mm_encoder_outputs=vlm.show([visual[p.picture.key] for p in prompts]),
         labels=torch.cat([unscored, completion_ids_RT.masked_fill(completion_mask_RT == 0, -100)], 1),
         fused_lm_head=True,
     )

@@ -38,7 +38,7 @@ from opengrit.evaluation.metrics import (
     truncated,
     unjudged,
 )
-from opengrit.evaluation.rollout import Exam, ask, case_of, roll_out, with_verdicts
+from opengrit.evaluation.rollout import EvaluationProtocol, ask, case_of, roll_out, with_verdicts
 from opengrit.judges import Case
 from opengrit.judges.pool import JudgePool, PendingVerdicts, Skip, decide
 from opengrit.models.families import Loaded, base_model, save_origin
@@ -144,7 +144,7 @@ class GritTrainer(GRPOTrainer):
         examples: Sequence[Example],
         *,
         args: GRPOConfig,
-        exam: Exam,
+        protocol: EvaluationProtocol,
         run: RunDir | None = None,
         peft_config: LoraConfig | None = None,
         probes: Sequence[Probe] = (),
@@ -158,11 +158,11 @@ class GritTrainer(GRPOTrainer):
         check_settings(args, num_rows=len(examples))
         check_processor(loaded.processor)
         self.examples = list(examples)
-        self.exam, self.run, self.probes, self.watch = exam, run, tuple(probes), watch
+        self.protocol, self.run, self.probes, self.watch = protocol, run, tuple(probes), watch
         self.stop = stop
         self.judging = judging or Judging()
         self.keeping = keeping or Keeping()
-        self.judge_pool = JudgePool(exam.judge)
+        self.judge_pool = JudgePool(protocol.judge)
         self._pending: PendingVerdicts | None = None
         self.skips = False  # the current generation is not learned from
         self._flat_groups: list[bool | None] = []  # of the current generation, on all processes
@@ -193,8 +193,8 @@ class GritTrainer(GRPOTrainer):
         self.add_callback(_Course(self))
         self.alarm_setting = Setting(
             max_completion_length=self.max_completion_length,
-            frame=exam.frame,
-            asks_for_boxes=exam.strategy != "direct",
+            frame=protocol.frame,
+            asks_for_boxes=protocol.strategy != "direct",
             num_iterations=args.num_iterations,
             beta=args.beta,
         )
@@ -281,7 +281,7 @@ class GritTrainer(GRPOTrainer):
             groups = roll_out(
                 drawer,
                 examples,
-                exam=self.exam,
+                protocol=self.protocol,
                 samples_per_question=size,
                 settings=[replace(settings, first_sample=place) for place in places],
                 step=self.state.global_step + 1,
@@ -331,7 +331,7 @@ class GritTrainer(GRPOTrainer):
         """Scores the batch with the opinions that are there by the deadline, and decides whether it is learned from."""
         opinions = [] if self._pending is None else self._pending.result()
         asked = [case_of(record) is not None for record in self._records]
-        self._records = with_verdicts(self._records, opinions, rubric=self.exam.rubric)
+        self._records = with_verdicts(self._records, opinions, rubric=self.protocol.rubric)
         # An opinion that is missing and that no reward needs does no harm.
         counted: list[Verdict | Unjudged] = [
             record.verdict
@@ -367,7 +367,7 @@ class GritTrainer(GRPOTrainer):
         if isinstance(drawer, (TransformersSampler, VllmSampler)):
             prompts = drawer.last_prompts  # not prepared again: a picture may have gone since
         else:
-            asked = [ask(group[0].example, exam=self.exam) for group in groups]
+            asked = [ask(group[0].example, protocol=self.protocol) for group in groups]
             prompts = [self.sampler.prepare(question) for question in asked]
         stand_in = next((p for p in prompts if p is not None), None)
         if not any(gather_object([stand_in is not None])):
@@ -616,7 +616,7 @@ class GritTrainer(GRPOTrainer):
             records = evaluate(
                 self.sampler,
                 probe.examples,
-                exam=replace(self.exam, strategy=probe.strategy or self.exam.strategy),
+                protocol=replace(self.protocol, strategy=probe.strategy or self.protocol.strategy),
                 settings=probe.settings,
                 samples_per_question=probe.samples_per_question,
                 questions_per_batch=probe.questions_per_batch,
