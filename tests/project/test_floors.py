@@ -9,32 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from floors import FLOORS
 
 import opengrit
 
 SOURCE = Path(opengrit.__file__).parent
 
-# docs/architecture.md has this list as a table, with what lives on each floor. Lowest first.
-FLOORS = (
-    "core",
-    "grounding",
-    "clients",
-    "judges",
-    "rewards",
-    "data",
-    "runs",
-    "recipes",
-    "sampling",
-    "models",
-    "evaluation",
-    "training",
-    "reports",
-    "experiments",
-    "inference",
-    "doctor",
-    "serving",
-    "cli",
-)
 ROOT_FILES = {"__init__.py", "__main__.py", "version.py", "py.typed"}
 HEAVY = ("torch", "torchvision", "transformers", "trl", "accelerate", "peft", "datasets", "deepspeed", "vllm")
 # Below sampling/ two files name these at all: the judge that is a model itself, imported when it is asked for, and the

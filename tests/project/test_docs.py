@@ -1,0 +1,92 @@
+"""The pages tell the truth: links lead somewhere, commands, recipes and figures exist, the floors are the code's."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from floors import FLOORS
+
+from opengrit import load_recipe
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+FLOORS_ROW = re.compile(r"^\| (\d+) \| \[`(\w+)/`\]", re.MULTILINE)
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of each `opengrit` command in an indented block, continued lines joined, comments left out."""
+    joined = text_of(page).replace("\\\n", " ")
+    return [
+        shlex.split(line, comments=True) for line in re.findall(r"^ {4}(opengrit .*)$", joined, re.MULTILINE)
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
+        if re.match(r"https?:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{page.name} links to {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", text_of(file), re.MULTILINE)
+            slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            assert anchor in slugs, f"{page.name} links to {target}"
+
+
+def test_every_command_the_readme_shows_is_a_command() -> None:
+    from opengrit.cli.app import app
+
+    known = {command.name for command in app.registered_commands} | {g.name for g in app.registered_groups}
+    shown = {words[1] for words in commands(README)}
+    assert len(shown) > 8
+    assert shown <= known
+
+
+def test_every_recipe_the_readme_trains_is_valid_as_it_is_changed_there() -> None:
+    trained = [words for words in commands(README) if words[1] == "train"]
+    assert len(trained) == 2
+    for words in trained:
+        changes = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+        load_recipe(ROOT / words[2], changes)
+
+
+def test_every_recipe_file_that_the_pages_name_exists() -> None:
+    for page in PAGES:
+        for name in re.findall(r"\brecipes/[\w./-]+\.yaml\b", text_of(page)):
+            assert (ROOT / name).is_file(), f"{page.name} names {name}"
+
+
+def test_every_make_target_the_pages_show_is_a_target() -> None:
+    makefile = text_of(ROOT / "Makefile")
+    for page in (README, ROOT / "CONTRIBUTING.md"):
+        targets = re.findall(r"^ {4}make ([\w-]+)", text_of(page), re.MULTILINE)
+        assert targets
+        for target in targets:
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_figures_in_the_readme_are_those_of_the_results() -> None:
+    results = text_of(ROOT / "docs" / "results.md")
+    figures = re.findall(r"\d[\d.]* \[[\d., ]+\]", text_of(README))
+    assert len(figures) == 10
+    for figure in figures:
+        assert figure in results
+
+
+def test_the_readme_is_a_front_door_and_no_map() -> None:
+    assert len(text_of(README).splitlines()) <= 150
+
+
+def test_the_floors_in_the_architecture_are_those_of_the_code() -> None:
+    rows = FLOORS_ROW.findall(text_of(ROOT / "docs" / "architecture.md"))
+    assert [(int(number), name) for number, name in rows] == list(enumerate(FLOORS, start=1))

@@ -1,0 +1,23 @@
+"""The floors of the house, in one list."""
+
+# docs/architecture.md has this list as a table, with what lives on each floor. Lowest first.
+FLOORS = (
+    "core",
+    "grounding",
+    "clients",
+    "judges",
+    "rewards",
+    "data",
+    "runs",
+    "recipes",
+    "sampling",
+    "models",
+    "evaluation",
+    "training",
+    "reports",
+    "experiments",
+    "inference",
+    "doctor",
+    "serving",
+    "cli",
+)
