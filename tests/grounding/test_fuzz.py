@@ -30,7 +30,9 @@ from opengrit.judges import answers, reply
 from opengrit.judges.answers import same_answer
 from opengrit.reports import NoPicture, viewer_html
 from opengrit.rewards import rubric as rewards
-from opengrit.rewards.rubric import REWARDS, Attempt, sentence_bleu1
+from opengrit.rewards.answers import sentence_bleu1
+from opengrit.rewards.protocol import Attempt
+from opengrit.rewards.rubric import REWARDS
 
 COUNT, SEED = 20_000, 0
 

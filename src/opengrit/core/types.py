@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 
 from opengrit.core.boxes import Box, Size
+
+_COUNTING = frozenset({"tallyqa", "tally", "count", "counting"})
 
 
 class Finish(Enum):
@@ -68,6 +71,20 @@ class Example:
         """The answer as a whole number of at most nine digits, or None if it is not one."""
         text = self.answer.strip()
         return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+def is_counting(example: Example) -> bool:
+    """Whether the row counts things: a whole-number answer to "How many ...", or from a counting data set.
+
+    A counting data set has "tallyqa", "tally", "count" or "counting" as a part of its name ("stickers/count").
+    "mme_count" asks yes/no and so does not count.
+    """
+    if example.count is None:
+        return False
+    dataset = example.dataset.lower()
+    asks = example.question.strip().lower().startswith("how many")
+    parts = set(re.split(r"[^a-z]+", dataset))
+    return asks or not parts.isdisjoint(_COUNTING)
 
 
 @dataclass(frozen=True, slots=True)

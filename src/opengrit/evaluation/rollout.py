@@ -12,7 +12,8 @@ from opengrit.grounding.frames import Frame, frame_for
 from opengrit.grounding.parsing import parse
 from opengrit.grounding.prompts import Strategy, user_text
 from opengrit.judges import BatchJudge, Case, settled
-from opengrit.rewards.rubric import Attempt, Rubric
+from opengrit.rewards.protocol import Attempt
+from opengrit.rewards.rubric import Rubric
 from opengrit.sampling import Asked, Sampled, Sampler, SamplingSettings, Unsampled, settings_of_each
 
 TRUNCATED = "truncated at the token limit"
