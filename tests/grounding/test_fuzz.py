@@ -18,7 +18,7 @@ from work import bytecodes, grows_linearly
 from opengrit.clients.protocol import Written, read_reply
 from opengrit.core import types
 from opengrit.core.boxes import Box, Size, match, union_area, union_iou
-from opengrit.core.escaping import harmless, with_halves_joined
+from opengrit.core.escaping import harmless, join_surrogates
 from opengrit.core.records import from_line, to_line
 from opengrit.core.types import Completion, Example, Verdict
 from opengrit.evaluation import correlation
@@ -94,7 +94,7 @@ def test_two_halves_of_a_character_are_the_character_in_a_record() -> None:
     record = read(one.example, sampled, protocol=one.protocol, sample=0)
     assert record.transcript.text == record.completion.text == "\U0001f600 \ud83d x \ude00"
     assert from_line(to_line(record)) == record
-    assert with_halves_joined("\udc80\ud800") == "\udc80\ud800"
+    assert join_surrogates("\udc80\ud800") == "\udc80\ud800"
 
 
 def chunk(text: str) -> ChatCompletionChunk:

@@ -21,7 +21,7 @@ class Finish(Enum):
 
 
 class Section(Enum):
-    """The part of a transcript a character stands in."""
+    """The part of a transcript that a character belongs to."""
 
     THOUGHT = "thought"  # between <think> and </think>, or before the first tag that closes it
     RETHINK = "rethink"
@@ -121,7 +121,7 @@ class RejectedPointing:
 
 @dataclass(frozen=True, slots=True)
 class FoundTag:
-    """One tag, where it stands in the text."""
+    """One tag and its place in the text."""
 
     tag: Tag
     start: int
@@ -179,7 +179,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One rollout as it stands in records.jsonl. Written once, read by metrics, report and viewer.
+    """One rollout, a line of records.jsonl. Written once, read by metrics, report and viewer.
 
     Boxes: `box` is unit square, `pixels` is picture pixels, `written` is the model's own frame.
     """

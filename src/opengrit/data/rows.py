@@ -12,7 +12,8 @@ from typing import Any
 
 from opengrit.core.boxes import Box, Size
 from opengrit.core.errors import DataError, ImageError
-from opengrit.core.images import confined, encodable, picture_size
+from opengrit.core.escaping import encodable, shortened
+from opengrit.core.images import confined, picture_size
 from opengrit.core.types import Example
 
 # Annotators number pixels from 0 or from 1 and include the last one or not, so one pixel of overhang is custom.
@@ -347,5 +348,4 @@ def _kind(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return shortened(repr(value))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from opengrit.core.errors import RewardError
-from opengrit.core.escaping import with_halves_joined
+from opengrit.core.escaping import join_surrogates
 from opengrit.core.types import Completion, Example, Finish, Record, Score, Transcript, Unjudged, Verdict
 from opengrit.grounding.frames import Frame, frame_for
 from opengrit.grounding.parsing import parse
@@ -64,7 +64,7 @@ def transcribed(
             completion, seen_size, failure = Completion(""), example.picture_size, reason
         case Sampled():
             written, seen_size = sampled.completion, sampled.seen_size
-            completion = replace(written, text=with_halves_joined(written.text))
+            completion = replace(written, text=join_surrogates(written.text))
     return Record(
         id=record_id(example, sample=sample, step=step),
         example=example,

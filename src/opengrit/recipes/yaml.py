@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from opengrit.core.errors import RecipeError
+from opengrit.core.escaping import shortened
 from opengrit.judges.settings import judge_section
 
 _Kind = TypeVar("_Kind", bound=BaseModel)
@@ -94,7 +95,7 @@ def parse(
     except yaml.YAMLError as error:
         where, problem = _fault(error, text)
         raise RecipeError(
-            f"{place}:{where}: a recipe is YAML, this is not ({problem}); mend that line"
+            f"{place}:{where}: a recipe is YAML, this is not ({problem}); fix that line"
         ) from error
     if not isinstance(values, dict):
         first = " and ".join(f"{name}:" for name in list(kind.model_fields)[:2])
@@ -238,9 +239,8 @@ def _wrong_value(path: _Path, item: Any) -> str:
         return f"{key} is required and is not there; add it"
     if item["type"] == "value_error":
         return f"{key}: {item['ctx']['error']}"
-    shown = repr(item["input"])
     rule = _SHAPES.get(item["type"]) or item["msg"][0].lower() + item["msg"][1:]
-    return f"{key}: {rule}, got {shown if len(shown) <= 60 else shown[:57] + '...'}; change it"
+    return f"{key}: {rule}, got {shortened(repr(item['input']), 60)}; change it"
 
 
 def _unknown_key(kind: type[BaseModel], path: _Path, called: str, value: object) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from numbers import Real
 
 from opengrit.core.errors import RecipeError, RewardError
+from opengrit.core.escaping import shortened
 from opengrit.core.types import Example, Score, Unjudged, is_counting
 from opengrit.judges.answers import is_box_answer
 from opengrit.rewards.answers import ANSWER_REWARDS
@@ -140,9 +141,7 @@ def measure(
     if value is None or isinstance(value, Unjudged):
         return value
     if isinstance(value, bool) or not isinstance(value, Real):
-        shown = repr(value)
-        what = f"returned {shown if len(shown) <= 80 else shown[:77] + '...'}"
-        raise RewardError(_broken(name, reward, attempt, what))
+        raise RewardError(_broken(name, reward, attempt, f"returned {shortened(repr(value))}"))
     number = float(value)
     if not spec.low - _ROUNDING <= number <= spec.high + _ROUNDING:  # also true of NaN
         raise RewardError(_broken(name, reward, attempt, f"returned {number}"))
@@ -154,7 +153,7 @@ def _broken(name: str, reward: Reward, attempt: Attempt, what: str) -> str:
     place = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
     return (
         f"a reward returns a number from {spec.low:g} to {spec.high:g}, None or Unjudged, rewards.{name} {what} for the "
-        f"row {example.id!r} of {example.dataset!r}; mend the reward{place} or leave it out of rewards:"
+        f"row {example.id!r} of {example.dataset!r}; fix the reward{place} or leave it out of rewards:"
     )
 
 
