@@ -11,7 +11,7 @@ from opengrit.core.types import Completion, Example, Finish, Record, Score, Tran
 from opengrit.grounding.frames import Frame, frame_for
 from opengrit.grounding.parsing import parse
 from opengrit.grounding.prompts import Strategy, user_text
-from opengrit.judges import BatchJudge, Case, settled
+from opengrit.judges import BatchJudge, Case, verdict_or_case
 from opengrit.rewards.protocol import Attempt
 from opengrit.rewards.rubric import Rubric
 from opengrit.sampling import Asked, Sampled, Sampler, SamplingSettings, Unsampled, settings_of_each
@@ -55,7 +55,7 @@ def transcribed(
 ) -> Record:
     """The record of one completion, parsed and not yet judged.
 
-    What could not be sampled is a record with `failure` set. The verdict of what no judge need see is settled;
+    What could not be sampled is a record with `failure` set. The verdict of what no judge need see is verdict_or_case;
     elsewhere it is `NOT_YET`, and `case_of` gives the case. `with_verdict` scores it.
     """
     failure: str | None = None
@@ -87,7 +87,7 @@ def case_of(record: Record) -> Case | None:
     """What is put before a judge for a record; None where the verdict needs none: what failed or is truncated has
     no verdict, a missing answer is wrong, and a box is measured by grounding IoU.
     """
-    known = _settled(record)
+    known = _verdict_or_case(record)
     return known if isinstance(known, Case) else None
 
 
@@ -96,12 +96,12 @@ def awaits_verdict(record: Record) -> bool:
     return isinstance(record.verdict, Unjudged) and case_of(record) is not None
 
 
-def _settled(record: Record) -> Verdict | Unjudged | Case:
+def _verdict_or_case(record: Record) -> Verdict | Unjudged | Case:
     if record.failure is not None:
         return Unjudged(record.failure)
     if record.completion.finish is Finish.LENGTH:
         return Unjudged(TRUNCATED)
-    return settled(record.example, record.transcript)
+    return verdict_or_case(record.example, record.transcript)
 
 
 def with_verdict(record: Record, opinion: Verdict | Unjudged, *, rubric: Rubric) -> Record:
@@ -125,7 +125,7 @@ def with_verdicts(
 
     Raises RewardError where there are not as many opinions as cases, and where a reward breaks what is stated of it.
     """
-    settlements = [_settled(record) for record in records]
+    settlements = [_verdict_or_case(record) for record in records]
     num_cases = sum(isinstance(known, Case) for known in settlements)
     if len(opinions) != num_cases:
         raise RewardError(
