@@ -351,7 +351,7 @@ def test_an_adapter_without_its_weights_is_refused() -> None:
         (("--data", "good.jsonl", "--images", "nowhere"), "images must be a folder that exists, got nowhere"),
         (("--data", "good.jsonl", "--images", "good.jsonl"), "images must be a folder that exists"),
         (("--data", "good.jsonl", "--images", "pictures", "--images", "pictures"), "got 2 for 1 files"),
-        (("--data", "good.jsonl", "--data", "good.jsonl", "--images", "pictures"), "'good:1' stands more than once"),
+        (("--data", "good.jsonl", "--data", "good.jsonl", "--images", "pictures"), "'good:1' occurs more than once"),
         (("--data", "good.jsonl", "--images", "pictures", "--strategy", "groundd"), "strategy: input should be 'direct'"),
         (("--data", "good.jsonl", "--images", "pictures", "--frame", "px"), "model.frame: input should be 'pixels'"),
         (("--data", "good.jsonl", "--images", "pictures", "--samples", "2"), "error: samples is 1 where temperature is 0"),
