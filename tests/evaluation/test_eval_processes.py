@@ -19,8 +19,9 @@ from opengrit.data import load_examples
 from opengrit.evaluation.evaluator import evaluate
 from opengrit.evaluation.processes import open_samplers
 from opengrit.evaluation.rollout import EvaluationProtocol
-from opengrit.evaluation.run import EvalRecipe, Served, run_evaluation
+from opengrit.evaluation.run import run_evaluation
 from opengrit.judges import RuleJudge
+from opengrit.recipes.evaluation_recipe import EvalRecipe, Served
 from opengrit.recipes.training_recipe import Eval, Model, Source
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import RunDir

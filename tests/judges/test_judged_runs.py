@@ -23,11 +23,12 @@ from opengrit.core.errors import RecipeError
 from opengrit.core.types import Completion, Example, Finish, Record, Unjudged, Verdict
 from opengrit.evaluation.evaluator import agreement_with_rule, evaluate
 from opengrit.evaluation.rollout import EvaluationProtocol
-from opengrit.evaluation.run import EvalRecipe, Served, judge_of, run_evaluation
+from opengrit.evaluation.run import run_evaluation
 from opengrit.judges import Case
 from opengrit.judges.breaker import Breaker, BreakerSettings
 from opengrit.judges.settings import JudgeSection, open_judge
 from opengrit.models.families import load
+from opengrit.recipes.evaluation_recipe import EvalRecipe, Served, judge_of
 from opengrit.recipes.training_recipe import Model, Source, load_recipe
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import RunDir

@@ -13,8 +13,8 @@ import yaml
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from opengrit.core.recipe_section import RecipeSection, not_bool
-from opengrit.evaluation.run import EvalRecipe, Served
 from opengrit.judges.settings import JudgeSection, judge_section
+from opengrit.recipes.evaluation_recipe import EvalRecipe, Served
 from opengrit.recipes.sft_recipe import SftRecipe, SftTrain
 from opengrit.recipes.training_recipe import (
     Count,
