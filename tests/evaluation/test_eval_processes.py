@@ -65,7 +65,7 @@ def test_every_process_answers_some_of_the_questions():
     with open_samplers(MODEL.model_dump(), count=2) as samplers:
         first, second = [Noting(one) for one in samplers]
         examples = load_examples("stickers/count")[:4]
-        evaluate(first, examples, protocol=EXAM, settings=SHORT, beside=[second], quiet=True)
+        evaluate(first, examples, protocol=EXAM, settings=SHORT, more_samplers=[second], quiet=True)
         pids = {one.pid for one in samplers}
     # Two batches for two processes, though one batch of 16 would hold all; which takes which is theirs.
     assert Counter(count for _, count in seen) == {2: 2}
@@ -89,7 +89,7 @@ def test_an_evaluation_that_loses_a_process_keeps_what_the_others_answered_and_g
                 settings=SHORT,
                 run=run,
                 questions_per_batch=2,
-                beside=[second],
+                more_samplers=[second],
                 quiet=True,
             )
         kept = [record.example.id for record in run.records()]

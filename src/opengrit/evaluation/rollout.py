@@ -1,8 +1,8 @@
-"""One rollout: ask, parse, judge, score. Everything a completion is worth, as a `Record`."""
+"""One rollout: ask, parse, judge, score; a completion and what it is worth as a `Record`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from opengrit.core.errors import RewardError
@@ -17,6 +17,7 @@ from opengrit.rewards.rubric import Rubric
 from opengrit.sampling import Asked, Sampled, Sampler, SamplingSettings, Unsampled, settings_of_each
 
 TRUNCATED = "truncated at the token limit"
+_JUDGED_AT_ONCE = 256  # records of an earlier evaluation; each such batch is written
 NOT_YET = Unjudged("not judged yet")
 
 
@@ -55,8 +56,8 @@ def transcribed(
 ) -> Record:
     """The record of one completion, parsed and not yet judged.
 
-    What could not be sampled is a record with `failure` set. The verdict of what no judge need see is verdict_or_case;
-    elsewhere it is `NOT_YET`, and `case_of` gives the case. `with_verdict` scores it.
+    What could not be sampled is a record with `failure` set. The verdict is `NOT_YET`; `with_verdict` sets and
+    scores it.
     """
     failure: str | None = None
     match sampled:
@@ -123,13 +124,13 @@ def with_verdicts(
 ) -> list[Record]:
     """The records judged and scored; `opinions` are those on the cases of the records that have one, in order.
 
-    Raises RewardError where there are not as many opinions as cases, and where a reward breaks what is stated of it.
+    Raises RewardError where there are not as many opinions as cases, and where a reward breaks its spec.
     """
     settlements = [_verdict_or_case(record) for record in records]
     num_cases = sum(isinstance(known, Case) for known in settlements)
     if len(opinions) != num_cases:
         raise RewardError(
-            f"a judge gives one opinion a case, got {len(opinions)} for {num_cases} from {records[0].id} on; mend the judge"
+            f"a judge gives one opinion a case, got {len(opinions)} for {num_cases} from {records[0].id} on; fix the judge"
         )
     rest = iter(opinions)
     found = []
@@ -146,6 +147,14 @@ def judged(
     cases = [case for record in records if (case := case_of(record)) is not None]
     opinions = protocol.judge.judge_many(cases, deadline_seconds=deadline_seconds) if cases else []
     return with_verdicts(records, opinions, rubric=protocol.rubric)
+
+
+def judged_again(records: Sequence[Record], *, protocol: EvaluationProtocol) -> Iterator[Record]:
+    """The records that no judge could judge before and that are judged now, some at a time."""
+    waiting = [record for record in records if awaits_verdict(record)]
+    for start in range(0, len(waiting), _JUDGED_AT_ONCE):
+        again = judged(waiting[start : start + _JUDGED_AT_ONCE], protocol=protocol)
+        yield from (record for record in again if isinstance(record.verdict, Verdict))
 
 
 def read(

@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 def run_evaluation(
     recipe: EvalRecipe, out: str | Path, *, num_processes: int = 1, quiet: bool = False
 ) -> tuple[RunDir, list[Record]]:
-    """The run folder and its records; an evaluation that stands half done in `out` goes on where it stopped.
+    """The run folder and its records; an unfinished evaluation in `out` resumes where it stopped.
 
     Data is read and its pictures are opened before the model loads, and nothing is written before it has loaded.
     `num_processes` models answer at once, each in a process of its own; the records do not depend on how many.
@@ -63,8 +63,8 @@ def run_evaluation(
             out, recipe=recipe.resolved_yaml(), resume=started, seeds={"sampling": recipe.seed}
         )
         if isinstance(judge, CachedJudge):
-            _tell_estimate(judge, _cases_to_come(run, examples, samples=recipe.eval.samples))
-        first, *beside = asked.samplers
+            _log_estimate(judge, _cases_to_come(run, examples, samples=recipe.eval.samples))
+        first, *more = asked.samplers
         records = evaluate(
             first,
             examples,
@@ -77,7 +77,7 @@ def run_evaluation(
             run=run,
             samples_per_question=recipe.eval.samples,
             questions_per_batch=recipe.eval.batch_size,
-            beside=beside,
+            more_samplers=more,
             quiet=quiet,
         )
         tell_cost(judge)
@@ -85,7 +85,7 @@ def run_evaluation(
 
 
 def judging_lines(recipe: EvalRecipe, records: Sequence[Record]) -> list[str]:
-    """What a person is told about the judging when an evaluation ends; nothing where the rule judged."""
+    """What is reported about the judging when an evaluation ends; nothing where the rule judged."""
     if recipe.judge.kind == "rule":
         return []
     lines = [_agreement_line(agreement_with_rule(records))]
@@ -126,7 +126,7 @@ def _cases_to_come(run: RunDir, examples: Sequence[Example], *, samples: int) ->
     return found
 
 
-def _tell_estimate(judge: CachedJudge, cases: Sequence[Case]) -> None:
+def _log_estimate(judge: CachedJudge, cases: Sequence[Case]) -> None:
     due = judge.estimate(cases)
     _log.info(
         "judge: at most about %d requests with %d tokens%s",

@@ -89,7 +89,7 @@ class Rubric:
         A part is None where its reward says nothing about the row, and adds nothing; where all are, there is no total.
         Nor is there one where a reward could not be measured: its part is absent, `missing` says why and the other
         parts stand. A reward of weight 0 is only reported, and cannot cost the total. Raises RewardError where a
-        reward breaks what is stated of it.
+        reward breaks its spec.
         """
         parts: dict[str, float | None] = {}
         reasons: list[str] = []
