@@ -218,7 +218,7 @@ def test_ask_refuses_options_that_cannot_work(arguments: tuple[str, ...], said: 
     [
         (("max_steps", "max_step"), "recipe.yaml:5: train.max_step is not a key of a recipe; did you mean max_steps?"),
         (("data:", "dta:"), "recipe.yaml:2: dta is not a key of a recipe; did you mean data?"),
-        (("max_steps: 1", "max_steps: [1"), "recipe.yaml:6: a recipe is YAML, this is not (expected ',' or ']', but got ':'); mend that line"),
+        (("max_steps: 1", "max_steps: [1"), "recipe.yaml:6: a recipe is YAML, this is not (expected ',' or ']', but got ':'); fix that line"),
         (("bf16: false", "bf16: false\n  bf16: true"), "train.bf16 stands on line 12 and on line 13"),
         (("beta: 0", "beta: .nan"), "train.beta"),
         (("step: 1\n  per_device_train_batch_size: 2", "step: 3\n  per_device_train_batch_size: 6"), "data.train has 2 rows"),
@@ -351,7 +351,7 @@ def test_an_adapter_without_its_weights_is_refused() -> None:
         (("--data", "good.jsonl", "--images", "nowhere"), "images must be a folder that exists, got nowhere"),
         (("--data", "good.jsonl", "--images", "good.jsonl"), "images must be a folder that exists"),
         (("--data", "good.jsonl", "--images", "pictures", "--images", "pictures"), "got 2 for 1 files"),
-        (("--data", "good.jsonl", "--data", "good.jsonl", "--images", "pictures"), "'good:1' stands more than once"),
+        (("--data", "good.jsonl", "--data", "good.jsonl", "--images", "pictures"), "'good:1' occurs more than once"),
         (("--data", "good.jsonl", "--images", "pictures", "--strategy", "groundd"), "strategy: input should be 'direct'"),
         (("--data", "good.jsonl", "--images", "pictures", "--frame", "px"), "model.frame: input should be 'pixels'"),
         (("--data", "good.jsonl", "--images", "pictures", "--samples", "2"), "error: samples is 1 where temperature is 0"),

@@ -19,8 +19,9 @@ from opengrit.data import load_examples
 from opengrit.evaluation.evaluator import evaluate
 from opengrit.evaluation.processes import open_samplers
 from opengrit.evaluation.rollout import EvaluationProtocol
-from opengrit.evaluation.run import EvalRecipe, Served, run_evaluation
+from opengrit.evaluation.run import run_evaluation
 from opengrit.judges import RuleJudge
+from opengrit.recipes.evaluation_recipe import EvalRecipe, Served
 from opengrit.recipes.training_recipe import Eval, Model, Source
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import RunDir
@@ -64,7 +65,7 @@ def test_every_process_answers_some_of_the_questions():
     with open_samplers(MODEL.model_dump(), count=2) as samplers:
         first, second = [Noting(one) for one in samplers]
         examples = load_examples("stickers/count")[:4]
-        evaluate(first, examples, protocol=EXAM, settings=SHORT, beside=[second], quiet=True)
+        evaluate(first, examples, protocol=EXAM, settings=SHORT, more_samplers=[second], quiet=True)
         pids = {one.pid for one in samplers}
     # Two batches for two processes, though one batch of 16 would hold all; which takes which is theirs.
     assert Counter(count for _, count in seen) == {2: 2}
@@ -88,7 +89,7 @@ def test_an_evaluation_that_loses_a_process_keeps_what_the_others_answered_and_g
                 settings=SHORT,
                 run=run,
                 questions_per_batch=2,
-                beside=[second],
+                more_samplers=[second],
                 quiet=True,
             )
         kept = [record.example.id for record in run.records()]

@@ -14,8 +14,9 @@ from opengrit.data import load_examples
 from opengrit.evaluation.evaluator import evaluate
 from opengrit.evaluation.metrics import grounding_iou, right, truncated
 from opengrit.evaluation.rollout import EvaluationProtocol, read, record_id
-from opengrit.evaluation.run import EvalRecipe, Served, judging_lines, run_evaluation
+from opengrit.evaluation.run import judging_lines, run_evaluation
 from opengrit.judges import RuleJudge
+from opengrit.recipes.evaluation_recipe import EvalRecipe, Served
 from opengrit.recipes.training_recipe import Model, Source
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import RunDir

@@ -325,7 +325,7 @@ def test_sets_in_files_of_one_name_are_refused_before_anything_is_written(tmp_pa
         files.append(tmp_path / place / "test.jsonl")
         write(tiny_random.examples(tmp_path / place, 2), files[-1], images=tmp_path / place)
     wanted = parse(TableRecipe, SERVED, [f"data=[{files[0]}, {files[1]}]"])
-    with pytest.raises(DataError, match="ids are unique in one run, 'test:1' stands more than once"):
+    with pytest.raises(DataError, match="ids are unique in one run, 'test:1' occurs more than once"):
         run_table(wanted, tmp_path / "table")
     assert not (tmp_path / "table").exists()
 

@@ -16,8 +16,9 @@ from openai.types.chat import ChatCompletionChunk
 from work import bytecodes, grows_linearly
 
 from opengrit.clients.protocol import Written, read_reply
+from opengrit.core import types
 from opengrit.core.boxes import Box, Size, match, union_area, union_iou
-from opengrit.core.escaping import harmless, with_halves_joined
+from opengrit.core.escaping import harmless, join_surrogates
 from opengrit.core.records import from_line, to_line
 from opengrit.core.types import Completion, Example, Verdict
 from opengrit.evaluation import correlation
@@ -29,8 +30,11 @@ from opengrit.grounding.parsing import parse
 from opengrit.judges import answers, reply
 from opengrit.judges.answers import same_answer
 from opengrit.reports import NoPicture, viewer_html
-from opengrit.rewards import rubric as rewards
-from opengrit.rewards.rubric import REWARDS, Attempt, sentence_bleu1
+from opengrit.rewards import answers as reward_answers
+from opengrit.rewards.answers import sentence_bleu1
+from opengrit.rewards.format import repetition
+from opengrit.rewards.protocol import Attempt
+from opengrit.rewards.rubric import REWARDS
 
 COUNT, SEED = 20_000, 0
 
@@ -90,7 +94,7 @@ def test_two_halves_of_a_character_are_the_character_in_a_record() -> None:
     record = read(one.example, sampled, protocol=one.protocol, sample=0)
     assert record.transcript.text == record.completion.text == "\U0001f600 \ud83d x \ude00"
     assert from_line(to_line(record)) == record
-    assert with_halves_joined("\udc80\ud800") == "\udc80\ud800"
+    assert join_surrogates("\udc80\ud800") == "\udc80\ud800"
 
 
 def chunk(text: str) -> ChatCompletionChunk:
@@ -218,7 +222,7 @@ def test_bleu_and_the_repetition_reward_take_twice_the_work_for_twice_the_words(
         attempt = Attempt(
             EXAMPLES[0], Completion(text, tuple(range(n))), parse(text, FRAME), Verdict(True, 1.0)
         )
-        return bytecodes(lambda: rewards.repetition(attempt))
+        return bytecodes(lambda: repetition(attempt))
 
     assert grows_linearly(bleu, 100)
     assert grows_linearly(repeating, 100)
@@ -267,7 +271,7 @@ def test_a_match_with_the_few_true_boxes_is_never_a_square_table() -> None:
 
 # Regular expressions: their work is not Python's, so their steps are counted by a matcher of our own.
 
-READERS = (answers, coordinates, correlation, reply, rewards, tokens)
+READERS = (answers, coordinates, correlation, reply, reward_answers, tokens, types)
 USES = [
     (module.__name__.removeprefix("opengrit."), method, pattern)
     for module in READERS
@@ -337,7 +341,7 @@ def test_no_regular_expression_that_reads_a_model_takes_quadratic_time() -> None
     def look() -> None:
         for name, method, pattern in USES:
             # A string is bounded by its longest label: longer texts show that.
-            n = 130 if name == "tokens" else 24
+            n = 130 if name == "grounding.tokens" else 24
             for start in STARTS:
                 for wall in WALLS:
                     cost = lambda k: steps(pattern, method, start + (wall * k)[:k] + "\x01")  # noqa: B023, E731

@@ -137,7 +137,7 @@ def test_it_says_once_that_the_judge_is_down_and_once_that_it_is_back(
     breaker.succeeded()
     breaker.succeeded()
     assert [record.getMessage() for record in caplog.records] == [
-        "the judge is down and is left alone: 3 of the last 3 requests failed (HTTP 500); next try in 10 s",
+        "the judge is down and is not asked for now: 3 of the last 3 requests failed (HTTP 500); next try in 10 s",
         "the judge answers again after 100 s",  # 10 + 20 + 35 + 35
     ]
 

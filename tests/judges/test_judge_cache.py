@@ -18,7 +18,7 @@ from opengrit.core.types import Unjudged, Verdict
 from opengrit.judges import Case
 from opengrit.judges.cache import CachedJudge, JudgeCache, cache_key
 from opengrit.judges.endpoint import EndpointJudge
-from opengrit.judges.marking import Drawing, Estimate, Scale
+from opengrit.judges.model_judge import CostEstimate, ReplySettings, Threshold
 
 CASE = Case("How many?", expected="2", given="two")
 
@@ -34,10 +34,10 @@ class CountingJudge:
     asked: list[Case] = field(default_factory=list)
 
     def verdict(self, score: float) -> Verdict:
-        return Scale(self.correct_from).verdict(score, judge="test")
+        return Threshold(self.correct_from).verdict(score, judge="test")
 
-    def estimate(self, cases: Sequence[Case]) -> Estimate:
-        return Estimate(len(cases), 0, 0, None)
+    def estimate(self, cases: Sequence[Case]) -> CostEstimate:
+        return CostEstimate(len(cases), 0, 0, None)
 
     def judge(self, question: str, *, expected: str, given: str) -> Verdict | Unjudged:
         return self.judge_many([Case(question, expected=expected, given=given)])[0]
@@ -83,9 +83,9 @@ def test_the_score_is_stored_and_the_bar_is_applied_when_it_is_read(tmp_path: Pa
 
 
 def test_everything_that_matters_makes_another_key_and_nothing_else_does() -> None:
-    def fingerprint(url: str = "http://a/v1", model: str = "m", **drawing: Any) -> dict[str, Any]:
-        settings = EndpointSettings(url, model, timeout_seconds=drawing.pop("timeout_seconds", 60.0))
-        judge = EndpointJudge(settings, drawing=Drawing(**drawing))
+    def fingerprint(url: str = "http://a/v1", model: str = "m", **reply_settings: Any) -> dict[str, Any]:
+        settings = EndpointSettings(url, model, timeout_seconds=reply_settings.pop("timeout_seconds", 60.0))
+        judge = EndpointJudge(settings, reply_settings=ReplySettings(**reply_settings))
         try:
             return judge.fingerprint
         finally:

@@ -22,7 +22,7 @@ from opengrit.judges.agreement import agreement
 from opengrit.judges.breaker import Breaker, BreakerSettings, State
 from opengrit.judges.cache import CachedJudge, Counts, JudgeCache
 from opengrit.judges.endpoint import EndpointJudge
-from opengrit.judges.marking import Scale
+from opengrit.judges.model_judge import Threshold
 
 # Ten rows, the even ones right.
 CASES = [
@@ -76,8 +76,8 @@ def test_a_partly_right_answer_is_not_worth_a_right_one() -> None:
     # The released code takes any score above 0 for right.
     with fault_server(answer=lambda request: '{"score": 0.1}') as server, judging(server.url) as judge:
         assert judge.judge("q", expected="a", given="b") == Verdict(False, 0.1, "endpoint:stub")
-    assert Scale(0.5).verdict(0.5, judge="j").correct
-    assert not Scale(0.5).verdict(0.49, judge="j").correct
+    assert Threshold(0.5).verdict(0.5, judge="j").correct
+    assert not Threshold(0.5).verdict(0.49, judge="j").correct
 
 
 @pytest.mark.parametrize("fault", [*TWELVE_AND_ONE, Fault.PROSE, Fault.REFUSAL, Fault.NULL_TEXT])

@@ -12,7 +12,7 @@ from opengrit.core.types import Unjudged, Verdict
 from opengrit.judges import Case
 from opengrit.judges.cache import CachedJudge, JudgeCache, cache_key
 from opengrit.judges.local import LocalJudge
-from opengrit.judges.marking import Drawing
+from opengrit.judges.model_judge import ReplySettings
 
 REPLY = '{"score": 1}'
 CASES = [
@@ -69,27 +69,35 @@ def tiny(folder: Path, *, obedient: bool, positions: int = 512) -> Path:
 
 
 def test_a_local_model_that_writes_a_score_judges(tmp_path: Path) -> None:
-    judge = LocalJudge(tiny(tmp_path / "judge", obedient=True), drawing=Drawing(max_tokens=1), device="cpu")
+    judge = LocalJudge(
+        tiny(tmp_path / "judge", obedient=True), reply_settings=ReplySettings(max_tokens=1), device="cpu"
+    )
     assert judge.judge_many(CASES) == [Verdict(True, 1.0, "local:judge")] * 3
     assert judge.judge("Why?", expected="a", given="b") == Verdict(True, 1.0, "local:judge")
 
 
 def test_a_local_model_that_writes_more_than_a_score_leaves_rows_unjudged(tmp_path: Path) -> None:
-    judge = LocalJudge(tiny(tmp_path, obedient=True), drawing=Drawing(max_tokens=2), device="cpu")
+    judge = LocalJudge(
+        tiny(tmp_path, obedient=True), reply_settings=ReplySettings(max_tokens=2), device="cpu"
+    )
     assert all(isinstance(opinion, Unjudged) for opinion in judge.judge_many(CASES))
 
 
 def test_what_a_model_says_does_not_depend_on_the_batch_it_is_asked_in(tmp_path: Path) -> None:
     folder = tiny(tmp_path, obedient=False)
-    together = LocalJudge(folder, drawing=Drawing(max_tokens=8), batch_size=3, device="cpu").judge_many(CASES)
-    alone = LocalJudge(folder, drawing=Drawing(max_tokens=8), batch_size=1, device="cpu").judge_many(CASES)
+    together = LocalJudge(
+        folder, reply_settings=ReplySettings(max_tokens=8), batch_size=3, device="cpu"
+    ).judge_many(CASES)
+    alone = LocalJudge(
+        folder, reply_settings=ReplySettings(max_tokens=8), batch_size=1, device="cpu"
+    ).judge_many(CASES)
     assert together == alone
     assert len({repr(opinion) for opinion in together}) > 1  # the model reads its prompts
 
 
 def test_a_prompt_that_is_too_long_is_unjudged_and_the_others_are_judged(tmp_path: Path) -> None:
     judge = LocalJudge(
-        tiny(tmp_path, obedient=True, positions=128), drawing=Drawing(max_tokens=1), device="cpu"
+        tiny(tmp_path, obedient=True, positions=128), reply_settings=ReplySettings(max_tokens=1), device="cpu"
     )
     long = Case("Why?", expected="a", given="b " * 500)
     opinions = judge.judge_many([CASES[0], long, CASES[1]])
@@ -102,7 +110,7 @@ def test_no_batch_is_begun_after_the_deadline(tmp_path: Path) -> None:
     times = iter([0.0, 1.0, 11.0, 12.0])
     judge = LocalJudge(
         tiny(tmp_path, obedient=True),
-        drawing=Drawing(max_tokens=1),
+        reply_settings=ReplySettings(max_tokens=1),
         batch_size=1,
         device="cpu",
         clock=lambda: next(times),
@@ -117,7 +125,7 @@ def test_a_batch_that_would_end_after_the_deadline_is_not_begun(tmp_path: Path) 
     times = iter([0.0, 1.0, 5.0, 5.0, 9.0, 9.0])
     judge = LocalJudge(
         tiny(tmp_path, obedient=True),
-        drawing=Drawing(max_tokens=1),
+        reply_settings=ReplySettings(max_tokens=1),
         batch_size=1,
         device="cpu",
         clock=lambda: next(times),
@@ -138,7 +146,9 @@ def test_a_model_whose_weights_changed_is_another_judge(tmp_path: Path) -> None:
 
 
 def test_a_local_judge_has_a_cache_like_any_other(tmp_path: Path) -> None:
-    judge = LocalJudge(tiny(tmp_path / "m", obedient=True), drawing=Drawing(max_tokens=1), device="cpu")
+    judge = LocalJudge(
+        tiny(tmp_path / "m", obedient=True), reply_settings=ReplySettings(max_tokens=1), device="cpu"
+    )
     first = CachedJudge(judge, cache=JudgeCache(tmp_path / "c"))
     first.judge_many(CASES)
     second = CachedJudge(judge, cache=JudgeCache(tmp_path / "c"))

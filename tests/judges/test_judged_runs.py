@@ -23,11 +23,12 @@ from opengrit.core.errors import RecipeError
 from opengrit.core.types import Completion, Example, Finish, Record, Unjudged, Verdict
 from opengrit.evaluation.evaluator import agreement_with_rule, evaluate
 from opengrit.evaluation.rollout import EvaluationProtocol
-from opengrit.evaluation.run import EvalRecipe, Served, judge_of, run_evaluation
+from opengrit.evaluation.run import run_evaluation
 from opengrit.judges import Case
 from opengrit.judges.breaker import Breaker, BreakerSettings
 from opengrit.judges.settings import JudgeSection, open_judge
 from opengrit.models.families import load
+from opengrit.recipes.evaluation_recipe import EvalRecipe, Served, judge_of
 from opengrit.recipes.training_recipe import Model, Source, load_recipe
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import RunDir
@@ -151,7 +152,7 @@ def test_an_outage_of_several_steps_changes_no_weight_is_counted_and_learning_go
             assert isinstance(record.verdict, Unjudged)
             assert record.score.total is None
     said = caplog.text
-    assert "the judge is down and is left alone" in said
+    assert "the judge is down and is not asked for now" in said
     assert "the judge answers again" in said
     assert "step 2 is not learned from: 0 of" in said
 

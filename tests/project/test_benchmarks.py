@@ -9,7 +9,7 @@ from fixtures_path import needs_fixtures, shared, shared_rows
 
 from opengrit.core.types import Example, Unjudged
 from opengrit.data import load
-from opengrit.data.benchmarks import BENCHMARKS, Form, benchmark
+from opengrit.data.benchmarks import BENCHMARKS, benchmark
 from opengrit.judges import RuleJudge
 from opengrit.judges.answers import AnswerKind, answer_kind, is_box_answer, said_yes_or_no, same_answer
 
@@ -38,7 +38,7 @@ def test_names_files_and_data_sets_are_each_known_once() -> None:
     datasets = [dataset for known in BENCHMARKS for dataset in known.datasets]
     assert len(set(files)) == len(files)
     assert len(set(datasets)) == len(datasets)
-    assert all((known.repository is None) == (known.form is Form.POPE) for known in BENCHMARKS)
+    assert all((known.repository is None) == (known.to_grit is not None) for known in BENCHMARKS)
 
 
 @needs_fixtures

@@ -33,13 +33,13 @@ from opengrit.clients import EndpointSettings
 from opengrit.core.errors import ModelError, RecipeError
 from opengrit.core.escaping import harmless
 from opengrit.core.output import settle_output
-from opengrit.evaluation.run import EvalRecipe
 from opengrit.experiments.recipe import TableRecipe
 from opengrit.inference.grounder import Grounder
 from opengrit.judges.local import LocalJudge
 from opengrit.judges.settings import JudgeSection
 from opengrit.models.families import load
 from opengrit.models.from_recipe import load_to_ask, load_to_train
+from opengrit.recipes.evaluation_recipe import EvalRecipe
 from opengrit.recipes.sft_recipe import SftRecipe
 from opengrit.recipes.training_recipe import Model, Recipe, load_recipe
 from opengrit.training.checkpoint_sidecar import SIDECAR

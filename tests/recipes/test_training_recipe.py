@@ -102,7 +102,7 @@ def test_a_recipe_of_another_command_is_sent_there_whatever_else_is_wrong_with_i
     ],
 )
 def test_what_is_not_yaml_is_named_with_the_line_it_stands_on(text: str, said: str) -> None:
-    assert error_of(text) == f"{said}; mend that line"
+    assert error_of(text) == f"{said}; fix that line"
 
 
 def test_a_key_like_no_other_lists_those_there_are() -> None:

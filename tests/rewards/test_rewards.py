@@ -9,33 +9,21 @@ import pytest
 
 from opengrit.core.boxes import Box, Size
 from opengrit.core.errors import RecipeError, RewardError
-from opengrit.core.types import Completion, Example, Record, Unjudged, Verdict
+from opengrit.core.types import Completion, Example, Record, Unjudged, Verdict, is_counting
 from opengrit.evaluation.rollout import EvaluationProtocol, transcribed, with_verdicts
 from opengrit.grounding.frames import Frame
 from opengrit.grounding.parsing import parse
 from opengrit.judges import RuleJudge
-from opengrit.rewards.rubric import (
-    REWARDS,
-    SETS,
-    STATED,
-    Attempt,
-    Need,
-    Rubric,
-    answer_tag,
-    any_credit,
-    bleu1,
+from opengrit.rewards.answers import any_credit, bleu1, correct, sentence_bleu1
+from opengrit.rewards.boxes import (
     box_count,
     boxes_before_rethink_tag,
-    correct,
     grounding_iou,
-    is_counting,
-    measure,
     points_before_rethinking,
-    repetition,
-    sentence_bleu1,
-    tag_pairs,
-    tag_walk,
 )
+from opengrit.rewards.format import answer_tag, repetition, tag_pairs, tag_walk
+from opengrit.rewards.protocol import Attempt, Requirement
+from opengrit.rewards.rubric import REWARDS, SETS, SPECS, Rubric, measure
 from opengrit.sampling import Sampled
 
 FRAME = Frame.for_model_type("internvl", seen_size=Size(1000, 1000))  # writes 0-1000
@@ -495,9 +483,9 @@ def test_a_rubric_without_rewards_is_refused() -> None:
 
 
 def test_a_rubric_tells_what_it_needs() -> None:
-    assert Rubric.named("paper").needs() == {Need.WORDS, Need.VERDICT, Need.COUNTS}
-    assert Need.TOKEN_IDS in Rubric.named("released").needs()
-    assert Rubric.from_weights({"grounding_iou": 1.0}).needs() == {Need.BOXES}
+    assert Rubric.named("paper").needs() == {Requirement.WORDS, Requirement.VERDICT, Requirement.COUNTS}
+    assert Requirement.TOKEN_IDS in Rubric.named("released").needs()
+    assert Rubric.from_weights({"grounding_iou": 1.0}).needs() == {Requirement.BOXES}
     assert Rubric.from_weights({"tag_pairs": 1.0}).needs() == frozenset()
 
 
@@ -570,9 +558,9 @@ def test_a_rubric_asks_through_the_same_check(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_every_reward_states_its_range() -> None:
-    assert STATED.keys() == REWARDS.keys()
-    assert all(stated.low < stated.high for stated in STATED.values())
-    assert (STATED["repetition"].low, STATED["boxes_before_rethink_tag"].high) == (-1.0, 1.5)
+    assert SPECS.keys() == REWARDS.keys()
+    assert all(spec.low < spec.high for spec in SPECS.values())
+    assert (SPECS["repetition"].low, SPECS["boxes_before_rethink_tag"].high) == (-1.0, 1.5)
 
 
 def test_weights_whose_total_no_trainer_can_hold_are_refused() -> None:

@@ -20,9 +20,9 @@ from opengrit.reports import build_report, load_runs
 from opengrit.runs.alarms import (
     WINDOW,
     Alarm,
+    AlarmMonitor,
     Kind,
     Setting,
-    Watchman,
     alarm_row,
     alarms,
     alarms_of,
@@ -187,11 +187,11 @@ ONCE = (
 )  # fmt: skip
 
 
-def reused(course: list[dict[str, object]], iterations: int) -> list[dict[str, object]]:
-    """The same course where each generation is learned from several times."""
-    again = [{key: value for key, value in row.items() if key not in ONCE} for row in course]
+def reused(history: list[dict[str, object]], iterations: int) -> list[dict[str, object]]:
+    """The same history where each generation is learned from several times."""
+    again = [{key: value for key, value in row.items() if key not in ONCE} for row in history]
     found = [
-        row for pair in zip(course, again, strict=True) for row in (pair[0], *[pair[1]] * (iterations - 1))
+        row for pair in zip(history, again, strict=True) for row in (pair[0], *[pair[1]] * (iterations - 1))
     ]
     return [{**row, "step": step} for step, row in enumerate(found, start=1)]
 
@@ -200,8 +200,8 @@ def reused(course: list[dict[str, object]], iterations: int) -> list[dict[str, o
 def test_a_generation_that_is_learned_from_several_times_hides_no_alarm(iterations):
     setting = dataclasses.replace(SETTING, num_iterations=iterations)
     for kind, wrong, _ in EARNED:
-        course = reused([*rows(10), *rows(WINDOW, first=11, **wrong)], iterations)
-        assert kinds(alarms(course, setting)) == [kind]
+        history = reused([*rows(10), *rows(WINDOW, first=11, **wrong)], iterations)
+        assert kinds(alarms(history, setting)) == [kind]
     zero = {"reward": 0.0, "reward_std": 0.0, "frac_reward_zero_std": 1.0}
     assert kinds(alarms(reused(rows(WINDOW, **zero), iterations), setting)) == [Kind.REWARD_IS_ZERO]
     # Values that are farther apart than a generation's use are no window: most rows measured nothing.
@@ -245,27 +245,27 @@ def test_a_fall_that_is_within_what_steps_vary_by_is_none():
 
 def test_an_alarm_is_raised_once_and_again_only_when_it_had_gone_for_a_window():
     bad, good = {"truncated": 0.9}, {}
-    course = [*rows(10, **bad), *rows(3, first=11, **good), *rows(10, first=14, **bad)]
-    assert kinds(alarms(course, SETTING)) == [Kind.TRUNCATED]
-    course = [*rows(10, **bad), *rows(15, first=11, **good), *rows(10, first=26, **bad)]
-    found = alarms(course, SETTING)
+    history = [*rows(10, **bad), *rows(3, first=11, **good), *rows(10, first=14, **bad)]
+    assert kinds(alarms(history, SETTING)) == [Kind.TRUNCATED]
+    history = [*rows(10, **bad), *rows(15, first=11, **good), *rows(10, first=26, **bad)]
+    found = alarms(history, SETTING)
     # The first five rows; then the window's mean is past a half with the third bad row of five.
     assert [(alarm.kind, alarm.step) for alarm in found] == [(Kind.TRUNCATED, 5), (Kind.TRUNCATED, 28)]
 
 
-def test_a_watchman_that_recalls_a_course_raises_what_one_that_saw_it_raises():
-    course = [
+def test_a_monitor_that_recalls_a_history_raises_what_one_that_saw_it_raises():
+    history = [
         *rows(8),
         *rows(6, first=9, truncated=0.9),
         *rows(9, first=15),
         *rows(12, first=24, truncated=0.9),
     ]
-    for seen in range(len(course)):
-        saw, recalls = Watchman(SETTING), Watchman(SETTING)
-        for row in course[:seen]:
+    for seen in range(len(history)):
+        saw, recalls = AlarmMonitor(SETTING), AlarmMonitor(SETTING)
+        for row in history[:seen]:
             saw.take(row)
-        recalls.recall([*course[:seen], {"step": seen, "eval/stickers/count/n": 32.0}])
-        assert [saw.take(row) for row in course[seen:]] == [recalls.take(row) for row in course[seen:]]
+        recalls.recall([*history[:seen], {"step": seen, "eval/stickers/count/n": 32.0}])
+        assert [saw.take(row) for row in history[seen:]] == [recalls.take(row) for row in history[seen:]]
 
 
 def test_only_the_main_process_of_a_resumed_run_looks_back(tmp_path):
@@ -278,7 +278,7 @@ def test_only_the_main_process_of_a_resumed_run_looks_back(tmp_path):
     args, state = SimpleNamespace(gradient_accumulation_steps=1), SimpleNamespace(global_step=WINDOW)
     for leads in (False, True):
         trainer = SimpleNamespace(
-            run=run, watchman=Watchman(SETTING), accelerator=SimpleNamespace(is_main_process=leads)
+            run=run, watchman=AlarmMonitor(SETTING), accelerator=SimpleNamespace(is_main_process=leads)
         )
         _Course(trainer).on_train_begin(args, state, None)
         raised = [
@@ -290,12 +290,12 @@ def test_only_the_main_process_of_a_resumed_run_looks_back(tmp_path):
 
 def test_evaluations_between_the_steps_say_nothing():
     probe = {"step": 5, "eval/stickers/count/format": 0.0, "eval/stickers/count/n": 32.0}
-    watchman = Watchman(SETTING)
-    assert [watchman.take(row) for row in [*rows(5), probe, *rows(5, first=6)]] == [[]] * 11
+    monitor = AlarmMonitor(SETTING)
+    assert [monitor.take(row) for row in [*rows(5), probe, *rows(5, first=6)]] == [[]] * 11
 
 
 # Steps 1, 2, 5, 10, 20 and 40 of `recipes/demo.yaml` with its seed 0, for each of its two models, as they were
-# written; with each row five times over this is the course of a run that goes well, in short.
+# written; with each row five times over this is the history of a run that goes well, in short.
 DEMOS = {
     "tiny-qwen2.5-vl": [
         (1.517, 0.853, 0.00, 0.569, 18.4, 0.244, 0.272, 0.763, 0.450, 3.481),
@@ -322,8 +322,8 @@ _COLUMNS = (
 
 @pytest.mark.parametrize("name", DEMOS)
 def test_the_demo_raises_none(name):
-    course = [dict(zip(_COLUMNS, values, strict=True)) for values in DEMOS[name] for _ in range(WINDOW)]
-    assert alarms([{**HEALTHY, **row, "step": i} for i, row in enumerate(course, start=1)], SETTING) == []
+    history = [dict(zip(_COLUMNS, values, strict=True)) for values in DEMOS[name] for _ in range(WINDOW)]
+    assert alarms([{**HEALTHY, **row, "step": i} for i, row in enumerate(history, start=1)], SETTING) == []
 
 
 def test_a_loss_of_nothing_is_explained_and_no_alarm():
@@ -452,7 +452,7 @@ def test_a_training_says_once_that_all_is_cut_off_even_where_it_is_resumed(tmp_p
         if (run.path / left).exists():
             (run.path / left).rename(tmp_path / left.replace("/", "-"))
     with run.append_alarms() as writer:
-        writer.write_metrics(alarm_row(alarm(9, Kind.KL)))  # of a course that is gone through anew
+        writer.write_metrics(alarm_row(alarm(9, Kind.KL)))  # of a history that is gone through anew
     again = train(recipe, run.path, resume=True, quiet=True)
     assert [row["step"] for row in again.metrics()] == [*range(1, 12), *range(6, 12)]
     assert list(again.alarms())[2:] == [resumed_row(5)]

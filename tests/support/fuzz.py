@@ -34,7 +34,7 @@ from opengrit.inference.answer import Answer, read_answer
 from opengrit.inference.terminal import TextStream, print_boxes_and_answer
 from opengrit.judges import RuleJudge
 from opengrit.reports import NoPicture, RunKind, RunView, build_report, print_summary, viewer_html
-from opengrit.rewards.rubric import REWARDS, SETS, STATED, Rubric
+from opengrit.rewards.rubric import REWARDS, SETS, SPECS, Rubric
 from opengrit.sampling import Sampled, Unsampled
 
 # What steers a page, a terminal, rich or a template where it is not made harmless.
@@ -341,7 +341,7 @@ class Tally:
 def check_score(record: Record) -> None:
     """Each part of the score lies in its reward's stated range, and the total is a finite number or absent."""
     for name, part in record.score.parts.items():
-        assert part is None or STATED[name].low <= part <= STATED[name].high, (name, part)
+        assert part is None or SPECS[name].low <= part <= SPECS[name].high, (name, part)
     assert record.score.total is None or math.isfinite(record.score.total)
     assert (record.score.total is None) == (record.score.missing is not None)
 

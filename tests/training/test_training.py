@@ -105,7 +105,7 @@ def test_training_files_of_one_name_are_refused_before_anything_is_written(tmp_p
         (tmp_path / place).mkdir()
         files.append(tmp_path / place / "train.jsonl")
         write(tiny_random.examples(tmp_path / place, 2), files[-1], images=tmp_path / place)
-    with pytest.raises(DataError, match="ids are unique in one run, 'train:1' stands more than once"):
+    with pytest.raises(DataError, match="ids are unique in one run, 'train:1' occurs more than once"):
         run(tmp_path / "run", f"data.train=[{files[0]}, {files[1]}]", "rewards={tag_walk: 1.0}")
     assert not (tmp_path / "run").exists()
 

@@ -193,7 +193,8 @@ def evaluate(
     """
     from pydantic import ValidationError
 
-    from opengrit.evaluation.run import EvalRecipe, judge_of, judging_lines, run_evaluation, sources_of
+    from opengrit.evaluation.run import judging_lines, run_evaluation
+    from opengrit.recipes.evaluation_recipe import EvalRecipe, judge_of, sources_of
 
     try:
         recipe = EvalRecipe.model_validate(

@@ -17,7 +17,7 @@ from opengrit.core.output import settle_output
 if TYPE_CHECKING:
     from opengrit.core.types import Record
     from opengrit.evaluation.probes import Probe
-    from opengrit.evaluation.run import EvalRecipe
+    from opengrit.recipes.evaluation_recipe import EvalRecipe
     from opengrit.runs.folder import RunDir
 
 
@@ -130,7 +130,7 @@ def _read(path: Path) -> RunDir:
 def _recipe_of(run: RunDir) -> EvalRecipe:
     from pydantic import ValidationError
 
-    from opengrit.evaluation.run import EvalRecipe
+    from opengrit.recipes.evaluation_recipe import EvalRecipe
     from opengrit.reports.runs import recipe_of
 
     try:

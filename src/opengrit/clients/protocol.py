@@ -15,7 +15,7 @@ import httpx2
 import openai
 
 from opengrit.clients.settings import Reply
-from opengrit.core.escaping import of_whole_characters
+from opengrit.core.escaping import without_surrogates
 
 LARGEST_REPLY_BYTES = 8 << 20
 CHARACTERS_PER_TOKEN = 4  # the usual rule of thumb for English, where a server does not count
@@ -102,7 +102,7 @@ def read_reply(body: bytes, messages: Sequence[Mapping[str, Any]]) -> tuple[Repl
         raise Failed("the reply has no message")
     finish = choices[0].get("finish_reason")
     text = _content(message.get("content"))
-    text = None if text is None else of_whole_characters(text)
+    text = None if text is None else without_surrogates(text)
     if text is None:
         refusal = message.get("refusal")
         if isinstance(refusal, str):
@@ -162,7 +162,7 @@ class Written:
             return ""
         piece = self._half + piece
         self._half = piece[-1] if "\ud800" <= piece[-1] <= "\udbff" else ""
-        piece = of_whole_characters(piece.removesuffix(self._half))
+        piece = without_surrogates(piece.removesuffix(self._half))
         self._pieces.append(piece)
         self._length += len(piece)
         if self._length > LARGEST_REPLY_BYTES:
@@ -173,7 +173,7 @@ class Written:
         """The whole answer, and whether the server counted its tokens. A stream that names no end is a failure."""
         if self._finish is None:
             raise Failed("the stream broke off")
-        text = "".join(self._pieces) + of_whole_characters(self._half)
+        text = "".join(self._pieces) + without_surrogates(self._half)
         prompt, completion = self._tokens or (
             estimate_tokens(messages),
             math.ceil(len(text) / CHARACTERS_PER_TOKEN),

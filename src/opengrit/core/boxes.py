@@ -183,13 +183,7 @@ def _overlap(one: Corners, other: Corners) -> Corners:
 
 def box_iou(first: Box, second: Box) -> float:
     """Overlap of two boxes over the area of both together, 0 to 1; boxes that only touch give 0."""
-    width = min(first.right, second.right) - max(first.left, second.left)
-    height = min(first.bottom, second.bottom) - max(first.top, second.top)
-    if width <= 0.0 or height <= 0.0:
-        return 0.0
-    overlap = width * height
-    together = first.area + second.area - overlap
-    return min(overlap / together, 1.0) if together > 0.0 else 0.0
+    return iou_of_unions([_corners(first)], [_corners(second)])
 
 
 def pairwise_iou(predicted: Sequence[Box], truth: Sequence[Box]) -> np.ndarray:
@@ -274,12 +268,12 @@ def match(predicted: Sequence[Box], truth: Sequence[Box], *, threshold: float = 
 
 
 def moved_at_random(boxes: Sequence[Box], generator: np.random.Generator) -> tuple[Box, ...]:
-    """The same boxes, each with its width and height kept, at places drawn evenly from where it fits the picture."""
+    """The same boxes, each with its width and height kept, at places sampled evenly from where it fits the picture."""
     return tuple(_moved(box, *generator.random(2)) for box in boxes)
 
 
 def _moved(box: Box, across: float, down: float) -> Box:
-    """The box at these shares (0 to 1) of the room that its size leaves it."""
+    """The box at these shares (0 to 1) of the space that its size leaves it."""
     width, height = box.right - box.left, box.bottom - box.top
     left, top = across * (1.0 - width), down * (1.0 - height)
     return Box(left, top, min(left + width, 1.0), min(top + height, 1.0))

@@ -9,11 +9,11 @@ from typing import Protocol
 
 from PIL import Image, ImageDraw, ImageFont
 
+from opengrit.core.escaping import shortened
 from opengrit.core.palette import COLOURS
 
-_LEAST_SIDE = (
-    480  # pixels of the longer side; a smaller picture is enlarged, so that a number can be read on it
-)
+# Pixels of the longer side; a smaller picture is enlarged, so that a number can be read on it.
+_LEAST_SIDE = 480
 _LONGEST_NAME = 40  # characters
 
 
@@ -58,9 +58,7 @@ def draw_boxes(picture: Image.Image, boxes: Sequence[Drawable]) -> Image.Image:
     pen = ImageDraw.Draw(shown)
     measure = math.sqrt(shown.width * shown.height)
     line = max(2, round(measure / 200))
-    edge = max(
-        1, line // 3
-    )  # a thin edge in black or white around each line, for pictures of the line's own colour
+    edge = max(1, line // 3)  # in black or white around each line, for pictures of the line's own colour
     font = ImageFont.load_default(max(12, round(measure / 36)))
     tags: list[_Tag] = []
     for box in boxes:
@@ -79,9 +77,7 @@ def draw_boxes(picture: Image.Image, boxes: Sequence[Drawable]) -> Image.Image:
 
 
 def _name(box: Drawable) -> str:
-    label = " ".join((box.label or "").split())
-    if len(label) > _LONGEST_NAME:
-        label = label[: _LONGEST_NAME - 3] + "..."
+    label = shortened(" ".join((box.label or "").split()), _LONGEST_NAME)
     return f"{box.number} {label}" if label else str(box.number)
 
 
@@ -93,7 +89,7 @@ def _free_place(
     taken: Sequence[_Tag],
     bounds: tuple[int, int],
 ) -> tuple[float, float, float, float]:
-    """Where a name stands: above its box, below, or inside at the top or bottom; where no other name stands."""
+    """Where a name goes: above its box, below, or inside at the top or bottom; where no other name is."""
     near, high = pen.textbbox((0, 0), name, font=font)[0::2], pen.textbbox((0, 0), "Ag", font=font)[3]
     wide, tall = near[1] - near[0] + 8.0, high + 4.0
     left = min(max(0.0, box[0]), max(0.0, bounds[0] - wide))

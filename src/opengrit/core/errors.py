@@ -1,8 +1,13 @@
 """What we raise: every message gives the rule, the value, the place and the remedy."""
 
 
+def first_line(error: Exception) -> str:
+    """The first line of what an error of others says, for a message of ours; its type's name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class OpenGritError(Exception):
-    """The base of every error a user can cause and mend; the command line exits with 2 on it."""
+    """The base of every error a user can cause and fix; the command line exits with 2 on it."""
 
 
 class RecipeError(OpenGritError):
@@ -30,7 +35,7 @@ class RunError(OpenGritError):
 
 
 class Stopped(Exception):
-    """A training was told to stop by a signal and has saved where it is; the command line exits with `exit_code`."""
+    """A training was stopped by a signal and has saved where it is; the command line exits with `exit_code`."""
 
     def __init__(self, message: str, *, exit_code: int) -> None:
         super().__init__(message)

@@ -16,6 +16,7 @@ from PIL import Image, features
 
 from opengrit.core.boxes import Size
 from opengrit.core.errors import DataError, ImageError
+from opengrit.core.escaping import encodable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -191,9 +192,7 @@ def _identified(source: Path | io.BytesIO, path: str, limits: Limits) -> Image.I
 
 def _check_header(image: Image.Image, path: str, limits: Limits) -> None:
     _check_size(image.size, path, limits)
-    if (
-        image.format == "MPO"
-    ):  # a camera's JPEG with a preview or a depth map behind it: the first frame is the photo
+    if image.format == "MPO":  # a camera's JPEG with a preview or a depth map: the first frame is the photo
         return
     try:
         animated = bool(getattr(image, "is_animated", False))
@@ -303,12 +302,3 @@ def _grey16_to_rgb(image: Image.Image, path: str) -> Image.Image:
     if extrema[0] < 0 or extrema[1] > 65535:  # type: ignore[operator]
         raise ImageError(f"a grey picture has 8 or 16 bits, this one has more: {path}; save it as 8-bit PNG")
     return grey.point(lambda value: value * (1 / 257) + 0.5).convert("L").convert("RGB")
-
-
-def encodable(text: str) -> bool:
-    """Whether a text can be written as UTF-8: half a surrogate pair cannot."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -36,7 +36,7 @@ def from_line(line: str) -> Record:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise RunError(
-            f"a record is one line of JSON, this line is not ({error}); remove or mend it"
+            f"a record is one line of JSON, this line is not ({error}); remove or fix it"
         ) from error
     return from_json(value)
 
@@ -86,7 +86,7 @@ def from_json(value: Any) -> Record:
         ) from error
     except (TypeError, ValueError, AttributeError) as error:
         raise RunError(
-            f"a record's fields hold what opengrit writes, this one does not ({error}); mend it"
+            f"a record's fields hold what opengrit writes, this one does not ({error}); fix it"
         ) from error
 
 

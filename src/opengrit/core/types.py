@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 
 from opengrit.core.boxes import Box, Size
+
+_COUNTING = frozenset({"tallyqa", "tally", "count", "counting"})
 
 
 class Finish(Enum):
@@ -18,7 +21,7 @@ class Finish(Enum):
 
 
 class Section(Enum):
-    """The part of a transcript a character stands in."""
+    """The part of a transcript that a character belongs to."""
 
     THOUGHT = "thought"  # between <think> and </think>, or before the first tag that closes it
     RETHINK = "rethink"
@@ -70,6 +73,20 @@ class Example:
         return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
+def is_counting(example: Example) -> bool:
+    """Whether the row counts things: a whole-number answer to "How many ...", or from a counting data set.
+
+    A counting data set has "tallyqa", "tally", "count" or "counting" as a part of its name ("stickers/count").
+    "mme_count" asks yes/no and so does not count.
+    """
+    if example.count is None:
+        return False
+    dataset = example.dataset.lower()
+    asks = example.question.strip().lower().startswith("how many")
+    parts = set(re.split(r"[^a-z]+", dataset))
+    return asks or not parts.isdisjoint(_COUNTING)
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
     """What a model wrote: text, its token ids (unsampled tokens excluded) and why it ended."""
@@ -104,7 +121,7 @@ class RejectedPointing:
 
 @dataclass(frozen=True, slots=True)
 class FoundTag:
-    """One tag, where it stands in the text."""
+    """One tag and its place in the text."""
 
     tag: Tag
     start: int
@@ -162,7 +179,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One rollout as it stands in records.jsonl. Written once, read by metrics, report and viewer.
+    """One rollout, a line of records.jsonl. Written once, read by metrics, report and viewer.
 
     Boxes: `box` is unit square, `pixels` is picture pixels, `written` is the model's own frame.
     """

@@ -1,24 +1,21 @@
 """The benchmarks known by name: what their files are called, where they come from, and under which licence.
 
-A figure stands here only where it was counted on the released file or read at the named source; what we do not know
-is None and is printed as "unknown". The list of files and folders is that of GRIT's own scripts.
+A figure is given only where it was counted on the released file or read at the named source; what we do not know is
+None and is printed as "unknown". The list of files and folders is that of GRIT's own scripts. A new benchmark is an
+entry in `BENCHMARKS`.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
+from functools import partial
+from pathlib import Path
 
 from opengrit.core.errors import DataError
 
 UNKNOWN = "unknown"
-
-
-class Form(Enum):
-    """What one line of an annotation file looks like."""
-
-    GRIT = "GRIT's rows"
-    POPE = "POPE's rows"  # question_id, image, text, label; turned into GRIT's rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +25,9 @@ class AnnotationFile:
     name: str
     rows: int | None
     sha256: str | None = None  # of the published file; None: recorded on the first fetch
+    saved_as: str | None = (
+        None  # once it holds GRIT's rows, whose data set and ids are its stem; None: by its own name
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,9 @@ class Benchmark:
     datasets: tuple[str, ...]  # the `dataset` values of its rows
     answers: str  # what an answer is and how it is judged
     note: str = ""
-    form: Form = Form.GRIT
+    to_grit: Callable[[Path, str], str] | None = (
+        None  # a file and its data set -> GRIT's rows; None: it holds them
+    )
     folder: str = ""  # below the page's root, "" for the root itself
 
     @property
@@ -72,76 +74,68 @@ _COCO_LICENCE = "each photo its own Flickr licence; see COCO's terms of use"
 _GENOME = "Visual Genome, VG_100K and VG_100K_2 (https://homes.cs.washington.edu/~ranjay/visualgenome)"
 
 
-def _grit(
-    name: str,
-    title: str,
-    file: str,
-    *,
-    rows: int,
-    pictures: Pictures,
-    datasets: tuple[str, ...],
-    answers: str,
-    note: str = "",
-) -> Benchmark:
-    return Benchmark(
-        name=name,
-        title=title,
-        files=(AnnotationFile(file, rows),),
-        repository=_GRIT_REPOSITORY,
-        page=_GRIT_PAGE,
-        licence=UNKNOWN,
-        pictures=pictures,
-        datasets=datasets,
-        answers=answers,
-        note=note,
-    )
+_grit = partial(Benchmark, repository=_GRIT_REPOSITORY, page=_GRIT_PAGE, licence=UNKNOWN)
+
+
+def _pope_rows(source: Path, dataset: str) -> str:
+    """POPE's lines as GRIT's rows. The pictures' sizes are not in them: they are read from the pictures."""
+    lines = []
+    for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            question, answer, image = row["text"], row["label"].strip().capitalize(), row["image"]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"a line of POPE has text, label and image, line {number} of {source} has not ({error}); fetch it again"
+            ) from error
+        if answer not in ("Yes", "No"):
+            raise DataError(
+                f"a label of POPE is yes or no, line {number} of {source} has {answer!r}; fetch it again"
+            )
+        lines.append(json.dumps({"question": question, "answer": answer, "image": image, "dataset": dataset}))
+    return "\n".join(lines) + "\n"
 
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     _grit(
-        "vsr",
-        "VSR, GRIT's hand-checked questions about spatial relations",
-        "vsr_val.jsonl",
-        rows=288,
+        name="vsr",
+        title="VSR, GRIT's hand-checked questions about spatial relations",
+        files=(AnnotationFile("vsr_val.jsonl", 288),),
         pictures=Pictures(_COCO, _COCO_LICENCE, "000000538194.jpg", 247),
         datasets=("vsr",),
         answers="yes/no (206 rows) or a word (82 rows); by rule, or by a judge that knows synonyms",
         note="one box around the whole picture scores grounding IoU 0.588: read every figure beside that control",
     ),
     _grit(
-        "tallyqa",
-        "TallyQA, counts 0 to 9 in equal parts",
-        "tallyqa_val.jsonl",
-        rows=491,
+        name="tallyqa",
+        title="TallyQA, counts 0 to 9 in equal parts",
+        files=(AnnotationFile("tallyqa_val.jsonl", 491),),
         pictures=Pictures(_GENOME, UNKNOWN, "VG_100K_2/2414837.jpg", 465),
         datasets=("tallyqa",),
         answers="a whole number, in figures or words",
-        note="often one box stands around a group: as many boxes as things in 102 rows only, 50 of them zeros",
+        note="often one box is drawn around a group: as many boxes as things in 102 rows only, 50 of them zeros",
     ),
     _grit(
-        "gqa",
-        "GQA, GRIT's hand-checked questions with one-word answers",
-        "gqa_val.jsonl",
-        rows=509,
+        name="gqa",
+        title="GQA, GRIT's hand-checked questions with one-word answers",
+        files=(AnnotationFile("gqa_val.jsonl", 509),),
         pictures=Pictures(_GENOME, UNKNOWN, "images/2376641.jpg", 501),
         datasets=("gqa",),
         answers="a word or two; by rule, or by a judge that knows synonyms",
     ),
     _grit(
-        "mathvista",
-        "MathVista testmini",
-        "mathvista_mini_val.jsonl",
-        rows=1000,
+        name="mathvista",
+        title="MathVista testmini",
+        files=(AnnotationFile("mathvista_mini_val.jsonl", 1000),),
         pictures=Pictures("AI4Math/MathVista on the Hugging Face hub", "CC BY-SA 4.0", "2.png", 1000),
         datasets=("mathvista_mini",),
         answers="an option by letter or by text (540 rows), a number (458 rows) or a list of numbers (2 rows)",
         note="the question asks for an option's letter, the row's answer is its text: both are right",
     ),
     _grit(
-        "mme",
-        "MME: existence, count, position, colour",
-        "mme_val.jsonl",
-        rows=240,
+        name="mme",
+        title="MME: existence, count, position, colour",
+        files=(AnnotationFile("mme_val.jsonl", 240),),
         pictures=Pictures(
             "MME (arXiv 2306.13394), stored once for each question", UNKNOWN, "000860.png", 240
         ),
@@ -149,10 +143,9 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         answers="yes/no; two questions a picture, accuracy+ asks for both",
     ),
     _grit(
-        "ovdeval",
-        "OVDEval position, reduced to one target a picture",
-        "ovd_position_val.jsonl",
-        rows=2146,
+        name="ovdeval",
+        title="OVDEval position, reduced to one target a picture",
+        files=(AnnotationFile("ovd_position_val.jsonl", 2146),),
         pictures=Pictures(
             "omlab/OVDEval on the Hugging Face hub, position.tar.gz",
             "OpenRAIL",
@@ -168,7 +161,8 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         name="pope",
         title="POPE on COCO: is the thing there? (random, popular, adversarial)",
         files=tuple(
-            AnnotationFile(f"coco_pope_{kind}.json", None) for kind in ("random", "popular", "adversarial")
+            AnnotationFile(f"coco_pope_{kind}.json", None, saved_as=f"pope_{kind}.jsonl")
+            for kind in ("random", "popular", "adversarial")
         ),
         repository=None,
         page="https://github.com/AoiDragon/POPE",
@@ -179,7 +173,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         ),
         datasets=("pope_random", "pope_popular", "pope_adversarial"),
         answers="yes/no; F1 with yes as the positive class, and the share of yes",
-        form=Form.POPE,
+        to_grit=_pope_rows,
     ),
 )
 

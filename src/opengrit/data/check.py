@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from pathlib import Path
 
 from opengrit.core.boxes import Size
@@ -101,7 +102,7 @@ class Check:
     files: tuple[FileCheck, ...]
     leaks: tuple[Leak, ...]
     train_rows: int  # compared with
-    test_rows: int  # (both 0 where nothing said which is which)
+    test_rows: int  # (both 0 where nothing says which is which)
 
     @property
     def unusable(self) -> bool:
@@ -178,21 +179,21 @@ def find_leaks(train: Iterable[Example], test: Iterable[Example]) -> list[Leak]:
     train, test = list(train), list(test)
     if not train or not test:
         return []
-    fingerprints = _Fingerprints()
+    fingerprint = cache(sha256_of)
     by_content: dict[str, list[Example]] = defaultdict(list)
     by_name: dict[tuple[str, Size], list[Example]] = defaultdict(list)
     by_question: dict[str, Example] = {}
     for row in train:
-        content = fingerprints.of(row.image)
+        content = fingerprint(row.image)
         if content is not None:
             by_content[content].append(row)
         by_name[_name(row)].append(row)
         by_question.setdefault(_folded(row.question), row)
     leaks = []
     for row in test:
-        content = fingerprints.of(row.image)
+        content = fingerprint(row.image)
         # Two files that are both there are compared by content alone: "1.png" is a name many data sets use.
-        named = [r for r in by_name[_name(row)] if content is None or fingerprints.of(r.image) is None]
+        named = [r for r in by_name[_name(row)] if content is None or fingerprint(r.image) is None]
         leak = _leak(
             row, same_picture=[*(by_content[content] if content else []), *named], by_question=by_question
         )
@@ -214,23 +215,12 @@ def _leak(row: Example, *, same_picture: list[Example], by_question: dict[str, E
     return None
 
 
-class _Fingerprints:
-    """The SHA-256 of each file's content, computed once; None where there is no such file."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, str | None] = {}
-
-    def of(self, path: str) -> str | None:
-        if path not in self._known:
-            self._known[path] = self._read(path)
-        return self._known[path]
-
-    @staticmethod
-    def _read(path: str) -> str | None:
-        if not os.path.isfile(path):
-            return None
-        with open(path, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+def sha256_of(path: str | Path) -> str | None:
+    """The SHA-256 of a file's content, hexadecimal; None where there is no such file."""
+    if not os.path.isfile(path):
+        return None
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _name(example: Example) -> tuple[str, Size]:

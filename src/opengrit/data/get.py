@@ -1,12 +1,11 @@
-"""Bring a benchmark's annotation files into a folder: said beforehand, resumed, verified, never overwritten.
+"""Bring a benchmark's annotation files into a folder: announced first, resumed, verified, never overwritten.
 
 The folder is DIR/NAME. It holds the annotation files as GRIT's rows, and `source.json`: where each came from, its
-rows and its SHA-256, recorded when it was first fetched and compared ever after. Pictures are the user's own.
+rows and its SHA-256, recorded when it is first fetched and compared from then on. Pictures are the user's own.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -15,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from opengrit.core.errors import DataError
-from opengrit.data.benchmarks import UNKNOWN, AnnotationFile, Benchmark, Form, benchmark
+from opengrit.core.errors import DataError, first_line
+from opengrit.data.benchmarks import UNKNOWN, AnnotationFile, Benchmark, benchmark
+from opengrit.data.check import sha256_of
 from opengrit.data.grit import read
 
 SOURCE = "source.json"
@@ -28,14 +28,14 @@ class Unreachable(Exception):
 
 
 class Hub(Protocol):
-    """Where published files are: two questions, so that a folder can stand in for a network."""
+    """Where published files are: two questions, so that a folder can replace a network."""
 
     def size(self, repository: str, file: str, revision: str) -> int | None:
         """A file's bytes, None where the hub does not say. Raises Unreachable."""
         ...
 
     def fetch(self, repository: str, file: str, revision: str, folder: Path) -> Path:
-        """The file, downloaded below the folder; goes on where a broken-off download stopped. Raises Unreachable."""
+        """The file, downloaded below the folder; an interrupted download resumes. Raises Unreachable."""
         ...
 
 
@@ -53,13 +53,13 @@ class HuggingFaceHub:
                 raise Unreachable(f"{repository} has no file {file} at {revision}")
             return getattr(found[0], "size", None)
 
-        return _asked(ask)
+        return _from_hub(ask)
 
     def fetch(self, repository: str, file: str, revision: str, folder: Path) -> Path:
         import huggingface_hub
 
         return Path(
-            _asked(
+            _from_hub(
                 lambda: huggingface_hub.hf_hub_download(
                     repository, file, repo_type="dataset", revision=revision, local_dir=folder
                 )
@@ -70,7 +70,7 @@ class HuggingFaceHub:
 _Reply = TypeVar("_Reply")
 
 
-def _asked(ask: Callable[[], _Reply]) -> _Reply:
+def _from_hub(ask: Callable[[], _Reply]) -> _Reply:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     # The hub's client raises what its HTTP library raises; which library that is depends on the client's version.
@@ -85,8 +85,7 @@ def _asked(ask: Callable[[], _Reply]) -> _Reply:
     try:
         return ask()
     except unreachable as error:
-        lines = str(error).strip().splitlines()
-        raise Unreachable(lines[0] if lines else type(error).__name__) from error
+        raise Unreachable(first_line(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +97,7 @@ class Step:
     origin: Path | None  # the file in a mirror; None: from the hub
     target: Path
     size: int | None
-    here: bool  # it stands there already, and is verified rather than fetched
+    here: bool  # it is there already, and is verified rather than fetched
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +163,7 @@ def get(
 ) -> list[Path]:
     """The annotation files of a benchmark, in GRIT's form, in OUT/NAME; those that are there already are verified.
 
-    `announce` is called with the plan before a file is fetched. A call that was broken off is simply made again.
+    `announce` is called with the plan before a file is fetched. An interrupted call is simply repeated.
     Raises DataError where files cannot be had, hold other rows than they should, or have changed since they were
     fetched; a file that fails is not left in place.
     """
@@ -175,9 +174,9 @@ def get(
     for step in planned.steps:
         if step.here:
             _verify(step.target, step.file, planned.folder)
-            _note(planned, step, step.target)
+            _record_provenance(planned, step, step.target)
         else:
-            _bring(planned, step, hub)
+            _fetch(planned, step, hub)
     return [step.target for step in planned.steps]
 
 
@@ -186,12 +185,7 @@ def annotation_files(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not (folder / SOURCE).is_file():
         return []
-    return [folder / name for name in _noted(folder)]
-
-
-def _target(known: Benchmark, file: AnnotationFile) -> str:
-    """The name a file has once it holds GRIT's rows; its stem becomes the rows' data set and their ids."""
-    return file.name if known.form is Form.GRIT else f"{Path(file.name).stem.removeprefix('coco_')}.jsonl"
+    return [folder / name for name in _read_provenance(folder)]
 
 
 def _step(
@@ -203,18 +197,18 @@ def _step(
     hub: Hub | None,
     revision: str,
 ) -> Step:
-    target = folder / _target(known, file)
+    target = folder / (file.saved_as or file.name)
     if target.is_file():
         return Step(file, str(target), None, target, target.stat().st_size, here=True)
     if mirror is not None:
         origin = _in_mirror(known, file, Path(mirror))
         return Step(file, str(origin), origin, target, origin.stat().st_size, here=False)
     if known.repository is None:
-        raise DataError(_by_hand(known, folder, "it is on no hub"))
+        raise DataError(_how_to_fetch_by_hand(known, folder, "it is on no hub"))
     try:
         size = hub.size(known.repository, file.name, revision) if hub is not None else None
     except Unreachable as error:
-        raise DataError(_by_hand(known, folder, str(error))) from error
+        raise DataError(_how_to_fetch_by_hand(known, folder, str(error))) from error
     return Step(file, f"{known.page} ({file.name}, revision {revision})", None, target, size, here=False)
 
 
@@ -231,20 +225,20 @@ def _in_mirror(known: Benchmark, file: AnnotationFile, mirror: Path) -> Path:
     return found
 
 
-def _by_hand(known: Benchmark, folder: Path, why: str) -> str:
+def _how_to_fetch_by_hand(known: Benchmark, folder: Path, why: str) -> str:
     names = ", ".join(file.name for file in known.files)
     place = f"{known.page}, folder {known.folder}" if known.folder else known.page
     what_next = (
         f"download {names} from {place} where there is a network, copy them into a folder, and run "
         f"`opengrit data get {known.name} --out {folder.parent} --from FOLDER`"
     )
-    if known.form is Form.GRIT:
+    if known.to_grit is None:
         what_next += f"; or put them into {folder} and run it without --from"
     return f"the annotation files of {known.name} must be fetched, they cannot be ({why}); {what_next}"
 
 
-def _bring(planned: Plan, step: Step, hub: Hub) -> None:
-    """Fetch one file beside its place, make GRIT's rows of it, verify them, and only then put it there."""
+def _fetch(planned: Plan, step: Step, hub: Hub) -> None:
+    """Fetch one file next to its target, make GRIT's rows of it, verify them, and only then put it there."""
     known = planned.benchmark
     downloads = planned.folder / _DOWNLOADS
     fetched = step.origin
@@ -252,49 +246,30 @@ def _bring(planned: Plan, step: Step, hub: Hub) -> None:
         try:
             fetched = hub.fetch(str(known.repository), step.file.name, planned.revision, downloads)
         except Unreachable as error:
-            raise DataError(_by_hand(known, planned.folder, str(error))) from error
-    part = step.target.with_suffix(".part")  # a rest of a broken-off call is written over
-    if known.form is Form.POPE:
-        part.write_text(_pope_rows(fetched, step.target.stem), encoding="utf-8", newline="\n")
-    else:
+            raise DataError(_how_to_fetch_by_hand(known, planned.folder, str(error))) from error
+    part = step.target.with_suffix(".part")  # what an interrupted call left is written over
+    if known.to_grit is None:
         shutil.copyfile(fetched, part)
+    else:
+        part.write_text(known.to_grit(fetched, step.target.stem), encoding="utf-8", newline="\n")
     try:
         _verify(part, step.file, planned.folder, published=fetched)
     except DataError:
         part.unlink()
         raise
     os.replace(part, step.target)
-    _note(planned, step, fetched)
+    _record_provenance(planned, step, fetched)
     shutil.rmtree(downloads, ignore_errors=True)
-
-
-def _pope_rows(source: Path, dataset: str) -> str:
-    """POPE's lines as GRIT's rows. The pictures' sizes are not in them: they are read from the pictures."""
-    lines = []
-    for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            row = json.loads(line)
-            question, answer, image = row["text"], row["label"].strip().capitalize(), row["image"]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(
-                f"a line of POPE has text, label and image, line {number} of {source} has not ({error}); fetch it again"
-            ) from error
-        if answer not in ("Yes", "No"):
-            raise DataError(
-                f"a label of POPE is yes or no, line {number} of {source} has {answer!r}; fetch it again"
-            )
-        lines.append(json.dumps({"question": question, "answer": answer, "image": image, "dataset": dataset}))
-    return "\n".join(lines) + "\n"
 
 
 def _verify(path: Path, file: AnnotationFile, folder: Path, *, published: Path | None = None) -> None:
     """Nothing; raises DataError where a file is not the one that was published, or fetched before."""
-    if file.sha256 is not None and published is not None and _sha256(published) != file.sha256:
+    if file.sha256 is not None and published is not None and sha256_of(published) != file.sha256:
         raise DataError(
-            f"{file.name} has the SHA-256 {file.sha256}, the one fetched has {_sha256(published)}; fetch it again"
+            f"{file.name} has the SHA-256 {file.sha256}, the one fetched has {sha256_of(published)}; fetch it again"
         )
-    noted = _noted(folder).get(path.name, {}).get("sha256")
-    if noted is not None and _sha256(path) != noted:
+    provenance = _read_provenance(folder).get(path.name, {}).get("sha256")
+    if provenance is not None and sha256_of(path) != provenance:
         raise DataError(
             f"a fetched file stays as it was, {path} is not what {folder / SOURCE} says; move it away to fetch it again"
         )
@@ -311,27 +286,27 @@ def _verify(path: Path, file: AnnotationFile, folder: Path, *, published: Path |
             )
 
 
-def _note(planned: Plan, step: Step, origin: Path) -> None:
+def _record_provenance(planned: Plan, step: Step, origin: Path) -> None:
     """Record where a file came from, once."""
-    noted = _noted(planned.folder)
-    if step.target.name in noted:
+    provenance = _read_provenance(planned.folder)
+    if step.target.name in provenance:
         return
-    noted[step.target.name] = {
+    provenance[step.target.name] = {
         "benchmark": planned.benchmark.name,
         "from": step.source,
         "published_as": step.file.name,
-        "published_sha256": _sha256(origin),
-        "sha256": _sha256(step.target),
+        "published_sha256": sha256_of(origin),
+        "sha256": sha256_of(step.target),
         "licence": planned.benchmark.licence,
     }
-    order = [_target(planned.benchmark, file) for file in planned.benchmark.files]
+    order = [file.saved_as or file.name for file in planned.benchmark.files]
     part = planned.folder / f"{SOURCE}.part"
-    text = json.dumps({"files": {name: noted[name] for name in order if name in noted}}, indent=2)
+    text = json.dumps({"files": {name: provenance[name] for name in order if name in provenance}}, indent=2)
     part.write_text(text + "\n", encoding="utf-8")
     os.replace(part, planned.folder / SOURCE)
 
 
-def _noted(folder: Path) -> dict[str, dict[str, Any]]:
+def _read_provenance(folder: Path) -> dict[str, dict[str, Any]]:
     path = folder / SOURCE
     if not path.is_file():
         return {}
@@ -342,11 +317,6 @@ def _noted(folder: Path) -> dict[str, dict[str, Any]]:
         raise DataError(
             f"{path} says where files came from, it cannot be read ({error}); move it away and get them again"
         ) from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _bytes(size: int | None) -> str:

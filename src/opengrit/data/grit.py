@@ -2,14 +2,14 @@
 
 One JSON object a line: `question`, `answer` (string, number, or a list of numbers), `image` (relative path),
 `width`, `height` (pixels), `bboxs` ([left, top, right, bottom] in pixels of the original picture; may be empty or
-absent), `dataset`, `split`, `key_words` (a string or a list of strings). Other fields are left alone.
+absent), `dataset`, `split`, `key_words` (a string or a list of strings). Other fields are ignored.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,20 +24,23 @@ log = logging.getLogger(__name__)
 _MESSAGE_LINES = 50
 
 
+def listed(head: str, items: Sequence[object], *, most: int, rest: str) -> str:
+    """A message of several lines: its head, the first items, and how many more there are and where to see them."""
+    lines = [f"  {item}" for item in items[:most]]
+    more = [f"  and {len(items) - most} more; {rest}"] if len(items) > most else []
+    return "\n".join([head, *lines, *more])
+
+
 class BadRows(DataError):
     """Rows that are not what the format says; `problems` holds every one of them."""
 
     def __init__(self, file: str, problems: tuple[Problem, ...]) -> None:
         self.file = file
         self.problems = problems
-        lines = [f"  {problem}" for problem in problems[:_MESSAGE_LINES]]
-        if len(problems) > _MESSAGE_LINES:
-            lines.append(
-                f"  and {len(problems) - _MESSAGE_LINES} more; `opengrit data check {file}` lists them all"
-            )
         count = len({p.line for p in problems})
-        rows = "1 row is" if count == 1 else f"{count} rows are"
-        super().__init__("\n".join([f"every row must be what GRIT's format says, {rows} not:", *lines]))
+        head = f"every row must be what GRIT's format says, {'1 row is' if count == 1 else f'{count} rows are'} not:"
+        rest = f"`opengrit data check {file}` lists them all"
+        super().__init__(listed(head, problems, most=_MESSAGE_LINES, rest=rest))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +150,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _as_row(example: Example, root: Path) -> dict[str, Any]:
-    # A symbolic link inside the folder is named as it stands, so only the part above it is followed.
+    # A symbolic link inside the folder keeps its name, so only the part above it is followed.
     image = Path(example.image)
     absolute = image.parent.resolve() / image.name
     if not absolute.is_relative_to(root):

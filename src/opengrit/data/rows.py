@@ -12,7 +12,8 @@ from typing import Any
 
 from opengrit.core.boxes import Box, Size
 from opengrit.core.errors import DataError, ImageError
-from opengrit.core.images import confined, encodable, picture_size
+from opengrit.core.escaping import encodable, shortened
+from opengrit.core.images import confined, picture_size
 from opengrit.core.types import Example
 
 # Annotators number pixels from 0 or from 1 and include the last one or not, so one pixel of overhang is custom.
@@ -108,19 +109,19 @@ class Row:
             self.error("", f"a row is UTF-8, byte {error.start} of this line is not; save the file as UTF-8")
             return None
         except _DuplicateKey as error:
-            self.error(error.key, "a field stands once in a row, this one stands twice; keep the right one")
+            self.error(error.key, "a field occurs once in a row, this one occurs twice; keep the right one")
             return None
         except json.JSONDecodeError as error:
             self.error(
                 "",
-                f"a row is one JSON object, this line is not JSON ({error.msg} at column {error.colno}); mend it",
+                f"a row is one JSON object, this line is not JSON ({error.msg} at column {error.colno}); fix it",
             )
             return None
         except (
             ValueError,
             RecursionError,
         ) as error:  # a number of thousands of digits, brackets thousands deep
-            self.error("", f"a row is one small JSON object, this line cannot be read ({error}); mend it")
+            self.error("", f"a row is one small JSON object, this line cannot be read ({error}); fix it")
             return None
         if not isinstance(row, dict):
             self.error("", f"a row is a JSON object, this line is {_kind(row)}; write {{...}}")
@@ -138,7 +139,7 @@ class Row:
             if name not in _FIELDS and meant and meant[0] not in row and meant[0] not in _REQUIRED:
                 self.warn(
                     name,
-                    f'no such field in GRIT\'s rows, it is left alone; rename it "{meant[0]}" if that is meant',
+                    f'no such field in GRIT\'s rows, it is ignored; rename it "{meant[0]}" if that is meant',
                 )
 
     def _text(self, row: dict[str, Any], name: str) -> str:
@@ -347,5 +348,4 @@ def _kind(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return shortened(repr(value))

@@ -1,9 +1,9 @@
-"""Data: examples from GRIT's JSONL or from a packaged world, validated row by row."""
+"""From the name of a data set to its examples: a file, a fetched benchmark or a packaged set. A new source goes here."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from opengrit.core.errors import DataError, ImageError
@@ -11,20 +11,7 @@ from opengrit.core.images import open_picture
 from opengrit.core.types import Example
 from opengrit.data.benchmarks import BENCHMARKS
 from opengrit.data.get import annotation_files
-from opengrit.data.grit import BadRows, Reading, load, read, write
-from opengrit.data.rows import Problem, Severity
-
-__all__ = [
-    "BadRows",
-    "Problem",
-    "Reading",
-    "Severity",
-    "load",
-    "load_examples",
-    "read",
-    "require_readable",
-    "write",
-]
+from opengrit.data.grit import listed, load
 
 _STICKERS = "stickers/"
 _LISTED = 10  # unreadable pictures named in one message
@@ -92,30 +79,29 @@ def require_pictures(examples: list[Example], source: str | Path) -> None:
         )
 
 
-def require_readable(examples: Iterable[Example]) -> None:
-    """Nothing; raises DataError where ids are not unique or a picture does not decode, naming the first ones.
-
-    Every distinct picture is decoded once, so that a damaged one is known before a model is loaded.
-    """
-    examples = list(examples)
+def require_unique_ids(examples: Iterable[Example]) -> None:
+    """Nothing; raises DataError naming the first id that occurs twice."""
     ids: set[str] = set()
     for example in examples:
         if example.id in ids:
             raise DataError(
-                f"ids are unique in one run, {example.id!r} stands more than once; name each file once, and give "
+                f"ids are unique in one run, {example.id!r} occurs more than once; name each file once, and give "
                 "files of the same name in different folders different names"
             )
         ids.add(example.id)
+
+
+def require_readable(examples: Sequence[Example]) -> None:
+    """Nothing; raises DataError where ids are not unique or a picture does not decode, naming the first ones.
+
+    Every distinct picture is decoded once, so that a damaged one is known before a model is loaded.
+    """
+    require_unique_ids(examples)
     images = list(dict.fromkeys(example.image for example in examples))
     damaged = [reason for reason in map(_damage, images) if reason is not None]
-    if not damaged:
-        return
-    lines = [f"  {reason}" for reason in damaged[:_LISTED]]
-    if len(damaged) > _LISTED:
-        lines.append(f"  and {len(damaged) - _LISTED} more; `opengrit data check` lists them all")
-    raise DataError(
-        "\n".join([f"every row's picture must open, {len(damaged)} of {len(images)} do not:", *lines])
-    )
+    if damaged:
+        head = f"every row's picture must open, {len(damaged)} of {len(images)} do not:"
+        raise DataError(listed(head, damaged, most=_LISTED, rest="`opengrit data check` lists them all"))
 
 
 def _damage(image: str) -> str | None:

@@ -1,7 +1,7 @@
 """Do the boxes fit the words? A vision judge picks between the model's boxes and as many at random (GRIT, figure 4).
 
 The judge sees the picture twice, with the model's boxes and with boxes of the same number and sizes at random places,
-and the model's chain of thought with its coordinates taken out. It says which drawing fits the words. The score is the
+and the model's chain of thought with its coordinates taken out. It chooses the drawing that fits the words. The score is the
 share of the model's drawings among its choices; guessing gives one half.
 
 The control plays the same game with random boxes in the model's place: what a judge gives to boxes that nobody chose.
@@ -11,27 +11,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import re
 import statistics
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from opengrit.clients import Endpoint, EndpointSettings, LoopThread, NoReply
 from opengrit.core.boxes import Box, Size, moved_at_random
+from opengrit.core.drawing import draw_boxes
 from opengrit.core.errors import ImageError, RunError
 from opengrit.core.images import open_picture
 from opengrit.core.types import Record, Tag
 from opengrit.evaluation.evaluator import progress_bar
-from opengrit.evaluation.metrics import BOOTSTRAP_SEED, Estimate, mean_of
+from opengrit.evaluation.metrics import BOOTSTRAP_SEED, Estimate
+from opengrit.evaluation.metrics.estimates import key_of, mean_over_keys, seeded_generator
 from opengrit.evaluation.metrics.quantities import is_complete
 from opengrit.runs.folder import LineWriter
 from opengrit.sampling.endpoint import png_uri
@@ -39,7 +38,7 @@ from opengrit.sampling.endpoint import png_uri
 CHOICES = "correlation.jsonl"  # in the folder of the probes
 REPEATS = 3  # as the paper has
 _ASKED_AT_ONCE = 32  # questions whose pictures are held in memory together
-_REPLY_TOKENS = 1024  # a judge that thinks first needs room
+_REPLY_TOKENS = 1024  # enough for a judge that thinks first
 _TAGS = re.compile("|".join(re.escape(tag.value) for tag in Tag))
 # Possessive and begun at the start of a run only, so that white space and digits without end take linear time.
 _NUMBER = r"-?(?<!\d)\d++(?:\.\d++)?"
@@ -68,7 +67,7 @@ class Arm(Enum):
 class Choice:
     """One question to the judge: whether it picked the first party's drawing (the model's, or the control's stand-in).
 
-    `picked` is None where `failure` says why there is no choice. `first_shown` says whether that drawing was picture A.
+    `picked` is None where `failure` says why there is no choice. `first_shown`: that drawing was picture A.
     """
 
     record: str
@@ -83,23 +82,19 @@ class Choice:
 
     @property
     def key(self) -> tuple[str, Arm, int]:
-        """What makes a question one."""
+        """What identifies the question."""
         return self.record, self.arm, self.repeat
 
     def as_json(self) -> dict[str, Any]:
         """The choice as a line of JSON has it."""
-        return {
-            "record": self.record, "dataset": self.dataset, "example": self.example, "arm": self.arm.value,
-            "repeat": self.repeat, "first_shown": self.first_shown, "picked": self.picked,
-            "failure": self.failure, "judge": self.judge,
-        }  # fmt: skip
+        return {**asdict(self), "arm": self.arm.value}
 
 
-# What is asked.
+# The questions.
 
 
 def is_comparable(record: Record) -> bool:
-    """Whether a record has boxes and words to compare: it is complete, and its chain says something beside them."""
+    """Whether a record has boxes and words to compare: it is complete, and its chain has words besides them."""
     words = _GAP_OR_SIGN.sub("", chain_without_coordinates(record))
     return is_complete(record) and bool(record.transcript.boxes) and bool(words)
 
@@ -108,7 +103,7 @@ _GAP_OR_SIGN = re.compile(re.escape(_GAP) + r"|[^\w]+|bbox_2d")
 
 
 def chain_without_coordinates(record: Record) -> str:
-    """What stands before the answer, without tags, and with "(box)" for every box and for coordinates that are none."""
+    """The text before the answer, without tags, and with "(box)" for every box and for coordinates that are none."""
     transcript = record.transcript
     ends = [found.start for found in transcript.tags if found.tag is Tag.ANSWER_OPEN]
     end = min(ends, default=len(transcript.text))
@@ -140,10 +135,10 @@ def read_choice(text: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Drawn:
+class _NumberedBox:
     number: int
     pixels: tuple[float, float, float, float]
-    label: str | None = None  # a name beside a box would tell which drawing is the model's
+    label: str | None = None  # a name beside a box would give away which drawing is the model's
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +151,11 @@ class _Question:
     def key(self) -> tuple[str, Arm, int]:
         return self.record.id, self.arm, self.repeat
 
-    def drawn(self, picture: Image.Image, *, seed: int) -> tuple[Image.Image, Image.Image, bool]:
+    def drawings(self, picture: Image.Image, *, seed: int) -> tuple[Image.Image, Image.Image, bool]:
         """The first party's drawing, the random one, and whether the first party's is shown first."""
         example = self.record.example
-        parts = (example.dataset, example.id, self.arm.value)
-        numbers = [zlib.crc32(part.encode("utf-8", "surrogatepass")) for part in parts]
-        generator = np.random.default_rng([seed, *numbers, self.record.sample, self.repeat])
+        parts = (*key_of(example), self.arm.value, self.record.sample, self.repeat)
+        generator = seeded_generator(seed, *parts)
         first_shown = bool(generator.integers(2))
         own = tuple(dict.fromkeys(self.record.transcript.boxes))
         others = moved_at_random(own, generator)
@@ -171,12 +165,8 @@ class _Question:
 
 
 def _with_boxes(picture: Image.Image, boxes: Iterable[Box]) -> Image.Image:
-    from opengrit.core.drawing import (
-        draw_boxes,  # takes its colours from the report, which shows what is computed here
-    )
-
     size = Size(*picture.size)
-    return draw_boxes(picture, [_Drawn(i, box.to_pixels(size)) for i, box in enumerate(boxes, start=1)])
+    return draw_boxes(picture, [_NumberedBox(i, box.to_pixels(size)) for i, box in enumerate(boxes, start=1)])
 
 
 def correlate(
@@ -243,7 +233,7 @@ async def _ask(endpoint: Endpoint, question: _Question, *, seed: int) -> Choice:
     except ImageError as error:
         failure = str(error)
     else:
-        own, other, first_shown = question.drawn(picture, seed=seed)
+        own, other, first_shown = question.drawings(picture, seed=seed)
         shown = (own, other) if first_shown else (other, own)
         chain = json.dumps(chain_without_coordinates(record), ensure_ascii=False)
         content: list[dict[str, Any]] = [
@@ -277,7 +267,7 @@ async def _ask(endpoint: Endpoint, question: _Question, *, seed: int) -> Choice:
 def read_choices(path: Path) -> list[Choice]:
     """The choices in a file, the last of each question; none where there is no file. Raises RunError for other lines."""
     try:
-        lines = path.read_bytes().split(b"\n")[:-1]  # what stands behind the last line end is torn
+        lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last line end is torn
     except FileNotFoundError:
         return []
     found: dict[tuple[str, Arm, int], Choice] = {}
@@ -287,13 +277,13 @@ def read_choices(path: Path) -> list[Choice]:
             choice = Choice(**{**value, "arm": Arm(value["arm"])})
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise RunError(
-                f"a line of choices holds what opengrit writes, line {number} of {path} does not ({error}); mend it"
+                f"a line of choices holds what opengrit writes, line {number} of {path} does not ({error}); fix it"
             ) from error
         found[choice.key] = choice
     return list(found.values())
 
 
-# What it says.
+# The scores.
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,8 +333,5 @@ def correlation_scores(choices: Sequence[Choice]) -> CorrelationScores:
 
 
 def _share(made: Iterable[Choice], arm: Arm) -> Estimate:
-    values: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for choice in made:
-        if choice.arm is arm:
-            values[choice.dataset, choice.example].append(float(bool(choice.picked)))
-    return mean_of([math.fsum(values[key]) / len(values[key]) for key in sorted(values)])
+    own = (choice for choice in made if choice.arm is arm)
+    return mean_over_keys(((choice.dataset, choice.example), float(bool(choice.picked))) for choice in own)

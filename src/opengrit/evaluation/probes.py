@@ -12,31 +12,30 @@ What a model pointed at are all boxes its transcript names, in every section, to
 from __future__ import annotations
 
 import math
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 
-import numpy as np
 from PIL import Image, ImageDraw
 
 from opengrit.core.boxes import Box, Size, moved_at_random
 from opengrit.core.errors import ImageError, RunError
 from opengrit.core.images import open_picture
-from opengrit.core.types import Example, Finish, Record, Verdict
+from opengrit.core.types import Finish, Record
 from opengrit.evaluation.evaluator import progress_bar
-from opengrit.evaluation.metrics import BOOTSTRAP_SEED, Estimate, estimate, mean_of, raw_score
-from opengrit.evaluation.rollout import EvaluationProtocol, ask, awaits_verdict, judged, transcribed
+from opengrit.evaluation.metrics import BOOTSTRAP_SEED, Estimate, estimate, raw_score
+from opengrit.evaluation.metrics.estimates import key_of, mean_over_keys, seeded_generator
+from opengrit.evaluation.rollout import EvaluationProtocol, ask, judged, judged_again, transcribed
 from opengrit.judges.answers import is_box_answer, normalise, same_answer
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import Asked, Sampled, Sampler, SamplingSettings, Unsampled
 
-# The same in every picture: a colour taken from the picture would tell of what it hides. Half of each channel is near
+# The same in every picture: a colour taken from the picture would give away what it hides. Half of each channel is near
 # the mean that processors take off, so a model sees it as almost nothing.
 GREY = (128, 128, 128)
-ASKED = "asked"  # how the answers that are probed are called beside their probes
+ASKED = "asked"  # what the answers that are probed are called among their probes
 SHOWN_EXAMPLES = 4  # most faithful ones, and as many least faithful ones
 
 
@@ -59,7 +58,7 @@ class Unprobed(Enum):
 
 
 class Lost(Enum):
-    """Why a probe's reply says nothing about its answer."""
+    """Why a probe's reply cannot be compared with its answer."""
 
     FAILED = "failed"
     TRUNCATED = "truncated"
@@ -67,7 +66,7 @@ class Lost(Enum):
     NOT_ASKED = "not asked"
 
 
-# What is asked.
+# The questions.
 
 
 def why_unprobed(record: Record) -> Unprobed | None:
@@ -86,16 +85,16 @@ def why_unprobed(record: Record) -> Unprobed | None:
 def hidden_boxes(record: Record, probe: Probe, *, seed: int) -> tuple[Box, ...]:
     """The boxes of a probe: greyed by `occlude` and `shuffle`, spared by `keep`. Those named twice count once.
 
-    Boxes of `shuffle` cover as many whole pixels as the model's own do. Their places depend on the seed, the data set, the example and the sample, and on nothing else.
+    Boxes of `shuffle` cover as many whole pixels as the model's own do. Their places depend on the seed, the data set,
+    the example and the sample, and on nothing else.
     """
     boxes = tuple(dict.fromkeys(record.transcript.boxes))
     if probe is not Probe.SHUFFLE:
         return boxes
     example = record.example
-    named = [seed, _number(example.dataset), _number(example.id), record.sample]
     size = example.picture_size
     whole = [_of_pixels(_touched(box, size), size) for box in boxes]
-    moved = moved_at_random(whole, np.random.default_rng(named))
+    moved = moved_at_random(whole, seeded_generator(seed, *key_of(example), record.sample))
     return tuple(_on_the_grid(box, size) for box in moved)
 
 
@@ -110,10 +109,6 @@ def _on_the_grid(box: Box, size: Size) -> Box:
     left = min(round(box.left * size.width), size.width - wide)
     top = min(round(box.top * size.height), size.height - high)
     return _of_pixels((left, top, left + wide, top + high), size)
-
-
-def _number(text: str) -> int:
-    return zlib.crc32(text.encode("utf-8", "surrogatepass"))
 
 
 def greyed(picture: Image.Image, boxes: Iterable[Box], probe: Probe) -> Image.Image:
@@ -137,9 +132,8 @@ def greyed(picture: Image.Image, boxes: Iterable[Box], probe: Probe) -> Image.Im
 
 def _touched(box: Box, size: Size) -> tuple[int, int, int, int]:
     """Left, top, right, bottom of the pixels a box touches; right and bottom are the first ones outside."""
-    left, top, right, bottom = (
-        round(n, 6) for n in box.to_pixels(size)
-    )  # 0.3 * 10 is 3 and not 3.0000000000000004
+    # Rounded, so that 0.3 * 10 is 3 and not 3.0000000000000004.
+    left, top, right, bottom = (round(n, 6) for n in box.to_pixels(size))
     first_x, first_y = min(math.floor(left), size.width - 1), min(math.floor(top), size.height - 1)
     return first_x, first_y, max(math.ceil(right), first_x + 1), max(math.ceil(bottom), first_y + 1)
 
@@ -163,7 +157,7 @@ def run_probes(
 ) -> list[Record]:
     """Every record of the run of probes after asking what is not answered in it yet, batch by batch.
 
-    The run holds the answers that are probed, as "asked/<id>", and what was said to each greyed picture, as
+    The run holds the answers that are probed, as "asked/<id>", and the reply to each greyed picture, as
     "occlude/<id>", "keep/<id>" and "shuffle/<id>". A probe that failed is asked again by the next call, and one that
     nobody could judge is judged again. Raises RunError where an answer in it has another text than the record of its
     id.
@@ -177,16 +171,13 @@ def run_probes(
                     f"probes belong to the answers they were asked about, {record.id!r} has another text now than in "
                     f"{run.path}; choose another --out"
                 )
-            if (
-                known is None or known.verdict != record.verdict
-            ):  # judged again since, or asked again after a failure
+            if known is None or known.verdict != record.verdict:  # judged or asked again since
                 done[probe_id(ASKED, record.id)] = copied = replace(record, id=probe_id(ASKED, record.id))
                 writer.write_record(copied)
-        waiting = [r for r in done.values() if not r.id.startswith(f"{ASKED}/") and awaits_verdict(r)]
-        for again in judged(waiting, protocol=protocol):
-            if isinstance(again.verdict, Verdict):
-                done[again.id] = again
-                writer.write_record(again)
+        probed = [record for record in done.values() if not record.id.startswith(f"{ASKED}/")]
+        for again in judged_again(probed, protocol=protocol):
+            done[again.id] = again
+            writer.write_record(again)
         pending = [
             (record, probe)
             for probe in probes
@@ -235,15 +226,15 @@ def _ask_batch(
         shown = greyed(picture, hidden_boxes(record, probe, seed=seed), probe)
         questions.append(replace(ask(record.example, protocol=protocol), id=record.id, image=shown))
     answered = iter(sampler.sample(questions, samples_per_question=1, settings=settings) if questions else ())
-    drawn = []
+    found = []
     for place, (record, probe) in enumerate(batch):
-        said: Sampled | Unsampled = unread[place] if place in unread else next(answered)[0]
-        found = transcribed(record.example, said, protocol=protocol, sample=record.sample)
-        drawn.append(replace(found, id=probe_id(probe.value, record.id)))
-    return judged(drawn, protocol=protocol)
+        sampled: Sampled | Unsampled = unread[place] if place in unread else next(answered)[0]
+        one = transcribed(record.example, sampled, protocol=protocol, sample=record.sample)
+        found.append(replace(one, id=probe_id(probe.value, record.id)))
+    return judged(found, protocol=protocol)
 
 
-# What it says.
+# The scores.
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +271,7 @@ class Trial:
 
 
 def say_the_same(first: str, second: str, *, question: str) -> bool:
-    """Whether two given answers say the same by the rule that compares a given with an expected one.
+    """Whether two given answers are the same by the rule that compares a given with an expected one.
 
     The rule takes an explanation after the answer, but only of the given one: so either may be the expected one.
     """
@@ -312,9 +303,9 @@ def trials(records: Iterable[Record]) -> tuple[tuple[Trial, ...], Counter[Unprob
 
 @dataclass(frozen=True, slots=True)
 class ProbeScores:
-    """What the probes of a run say. Shares are 0 to 1, differences -1 to 1; examples are drawn for the intervals.
+    """The scores of a run of probes. Shares are 0 to 1, differences -1 to 1; the bootstrap samples examples.
 
-    `lost` counts the replies of each probe that say nothing, by reason; `compared` those that say something.
+    `lost` counts the replies of each probe that cannot be compared, by reason; `compared` those that can.
     """
 
     num_answers: int  # in the run
@@ -375,16 +366,7 @@ def _minus(first: float | None, second: float | None) -> float | None:
 
 def _mean(found: Sequence[Trial], value: Callable[[Trial], float | None]) -> Estimate:
     """The mean over examples; several samples of one example are averaged first."""
-    values: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for trial in found:
-        number = value(trial)
-        if number is not None:
-            values[_key(trial.asked.example)].append(number)
-    return mean_of([math.fsum(values[key]) / len(values[key]) for key in sorted(values)])
-
-
-def _key(example: Example) -> tuple[str, str]:
-    return example.dataset, example.id
+    return mean_over_keys((key_of(trial.asked.example), value(trial)) for trial in found)
 
 
 def telling_trials(

@@ -1,21 +1,23 @@
-"""One rollout: ask, parse, judge, score. Everything a completion is worth, as a `Record`."""
+"""One rollout: ask, parse, judge, score; a completion and what it is worth as a `Record`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from opengrit.core.errors import RewardError
-from opengrit.core.escaping import with_halves_joined
+from opengrit.core.escaping import join_surrogates
 from opengrit.core.types import Completion, Example, Finish, Record, Score, Transcript, Unjudged, Verdict
 from opengrit.grounding.frames import Frame, frame_for
 from opengrit.grounding.parsing import parse
 from opengrit.grounding.prompts import Strategy, user_text
-from opengrit.judges import BatchJudge, Case, settled
-from opengrit.rewards.rubric import Attempt, Rubric
+from opengrit.judges import BatchJudge, Case, verdict_or_case
+from opengrit.rewards.protocol import Attempt
+from opengrit.rewards.rubric import Rubric
 from opengrit.sampling import Asked, Sampled, Sampler, SamplingSettings, Unsampled, settings_of_each
 
 TRUNCATED = "truncated at the token limit"
+_JUDGED_AT_ONCE = 256  # records of an earlier evaluation; each such batch is written
 NOT_YET = Unjudged("not judged yet")
 
 
@@ -54,8 +56,8 @@ def transcribed(
 ) -> Record:
     """The record of one completion, parsed and not yet judged.
 
-    What could not be sampled is a record with `failure` set. The verdict of what no judge need see is settled;
-    elsewhere it is `NOT_YET`, and `case_of` gives the case. `with_verdict` scores it.
+    What could not be sampled is a record with `failure` set. The verdict is `NOT_YET`; `with_verdict` sets and
+    scores it.
     """
     failure: str | None = None
     match sampled:
@@ -63,7 +65,7 @@ def transcribed(
             completion, seen_size, failure = Completion(""), example.picture_size, reason
         case Sampled():
             written, seen_size = sampled.completion, sampled.seen_size
-            completion = replace(written, text=with_halves_joined(written.text))
+            completion = replace(written, text=join_surrogates(written.text))
     return Record(
         id=record_id(example, sample=sample, step=step),
         example=example,
@@ -86,7 +88,7 @@ def case_of(record: Record) -> Case | None:
     """What is put before a judge for a record; None where the verdict needs none: what failed or is truncated has
     no verdict, a missing answer is wrong, and a box is measured by grounding IoU.
     """
-    known = _settled(record)
+    known = _verdict_or_case(record)
     return known if isinstance(known, Case) else None
 
 
@@ -95,12 +97,12 @@ def awaits_verdict(record: Record) -> bool:
     return isinstance(record.verdict, Unjudged) and case_of(record) is not None
 
 
-def _settled(record: Record) -> Verdict | Unjudged | Case:
+def _verdict_or_case(record: Record) -> Verdict | Unjudged | Case:
     if record.failure is not None:
         return Unjudged(record.failure)
     if record.completion.finish is Finish.LENGTH:
         return Unjudged(TRUNCATED)
-    return settled(record.example, record.transcript)
+    return verdict_or_case(record.example, record.transcript)
 
 
 def with_verdict(record: Record, opinion: Verdict | Unjudged, *, rubric: Rubric) -> Record:
@@ -122,13 +124,13 @@ def with_verdicts(
 ) -> list[Record]:
     """The records judged and scored; `opinions` are those on the cases of the records that have one, in order.
 
-    Raises RewardError where there are not as many opinions as cases, and where a reward breaks what is stated of it.
+    Raises RewardError where there are not as many opinions as cases, and where a reward breaks its spec.
     """
-    settlements = [_settled(record) for record in records]
+    settlements = [_verdict_or_case(record) for record in records]
     num_cases = sum(isinstance(known, Case) for known in settlements)
     if len(opinions) != num_cases:
         raise RewardError(
-            f"a judge gives one opinion a case, got {len(opinions)} for {num_cases} from {records[0].id} on; mend the judge"
+            f"a judge gives one opinion a case, got {len(opinions)} for {num_cases} from {records[0].id} on; fix the judge"
         )
     rest = iter(opinions)
     found = []
@@ -145,6 +147,14 @@ def judged(
     cases = [case for record in records if (case := case_of(record)) is not None]
     opinions = protocol.judge.judge_many(cases, deadline_seconds=deadline_seconds) if cases else []
     return with_verdicts(records, opinions, rubric=protocol.rubric)
+
+
+def judged_again(records: Sequence[Record], *, protocol: EvaluationProtocol) -> Iterator[Record]:
+    """The records that no judge could judge before and that are judged now, some at a time."""
+    waiting = [record for record in records if awaits_verdict(record)]
+    for start in range(0, len(waiting), _JUDGED_AT_ONCE):
+        again = judged(waiting[start : start + _JUDGED_AT_ONCE], protocol=protocol)
+        yield from (record for record in again if isinstance(record.verdict, Verdict))
 
 
 def read(

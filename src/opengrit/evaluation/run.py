@@ -9,12 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict
-
-from opengrit.core.errors import DataError, RecipeError, RunError
+from opengrit.core.errors import DataError, RecipeError
 from opengrit.core.escaping import harmless
 from opengrit.core.types import Example, Record, Unjudged
 from opengrit.data import load_examples, require_readable
@@ -25,9 +22,9 @@ from opengrit.judges.agreement import Agreement
 from opengrit.judges.answers import is_box_answer
 from opengrit.judges.breaker import Breaker
 from opengrit.judges.cache import CachedJudge
-from opengrit.judges.settings import JudgeSection, judge_section, open_judge
-from opengrit.recipes.training_recipe import Eval, Model, Source, Strategy
-from opengrit.recipes.yaml import read_recipe
+from opengrit.judges.settings import open_judge
+from opengrit.recipes.evaluation_recipe import EvalRecipe, Served
+from opengrit.recipes.training_recipe import Model
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import RECIPE, RunDir
 from opengrit.sampling import Sampler, SamplingSettings
@@ -38,41 +35,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class Served(BaseModel):
-    """A model behind an OpenAI-compatible endpoint; `model.name` is its name there."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    url: str
-    frame: str | None  # a model type (qwen2_5_vl), or pixels, thousand or unit; an endpoint does not tell
-    api_key_env: str = "OPENAI_API_KEY"  # the name of a variable; the key itself stands nowhere
-
-
-class EvalRecipe(BaseModel):
-    """Everything an evaluation does; saved with it, and what a continued evaluation is compared with."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-    model: Model
-    data: tuple[Source, ...]
-    strategy: Strategy = "grounded"
-    eval: Eval = Eval()
-    limit: int | None = None
-    seed: int = 0
-    endpoint: Served | None = None
-    judge: Annotated[JudgeSection, BeforeValidator(judge_section)] = JudgeSection()
-
-    def resolved_yaml(self) -> str:
-        """The recipe with every default written out; without an endpoint where it has none."""
-        left_out = {"endpoint"} if self.endpoint is None else set()
-        written = self.model_dump(mode="json", exclude=left_out)
-        return yaml.safe_dump({"evaluate": written}, sort_keys=False)
-
-
 def run_evaluation(
     recipe: EvalRecipe, out: str | Path, *, num_processes: int = 1, quiet: bool = False
 ) -> tuple[RunDir, list[Record]]:
-    """The run folder and its records; an evaluation that stands half done in `out` goes on where it stopped.
+    """The run folder and its records; an unfinished evaluation in `out` resumes where it stopped.
 
     Data is read and its pictures are opened before the model loads, and nothing is written before it has loaded.
     `num_processes` models answer at once, each in a process of its own; the records do not depend on how many.
@@ -97,8 +63,8 @@ def run_evaluation(
             out, recipe=recipe.resolved_yaml(), resume=started, seeds={"sampling": recipe.seed}
         )
         if isinstance(judge, CachedJudge):
-            _tell_estimate(judge, _cases_to_come(run, examples, samples=recipe.eval.samples))
-        first, *beside = asked.samplers
+            _log_estimate(judge, _cases_to_come(run, examples, samples=recipe.eval.samples))
+        first, *more = asked.samplers
         records = evaluate(
             first,
             examples,
@@ -111,7 +77,7 @@ def run_evaluation(
             run=run,
             samples_per_question=recipe.eval.samples,
             questions_per_batch=recipe.eval.batch_size,
-            beside=beside,
+            more_samplers=more,
             quiet=quiet,
         )
         tell_cost(judge)
@@ -119,7 +85,7 @@ def run_evaluation(
 
 
 def judging_lines(recipe: EvalRecipe, records: Sequence[Record]) -> list[str]:
-    """What a person is told about the judging when an evaluation ends; nothing where the rule judged."""
+    """What is reported about the judging when an evaluation ends; nothing where the rule judged."""
     if recipe.judge.kind == "rule":
         return []
     lines = [_agreement_line(agreement_with_rule(records))]
@@ -160,7 +126,7 @@ def _cases_to_come(run: RunDir, examples: Sequence[Example], *, samples: int) ->
     return found
 
 
-def _tell_estimate(judge: CachedJudge, cases: Sequence[Case]) -> None:
+def _log_estimate(judge: CachedJudge, cases: Sequence[Case]) -> None:
     due = judge.estimate(cases)
     _log.info(
         "judge: at most about %d requests with %d tokens%s",
@@ -244,57 +210,3 @@ def _examples(recipe: EvalRecipe) -> list[Example]:
         )
     require_readable(examples)
     return examples
-
-
-class _JudgeFile(BaseModel):
-    """A file with a `judge:` section and nothing else."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    judge: Annotated[JudgeSection, BeforeValidator(judge_section)]
-
-
-def judge_of(judge: str | None, *, url: str | None = None, model: str | None = None) -> Any:
-    """The judge of --judge, --judge-url and --judge-model, for EvalRecipe: "rule", a YAML file with the section
-    `judge:` of a recipe, or a model behind an endpoint. Raises RecipeError.
-    """
-    if url is not None or model is not None:
-        if judge is not None:
-            raise RecipeError(
-                f"a judge is named once, got --judge {judge} beside --judge-url or --judge-model; leave one out"
-            )
-        if url is None or model is None:
-            raise RecipeError(
-                f"--judge-url and --judge-model go together, got only {model or url}; give both"
-            )
-        return {"kind": "endpoint", "url": url, "model": model}
-    if judge is None or judge == "rule":
-        return "rule"
-    if not judge.endswith((".yaml", ".yml")):
-        raise RecipeError(
-            f"--judge is rule or a YAML file with the section judge:, got {judge!r}; for a served model write "
-            "--judge-url and --judge-model"
-        )
-    return read_recipe(_JudgeFile, judge).judge
-
-
-def sources_of(data: Sequence[str], images: Sequence[Path]) -> tuple[Source, ...]:
-    """The data sets of --data and --images: a folder once for all files, or once for each file in their order."""
-    files = [spec for spec in data if spec.endswith(".jsonl")]
-    if images and not files:
-        raise RunError(
-            f"--images is the picture folder of .jsonl files, none is named beside {images[0]}; leave --images out"
-        )
-    if len(images) not in (0, 1, len(files)):
-        raise RunError(
-            f"--images is given once for all files or once for each, got {len(images)} for {len(files)} files; "
-            "repeat it in the files' order"
-        )
-    folders = list(images) * len(files) if len(images) == 1 else list(images)
-    folder_of = dict(zip(files, folders, strict=False)) if folders else {}
-    return tuple(
-        Source(file=spec, images=str(folder_of[spec]) if spec in folder_of else None)
-        if spec in files
-        else Source(name=spec)
-        for spec in data
-    )

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from opengrit.evaluation.run import EvalRecipe, Served
+from opengrit.core.recipe_section import RecipeSection, not_bool
 from opengrit.judges.settings import JudgeSection, judge_section
+from opengrit.recipes.evaluation_recipe import EvalRecipe, Served
 from opengrit.recipes.sft_recipe import SftRecipe, SftTrain
 from opengrit.recipes.training_recipe import (
     Count,
@@ -27,7 +28,7 @@ from opengrit.recipes.training_recipe import (
     Strategy,
     Train,
 )
-from opengrit.recipes.yaml import Section, data_source, named, not_bool, read_recipe
+from opengrit.recipes.yaml import data_source, named, read_recipe
 
 
 class Way(StrEnum):
@@ -70,7 +71,7 @@ class TableModel(Model):
         return Model(**self.model_dump(exclude={"label", "endpoint"}))
 
 
-class TableRecipe(Section):
+class TableRecipe(RecipeSection):
     """Everything a table does. Each way runs with each model and seed, and is asked every data set."""
 
     models: tuple[Annotated[TableModel, BeforeValidator(named)], ...] = Field(

@@ -16,10 +16,11 @@ from opengrit.core.errors import DataError, RecipeError, RunError, Stopped
 from opengrit.core.types import Example, Record
 from opengrit.data import load_examples, require_readable
 from opengrit.evaluation.rollout import awaits_verdict, record_id
-from opengrit.evaluation.run import EvalRecipe, run_evaluation
+from opengrit.evaluation.run import run_evaluation
 from opengrit.experiments.pages import write_pages
 from opengrit.experiments.recipe import TableRecipe, TableRun, Way
 from opengrit.experiments.results import ModelRecords, TableResult, measure
+from opengrit.recipes.evaluation_recipe import EvalRecipe
 from opengrit.runs.folder import (
     ENVIRONMENT,
     FINAL,

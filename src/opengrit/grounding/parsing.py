@@ -23,12 +23,12 @@ def parse(text: str, frame: Frame, finish: Finish = Finish.UNKNOWN) -> Transcrip
     no <answer>, the empty string where nothing follows it. Sections come without outer white space.
     Numbers that cannot be a box are in `rejected` with the reason; `tags` lists all tags in order.
     """
-    reading = read_coordinates(text, finish)
-    sections = _sections(text, reading.tags)
+    scan = read_coordinates(text, finish)
+    sections = _sections(text, scan.tags)
     pointings: list[Pointing] = []
     rejected: list[RejectedPointing] = []
     position = 0
-    for found in reading.found:
+    for found in scan.found:
         while sections[position].end <= found.start:
             position += 1
         section = sections[position].section
@@ -46,7 +46,7 @@ def parse(text: str, frame: Frame, finish: Finish = Finish.UNKNOWN) -> Transcrip
         answer=_text_of(sections, text, Section.ANSWER),
         pointings=tuple(pointings),
         rejected=tuple(rejected),
-        tags=reading.tags,
+        tags=scan.tags,
         finish=finish,
     )
 

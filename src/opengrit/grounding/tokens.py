@@ -10,8 +10,8 @@ import re
 MAX_LABEL = 120  # characters; a longer "label" is text that lost its closing quote
 
 _SECTION_TAG = r"</?(?:think|rethink|answer)>"
-_MARK_NAME = r"object_ref_start|object_ref_end|box_start|box_end|ref|det|bbox|box|pred"
-_MARK = rf"<\|?/?(?:{_MARK_NAME})\|?>"
+_SPECIAL_NAME = r"object_ref_start|object_ref_end|box_start|box_end|ref|det|bbox|box|pred"
+_SPECIAL_TOKEN = rf"<\|?/?(?:{_SPECIAL_NAME})\|?>"
 
 
 def _string(opening: str, closing: str) -> tuple[str, str]:
@@ -22,7 +22,7 @@ def _string(opening: str, closing: str) -> tuple[str, str]:
     inside_word = r"|(?<=\w)'(?=\w)" if closing == "'" else ""
     body = (
         rf"(?:[^{opening}{closing}\\\n\[\]{{}}<(]|\\[^\n\[\]{{}}<(]"
-        rf"|<(?!/?(?:think|rethink|answer|{_MARK_NAME})>|\||/\|)|\((?! ?[-+.0-9(]){inside_word})"
+        rf"|<(?!/?(?:think|rethink|answer|{_SPECIAL_NAME})>|\||/\|)|\((?! ?[-+.0-9(]){inside_word})"
     )
     after = r"(?!\w)" if closing == "'" else ""
     before = r"(?<!\w)" if opening == "'" else ""
@@ -38,9 +38,9 @@ TOKEN = re.compile(
         f"(?P<{kind}>{pattern})"
         for kind, pattern in (
             ("tag", _SECTION_TAG),
-            ("mark", _MARK),
+            ("special", _SPECIAL_TOKEN),
             ("string", "|".join(whole for whole, _ in _STRINGS)),
-            ("cut", "|".join(cut for _, cut in _STRINGS)),
+            ("unclosed", "|".join(cut for _, cut in _STRINGS)),
             ("number", r"(?<![\w.])[-+]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?!\w)"),
             ("word", r"\w++(?:-\w++)*+"),
             ("open", r"[\[({]"),
@@ -48,7 +48,7 @@ TOKEN = re.compile(
             ("comma", "[,;\uff0c]"),
             ("separator", "[:=\uff1a]"),
             ("newline", r"\n"),
-            ("ornament", "[\"'`*\\\\\u201c\u201d]"),
+            ("markup", "[\"'`*\\\\\u201c\u201d]"),
             ("other", r"\S"),
         )
     )

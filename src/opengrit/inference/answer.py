@@ -7,7 +7,7 @@ from typing import Any
 
 from opengrit.core.boxes import Box, Size
 from opengrit.core.errors import DataError
-from opengrit.core.images import encodable
+from opengrit.core.escaping import encodable
 from opengrit.core.types import Finish, Section, Transcript
 from opengrit.evaluation.rollout import transcribe
 from opengrit.grounding.frames import frame_for

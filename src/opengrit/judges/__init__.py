@@ -1,11 +1,18 @@
 """When an answer is right: judges by rule, behind an endpoint or on this machine, their cache and their limits.
 
-May import `clients` and the floors below it. Begin with `protocol.py`; the rule is `answers.py`.
+May import `clients` and the floors below it. Begin with `protocol.py`; the rule is `answers.py`. A kind of judge is a file
+and its entry in `settings.py`.
 """
 
 from opengrit.judges.answers import same_answer
-from opengrit.judges.case import Case
-from opengrit.judges.protocol import BatchJudge, Judge, judge_transcript, judge_transcripts, settled
+from opengrit.judges.protocol import (
+    BatchJudge,
+    Case,
+    Judge,
+    judge_transcript,
+    judge_transcripts,
+    verdict_or_case,
+)
 from opengrit.judges.rule import RuleJudge
 
 __all__ = [
@@ -16,5 +23,5 @@ __all__ = [
     "judge_transcript",
     "judge_transcripts",
     "same_answer",
-    "settled",
+    "verdict_or_case",
 ]

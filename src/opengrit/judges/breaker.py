@@ -1,4 +1,4 @@
-"""A circuit breaker: a judge that fails again and again is left alone for a while, and the log says so once."""
+"""A circuit breaker: a judge that fails again and again is not asked for a while, and the log says so once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class BreakerSettings:
-    """When a judge counts as down, and how long it is left alone then."""
+    """When a judge counts as down, and how long it is not asked then."""
 
     consecutive_failures: int = 8
     window: int = 40  # latest requests looked at
@@ -68,7 +68,7 @@ class Breaker:
         self._cool_down = self._settings.cool_down_seconds
         self._opened_at = 0.0
         self._tripped_at = 0.0
-        self._probing = False
+        self._trying = False
         self._reason = ""
 
     @property
@@ -99,19 +99,19 @@ class Breaker:
                     return True
                 case State.OPEN:
                     return False
-            if self._probing:
+            if self._trying:
                 return False
-            self._probing = True
+            self._trying = True
             return True
 
     def succeeded(self) -> None:
         """A request was answered."""
         with self._lock:
             if self._now() is State.OPEN:
-                return  # a straggler, sent before it opened; the probe decides
+                return  # a straggler, sent before it opened; the request that is tried decides
             if self._now() is State.HALF_OPEN:
                 log.info("the judge answers again after %.0f s", self._clock() - self._tripped_at)
-                self._state, self._probing = State.CLOSED, False
+                self._state, self._trying = State.CLOSED, False
                 self._cool_down = self._settings.cool_down_seconds
                 self._latest.clear()
             self._in_a_row = 0
@@ -135,7 +135,7 @@ class Breaker:
                 self._tripped_at = self._clock()
                 self._open()
                 log.warning(
-                    "the judge is down and is left alone: %d of the last %d requests failed (%s); "
+                    "the judge is down and is not asked for now: %d of the last %d requests failed (%s); "
                     "next try in %.0f s",
                     sum(self._latest),
                     len(self._latest),
@@ -146,11 +146,11 @@ class Breaker:
     def withdrawn(self) -> None:
         """A request that was allowed is not made after all, or was cut off: it says nothing about the judge."""
         with self._lock:
-            self._probing = False
+            self._trying = False
 
     def _open(self) -> None:
         self._state, self._opened_at = State.OPEN, self._clock()
-        self._probing, self._in_a_row = False, 0
+        self._trying, self._in_a_row = False, 0
 
     def _too_many(self) -> bool:
         full = len(self._latest) == self._settings.window

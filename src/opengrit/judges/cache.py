@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import operator
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from opengrit.core.errors import RunError
 from opengrit.core.types import Unjudged, Verdict
-from opengrit.judges.case import Case
-from opengrit.judges.marking import Estimate, ModelJudge, is_probability
-from opengrit.judges.protocol import Judge
+from opengrit.judges.model_judge import CostEstimate, ModelJudge
+from opengrit.judges.protocol import Case, Judge
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class JudgeCache:
         return self._scores.get(key)
 
     def put(self, key: str, score: float, *, judge: str, case: Case) -> None:
-        """Stores a score. The judge's name and the case stand beside it for people who read the file."""
+        """Stores a score. The judge's name and the case are written with it for people who read the file."""
         with self._lock:
             self._scores[key] = score
             content = {"key": key, "score": score, "judge": judge, **asdict(case)}
@@ -105,7 +105,7 @@ class JudgeCache:
         if not isinstance(content, dict) or content.pop("sum", None) != _check_sum(content):
             self.num_damaged += 1
             return
-        if not isinstance(content.get("key"), str) or not is_probability(content.get("score")):
+        if not isinstance(content.get("key"), str) or not _is_score(content.get("score")):
             self.num_damaged += 1
             return
         self._scores[content["key"]] = float(content["score"])
@@ -113,6 +113,10 @@ class JudgeCache:
 
 def _canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
+
+
+def _is_score(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1  # also false of NaN
 
 
 def _check_sum(content: Mapping[str, Any]) -> str:
@@ -130,7 +134,7 @@ class Counts:
 
 
 class CachedJudge:
-    """A language model as the judge, asked only what it has not said before.
+    """A language model as the judge, asked only what it has not judged before.
 
     What it could not judge is not stored, so that the next run asks again. A `fallback`, where there is one, judges
     in its place; its verdicts carry its own name.
@@ -162,11 +166,7 @@ class CachedJudge:
         unjudged = sum(isinstance(everything[case], Unjudged) for case in cases)
         judged = [self._fall_back(case, everything[case]) for case in cases]
         stepped_in = unjudged - sum(isinstance(opinion, Unjudged) for opinion in judged)
-        self._count(
-            Counts(
-                known=len(cases) - len(missing), asked=len(missing), unjudged=unjudged, fell_back=stepped_in
-            )
-        )
+        self._count(Counts(len(cases) - len(missing), len(missing), unjudged, fell_back=stepped_in))
         return judged
 
     @property
@@ -178,7 +178,7 @@ class CachedJudge:
         """Closes the judge; the cache has nothing open."""
         self._judge.close()
 
-    def estimate(self, cases: Sequence[Case]) -> Estimate:
+    def estimate(self, cases: Sequence[Case]) -> CostEstimate:
         """What judging these cases is going to ask for, what is stored left out."""
         known = self._known(cases)
         return self._judge.estimate([case for case in dict.fromkeys(cases) if case not in known])
@@ -200,10 +200,5 @@ class CachedJudge:
 
     def _count(self, more: Counts) -> None:
         with self._lock:
-            old = self.counts
-            self.counts = Counts(
-                known=old.known + more.known,
-                asked=old.asked + more.asked,
-                unjudged=old.unjudged + more.unjudged,
-                fell_back=old.fell_back + more.fell_back,
-            )
+            sums = map(operator.add, astuple(self.counts), astuple(more))
+            self.counts = Counts(*sums)

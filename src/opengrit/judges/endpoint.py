@@ -12,8 +12,8 @@ from typing import Any
 from opengrit.clients import Endpoint, EndpointSettings, LoopThread, NoReply, Spend, estimate_tokens
 from opengrit.core.types import Unjudged, Verdict
 from opengrit.judges.breaker import Breaker, State
-from opengrit.judges.case import Case
-from opengrit.judges.marking import Drawing, Estimate, Scale, prompt_text, prompt_version
+from opengrit.judges.model_judge import CostEstimate, ReplySettings, Threshold, prompt_text, prompt_version
+from opengrit.judges.protocol import Case
 from opengrit.judges.reply import read_score
 
 REPLY_TOKENS = 12  # of {"score": 0.5}, for the estimate before asking
@@ -32,8 +32,8 @@ class EndpointJudge:
         self,
         settings: EndpointSettings,
         *,
-        drawing: Drawing | None = None,
-        scale: Scale | None = None,
+        reply_settings: ReplySettings | None = None,
+        threshold: Threshold | None = None,
         breaker: Breaker | None = None,
         connect: Callable[[EndpointSettings], Endpoint] = Endpoint,
         clock: Callable[[], float] = time.monotonic,
@@ -41,8 +41,8 @@ class EndpointJudge:
     ) -> None:
         """Raises RecipeError where the key in the environment cannot be a key."""
         self._settings = settings
-        self._drawing = drawing or Drawing()
-        self._scale = scale or Scale()
+        self._reply_settings = reply_settings or ReplySettings()
+        self._threshold = threshold or Threshold()
         self._breaker = breaker
         self._clock, self._sleep = clock, sleep
         self._endpoint = connect(settings)
@@ -55,13 +55,13 @@ class EndpointJudge:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What the score depends on beside the case. The key, limits and prices are not among it."""
+        """What the score depends on besides the case. The key, limits and prices are not part of it."""
         return {
             "kind": "endpoint",
             "host": self._settings.host,
             "model": self._settings.model,
             "prompt": prompt_version(),
-            "params": self._drawing.params(),
+            "params": self._reply_settings.params(),
         }
 
     @property
@@ -77,16 +77,16 @@ class EndpointJudge:
             prompt_tokens=spend.prompt_tokens, completion_tokens=spend.completion_tokens
         )
 
-    def estimate(self, cases: Sequence[Case]) -> Estimate:
+    def estimate(self, cases: Sequence[Case]) -> CostEstimate:
         """What these cases are going to cost, at four characters a token and one request each."""
         prompt = sum(estimate_tokens(_messages(case)) for case in cases)
         completion = REPLY_TOKENS * len(cases)
         cost = self._settings.cost(prompt_tokens=prompt, completion_tokens=completion)
-        return Estimate(len(cases), prompt, completion, cost)
+        return CostEstimate(len(cases), prompt, completion, cost)
 
     def verdict(self, score: float) -> Verdict:
         """The verdict that a score in [0, 1] stands for."""
-        return self._scale.verdict(score, judge=self.name)
+        return self._threshold.verdict(score, judge=self.name)
 
     def judge(self, question: str, *, expected: str, given: str) -> Verdict | Unjudged:
         """The model's verdict on one answer, or why there is none."""
@@ -110,7 +110,7 @@ class EndpointJudge:
     async def _judge_all(self, cases: list[Case], deadline_seconds: float | None) -> list[Verdict | Unjudged]:
         found: dict[int, Verdict | Unjudged] = {}
         ends_at = math.inf if deadline_seconds is None else self._clock() + deadline_seconds
-        late = Unjudged("the judge is left alone")
+        late = Unjudged("the judge is not asked for now")
         try:
             async with asyncio.timeout(deadline_seconds):
                 await self._judge_into(found, cases, ends_at)
@@ -158,9 +158,9 @@ class EndpointJudge:
         return answered or ends_at < math.inf
 
     async def _ask(self, case: Case) -> tuple[Verdict | Unjudged, bool]:
-        """The opinion on a case, and whether the server answered at all; the breaker is told."""
+        """The opinion on a case, and whether the server answered at all; the breaker learns of it."""
         try:
-            reply = await self._endpoint.chat(_messages(case), **self._drawing.params())
+            reply = await self._endpoint.chat(_messages(case), **self._reply_settings.params())
         except asyncio.CancelledError:
             if self._breaker is not None:
                 self._breaker.withdrawn()
@@ -171,7 +171,7 @@ class EndpointJudge:
             return Unjudged(reply.reason), False
         if self._breaker is not None:
             self._breaker.succeeded()
-        if isinstance(reply, NoReply):  # a content filter, say, minds this answer: no outage
+        if isinstance(reply, NoReply):  # a content filter refused this answer, say: no outage
             return Unjudged(reply.reason), True
         score = read_score(reply.text)
         if isinstance(score, Unjudged):

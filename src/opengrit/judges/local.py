@@ -14,15 +14,15 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 from opengrit.core.errors import ModelError
 from opengrit.core.types import Unjudged, Verdict
 from opengrit.core.weights import require_own_code, require_safetensors
-from opengrit.judges.case import Case
-from opengrit.judges.marking import Drawing, Estimate, Scale, prompt_text, prompt_version
+from opengrit.judges.model_judge import CostEstimate, ReplySettings, Threshold, prompt_text, prompt_version
+from opengrit.judges.protocol import Case
 from opengrit.judges.reply import read_score
 
 _NO_LIMIT = 1 << 20  # positions, where a model's config names none
 
 
 class LocalJudge:
-    """Marks answers with a text model, several prompts at once. Greedy, so that it says the same twice.
+    """Marks answers with a text model, several prompts at once. Greedy, so that it is repeatable.
 
     A prompt that is longer than the model can read, and one that does not fit into memory, leaves its case
     `Unjudged`. It may be used by several threads, one batch at a time.
@@ -32,25 +32,25 @@ class LocalJudge:
         self,
         model: str | Path,
         *,
-        drawing: Drawing | None = None,
-        scale: Scale | None = None,
+        reply_settings: ReplySettings | None = None,
+        threshold: Threshold | None = None,
         batch_size: int = 16,
         device: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Loads a model by folder or hub id, in safetensors. Raises ModelError where that fails.
 
-        Only `max_tokens` of `drawing` is used (64 where it is None).
+        Only `max_tokens` of `reply_settings` is used (64 where it is None).
         """
         self._source = str(model)
-        self._max_new_tokens = (drawing or Drawing(max_tokens=64)).max_tokens or 64
-        self._scale = scale or Scale()
+        self._max_new_tokens = (reply_settings or ReplySettings(max_tokens=64)).max_tokens or 64
+        self._threshold = threshold or Threshold()
         self._batch_size, self._clock = batch_size, clock
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         dtype = torch.float32 if self._device.type == "cpu" else "auto"
         require_safetensors(self._source, self._source)
         try:
-            # Said, and not left out: transformers would ask on the terminal whether to run a model's own code.
+            # Not left out: transformers would ask on the terminal whether to run a model's own code.
             config = AutoConfig.from_pretrained(self._source, trust_remote_code=False)
             require_own_code(config, self._source)
             self._tokenizer = AutoTokenizer.from_pretrained(
@@ -100,12 +100,12 @@ class LocalJudge:
 
     def verdict(self, score: float) -> Verdict:
         """The verdict that a score in [0, 1] stands for."""
-        return self._scale.verdict(score, judge=self.name)
+        return self._threshold.verdict(score, judge=self.name)
 
-    def estimate(self, cases: Sequence[Case]) -> Estimate:
+    def estimate(self, cases: Sequence[Case]) -> CostEstimate:
         """What these cases ask for: the exact number of prompt tokens, and the most it may write. It is free."""
         prompt = sum(len(self._token_ids(case)) for case in cases)
-        return Estimate(len(cases), prompt, self._max_new_tokens * len(cases), 0.0)
+        return CostEstimate(len(cases), prompt, self._max_new_tokens * len(cases), 0.0)
 
     def judge(self, question: str, *, expected: str, given: str) -> Verdict | Unjudged:
         """The model's verdict on one answer, or why there is none."""
@@ -171,7 +171,7 @@ class LocalJudge:
 
 
 def _weights_version(source: str, model: Any) -> list[Any]:
-    """What tells one state of the weights from another: a hub commit, or the files of a folder."""
+    """What identifies a state of the weights: a hub commit, or the files of a folder."""
     commit = getattr(model.config, "_commit_hash", None)
     if commit is not None:
         return [commit]

@@ -1,4 +1,4 @@
-"""Judging beside other work: a batch is started, other work goes on, and the opinions are fetched by a deadline."""
+"""Judging in the background: a batch is started, other work continues, and the opinions are fetched by a deadline."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from opengrit.core.types import Unjudged, Verdict
-from opengrit.judges.case import Case
-from opengrit.judges.protocol import BatchJudge
+from opengrit.judges.protocol import BatchJudge, Case
 
 
 class PendingVerdicts:
@@ -21,10 +20,10 @@ class PendingVerdicts:
         *,
         num_cases: int,
         deadline_seconds: float,
-        patience: Callable[[], float],
+        timeout: Callable[[], float],
     ) -> None:
         self._future, self._num_cases = future, num_cases
-        self._deadline_seconds, self._patience = deadline_seconds, patience
+        self._deadline_seconds, self._timeout = deadline_seconds, timeout
 
     def done(self) -> bool:
         """Whether `result` returns at once."""
@@ -37,7 +36,7 @@ class PendingVerdicts:
         `Unjudged`.
         """
         try:
-            return self._future.result(timeout=self._patience())
+            return self._future.result(timeout=self._timeout())
         except TimeoutError:
             late = Unjudged(f"not judged within the deadline of {self._deadline_seconds:g} s")
             return [late] * self._num_cases
@@ -67,7 +66,7 @@ class JudgePool:
             future,
             num_cases=len(batch),
             deadline_seconds=deadline_seconds,
-            patience=lambda: max(0.0, ends_at - self._clock()) + self._grace_seconds,
+            timeout=lambda: max(0.0, ends_at - self._clock()) + self._grace_seconds,
         )
 
     def _judge_batch(

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from opengrit.core.types import Example, Transcript, Unjudged, Verdict
 from opengrit.judges.answers import is_box_answer
-from opengrit.judges.case import Case
-from opengrit.judges.rule import RuleJudge
 
-__all__ = ["BatchJudge", "Case", "Judge", "RuleJudge", "judge_transcript", "judge_transcripts", "settled"]
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One answer to be judged. The question is the user's alone, without the instruction that the model was given."""
+
+    question: str
+    expected: str = field(kw_only=True)
+    given: str = field(kw_only=True)
 
 
 class Judge(Protocol):
@@ -38,7 +44,7 @@ def judge_transcript(judge: Judge, example: Example, transcript: Transcript) -> 
     whose expected answer is a box is unjudged by every judge (grounding IoU measures it). The judge sees the row's
     question alone, without the format instruction that the model was given.
     """
-    known = settled(example, transcript)
+    known = verdict_or_case(example, transcript)
     if not isinstance(known, Case):
         return known
     return judge.judge(known.question, expected=known.expected, given=known.given)
@@ -51,14 +57,14 @@ def judge_transcripts(
     deadline_seconds: float | None = None,
 ) -> list[Verdict | Unjudged]:
     """The verdicts on many answers, in order; each as `judge_transcript` gives it."""
-    known = [settled(example, transcript) for example, transcript in rows]
+    known = [verdict_or_case(example, transcript) for example, transcript in rows]
     cases = [one for one in known if isinstance(one, Case)]
     judged = iter(judge.judge_many(cases, deadline_seconds=deadline_seconds) if cases else ())
     return [next(judged) if isinstance(one, Case) else one for one in known]
 
 
-def settled(example: Example, transcript: Transcript) -> Verdict | Unjudged | Case:
-    """The opinion that needs no judge, or else the case to put before one."""
+def verdict_or_case(example: Example, transcript: Transcript) -> Verdict | Unjudged | Case:
+    """The opinion that needs no judge, else the case to put before one."""
     if is_box_answer(example.answer):
         return Unjudged("the expected answer is a box; grounding IoU measures it")
     if transcript.answer is None or not transcript.answer.strip():

@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from opengrit.core.escaping import shortened
 from opengrit.core.types import Unjudged
 
 _FENCED = re.compile(r"```[ \t]*(?:json)?[ \t]*\n(?P<inside>.*?)\n?```", re.DOTALL | re.IGNORECASE)
@@ -60,5 +61,4 @@ def _in_range(given: Any) -> float | Unjudged:
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 80 else line[:77] + "..."
+    return shortened(" ".join(text.split()))

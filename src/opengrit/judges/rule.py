@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from opengrit.core.types import Unjudged, Verdict
 from opengrit.judges.answers import is_box_answer, same_answer
-from opengrit.judges.case import Case
+from opengrit.judges.protocol import Case
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class RuleJudge:
     """Compares short answers by `answers.same_answer`: instant, free, repeatable, blind to synonyms."""
 
     def judge(self, question: str, *, expected: str, given: str) -> Verdict | Unjudged:
-        """A verdict of score 0 or 1; unjudged where the expected answer is a box, which words cannot settle."""
+        """A verdict of score 0 or 1; unjudged where the expected answer is a box, which words cannot decide."""
         if is_box_answer(expected):
             return Unjudged("the expected answer is a box; grounding IoU measures it")
         correct = same_answer(expected, given, question)

@@ -1,4 +1,4 @@
-"""The judge section of a recipe, and the judge it describes."""
+"""The judge section of a recipe, and the judge it describes. A new kind of judge is opened here."""
 
 from __future__ import annotations
 
@@ -7,27 +7,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from opengrit.core.errors import RecipeError
+from opengrit.core.recipe_section import Count, NotNegative, Positive, RecipeSection, Share
 from opengrit.judges.breaker import Breaker
 from opengrit.judges.cache import CachedJudge, JudgeCache
-from opengrit.judges.marking import Drawing, ModelJudge, Scale
+from opengrit.judges.model_judge import ModelJudge, ReplySettings, Threshold
 from opengrit.judges.rule import RuleJudge
 
 if TYPE_CHECKING:
     from opengrit.clients import EndpointSettings
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
 
-
-class JudgeSection(BaseModel):
+class JudgeSection(RecipeSection):
     """Who says whether an answer is right. The rule needs no network, no model and no other key."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
     kind: Literal["rule", "endpoint", "local"] = Field(
         default="rule",
@@ -78,13 +72,6 @@ class JudgeSection(BaseModel):
     min_judged_share: Share = Field(
         default=0.5, description="training: a step with fewer answers judged is skipped (our choice)"
     )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _true_is_not_a_number(cls, value: Any) -> Any:
-        if isinstance(value, bool):
-            raise ValueError("true and false are not a value for this key; write a number or a name")
-        return value
 
     @model_validator(mode="after")
     def _possible(self) -> JudgeSection:
@@ -157,11 +144,18 @@ def open_judge(section: JudgeSection, *, breaker: Breaker | None = None) -> Iter
 
 
 def _model_judge(section: JudgeSection, breaker: Breaker | None) -> ModelJudge:
-    drawing, scale = Drawing(section.temperature, section.max_tokens), Scale(section.correct_from)
+    reply_settings, threshold = (
+        ReplySettings(section.temperature, section.max_tokens),
+        Threshold(section.correct_from),
+    )
     if section.kind == "endpoint":
         from opengrit.judges.endpoint import EndpointJudge
 
-        return EndpointJudge(section.endpoint(), drawing=drawing, scale=scale, breaker=breaker)
+        return EndpointJudge(
+            section.endpoint(), reply_settings=reply_settings, threshold=threshold, breaker=breaker
+        )
     from opengrit.judges.local import LocalJudge
 
-    return LocalJudge(section.model or "", drawing=drawing, scale=scale, batch_size=section.batch_size)
+    return LocalJudge(
+        section.model or "", reply_settings=reply_settings, threshold=threshold, batch_size=section.batch_size
+    )

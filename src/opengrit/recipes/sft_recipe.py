@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from opengrit.core.recipe_section import RecipeSection
 from opengrit.recipes.training_recipe import (
     Count,
     Data,
@@ -18,10 +19,10 @@ from opengrit.recipes.training_recipe import (
     Recipe,
     passes_of,
 )
-from opengrit.recipes.yaml import Section, named, read_recipe
+from opengrit.recipes.yaml import named, read_recipe
 
 
-class SftTrain(Section):
+class SftTrain(RecipeSection):
     """How it learns from the targets. Names are those of TRL's SFTConfig where it has the field."""
 
     learning_rate: Positive = Field(
@@ -86,7 +87,7 @@ class SftTrain(Section):
         return self
 
 
-class SftRecipe(Section):
+class SftRecipe(RecipeSection):
     """Everything a supervised fine-tuning does."""
 
     model: Annotated[Model, BeforeValidator(named)] = Field(

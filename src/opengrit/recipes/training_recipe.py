@@ -18,8 +18,9 @@ from pydantic import (
 )
 
 from opengrit.core.errors import RecipeError
+from opengrit.core.recipe_section import Count, NotNegative, Positive, RecipeSection, not_bool
 from opengrit.judges.settings import JudgeSection, judge_section
-from opengrit.recipes.yaml import Section, data_source, named, not_bool, parse, read_recipe
+from opengrit.recipes.yaml import data_source, named, parse, read_recipe
 from opengrit.rewards.rubric import Rubric
 
 _CALLED = "a recipe"  # what messages about keys call this kind
@@ -28,9 +29,6 @@ Strategy = Literal["direct", "grounded", "grounded-icl", "sft"]
 FrameName = Literal["pixels", "thousand", "unit"]
 RewardSet = Literal["paper", "released", "answer_only"]
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, BeforeValidator(not_bool), Field(allow_inf_nan=False)]
 
 # Which alternative a value means is decided by its shape, so that one mistake gives one message.
@@ -44,7 +42,7 @@ Modules = Annotated[
 ]
 
 
-class Model(Section):
+class Model(RecipeSection):
     """What is trained or asked. The keys are arguments of `opengrit.models.load`, but for `quantization`."""
 
     name: str = Field(min_length=1, description="packaged model, folder, or hub id; no default")
@@ -84,7 +82,7 @@ class Model(Section):
         return self
 
 
-class Source(Section):
+class Source(RecipeSection):
     """One data set."""
 
     name: str | None = Field(
@@ -114,7 +112,7 @@ class Source(Section):
         return self.name or self.file or ""
 
 
-class Data(Section):
+class Data(RecipeSection):
     """What is learned from, and what is kept apart to measure with."""
 
     train: tuple[Annotated[Source, BeforeValidator(data_source)], ...] = Field(
@@ -152,7 +150,7 @@ def passes_of(rows: int, called: str, *, batch: int, num_processes: int, section
     )
 
 
-class Train(Section):
+class Train(RecipeSection):
     """How it learns. Names are those of TRL's GRPOConfig where it has the field."""
 
     learning_rate: Positive = Field(
@@ -308,7 +306,7 @@ class Train(Section):
             )
 
 
-class Lora(Section):
+class Lora(RecipeSection):
     """Low-rank adapters; the section stands for full fine-tuning where it is null."""
 
     r: Count = Field(default=16, description="rank of the adapters (our choice; GRIT trains all weights)")
@@ -324,7 +322,7 @@ class Lora(Section):
     )
 
 
-class Eval(Section):
+class Eval(RecipeSection):
     """How it is measured."""
 
     strategy: Strategy | None = Field(
@@ -350,7 +348,7 @@ class Eval(Section):
         return self
 
 
-class Recipe(Section):
+class Recipe(RecipeSection):
     """Everything a run does. The output folder is not in it: the same recipe gives the same run anywhere."""
 
     model: Annotated[Model, BeforeValidator(named)] = Field(

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ValidationError
 
 from opengrit.core.errors import RecipeError
+from opengrit.core.escaping import shortened
 from opengrit.judges.settings import judge_section
 
 _Kind = TypeVar("_Kind", bound=BaseModel)
@@ -24,25 +25,6 @@ _SHAPES = {
 # What only one kind of recipe has, and the command that takes it. A table has sft and train too: it is known first.
 _COMMANDS = {"ways": "table", "models": "table", "sft": "sft", "train": "train"}
 _BRANCHES = ("[named]", "[weights]", "[list]")  # tags of a union's alternatives in pydantic's paths
-
-
-def not_bool(value: Any) -> Any:
-    """Refuses true and false, which pydantic takes for 1 and 0; for pydantic's BeforeValidator."""
-    if isinstance(value, bool):
-        raise ValueError("true and false are not a value for this key; write a number")
-    return value
-
-
-class Section(BaseModel):
-    """A section of a recipe, or a whole one: no unknown keys, no infinite numbers, no true for a number."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _true_is_not_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        annotation = cls.model_fields[str(info.field_name)].annotation
-        return value if bool in (annotation, *get_args(annotation)) else not_bool(value)
 
 
 def named(value: Any) -> Any:
@@ -94,7 +76,7 @@ def parse(
     except yaml.YAMLError as error:
         where, problem = _fault(error, text)
         raise RecipeError(
-            f"{place}:{where}: a recipe is YAML, this is not ({problem}); mend that line"
+            f"{place}:{where}: a recipe is YAML, this is not ({problem}); fix that line"
         ) from error
     if not isinstance(values, dict):
         first = " and ".join(f"{name}:" for name in list(kind.model_fields)[:2])
@@ -238,9 +220,8 @@ def _wrong_value(path: _Path, item: Any) -> str:
         return f"{key} is required and is not there; add it"
     if item["type"] == "value_error":
         return f"{key}: {item['ctx']['error']}"
-    shown = repr(item["input"])
     rule = _SHAPES.get(item["type"]) or item["msg"][0].lower() + item["msg"][1:]
-    return f"{key}: {rule}, got {shown if len(shown) <= 60 else shown[:57] + '...'}; change it"
+    return f"{key}: {rule}, got {shortened(repr(item['input']), 60)}; change it"
 
 
 def _unknown_key(kind: type[BaseModel], path: _Path, called: str, value: object) -> str:

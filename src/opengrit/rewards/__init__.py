@@ -1,8 +1,10 @@
 """What a rollout is worth: small pure rewards with stated ranges, and the rubric that weighs them.
 
-May import `judges` and the floors below it. Begin with `rubric.py`.
+May import `judges` and the floors below it. Begin with `rubric.py`; a family of rewards is a file: `answers.py`,
+`format.py`, `boxes.py`.
 """
 
-from opengrit.rewards.rubric import Attempt, Rubric
+from opengrit.rewards.protocol import Attempt
+from opengrit.rewards.rubric import Rubric
 
 __all__ = ["Attempt", "Rubric"]

@@ -42,7 +42,7 @@ from opengrit.evaluation.rollout import EvaluationProtocol, ask, case_of, roll_o
 from opengrit.judges import Case
 from opengrit.judges.pool import JudgePool, PendingVerdicts, Skip, decide
 from opengrit.models.families import Loaded, base_model, save_origin
-from opengrit.runs.alarms import Setting, Watchman, alarm_row, alarms_of, resumed_row, zero_loss_is_normal
+from opengrit.runs.alarms import AlarmMonitor, Setting, alarm_row, alarms_of, resumed_row, zero_loss_is_normal
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import Asked, Sampler, SamplingSettings
 from opengrit.sampling.transformers_engine import (
@@ -198,7 +198,7 @@ class GritTrainer(GRPOTrainer):
             num_iterations=args.num_iterations,
             beta=args.beta,
         )
-        self.watchman = Watchman(self.alarm_setting)
+        self.watchman = AlarmMonitor(self.alarm_setting)
         self.loaded = replace(loaded, model=self.model)
         self.sampler = TransformersSampler(
             self.loaded,

@@ -6,7 +6,7 @@ outage makes n smaller and the interval wider, and never a mean lower. A truncat
 would have come to (accuracy, boxes) and is counted by `truncated`; it does not follow the format.
 
 Means and intervals count examples, not records: several samples, or several training seeds, of one example are
-averaged first, and the bootstrap draws examples with replacement.
+averaged first, and the bootstrap samples examples with replacement.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from opengrit.evaluation.metrics.controls import (
 )
 from opengrit.evaluation.metrics.estimates import (
     BOOTSTRAP_SEED,
-    CONFIDENCE,
-    NUM_RESAMPLES,
     Estimate,
     McNemar,
     Pooled,
@@ -29,18 +27,15 @@ from opengrit.evaluation.metrics.estimates import (
     mean_of,
     paired_difference,
     pool_seeds,
-    ratio_of_sums,
 )
 from opengrit.evaluation.metrics.quantities import (
     binarised,
     box_count_error,
     box_f1,
-    boxes_are_one_to_one,
     count_error,
     follows_format,
     full_format,
     grounding_iou,
-    is_complete,
     is_measured,
     mcnemar,
     num_boxes,
@@ -51,46 +46,36 @@ from opengrit.evaluation.metrics.quantities import (
     without_answer,
 )
 from opengrit.evaluation.metrics.released import (
-    AP_THRESHOLDS,
     detection_ap,
     unscaled_detection_ap,
     unscaled_grounding_iou,
 )
 from opengrit.evaluation.metrics.summaries import (
     DatasetSummary,
-    Summary,
     kind_of_answer,
     summarise,
     summarise_by,
     true_count,
 )
-from opengrit.evaluation.metrics.yes_no import MmeRow, YesNo, accuracy_plus, mme, yes_no
+from opengrit.evaluation.metrics.yes_no import accuracy_plus, mme, yes_no
 
 __all__ = [
-    "AP_THRESHOLDS",
     "BOOTSTRAP_SEED",
-    "CONFIDENCE",
-    "NUM_RESAMPLES",
     "DatasetSummary",
     "Estimate",
     "McNemar",
-    "MmeRow",
     "Pooled",
     "Quantity",
-    "Summary",
-    "YesNo",
     "accuracy_plus",
     "binarised",
     "box_count_error",
     "box_f1",
-    "boxes_are_one_to_one",
     "count_error",
     "detection_ap",
     "estimate",
     "follows_format",
     "full_format",
     "grounding_iou",
-    "is_complete",
     "is_measured",
     "kind_of_answer",
     "majority_answers",
@@ -102,7 +87,6 @@ __all__ = [
     "paired_difference",
     "pool_seeds",
     "random_boxes_control",
-    "ratio_of_sums",
     "raw_score",
     "right",
     "summarise",

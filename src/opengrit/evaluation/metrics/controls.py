@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
 from opengrit.core.boxes import WHOLE_PICTURE, moved_at_random, union_iou
 from opengrit.core.types import Example, Record
-from opengrit.evaluation.metrics.estimates import BOOTSTRAP_SEED, Quantity, key_of
+from opengrit.evaluation.metrics.estimates import BOOTSTRAP_SEED, Quantity, key_of, seeded_generator
 from opengrit.evaluation.metrics.quantities import is_complete, right
 from opengrit.judges.answers import normalise
 
@@ -41,15 +38,11 @@ def random_boxes_control(*, seed: int = BOOTSTRAP_SEED, draws: int = RANDOM_DRAW
         boxes = tuple(dict.fromkeys(record.transcript.boxes))
         if not boxes:
             return 0.0
-        generator = np.random.default_rng([seed, *map(_number, key_of(record.example)), record.sample])
+        generator = seeded_generator(seed, *key_of(record.example), record.sample)
         ious = [union_iou(moved_at_random(boxes, generator), record.example.boxes) for _ in range(draws)]
         return math.fsum(ious) / draws
 
     return at_random_places
-
-
-def _number(text: str) -> int:
-    return zlib.crc32(text.encode("utf-8", "surrogatepass"))
 
 
 def majority_answers(examples: Iterable[Example]) -> dict[str, str]:

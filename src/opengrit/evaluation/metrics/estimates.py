@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ ExampleKey = tuple[str, str]  # an example's data set and id
 BOOTSTRAP_SEED = 2505
 NUM_RESAMPLES = 2_000
 CONFIDENCE = 0.95
-_DRAWS_AT_ONCE = 2_000_000  # bounds the memory of a bootstrap to about 32 MB
+_INDICES_AT_ONCE = 2_000_000  # bounds the memory of a bootstrap to about 32 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,24 @@ def key_of(example: Example) -> ExampleKey:
     return example.dataset, example.id
 
 
+def seeded_generator(seed: int, *parts: str | int) -> np.random.Generator:
+    """A generator that depends on the seed and on these names and numbers alone."""
+    numbers = [zlib.crc32(p.encode("utf-8", "surrogatepass")) if isinstance(p, str) else p for p in parts]
+    return np.random.default_rng([seed, *numbers])
+
+
 def estimate(
     records: Sequence[Record], quantity: Quantity, *, generator: np.random.Generator | None = None
 ) -> Estimate:
     """The mean of a quantity over the examples it applies to, each example weighing the same."""
-    means = _example_means(records, quantity)
+    return mean_over_keys(((key_of(r.example), quantity(r)) for r in records), generator=generator)
+
+
+def mean_over_keys(
+    values: Iterable[tuple[ExampleKey, float | None]], *, generator: np.random.Generator | None = None
+) -> Estimate:
+    """The mean over keys (examples, pictures) of values that are first averaged for each key; None is left out."""
+    means = _means_by_key(values)
     return mean_of([means[key] for key in sorted(means)], generator=generator)
 
 
@@ -64,8 +78,8 @@ def paired_difference(
     """The mean over examples of (after - before), on the examples measured on both sides.
 
     Records of several training seeds are pooled by handing them over together: the mean of an example is taken over
-    its seeds, and the bootstrap draws whole examples. The interval says what other examples would give and not what
-    other seeds would: show the seeds one by one beside it.
+    its seeds, and the bootstrap samples whole examples. The interval says what other examples would give and not what
+    other seeds would: show the seeds one by one with it.
     """
     was, is_now = _example_means(before, quantity), _example_means(after, quantity)
     differences = [is_now[key] - was[key] for key in sorted(was.keys() & is_now.keys())]
@@ -93,7 +107,10 @@ def ratio_of_sums(
     if len(keys) == 1:
         return Estimate(value=value, n=1, low=None, high=None)
     above_E, below_E = np.array([above[key] for key in keys]), np.array([below[key] for key in keys])
-    sums = [(above_E[draw].sum(axis=1), below_E[draw].sum(axis=1)) for draw in _draws(len(keys), generator)]
+    sums = [
+        (above_E[picked].sum(axis=1), below_E[picked].sum(axis=1))
+        for picked in _resamples(len(keys), generator)
+    ]
     ratios = np.concatenate([a[b != 0.0] / b[b != 0.0] for a, b in sums])
     return _with_interval(value, len(keys), ratios)
 
@@ -111,7 +128,7 @@ def mean_of(values: Sequence[float], *, generator: np.random.Generator | None = 
         return Estimate(value=mean, n=1, low=None, high=None)
     value_E = np.asarray(values, dtype=np.float64)  # E examples
     return _with_interval(
-        mean, n, np.concatenate([value_E[draw].mean(axis=1) for draw in _draws(n, generator)])
+        mean, n, np.concatenate([value_E[picked].mean(axis=1) for picked in _resamples(n, generator)])
     )
 
 
@@ -160,18 +177,21 @@ def exact_mcnemar(was: dict[ExampleKey, float], is_now: dict[ExampleKey, float])
 
 
 def _example_means(records: Sequence[Record], quantity: Quantity) -> dict[ExampleKey, float]:
-    values: dict[ExampleKey, list[float]] = defaultdict(list)
-    for record in records:
-        value = quantity(record)
+    return _means_by_key((key_of(record.example), quantity(record)) for record in records)
+
+
+def _means_by_key(values: Iterable[tuple[ExampleKey, float | None]]) -> dict[ExampleKey, float]:
+    found: dict[ExampleKey, list[float]] = defaultdict(list)
+    for key, value in values:
         if value is not None:
-            values[key_of(record.example)].append(value)
-    return {key: math.fsum(found) / len(found) for key, found in values.items()}
+            found[key].append(value)
+    return {key: math.fsum(numbers) / len(numbers) for key, numbers in found.items()}
 
 
-def _draws(n: int, generator: np.random.Generator | None) -> Iterator[np.ndarray]:
+def _resamples(n: int, generator: np.random.Generator | None) -> Iterator[np.ndarray]:
     """Indices of NUM_RESAMPLES resamples of n examples, in chunks of shape (resamples, n)."""
     generator = np.random.default_rng(BOOTSTRAP_SEED) if generator is None else generator
-    chunk = max(1, _DRAWS_AT_ONCE // n)
+    chunk = max(1, _INDICES_AT_ONCE // n)
     for done in range(0, NUM_RESAMPLES, chunk):
         yield generator.integers(0, n, size=(min(chunk, NUM_RESAMPLES - done), n))
 

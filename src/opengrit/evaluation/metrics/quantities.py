@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from opengrit.core.boxes import match, union_iou
-from opengrit.core.types import Example, Finish, Record, Tag, Transcript, Verdict
+from opengrit.core.types import Example, Finish, Record, Tag, Transcript, Verdict, is_counting
 from opengrit.evaluation.metrics.estimates import ExampleKey, McNemar, exact_mcnemar, key_of
 from opengrit.judges.answers import is_box_answer
-from opengrit.rewards.rubric import is_counting
 
 
 def is_measured(record: Record) -> bool:

@@ -76,7 +76,7 @@ def unscaled_detection_ap(record: Record) -> float | None:
         return None
     truth = record.example.boxes[0].to_pixels(record.example.picture_size)
     return _precision_of_a_set(
-        [_pixel_iou(pointing.written, truth) for pointing in record.transcript.pointings]
+        [iou_of_unions([pointing.written], [truth]) for pointing in record.transcript.pointings]
     )
 
 
@@ -89,16 +89,3 @@ def _precision_of_a_set(ious: Sequence[float]) -> float:
         return 0.0
     reached = sum(max(ious) >= threshold - ROUNDING for threshold in AP_THRESHOLDS)
     return reached / len(AP_THRESHOLDS) / len(ious)
-
-
-def _pixel_iou(one: Corners, other: Corners) -> float:
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    overlap = width * height
-    return overlap / (_area(one) + _area(other) - overlap)
-
-
-def _area(corners: Corners) -> float:
-    return (corners[2] - corners[0]) * (corners[3] - corners[1])

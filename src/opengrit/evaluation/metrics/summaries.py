@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from opengrit.core.types import Example, Record
+from opengrit.core.types import Example, Record, is_counting
 from opengrit.evaluation.metrics.controls import majority_control, random_boxes_control, whole_picture_iou
 from opengrit.evaluation.metrics.estimates import BOOTSTRAP_SEED, Estimate, Quantity, estimate, key_of
 from opengrit.evaluation.metrics.quantities import (
@@ -28,7 +28,6 @@ from opengrit.evaluation.metrics.quantities import (
 )
 from opengrit.evaluation.metrics.released import detection_ap, unscaled_detection_ap, unscaled_grounding_iou
 from opengrit.judges.answers import answer_kind
-from opengrit.rewards.rubric import is_counting
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from opengrit.core.types import Example, Record
-from opengrit.evaluation.metrics.estimates import Estimate, Quantity, estimate, mean_of, ratio_of_sums
+from opengrit.evaluation.metrics.estimates import Estimate, Quantity, estimate, mean_over_keys, ratio_of_sums
 from opengrit.evaluation.metrics.quantities import is_complete, right
 from opengrit.judges.answers import AnswerKind, answer_kind, normalise, said_yes_or_no
 
@@ -127,17 +126,13 @@ def accuracy_plus(*runs: Sequence[Record]) -> Estimate:
     """
     examples = [record.example for run in runs for record in run]
     picture_of = _pictures(examples)
-    both: dict[_Picture, list[float]] = defaultdict(list)
-    for run in runs:
-        for picture, values in _answers_by_picture(run, picture_of).items():
-            both[picture].extend(values)
-    return mean_of([math.fsum(both[picture]) / len(both[picture]) for picture in sorted(both)])
+    return mean_over_keys(value for run in runs for value in _answers_by_picture(run, picture_of))
 
 
 def _answers_by_picture(
     run: Sequence[Record], picture_of: Callable[[Example], _Picture]
-) -> dict[_Picture, list[float]]:
-    """For each picture, one value a sample that has both answers: 1 if both are right."""
+) -> Iterator[tuple[_Picture, float]]:
+    """For each picture and each sample that has both answers: 1 if both are right."""
     answers: dict[tuple[_Picture, int], dict[str, float | None]] = defaultdict(dict)
     for record in run:
         place = answers[picture_of(record.example), record.sample]
@@ -147,16 +142,14 @@ def _answers_by_picture(
                 "hand over the runs of several seeds one by one"
             )
         place[record.example.id] = right(record)
-    found: dict[_Picture, list[float]] = defaultdict(list)
     for (picture, _), place in answers.items():
         values = [value for value in place.values() if value is not None]
         if len(values) == 2:
-            found[picture].append(min(values))
-    return found
+            yield picture, min(values)
 
 
 def _pictures(examples: Sequence[Example]) -> Callable[[Example], _Picture]:
-    """How the pictures of these examples are told apart.
+    """What identifies the picture of each of these examples.
 
     MME asks twice about each picture. In GRIT's release the picture is stored twice, once for each question, under
     numbers 2k and 2k + 1 (000860.png and 000861.png are one picture); elsewhere both questions name the same file.

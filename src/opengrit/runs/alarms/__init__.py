@@ -1,18 +1,18 @@
-"""A training that goes wrong says so: rows of metrics -> alarms, each with its likely cause and what to change.
+"""Alarms of a training that goes wrong: rows of metrics in, likely causes and what to change out.
 
 Begin with `monitor.py`; each check is a function in `checks.py`.
 """
 
 from opengrit.runs.alarms.kinds import Alarm, Kind, Setting, alarm_row, alarms_of, resumed_row
-from opengrit.runs.alarms.monitor import Watchman, alarms, zero_loss_is_normal
+from opengrit.runs.alarms.monitor import AlarmMonitor, alarms, zero_loss_is_normal
 from opengrit.runs.alarms.windows import WINDOW
 
 __all__ = [
     "WINDOW",
     "Alarm",
+    "AlarmMonitor",
     "Kind",
     "Setting",
-    "Watchman",
     "alarm_row",
     "alarms",
     "alarms_of",

@@ -1,4 +1,4 @@
-"""What each kind of alarm looks at: a run's course in, the cause and the remedy out, or None."""
+"""What each kind of alarm looks at: a run's history in, the cause and the remedy out, or None."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _KEPT = 1000  # rows looked back at
 
 
 @dataclass(slots=True)
-class Course:
+class History:
     """The rows so far, and those of them that were learned from."""
 
     setting: Setting
@@ -61,11 +61,11 @@ class Course:
         return mean_of(self.learned, key, iterations=self.setting.num_iterations)
 
 
-def _reward_is_zero(course: Course) -> str | None:
-    rewards = course.learned_window("reward")
+def _reward_is_zero(history: History) -> str | None:
+    rewards = history.learned_window("reward")
     if rewards is None or max(map(abs, rewards)) > _NOTHING:
         return None
-    spread = course.learned_window("reward_std")
+    spread = history.learned_window("reward_std")
     if spread is not None and max(spread) > _NOTHING:
         return None
     return (
@@ -74,11 +74,11 @@ def _reward_is_zero(course: Course) -> str | None:
     )
 
 
-def _flat_groups(course: Course) -> str | None:
-    share = course.learned_mean("frac_reward_zero_std")
+def _flat_groups(history: History) -> str | None:
+    share = history.learned_mean("frac_reward_zero_std")
     if share is None or share < _FLAT:
         return None
-    right, formed = course.learned_mean("accuracy"), course.learned_mean("format")
+    right, formed = history.learned_mean("accuracy"), history.learned_mean("format")
     if min(right or 0.0, formed or 0.0) >= 0.9:
         return (
             f"in {share:.0%} of the groups all completions earn the same, because nearly all are right: there is nothing left "
@@ -90,8 +90,8 @@ def _flat_groups(course: Course) -> str | None:
     )
 
 
-def _reward_fell(course: Course) -> str | None:
-    fall = fall_of(course.learned, "reward")
+def _reward_fell(history: History) -> str | None:
+    fall = fall_of(history.learned, "reward")
     if fall is None:
         return None
     return (
@@ -100,11 +100,11 @@ def _reward_fell(course: Course) -> str | None:
     )
 
 
-def _format_fell(course: Course) -> str | None:
-    fall = fall_of(course.learned, "format")
+def _format_fell(history: History) -> str | None:
+    fall = fall_of(history.learned, "format")
     if fall is None or fall.best < 0.2:
         return None
-    cut = course.mean("truncated") or 0.0
+    cut = history.mean("truncated") or 0.0
     cause = (
         f"and {cut:.0%} are cut off: raise train.max_completion_length"
         if cut >= 0.2
@@ -113,8 +113,8 @@ def _format_fell(course: Course) -> str | None:
     return f"the share in full format fell from {fall.best:.0%} (step {fall.step}) to {fall.now:.0%}, {cause}"
 
 
-def _shorter(course: Course) -> str | None:
-    change = _length_change(course, grew=False)
+def _shorter(history: History) -> str | None:
+    change = _length_change(history, grew=False)
     if change is None:
         return None
     return (
@@ -123,8 +123,8 @@ def _shorter(course: Course) -> str | None:
     )
 
 
-def _longer(course: Course) -> str | None:
-    change = _length_change(course, grew=True)
+def _longer(history: History) -> str | None:
+    change = _length_change(history, grew=True)
     if change is None:
         return None
     return (
@@ -133,33 +133,33 @@ def _longer(course: Course) -> str | None:
     )
 
 
-def _truncated(course: Course) -> str | None:
-    share = course.mean("truncated")
+def _truncated(history: History) -> str | None:
+    share = history.mean("truncated")
     if share is None or share < _MOSTLY:
         return None
-    limit = course.setting.max_completion_length
+    limit = history.setting.max_completion_length
     return (
         f"{share:.0%} of the completions are cut off at {limit} tokens and teach nothing; raise train.max_completion_length, "
-        "or, where the texts go on after their answer, find out why the stop string </answer> is not reached"
+        "or, where the texts continue after their answer, find out why the stop string </answer> is not reached"
     )
 
 
-def _frame(course: Course) -> str | None:
-    iou, boxes = course.mean("grounding_iou"), course.mean("boxes")
-    rejected = course.mean("rejected_boxes") or 0.0
+def _frame(history: History) -> str | None:
+    iou, boxes = history.mean("grounding_iou"), history.mean("boxes")
+    rejected = history.mean("rejected_boxes") or 0.0
     if iou is None or boxes is None or iou > _IOU_OF_CHANCE or boxes + rejected < _POINTS:
         return None
     return (
         f"{boxes + rejected:.1f} boxes are written in a completion and their IoU is {iou:.2f}, so they are probably read in "
-        f"the wrong frame ({course.setting.frame}); set model.frame to what the model writes (pixels, thousand or unit): "
+        f"the wrong frame ({history.setting.frame}); set model.frame to what the model writes (pixels, thousand or unit): "
         "opengrit doctor compares them"
     )
 
 
-def _no_boxes(course: Course) -> str | None:
-    seen = [n for row in course.rows if (n := number_of(row, "boxes")) is not None]
-    rejected = course.mean("rejected_boxes") or 0.0
-    if not course.setting.asks_for_boxes or len(seen) < WINDOW or max(seen) > 0.01 or rejected >= _POINTS:
+def _no_boxes(history: History) -> str | None:
+    seen = [n for row in history.rows if (n := number_of(row, "boxes")) is not None]
+    rejected = history.mean("rejected_boxes") or 0.0
+    if not history.setting.asks_for_boxes or len(seen) < WINDOW or max(seen) > 0.01 or rejected >= _POINTS:
         return None
     return (
         "no completion has named a box since the run began, and what never happens is never rewarded; ask with strategy "
@@ -167,8 +167,8 @@ def _no_boxes(course: Course) -> str | None:
     )
 
 
-def _entropy(course: Course) -> str | None:
-    values = values_of(course.learned, "entropy")
+def _entropy(history: History) -> str | None:
+    values = values_of(history.learned, "entropy")
     if len(values) < WINDOW:
         return None
     first, now = statistics.fmean(values[:WINDOW]), statistics.fmean(values[-WINDOW:])
@@ -180,8 +180,8 @@ def _entropy(course: Course) -> str | None:
     )
 
 
-def _kl(course: Course) -> str | None:
-    values = values_of(course.learned, "kl")
+def _kl(history: History) -> str | None:
+    values = values_of(history.learned, "kl")
     if not values:
         return None
     window = statistics.fmean(values[-WINDOW:]) if len(values) >= WINDOW else 0.0
@@ -193,8 +193,8 @@ def _kl(course: Course) -> str | None:
     )
 
 
-def _clipped(course: Course) -> str | None:
-    share = course.learned_mean("clip_ratio/region_mean")
+def _clipped(history: History) -> str | None:
+    share = history.learned_mean("clip_ratio/region_mean")
     if share is None or share < _CLIPPED:
         return None
     return (
@@ -203,13 +203,13 @@ def _clipped(course: Course) -> str | None:
     )
 
 
-def _gradient(course: Course) -> str | None:
-    row = course.rows[-1]
+def _gradient(history: History) -> str | None:
+    row = history.rows[-1]
     left_out = _left_out(row)
     if left_out:
         return (
             f"{100 * left_out:.3g}% of the row's steps had no finite loss or gradient and were left out, no weight changed by "
-            "them; if it goes on, lower train.learning_rate, or look at their records in records.jsonl"
+            "them; if it continues, lower train.learning_rate, or look at their records in records.jsonl"
         )
     if "grad_norm" not in row:
         return None
@@ -219,7 +219,7 @@ def _gradient(course: Course) -> str | None:
             "the gradient is not finite, and the weights may be lost with the step that takes it; go back to the last "
             "checkpoint and lower train.learning_rate (with bf16: false if it comes again)"
         )
-    before = [n for n in values_of(course.learned[:-1], "grad_norm") if n > 0]
+    before = [n for n in values_of(history.learned[:-1], "grad_norm") if n > 0]
     if len(before) < WINDOW or norm < _HUGE_GRADIENT * statistics.median(before):
         return None
     return (
@@ -234,8 +234,8 @@ def _left_out(row: Row) -> float:
     return number_of(row, "nonfinite/skipped_step") or 0.0
 
 
-def _loss(course: Course) -> str | None:
-    row = course.rows[-1]
+def _loss(history: History) -> str | None:
+    row = history.rows[-1]
     if number_of(row, "loss") is not None or _left_out(row):
         return None
     return (
@@ -244,8 +244,8 @@ def _loss(course: Course) -> str | None:
     )
 
 
-def _unjudged(course: Course) -> str | None:
-    share = course.mean("judge/unjudged")
+def _unjudged(history: History) -> str | None:
+    share = history.mean("judge/unjudged")
     if share is None or share < _UNJUDGED:
         return None
     return (
@@ -254,20 +254,20 @@ def _unjudged(course: Course) -> str | None:
     )
 
 
-def _skipped(course: Course) -> str | None:
-    size = WINDOW * course.setting.num_iterations  # a generation that is skipped is as many skipped steps
-    values = values_of(course.rows, "judge/skipped_step")[-size:]
+def _skipped(history: History) -> str | None:
+    size = WINDOW * history.setting.num_iterations  # a generation that is skipped is as many skipped steps
+    values = values_of(history.rows, "judge/skipped_step")[-size:]
     share = statistics.fmean(values) if len(values) == size else 0.0
     if share < _SKIPPED:
         return None
     return (
         f"{share:.0%} of the last {size} rows' steps were skipped because too few answers were judged; the run goes "
-        "through its steps without learning: stop it, mend the judge, and resume"
+        "through its steps without learning: stop it, fix the judge, and resume"
     )
 
 
-def _failed(course: Course) -> str | None:
-    share = course.mean("failed")
+def _failed(history: History) -> str | None:
+    share = history.mean("failed")
     if share is None or share < _FAILED:
         return None
     return (
@@ -276,7 +276,7 @@ def _failed(course: Course) -> str | None:
     )
 
 
-CHECKS: dict[Kind, Callable[[Course], str | None]] = {
+CHECKS: dict[Kind, Callable[[History], str | None]] = {
     Kind.LOSS: _loss,
     Kind.GRADIENT: _gradient,
     Kind.TRUNCATED: _truncated,
@@ -297,9 +297,9 @@ CHECKS: dict[Kind, Callable[[Course], str | None]] = {
 }
 
 
-def _length_change(course: Course, *, grew: bool) -> Change | None:
+def _length_change(history: History, *, grew: bool) -> Change | None:
     """A change of length by the factor of an alarm, since a window whose reward was no lower than it is now."""
-    rows = [row for row in course.learned if number_of(row, "reward") is not None]
+    rows = [row for row in history.learned if number_of(row, "reward") is not None]
     lengths, rewards = every_window(rows, "completions/mean_length"), every_window(rows, "reward")
     if len(lengths) <= WINDOW or len(lengths) != len(rewards):
         return None

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Kind(Enum):
-    """What has gone wrong, as it stands in alarms.jsonl."""
+    """What has gone wrong, as alarms.jsonl names it."""
 
     REWARD_IS_ZERO = "reward always 0"
     FLAT_GROUPS = "groups without variance"
@@ -56,12 +56,12 @@ def alarm_row(alarm: Alarm) -> dict[str, Any]:
 
 
 def resumed_row(step: int) -> dict[str, Any]:
-    """The line of alarms.jsonl that says that the run went on from this step: alarms before it of later steps are void."""
+    """The line of alarms.jsonl that says that the run resumed from this step: earlier alarms of later steps are void."""
     return {"step": step, "resumed": True}
 
 
 def alarms_of(rows: Iterable[Mapping[str, Any]]) -> list[Alarm]:
-    """The alarms in the lines of alarms.jsonl, each once, without those of steps that a resumed run took anew.
+    """The alarms in the lines of alarms.jsonl, each once, without those of steps that a resumed run repeated.
 
     Unknown kinds are left out.
     """

@@ -1,52 +1,38 @@
-"""A training run that goes wrong says so: rows of metrics -> alarms, each with its likely cause and what to change."""
+"""Rows of metrics in, alarms out: each names what went wrong, its likely cause and what to change."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from opengrit.runs.alarms.checks import CHECKS, Course
-from opengrit.runs.alarms.kinds import Alarm, Kind, Setting, alarm_row, alarms_of, resumed_row
+from opengrit.runs.alarms.checks import CHECKS, History
+from opengrit.runs.alarms.kinds import Alarm, Kind, Setting
 from opengrit.runs.alarms.windows import WINDOW, Row, number_of
 
-__all__ = [
-    "WINDOW",
-    "Alarm",
-    "Kind",
-    "Setting",
-    "Watchman",
-    "alarm_row",
-    "alarms",
-    "alarms_of",
-    "resumed_row",
-    "zero_loss_is_normal",
-]
-
-
-# One cause, one alarm: what follows from another thing is left unsaid beside it.
+# One cause, one alarm: the effects of a cause raise none of their own.
 _FOLLOWS = {
     Kind.TRUNCATED: (Kind.REWARD_IS_ZERO, Kind.FLAT_GROUPS, Kind.NO_BOXES, Kind.SHORTER),
     Kind.REWARD_IS_ZERO: (Kind.FLAT_GROUPS,),
 }
 
 
-class Watchman:
+class AlarmMonitor:
     """Takes a run's rows of metrics one by one and gives the alarms that each of them raises.
 
-    An alarm is raised once. It is raised again only when its cause had gone for `WINDOW` rows and came back.
+    An alarm is raised once, and again only when its cause was gone for `WINDOW` rows and came back.
     """
 
     def __init__(self, setting: Setting) -> None:
-        self._course = Course(setting)
+        self._history = History(setting)
         self._quiet_for: dict[Kind, int] = {}  # rows since an alarm that was raised had its cause
 
     def recall(self, rows: Iterable[Row]) -> None:
-        """Takes the rows of a run so far in, whose alarms were raised at their time.
+        """Takes in the earlier rows of a resumed run, whose alarms were raised at their time.
 
         Only the last ones are looked at: an alarm whose cause is in none of them would be raised again anyway.
         """
         logged = [row for row in rows if "loss" in row]
         for row in logged[:-WINDOW]:
-            self._course.take(row)
+            self._history.take(row)
         for row in logged[-WINDOW:]:
             self.take(row)
 
@@ -54,8 +40,8 @@ class Watchman:
         """The alarms that this row raises. Rows without a loss (evaluations while training) say nothing."""
         if "loss" not in row:
             return []
-        self._course.take(row)
-        found = {kind: text for kind, check in CHECKS.items() if (text := check(self._course)) is not None}
+        self._history.take(row)
+        found = {kind: text for kind, check in CHECKS.items() if (text := check(self._history)) is not None}
         for cause, effects in _FOLLOWS.items():
             if cause in found:
                 found = {kind: text for kind, text in found.items() if kind not in effects}
@@ -70,16 +56,16 @@ class Watchman:
 
 def alarms(rows: Iterable[Row], setting: Setting) -> list[Alarm]:
     """Every alarm that a run's rows raise, in order. Rows as they are in memory or read from metrics.jsonl."""
-    watchman = Watchman(setting)
-    return [alarm for row in rows for alarm in watchman.take(row)]
+    monitor = AlarmMonitor(setting)
+    return [alarm for row in rows for alarm in monitor.take(row)]
 
 
 def zero_loss_is_normal(row: Row, setting: Setting) -> str | None:
-    """Why a loss of nothing is no fault, where it is none; None where the loss is something or would be a fault."""
+    """Why a loss near 0 is normal, where it is; None where the loss is larger or would be a fault."""
     loss, flat = number_of(row, "loss"), number_of(row, "frac_reward_zero_std")
     if loss is None or abs(loss) > 1e-3 or setting.beta or setting.num_iterations > 1:
         return None
-    if flat is None or flat == 1.0:  # nothing is measured, or nothing differs: the gradient is nothing too
+    if flat is None or flat == 1.0:  # nothing is measured, or nothing differs: the gradient is 0 too
         return None
     return (
         "a loss near 0 is normal here: with beta 0 and one iteration the advantages of a group add up to 0, so the loss "

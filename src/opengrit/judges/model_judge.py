@@ -1,9 +1,8 @@
-"""How a language model marks answers: what it is told, how its reply is drawn, and what its score means."""
+"""A language model as a judge: the protocol, its prompt, how its reply is sampled, and what its score means."""
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -11,13 +10,12 @@ from typing import Any, Protocol
 from opengrit.core.errors import RecipeError
 from opengrit.core.types import Verdict
 from opengrit.grounding.prompts import judge_prompt
-from opengrit.judges.case import Case
-from opengrit.judges.protocol import BatchJudge
+from opengrit.judges.protocol import BatchJudge, Case
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
-    """How a judge's reply is drawn. None leaves the choice to the server (some models take neither)."""
+class ReplySettings:
+    """How a judge's reply is sampled. None leaves the choice to the server (some models take neither)."""
 
     temperature: float | None = 0.0
     max_tokens: int | None = 256
@@ -28,7 +26,7 @@ class Drawing:
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
+class Threshold:
     """From which score on an answer counts as right.
 
     The paper's reward is binary and does not say from where. The released code takes any score above 0, which makes
@@ -49,7 +47,7 @@ class Scale:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class CostEstimate:
     """What judging is going to ask for, before anything is asked. `cost` is None where prices are not known."""
 
     requests: int
@@ -79,7 +77,7 @@ class ModelJudge(BatchJudge, Protocol):
         """Its verdict where it gives that score."""
         ...
 
-    def estimate(self, cases: Sequence[Case]) -> Estimate:
+    def estimate(self, cases: Sequence[Case]) -> CostEstimate:
         """What judging these cases asks for."""
         ...
 
@@ -94,8 +92,3 @@ def prompt_version() -> str:
     return hashlib.sha256(
         judge_prompt("{question}", expected="{expected}", given="{given}").encode()
     ).hexdigest()
-
-
-def is_probability(value: Any) -> bool:
-    """Whether a value read from a file is a score in [0, 1]."""
-    return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= 1

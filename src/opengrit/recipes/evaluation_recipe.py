@@ -1,0 +1,95 @@
+"""What an evaluation does: its recipe, and the options of `opengrit eval` that fill it in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BeforeValidator
+
+from opengrit.core.errors import RecipeError, RunError
+from opengrit.core.recipe_section import RecipeSection
+from opengrit.judges.settings import JudgeSection, judge_section
+from opengrit.recipes.training_recipe import Eval, Model, Source, Strategy
+from opengrit.recipes.yaml import read_recipe
+
+
+class Served(RecipeSection):
+    """A model behind an OpenAI-compatible endpoint; `model.name` is its name there."""
+
+    url: str
+    frame: str | None  # a model type (qwen2_5_vl), or pixels, thousand or unit; an endpoint does not tell
+    api_key_env: str = "OPENAI_API_KEY"  # the name of a variable; the key itself stands nowhere
+
+
+class EvalRecipe(RecipeSection):
+    """Everything an evaluation does; saved with it, and what a continued evaluation is compared with."""
+
+    model: Model
+    data: tuple[Source, ...]
+    strategy: Strategy = "grounded"
+    eval: Eval = Eval()
+    limit: int | None = None
+    seed: int = 0
+    endpoint: Served | None = None
+    judge: Annotated[JudgeSection, BeforeValidator(judge_section)] = JudgeSection()
+
+    def resolved_yaml(self) -> str:
+        """The recipe with every default written out; without an endpoint where it has none."""
+        left_out = {"endpoint"} if self.endpoint is None else set()
+        written = self.model_dump(mode="json", exclude=left_out)
+        return yaml.safe_dump({"evaluate": written}, sort_keys=False)
+
+
+class _JudgeFile(RecipeSection):
+    """A file with a `judge:` section and nothing else."""
+
+    judge: Annotated[JudgeSection, BeforeValidator(judge_section)]
+
+
+def judge_of(judge: str | None, *, url: str | None = None, model: str | None = None) -> Any:
+    """The judge of --judge, --judge-url and --judge-model, for EvalRecipe: "rule", a YAML file with the section
+    `judge:` of a recipe, or a model behind an endpoint. Raises RecipeError.
+    """
+    if url is not None or model is not None:
+        if judge is not None:
+            raise RecipeError(
+                f"a judge is named once, got --judge {judge} beside --judge-url or --judge-model; leave one out"
+            )
+        if url is None or model is None:
+            raise RecipeError(
+                f"--judge-url and --judge-model go together, got only {model or url}; give both"
+            )
+        return {"kind": "endpoint", "url": url, "model": model}
+    if judge is None or judge == "rule":
+        return "rule"
+    if not judge.endswith((".yaml", ".yml")):
+        raise RecipeError(
+            f"--judge is rule or a YAML file with the section judge:, got {judge!r}; for a served model write "
+            "--judge-url and --judge-model"
+        )
+    return read_recipe(_JudgeFile, judge).judge
+
+
+def sources_of(data: Sequence[str], images: Sequence[Path]) -> tuple[Source, ...]:
+    """The data sets of --data and --images: a folder once for all files, or once for each file in their order."""
+    files = [spec for spec in data if spec.endswith(".jsonl")]
+    if images and not files:
+        raise RunError(
+            f"--images is the picture folder of .jsonl files, none is named beside {images[0]}; leave --images out"
+        )
+    if len(images) not in (0, 1, len(files)):
+        raise RunError(
+            f"--images is given once for all files or once for each, got {len(images)} for {len(files)} files; "
+            "repeat it in the files' order"
+        )
+    folders = list(images) * len(files) if len(images) == 1 else list(images)
+    folder_of = dict(zip(files, folders, strict=False)) if folders else {}
+    return tuple(
+        Source(file=spec, images=str(folder_of[spec]) if spec in folder_of else None)
+        if spec in files
+        else Source(name=spec)
+        for spec in data
+    )
