@@ -69,7 +69,7 @@ def take(browser: Browser, url: str, path: Path, *, size: tuple[int, int], schem
     page.locator(".og-answer").evaluate(
         "e => scrollTo(0, innerWidth < 860 ? scrollY + e.getBoundingClientRect().top : 0)"
     )
-    page.locator(".og-take").last.locator(".og-point").first.hover()
+    page.locator(".og-reply").last.locator(".og-point").first.hover()
     page.screenshot(path=path, animations="disabled")
     context.close()
     shrink(path)

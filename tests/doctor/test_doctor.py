@@ -19,10 +19,10 @@ from typer.testing import CliRunner
 from opengrit.cli.app import app
 from opengrit.core.types import Completion, Finish
 from opengrit.data import stickers
-from opengrit.doctor import Finding, Level, Surroundings, diagnose, would_be_wasted
+from opengrit.doctor import Environment, Finding, Level, diagnose, would_be_wasted
 from opengrit.doctor.context import installed
 from opengrit.doctor.fit import Machine
-from opengrit.doctor.resources import most_checkpoints, ways_to_fit
+from opengrit.doctor.resources import changes_that_fit, most_checkpoints
 from opengrit.doctor.samples import flat_chance
 from opengrit.doctor.settings import usual_rate
 from opengrit.grounding.frames import frame_for
@@ -35,7 +35,7 @@ from opengrit.sampling.transformers_engine import TransformersSampler
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = str(ROOT / "recipes" / "demo.yaml")
-PLENTY = Surroundings(
+PLENTY = Environment(
     machine=Machine("a computer", 1, 64),
     has_gpu=False,
     has_bf16=False,
@@ -43,7 +43,7 @@ PLENTY = Surroundings(
     version=installed,
     free_bytes=lambda folder: 10**12,
     offline=False,
-    is_here=False,
+    is_current=False,
 )
 
 
@@ -53,10 +53,10 @@ def load(model: Model) -> Any:
 
 
 def look(
-    *changes: str, recipe: str = DEMO, here: Surroundings = PLENTY, quick: bool = False, **more: Any
+    *changes: str, recipe: str = DEMO, environment: Environment = PLENTY, quick: bool = False, **more: Any
 ) -> list[Finding]:
     wanted = load_recipe(recipe, changes)
-    return list(diagnose(wanted, here=here, quick=quick, num_questions=2, load=load, **more))
+    return list(diagnose(wanted, environment=environment, quick=quick, num_questions=2, load=load, **more))
 
 
 def graver(findings: list[Finding]) -> list[tuple[str, str]]:
@@ -105,17 +105,17 @@ class Planted:
     rows: Callable[[list[dict[str, Any]], Path], Any] | None = (
         None  # changes the rows, or the pictures' folder
     )
-    here: Surroundings = PLENTY
+    environment: Environment = PLENTY
     needs_model: bool = False
     more: dict[str, Any] = field(default_factory=dict)
     files: Callable[[Path], list[str]] | None = None  # makes something, and says what to change
 
 
-def without(package: str) -> Surroundings:
+def without(package: str) -> Environment:
     return replace(PLENTY, version=lambda name: None if name == package else installed(name))
 
 
-def having(**versions: str) -> Surroundings:
+def having(**versions: str) -> Environment:
     return replace(PLENTY, version=lambda name: versions.get(name) or installed(name))
 
 
@@ -168,7 +168,7 @@ def hide_picture(folder: Path) -> None:
     )
 
 
-class Saying:
+class ScriptedSampler:
     """A base that says what a function of the row, the frame and the sample's number gives."""
 
     def __init__(self, loaded: Any, say: Callable[[Any, Any, int], str], finish: Finish) -> None:
@@ -190,7 +190,7 @@ class Saying:
 
 
 def saying(say: Callable[[Any, Any, int], str], finish: Finish = Finish.STOP) -> dict[str, Any]:
-    return {"sampler_of": lambda loaded: Saying(loaded, say, finish)}
+    return {"sampler_of": lambda loaded: ScriptedSampler(loaded, say, finish)}
 
 
 def perfect(row: Any, frame: Any, sample: int) -> str:
@@ -199,17 +199,17 @@ def perfect(row: Any, frame: Any, sample: int) -> str:
 
 PLANTED = [
     # The environment.
-    Planted("trl of another minor version", "trl", "needs trl", here=having(trl="1.15.2")),
-    Planted("transformers too old", "transformers", "is 4.57.0", here=having(transformers="4.57.0")),
-    Planted("a package that is not there", "scipy", "is not installed", here=without("scipy")),
+    Planted("trl of another minor version", "trl", "needs trl", environment=having(trl="1.15.2")),
+    Planted("transformers too old", "transformers", "is 4.57.0", environment=having(transformers="4.57.0")),
+    Planted("a package that is not there", "scipy", "is not installed", environment=without("scipy")),
     Planted("torchvision of another torch", "torchvision", "goes with torchvision 0.29",
-            here=having(torch="2.14.1", torchvision="0.28.0")),
+            environment=having(torch="2.14.1", torchvision="0.28.0")),
     Planted("torchvision of another build", "torchvision", "built for cu130 and torchvision for cpu",
-            here=having(torch="2.14.1+cu130", torchvision="0.29.1+cpu")),
+            environment=having(torch="2.14.1+cu130", torchvision="0.29.1+cpu")),
     Planted("16 bits without a GPU", "device", "no GPU here", changes=["train.bf16=true"]),
-    Planted("vLLM not installed", "vllm", "opengrit[vllm]", changes=["train.vllm_mode=colocate"], here=without("vllm")),
+    Planted("vLLM not installed", "vllm", "opengrit[vllm]", changes=["train.vllm_mode=colocate"], environment=without("vllm")),
     Planted("8-bit optimizer not installed", "bitsandbytes", "train.optim adamw_8bit",
-            changes=["train.optim=adamw_8bit"], here=without("bitsandbytes")),
+            changes=["train.optim=adamw_8bit"], environment=without("bitsandbytes")),
     # The recipe.
     Planted("learning rate a thousand times too high", "learning rate", "0.1, and about 7e-05 is usual",
             changes=["train.learning_rate=0.1"]),
@@ -250,7 +250,7 @@ PLANTED = [
     # The model.
     Planted("a misspelt model", "model", "tiny-qwen2.5-vl", changes=["model=tiny-qwen25-vl"]),
     Planted("a model that must not be fetched", "model", "HF_HUB_OFFLINE forbids",
-            changes=["model=Qwen/Qwen2.5-VL-3B-Instruct", "train.learning_rate=2.0e-6"], here=replace(PLENTY, offline=True)),
+            changes=["model=Qwen/Qwen2.5-VL-3B-Instruct", "train.learning_rate=2.0e-6"], environment=replace(PLENTY, offline=True)),
     Planted("a processor that pads on the right", "padding side", "pads on the right", Level.WARN,
             files=lambda folder: saved_model(folder, pad_right)),
     Planted("a chat template without the picture", "chat template", "shows it 0 times", needs_model=True,
@@ -271,10 +271,10 @@ PLANTED = [
     Planted("a base that never stops", "stop", "16 are cut off at 160 tokens", needs_model=True,
             more=saying(lambda row, frame, sample: "<think>" + " dog" * 80, Finish.LENGTH)),
     # What it runs on.
-    Planted("too little memory", "memory", "per_device_train_batch_size", here=replace(PLENTY, machine=Machine("a phone", 1, 2))),
-    Planted("too little disk", "disk", "1 MB are free", here=replace(PLENTY, free_bytes=lambda folder: 10**6)),
+    Planted("too little memory", "memory", "per_device_train_batch_size", environment=replace(PLENTY, machine=Machine("a phone", 1, 2))),
+    Planted("too little disk", "disk", "1 MB are free", environment=replace(PLENTY, free_bytes=lambda folder: 10**6)),
     Planted("processes that a step's completions do not divide over", "processes", "over 3 processes",
-            here=replace(PLENTY, machine=Machine("a computer", 3, 64))),
+            environment=replace(PLENTY, machine=Machine("a computer", 3, 64))),
     Planted("a run folder that is taken", "run folder", "choose another --out", more={"out": ROOT / "recipes"}),
     Planted("a judge that is not there", "judge", "gave no opinion on a trial question",
             changes=["judge={kind: endpoint, model: toy, url: 'http://127.0.0.1:9/v1', max_tries: 1}"]),
@@ -294,7 +294,7 @@ def test_a_planted_mistake_is_named(planted, own, tmp_path):
     if planted.files is not None:
         changes += planted.files(tmp_path)
     changes = [change.replace("OWN", str(own)) for change in changes]
-    findings = look(*changes, here=planted.here, quick=not planted.needs_model, **planted.more)
+    findings = look(*changes, environment=planted.environment, quick=not planted.needs_model, **planted.more)
     named = [f for f in findings if f.name == planted.finding and f.level is planted.level]
     assert named, graver(findings)
     assert any(planted.said in f"{f.found} {f.remedy}" for f in named), named
@@ -330,7 +330,7 @@ def test_a_model_that_is_not_here_is_said_and_the_rest_is_looked_at(name, own):
         version=lambda n: installed(n) or "1",
     )
     data = f"data.train=[{{file: {own}/train20.jsonl, images: {own}/images}}]"
-    findings = look(data, "data.eval=[]", "judge=rule", recipe=str(ROOT / "recipes" / name), here=gpu)
+    findings = look(data, "data.eval=[]", "judge=rule", recipe=str(ROOT / "recipes" / name), environment=gpu)
     by_name = {f.name: f for f in findings}
     assert "is not on this machine" in by_name["model"].found
     assert "hf download" in by_name["model"].remedy
@@ -390,16 +390,16 @@ def test_what_alone_makes_a_recipe_fit_is_named_and_else_what_does_together():
     def small_passes(one: Recipe) -> bool:
         return one.train.per_device_train_batch_size <= 80
 
-    alone = ways_to_fit(recipe, small_passes, has_gpu=False)
+    alone = changes_that_fit(recipe, small_passes, has_gpu=False)
     assert alone == ["set train.per_device_train_batch_size: 80", "set train.per_device_train_batch_size: 1"]
 
     def both(one: Recipe) -> bool:
         return one.train.gradient_checkpointing and small_passes(one)
 
-    assert ways_to_fit(recipe, both, has_gpu=False) == [
+    assert changes_that_fit(recipe, both, has_gpu=False) == [
         "set train.gradient_checkpointing: true and set train.per_device_train_batch_size: 80"
     ]
-    assert ways_to_fit(recipe, lambda one: False, has_gpu=False) == []
+    assert changes_that_fit(recipe, lambda one: False, has_gpu=False) == []
 
 
 # The command.

@@ -45,7 +45,7 @@ from opengrit.grounding.frames import Frame
 from opengrit.grounding.parsing import parse
 from opengrit.judges import RuleJudge
 from opengrit.reports import build_report
-from opengrit.reports.evidence import read_evidence
+from opengrit.reports.probe_results import read_probe_results
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import Asked, Listener, Sampled, SamplingSettings, Unsampled
@@ -301,7 +301,7 @@ def test_the_report_shows_the_probes_with_original_and_greyed_pictures(
 ) -> None:
     run = RunDir.create(tmp_path / "probes", recipe="probe: {run: '<b>before</b>'}\n")
     run_probes(RedCounter(), pictured, protocol=EXAM, settings=SETTINGS, run=run, quiet=True)
-    page = build_report([read_evidence(run, "<i>probes</i>")])
+    page = build_report([read_probe_results(run, "<i>probes</i>")])
     assert "Does the evidence matter?" in page
     assert "1 without boxes" in page
     assert "&lt;b&gt;before" in page
@@ -433,7 +433,7 @@ def test_the_command_correlates_a_run_without_asking_its_model(tmp_path: Path, t
         assert result.exit_code == 0, result.output
         assert "control: random boxes" in result.output
         assert "12 choices, 100.0 %" in result.output
-    view = read_evidence(RunDir.open(tmp_path / "probes"), "probes")
+    view = read_probe_results(RunDir.open(tmp_path / "probes"), "probes")
     assert view.correlation is not None
     assert view.correlation.num_choices == 12
     assert "Do the boxes fit the words?" in build_report([view])

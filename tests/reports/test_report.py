@@ -39,24 +39,20 @@ from opengrit.core.types import (
 from opengrit.evaluation.metrics import Estimate
 from opengrit.reports import (
     NoPicture,
-    Picture,
     RunKind,
     RunView,
     build_report,
-    choose,
-    embed,
     load_runs,
-    pair_up,
     print_summary,
-    read_picture,
     viewer_html,
     write_report,
 )
 from opengrit.reports.answers import answer_list
 from opengrit.reports.categories import breakdowns
 from opengrit.reports.curves import curves
-from opengrit.reports.highlighted_spans import Mark, cut
-from opengrit.reports.outcome_cases import Case, case_of
+from opengrit.reports.highlighted_spans import SpanKind, split_spans
+from opengrit.reports.outcomes import Outcome, outcome_of
+from opengrit.reports.pictures import Picture, embed, read_picture
 from opengrit.reports.plots import (
     Interval,
     Series,
@@ -67,7 +63,7 @@ from opengrit.reports.plots import (
     trailing_mean,
 )
 from opengrit.reports.seeds import seed_groups
-from opengrit.reports.selected_examples import Change, change, last_case
+from opengrit.reports.selected_examples import Change, change, choose, last_outcome, pair_up
 from opengrit.reports.tables import Unit, compare, difference_cell, signed, value_cell
 from opengrit.runs.alarms import Alarm, Kind, alarm_row
 from opengrit.runs.folder import RunDir
@@ -217,7 +213,7 @@ def test_a_failed_rollout_shows_its_reason_and_is_neither_right_nor_wrong() -> N
     assert "The rollout failed: endpoint down" in page.text
     assert page.of_class("og-unjudged")
     assert not page.of_class("og-wrong")
-    assert page.of_class("og-exhibit")[0]["data-groups"] == "all"
+    assert page.of_class("og-example")[0]["data-groups"] == "all"
 
 
 def test_everything_from_a_model_or_a_file_is_escaped() -> None:
@@ -253,25 +249,25 @@ def test_everything_from_a_model_or_a_file_is_escaped() -> None:
 # -- cutting the text -----------------------------------------------------------------------------------------
 
 
-def test_pointings_inside_and_across_each_other_keep_the_text_whole_and_each_its_piece() -> None:
+def test_pointings_inside_and_across_each_other_keep_the_text_whole_and_each_its_span() -> None:
     box = Box(0, 0, 1, 1)
     spans = [(2, 8), (3, 5), (6, 10), (2, 8), (50, 60), (-4, 1)]
     pointings = tuple(Pointing(box, None, Section.THOUGHT, a, b, (0, 0, 0, 0)) for a, b in spans)
-    pieces = cut(replace(transcript("0123456789ab", pointings), tags=()))
-    assert "".join(piece.text for piece in pieces) == "0123456789ab"
-    marked = {piece.index: piece.text for piece in pieces if piece.mark is Mark.POINTING}
+    found = split_spans(replace(transcript("0123456789ab", pointings), tags=()))
+    assert "".join(span.text for span in found) == "0123456789ab"
+    marked = {span.index: span.text for span in found if span.kind is SpanKind.POINTING}
     # The first of 2-8 has its six characters, what starts inside it has what is left: 6-10 has 8 and 9.
     assert marked == {0: "234567", 1: "", 2: "89", 3: "", 4: "", 5: "0"}
 
 
 @given(st.text(max_size=30), st.lists(st.tuples(st.integers(-3, 35), st.integers(-3, 35)), max_size=6))
-def test_whatever_the_offsets_the_pieces_are_the_text_and_each_pointing_is_there_once(
+def test_whatever_the_offsets_the_spans_are_the_text_and_each_pointing_is_there_once(
     text: str, spans: list[tuple[int, int]]
 ) -> None:
     pointings = tuple(Pointing(Box(0, 0, 1, 1), None, Section.THOUGHT, a, b, (0, 0, 0, 0)) for a, b in spans)
-    pieces = cut(Transcript(text, None, None, None, pointings, (), ()))
-    assert "".join(piece.text for piece in pieces) == text
-    assert sorted(p.index for p in pieces if p.mark is Mark.POINTING) == list(range(len(spans)))
+    found = split_spans(Transcript(text, None, None, None, pointings, (), ()))
+    assert "".join(span.text for span in found) == text
+    assert sorted(span.index for span in found if span.kind is SpanKind.POINTING) == list(range(len(spans)))
 
 
 # -- choosing examples ----------------------------------------------------------------------------------------
@@ -288,7 +284,7 @@ def test_the_choice_has_every_kind_of_change_and_the_limit_holds() -> None:
     before = [record(i, right=i % 4 < 2) for i in range(100)]
     after = [record(i, right=i % 2 == 0) for i in range(100)]
     chosen = choose(pair_up({"before": before, "after": after}), limit=8)
-    kinds = [change(exhibit) for exhibit in chosen]
+    kinds = [change(answered) for answered in chosen]
     assert [kinds.count(k) for k in (Change.FIXED, Change.BROKEN, Change.BOTH_RIGHT, Change.BOTH_WRONG)] == [
         2
     ] * 4
@@ -303,7 +299,7 @@ def test_a_kind_that_is_missing_leaves_its_place_to_the_others() -> None:
 def test_the_page_says_how_many_examples_it_leaves_out() -> None:
     page = build_report([evaluation("only", [record(i) for i in range(30)])], open_picture=no_picture)
     assert "24 of 30 examples" in page
-    assert len(Elements(page).of_class("og-exhibit")) == 24
+    assert len(Elements(page).of_class("og-example")) == 24
 
 
 # -- tables ---------------------------------------------------------------------------------------------------
@@ -575,24 +571,24 @@ def graded(number: int, *, right: bool | None, box: Box | None, truth: tuple[Box
     return record(number, right=right, said=said, boxes=truth)
 
 
-def test_the_case_of_an_answer_is_its_verdict_and_where_its_boxes_are() -> None:
+def test_the_outcome_of_an_answer_is_its_verdict_and_where_its_boxes_are() -> None:
     left, right = Box(0, 0, 0.5, 1), Box(0.5, 0, 1, 1)
     half = Box(0, 0, 0.25, 1)  # half of `left`, IoU 0.5: grounded
     cases = [
-        (graded(0, right=True, box=left, truth=(left,)), Case.RIGHT_GROUNDED),
-        (graded(0, right=True, box=half, truth=(left,)), Case.RIGHT_GROUNDED),
-        (graded(0, right=True, box=right, truth=(left,)), Case.RIGHT_UNGROUNDED),
-        (graded(0, right=True, box=None, truth=(left,)), Case.RIGHT_UNGROUNDED),
-        (graded(0, right=False, box=left, truth=(left,)), Case.WRONG_GROUNDED),
-        (graded(0, right=False, box=right, truth=(left,)), Case.WRONG),
-        (graded(0, right=False, box=left, truth=()), Case.WRONG),
-        (graded(0, right=True, box=left, truth=()), Case.RIGHT_UNKNOWN),
-        (graded(0, right=None, box=left, truth=(left,)), Case.UNKNOWN),
+        (graded(0, right=True, box=left, truth=(left,)), Outcome.RIGHT_GROUNDED),
+        (graded(0, right=True, box=half, truth=(left,)), Outcome.RIGHT_GROUNDED),
+        (graded(0, right=True, box=right, truth=(left,)), Outcome.RIGHT_UNGROUNDED),
+        (graded(0, right=True, box=None, truth=(left,)), Outcome.RIGHT_UNGROUNDED),
+        (graded(0, right=False, box=left, truth=(left,)), Outcome.WRONG_GROUNDED),
+        (graded(0, right=False, box=right, truth=(left,)), Outcome.WRONG),
+        (graded(0, right=False, box=left, truth=()), Outcome.WRONG),
+        (graded(0, right=True, box=left, truth=()), Outcome.RIGHT_UNKNOWN),
+        (graded(0, right=None, box=left, truth=(left,)), Outcome.UNKNOWN),
     ]
-    assert [case_of(one) for one, _ in cases] == [case for _, case in cases]
+    assert [outcome_of(one) for one, _ in cases] == [outcome for _, outcome in cases]
 
 
-def test_the_examples_have_every_case_in_turn() -> None:
+def test_the_examples_have_every_outcome_in_turn() -> None:
     left, right = Box(0, 0, 0.5, 1), Box(0.5, 0, 1, 1)
     many = [graded(i, right=True, box=left, truth=(left,)) for i in range(50)]
     many += [
@@ -601,12 +597,12 @@ def test_the_examples_have_every_case_in_turn() -> None:
     ]
     many += [graded(52, right=False, box=right, truth=(left,))]
     chosen = choose(pair_up({"only": many}), limit=6)
-    assert [last_case(e) for e in chosen].count(Case.RIGHT_GROUNDED) == 3
-    assert {last_case(e) for e in chosen} == {
-        Case.RIGHT_GROUNDED,
-        Case.RIGHT_UNGROUNDED,
-        Case.WRONG_GROUNDED,
-        Case.WRONG,
+    assert [last_outcome(e) for e in chosen].count(Outcome.RIGHT_GROUNDED) == 3
+    assert {last_outcome(e) for e in chosen} == {
+        Outcome.RIGHT_GROUNDED,
+        Outcome.RIGHT_UNGROUNDED,
+        Outcome.WRONG_GROUNDED,
+        Outcome.WRONG,
     }
 
 
@@ -686,8 +682,8 @@ def test_the_seed_of_a_training_is_read_from_the_folder_its_model_lies_in(tmp_pa
 
 def test_the_list_says_what_it_cuts_and_leaves_out_and_cannot_end_its_script() -> None:
     many = [record(i, said=transcript(f"{HOSTILE} {i} " + "x" * 2_000, ())) for i in range(3)]
-    exhibits = pair_up({"only": many})
-    found = answer_list(exhibits, exhibits[:1], prefix="p", budget=3_500)  # room for two texts of 1,500
+    examples = pair_up({"only": many})
+    found = answer_list(examples, examples[:1], prefix="p", budget=3_500)  # room for two texts of 1,500
     assert (found.num_cut, found.num_left_out) == (2, 1)
     assert not set("<>&") & set(found.data)
     rows = json.loads(found.data)["rows"]
@@ -731,13 +727,13 @@ def test_focus_on_a_pointing_lights_its_box_and_no_other(browse: Browse) -> None
     assert [rect["id"] for rect in page.of_class("og-box") if "lit" in str(rect["class"]).split()] == [
         "examples-e1-t1-box1"
     ]
-    shown = [article["id"] for article in page.of_class("og-exhibit") if "hidden" not in article]
+    shown = [article["id"] for article in page.of_class("og-example") if "hidden" not in article]
     assert shown == ["examples-e1"]
 
 
 TRY = """
 var seen = {}, $ = function (s) { return document.querySelector(s); };
-function shown() { return Array.from(document.querySelectorAll(".og-exhibit:not([hidden])")).map(function (e) { return e.id; }).join(); }
+function shown() { return Array.from(document.querySelectorAll(".og-example:not([hidden])")).map(function (e) { return e.id; }).join(); }
 function lit() { return Array.from(document.querySelectorAll(".lit")).map(function (e) { return e.id || e.className.split(" ")[0]; }).sort().join(); }
 function key(where, name) { where.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true, cancelable: true })); }
 seen.start = shown();

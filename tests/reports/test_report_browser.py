@@ -110,7 +110,7 @@ def test_ten_thousand_answers_are_paged_filtered_sorted_and_opened(report: Path,
     assert "scene 50?" in column(page, 1)[0]
 
     # even and a multiple of 5: 1,000; the first of them in set b is 9,000
-    page.locator('#answers [data-pick="case"]').select_option("right and grounded")
+    page.locator('#answers [data-pick="outcome"]').select_option("right and grounded")
     assert place(page) == "1 to 50 of 1000 kept, 10000 in all"
     assert set(column(page, 4)) == {"right and grounded"}
     page.locator('#answers [data-pick="dataset"]').select_option("b")
@@ -121,7 +121,7 @@ def test_ten_thousand_answers_are_paged_filtered_sorted_and_opened(report: Path,
     page.locator("#answers input").fill("no such words")
     assert place(page) == "No answer is of this kind."
     page.locator("#answers input").fill("")
-    for name in ("case", "dataset"):
+    for name in ("outcome", "dataset"):
         page.locator(f'#answers [data-pick="{name}"]').select_option("")
 
     iou = page.locator('#answers th[data-key="u"]')
@@ -146,7 +146,7 @@ def test_ten_thousand_answers_are_paged_filtered_sorted_and_opened(report: Path,
 
 
 @pytest.mark.slow
-def test_tables_sort_by_their_headings_and_examples_by_case(page: Page) -> None:
+def test_tables_sort_by_their_headings_and_examples_by_outcome(page: Page) -> None:
     table = page.locator("table.sortable").first
     heading = table.locator("th", has_text="Examples")
     rows = table.locator("tbody th")
@@ -158,20 +158,20 @@ def test_tables_sort_by_their_headings_and_examples_by_case(page: Page) -> None:
     page.keyboard.press("Space")
     assert rows.all_inner_texts() == ["a", "b"]
 
-    shown = page.locator(".og-exhibit:not([hidden])")
-    page.locator(".og-case select").select_option("right but ungrounded")
-    assert shown.get_attribute("data-case") == "right but ungrounded"
+    shown = page.locator(".og-example:not([hidden])")
+    page.locator(".og-outcome select").select_option("right but ungrounded")
+    assert shown.get_attribute("data-outcome") == "right but ungrounded"
     assert (
         page.locator(".og-place").inner_text() == "1 of 6"
     )  # of 24, twelve right ones, in turns of two cases
 
     # a row whose example has its picture on the page leads there
-    key = page.locator(".og-exhibit .og-key").first.text_content() or ""
+    key = page.locator(".og-example .og-key").first.text_content() or ""
     page.locator("#answers input").fill(key)
     page.locator("#answers tbody td button").first.click()
     page.get_by_role("link", name="See it with its picture").click()
-    page.wait_for_function("document.querySelector('.og-exhibit:not([hidden])').id === 'examples-e0'")
-    assert page.locator(".og-case select").input_value() == ""
+    page.wait_for_function("document.querySelector('.og-example:not([hidden])').id === 'examples-e0'")
+    assert page.locator(".og-outcome select").input_value() == ""
 
 
 @pytest.mark.slow

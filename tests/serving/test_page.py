@@ -26,7 +26,7 @@ from opengrit.data.stickers.world import draw
 from opengrit.grounding.frames import Frame, Unit
 from opengrit.grounding.parsing import parse
 from opengrit.inference.grounder import Answer, Grounder, read_answer
-from opengrit.reports.live import Progress, Saying, answer_html
+from opengrit.reports.live import LiveReply, Progress, answer_html
 from opengrit.sampling import Sampled
 from opengrit.serving.app import ServeSettings, build_app
 from opengrit.serving.engine import Ask, Busy, Load, TooLate
@@ -417,7 +417,10 @@ def test_two_models_are_compared_side_by_side_and_one_that_fails_does_not_hold_u
         bring(page)
         ask(page)
         finished(page)
-        one, two = page.locator('.og-take[aria-label="before"]'), page.locator('.og-take[aria-label="after"]')
+        one, two = (
+            page.locator('.og-reply[aria-label="before"]'),
+            page.locator('.og-reply[aria-label="after"]'),
+        )
         expect(one.get_by_role("alert")).to_contain_text("at most 3 s")
         expect(two.locator(".og-final strong")).to_have_text("2")
         left, right = one.bounding_box(), two.bounding_box()
@@ -432,7 +435,7 @@ def test_two_models_are_compared_side_by_side_and_one_that_fails_does_not_hold_u
         ask(page, "Only one?")
         expect(page.locator(".og-asked")).to_have_text("Only one?")
         finished(page)
-        expect(page.locator(".og-take")).to_have_count(1)
+        expect(page.locator(".og-reply")).to_have_count(1)
         assert (len(before.asks), len(after.asks)) == (1, 2)
 
 
@@ -683,7 +686,7 @@ def test_a_name_for_a_download_holds_nothing_but_letters_digits_and_dashes() -> 
 def fragment(text: str, *, placed: bool = True, progress: Progress = Progress.WRITING) -> str:
     said = parse(text, Frame("pixels", SEEN, Unit.PIXELS))
     return answer_html(
-        "How many?", [Saying("m", progress, said, placed=placed)], src="p.png", size=SIZE, id="a"
+        "How many?", [LiveReply("m", progress, said, placed=placed)], src="p.png", size=SIZE, id="a"
     )
 
 

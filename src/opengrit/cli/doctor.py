@@ -86,21 +86,23 @@ def doctor(
 
     wanted = load_recipe(recipe, overrides or [])
     settle_output()
-    from opengrit.doctor import Surroundings, diagnose, would_be_wasted
+    from opengrit.doctor import Environment, diagnose, would_be_wasted
 
     console = Console()
     # Rich keeps what is printed clear of a progress line on the same console, and takes it away from any other.
     progress = Console(stderr=True) if as_json else console
     findings: list[Finding] = []
     with _quiet_log(), progress.status("looking ...") as status:
-        here = Surroundings.here(num_processes=num_processes, device_gb=device_gb, sharding=sharding)
+        environment = Environment.current(num_processes=num_processes, device_gb=device_gb, sharding=sharding)
 
         def begin(area: Area) -> None:
             status.update(f"{area.value} ...")
             if not as_json:
                 console.print(Text(area.value.capitalize(), style="bold"))
 
-        found = diagnose(wanted, here=here, out=out, quick=quick, num_questions=questions, begin=begin)
+        found = diagnose(
+            wanted, environment=environment, out=out, quick=quick, num_questions=questions, on_area=begin
+        )
         for finding in found:
             findings.append(finding)
             if not as_json:

@@ -245,11 +245,11 @@ def report(
 
         opengrit report runs/before runs/demo runs/after --out report.html
     """
-    from opengrit.reports import load_runs, print_summary, write_report
+    from opengrit.reports import RunView, load_runs, print_summary, write_report
 
     views = load_runs(runs)
     write_report(views, out)
-    evaluated = {view.name: view.records for view in views if view.is_evaluation}
+    evaluated = {v.name: v.records for v in views if isinstance(v, RunView) and v.is_evaluation}
     if evaluated:
         print_summary(evaluated, Console())
     typer.echo(f"report: {out.resolve()}")

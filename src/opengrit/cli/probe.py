@@ -95,9 +95,9 @@ def probe(
             typer.echo(
                 f"{failed} comparisons failed and are left out; the same command asks them again", err=True
             )
-    from opengrit.reports.evidence import print_evidence, read_evidence
+    from opengrit.reports.probe_results import print_probe_results, read_probe_results
 
-    print_evidence(read_evidence(kept, kept.path.name), console)
+    print_probe_results(read_probe_results(kept, kept.path.name), console)
     typer.echo(f"probes: {kept.path / 'records.jsonl'} (see them with: opengrit report {run} {out})")
 
 

@@ -1,4 +1,4 @@
-"""What the doctor examines: a recipe and the machine it is to run on, and what the sections learn on the way."""
+"""What the doctor looks at: a recipe, the environment it is to run in, and what each section hands to later ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opengrit.core.types import Example, Record
-from opengrit.doctor.findings import Area, Finding, Level
+from opengrit.doctor.findings import Finding
 from opengrit.doctor.fit import Machine
 from opengrit.models.memory_estimate import GB, ModelFacts, Sharding
 from opengrit.recipes.training_recipe import Model, Recipe
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """The machine that a run is planned for. `here` is this one; a test, or a person who plans, names another."""
+class Environment:
+    """The machine that a run is planned for: the current one, or another that a test or a person names."""
 
     machine: Machine
     has_gpu: bool
@@ -34,16 +34,16 @@ class Surroundings:
     version: Callable[[str], str | None]  # of an installed package; None where it is not
     free_bytes: Callable[[Path], int]  # of the file system that holds a folder
     offline: bool  # the hub must not be asked
-    is_here: bool = True  # it is the machine the doctor runs on
+    is_current: bool = True  # it is the machine the doctor runs on
 
     @classmethod
-    def here(
+    def current(
         cls,
         *,
         num_processes: int = 1,
         device_gb: float | None = None,
         sharding: Sharding = Sharding.NONE,
-    ) -> Surroundings:
+    ) -> Environment:
         """This machine; with `device_gb` one with GPUs of that size instead, whatever is in this one."""
         import torch
 
@@ -59,7 +59,7 @@ class Surroundings:
             version=installed,
             free_bytes=free_bytes,
             offline=any(_is_set(name) for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")),
-            is_here=device_gb is None,
+            is_current=device_gb is None,
         )
 
 
@@ -94,11 +94,11 @@ def _is_set(name: str) -> bool:
 
 
 @dataclass(slots=True)
-class Patient:
-    """A recipe under examination. The fields below the line are filled in by the sections, in their order."""
+class Context:
+    """A recipe and where it is to run. The sections fill in the fields below the line, in their order."""
 
     recipe: Recipe
-    here: Surroundings
+    environment: Environment
     out: Path | None
     quick: bool
     num_questions: int
@@ -116,36 +116,11 @@ class Patient:
 
     @property
     def why_without_model(self) -> str:
-        """Why a section that needs the model cannot look."""
+        """Why a section that needs the model is skipped."""
         return "--quick leaves out what needs the model" if self.quick else "the model could not be loaded"
 
 
-@dataclass(frozen=True, slots=True)
-class Notes:
-    """Findings of one area, written down shortly."""
-
-    area: Area
-
-    def ok(self, name: str, found: str) -> Finding:
-        return Finding(self.area, name, Level.OK, found)
-
-    def warn(self, name: str, found: str, remedy: str) -> Finding:
-        return Finding(self.area, name, Level.WARN, found, remedy)
-
-    def fail(self, name: str, found: str, remedy: str) -> Finding:
-        return Finding(self.area, name, Level.FAIL, found, remedy)
-
-    def skipped(self, name: str, why: str) -> Finding:
-        return Finding(self.area, name, Level.SKIPPED, why)
-
-
-def split_message(message: str) -> tuple[str, str]:
-    """One of our error messages as what was found and the remedy: they end with it, behind the last semicolon."""
-    found, semicolon, remedy = " ".join(message.split()).rpartition("; ")
-    return (found, remedy) if semicolon else (remedy, "")
-
-
-def shown(names: Sequence[object], *, most: int = 3) -> str:
+def first_few(names: Sequence[object], *, most: int = 3) -> str:
     """The first few of some names, for a message."""
     listed = ", ".join(str(name) for name in names[:most])
     return f"{listed} and {len(names) - most} more" if len(names) > most else listed

@@ -11,38 +11,38 @@ from opengrit.core.types import Example
 from opengrit.data import load_examples
 from opengrit.data.check import FileCheck, LeakKind, check_reading, find_leaks
 from opengrit.data.grit import Reading, read
-from opengrit.doctor.context import Notes, Patient, shown, split_message
-from opengrit.doctor.findings import Area, Finding
+from opengrit.doctor.context import Context, first_few
+from opengrit.doctor.findings import Area, Finding, split_message
 from opengrit.recipes.training_recipe import Source
 
-_NOTES = Notes(Area.DATA)
+_AREA = Area.DATA
 _TINY = 28  # pixels: what a patch of the vision tower covers
 _FEW_ROWS = 8
 _LOPSIDED = 0.8  # of the rows have one answer
 _EVAL_PICTURES = 32  # decoded of each evaluation set; the whole set is for `opengrit data check`
 
 
-def examine_data(patient: Patient) -> Iterator[Finding]:
+def examine_data(context: Context) -> Iterator[Finding]:
     """Every training row and picture, a share of the evaluation's, and leaks between them."""
-    recipe = patient.recipe
+    recipe = context.recipe
     readings, failures = _readings(recipe.data.train)
-    yield from _unread(failures, "to train on", grave=True)
+    yield from _unreadable(failures, "to train on", fails=True)
     for reading in readings:
-        patient.examples += reading.examples
+        context.examples += reading.examples
         yield from _problems(reading)
         yield from _pictures(check_reading(reading, pictures=True))
     readings, failures = _readings(recipe.data.eval)
-    yield from _unread(failures, "to measure with", grave=recipe.train.eval_steps is not None)
+    yield from _unreadable(failures, "to measure with", fails=recipe.train.eval_steps is not None)
     for reading in readings:
-        patient.evaluated += reading.examples
+        context.evaluated += reading.examples
         yield from _problems(reading)
         few = reading.examples[:: max(1, len(reading.examples) // _EVAL_PICTURES)]
         yield from _pictures(check_reading(Reading(reading.file, len(few), few, ()), pictures=True))
-    if patient.examples:
-        yield from _rows(patient)
-        yield from _answers(patient.examples)
-        yield from _rewards(patient)
-        yield from _leaks(patient)
+    if context.examples:
+        yield from _rows(context)
+        yield from _answers(context.examples)
+        yield from _rewards(context)
+        yield from _leaks(context)
 
 
 def _readings(sources: Sequence[Source]) -> tuple[list[Reading], list[DataError]]:
@@ -56,13 +56,13 @@ def _readings(sources: Sequence[Source]) -> tuple[list[Reading], list[DataError]
     return readings, failures
 
 
-def _unread(failures: Sequence[DataError], purpose: str, *, grave: bool) -> Iterator[Finding]:
+def _unreadable(failures: Sequence[DataError], purpose: str, *, fails: bool) -> Iterator[Finding]:
     if not failures:
         return
     found, remedy = split_message(str(failures[0]))
     if len(failures) > 1:
         found = f"{len(failures)} data sets {purpose} cannot be read; the first: {found}"
-    yield (_NOTES.fail if grave else _NOTES.warn)("rows", found, remedy)
+    yield _AREA.graded("rows", found, remedy, fails=fails, warns=True)
 
 
 def _reading(source: Source) -> Reading:
@@ -78,27 +78,27 @@ def _problems(reading: Reading) -> Iterator[Finding]:
         lines = len({problem.line for problem in reading.errors})
         name = "boxes" if all(p.field.startswith("bboxs") for p in reading.errors) else "rows"
         found, remedy = split_message(str(reading.errors[0]))
-        yield _NOTES.fail(
+        yield _AREA.fail(
             name,
             f"{lines} of {reading.rows} rows of {reading.file} cannot be used; the first: {found}",
             f"{remedy}; opengrit data check lists them all",
         )
     if reading.warnings:
         found, remedy = split_message(str(reading.warnings[0]))
-        yield _NOTES.warn("boxes", f"{len(reading.warnings)} rows were repaired; the first: {found}", remedy)
+        yield _AREA.warn("boxes", f"{len(reading.warnings)} rows were repaired; the first: {found}", remedy)
 
 
 def _pictures(found: FileCheck) -> Iterator[Finding]:
     if found.missing_images:
-        yield _NOTES.fail(
+        yield _AREA.fail(
             "pictures",
             f"{len(found.missing_images)} of {found.unique_images} pictures of {found.file} are not there: "
-            f"{shown(found.missing_images, most=2)}",
+            f"{first_few(found.missing_images, most=2)}",
             "give the folder that holds them as images:, or take their rows out",
         )
     if found.unreadable_images:
         reason, remedy = split_message(found.unreadable_images[0])
-        yield _NOTES.fail(
+        yield _AREA.fail(
             "pictures",
             f"{len(found.unreadable_images)} of {found.unique_images} pictures of {found.file} do not open; "
             f"the first: {reason}",
@@ -107,7 +107,7 @@ def _pictures(found: FileCheck) -> Iterator[Finding]:
     other = [mismatch for mismatch in found.size_mismatches if not mismatch.harmless]
     if other:
         first = other[0]
-        yield _NOTES.warn(
+        yield _AREA.warn(
             "picture sizes",
             f"{len(other)} rows of {found.file} give another shape than their picture's, so their boxes are elsewhere: "
             f"{first.id} says {first.in_row.width} x {first.in_row.height}, the file is "
@@ -115,102 +115,97 @@ def _pictures(found: FileCheck) -> Iterator[Finding]:
             "correct width and height, and the boxes with them",
         )
     if found.duplicates:
-        yield _NOTES.warn(
+        yield _AREA.warn(
             "duplicates",
             f"{len(found.duplicates)} questions of {found.file} stand twice about one picture: "
-            f"{shown(found.duplicates[0])}",
+            f"{first_few(found.duplicates[0])}",
             "keep one of each, or they weigh double",
         )
 
 
-def _rows(patient: Patient) -> Iterator[Finding]:
-    examples = patient.examples
+def _rows(context: Context) -> Iterator[Finding]:
+    examples = context.examples
     twice = [name for name, n in Counter(example.id for example in examples).items() if n > 1]
     if twice:
-        yield _NOTES.fail(
+        yield _AREA.fail(
             "ids",
-            f"{len(twice)} ids stand more than once among the training rows: {shown(twice)}",
+            f"{len(twice)} ids stand more than once among the training rows: {first_few(twice)}",
             "name each file once, and give files of one name in different folders different names",
         )
-    asked = patient.recipe.train.questions_per_step
+    asked = context.recipe.train.questions_per_step
     if len(examples) < asked:
-        yield _NOTES.fail(
+        yield _AREA.fail(
             "questions per step",
             f"a step asks {asked} different questions, and there are {len(examples)} rows",
             f"set train.questions_per_step to at most {len(examples)}, or add rows",
         )
     elif len(examples) < _FEW_ROWS:
-        yield _NOTES.warn(
+        yield _AREA.warn(
             "rows",
             f"{len(examples)} rows are few: the model can learn them by heart",
             "GRIT learns from 20; add some, of different kinds",
         )
-    small = [example.image for example in examples if min(_sides(example)) < _TINY]
+    small = [e.image for e in examples if min(e.picture_size.width, e.picture_size.height) < _TINY]
     if small:
-        yield _NOTES.warn(
+        yield _AREA.warn(
             "tiny pictures",
             f"{len(small)} rows have a picture with a side below {_TINY} pixels, less than one patch of the model: "
-            f"{shown(small, most=1)}",
+            f"{first_few(small, most=1)}",
             "give larger pictures, or leave these rows out",
         )
     boxed = sum(bool(example.boxes) for example in examples)
     pictures = len({example.image for example in examples})
-    yield _NOTES.ok(
+    yield _AREA.ok(
         "rows", f"{len(examples)} training rows about {pictures} pictures, {boxed} with boxes; "
-        f"{len(patient.evaluated)} rows to measure with"
+        f"{len(context.evaluated)} rows to measure with"
     )  # fmt: skip
-
-
-def _sides(example: Example) -> tuple[int, int]:
-    return example.picture_size.width, example.picture_size.height
 
 
 def _answers(examples: Sequence[Example]) -> Iterator[Finding]:
     answers = Counter(" ".join(example.answer.casefold().split()) for example in examples)
     (answer, most), *_ = answers.most_common(1)
     if len(answers) == 1 and len(examples) > 1:
-        yield _NOTES.fail(
+        yield _AREA.fail(
             "answers",
             f"the answer to every training row is {answer!r}: a model earns it without looking",
             "add rows with other answers",
         )
     elif most > _LOPSIDED * len(examples):
-        yield _NOTES.warn(
+        yield _AREA.warn(
             "answers",
             f"the answer to {most} of {len(examples)} training rows is {answer!r}: always saying it nearly suffices",
             "balance the answers",
         )
     else:
-        yield _NOTES.ok(
+        yield _AREA.ok(
             "answers", f"{len(answers)} different answers, the most frequent {answer!r} in {most} rows"
         )
 
 
-def _rewards(patient: Patient) -> Iterator[Finding]:
-    rubric = patient.recipe.rubric()
+def _rewards(context: Context) -> Iterator[Finding]:
+    rubric = context.recipe.rubric()
     try:
-        rubric.check(patient.examples)
+        rubric.check(context.examples)
     except RecipeError as error:
-        found, remedy = split_message(str(error))
-        yield _NOTES.fail("rewards", found, remedy)
+        yield _AREA.error("rewards", error)
         return
-    yield _NOTES.ok("rewards", "each applies to some row: " + ", ".join(rubric.weights))
+    yield _AREA.ok("rewards", "each applies to some row: " + ", ".join(rubric.weights))
 
 
-def _leaks(patient: Patient) -> Iterator[Finding]:
-    if not patient.evaluated:
-        yield _NOTES.ok(
+def _leaks(context: Context) -> Iterator[Finding]:
+    if not context.evaluated:
+        yield _AREA.ok(
             "leaks", "data.eval names nothing to measure with; opengrit eval can, before and after"
         )
         return
-    leaks = find_leaks(patient.examples, patient.evaluated)
+    leaks = find_leaks(context.examples, context.evaluated)
     grave = [leak for leak in leaks if leak.kind is not LeakKind.QUESTION]
     if grave:
-        yield _NOTES.fail(
+        yield _AREA.fail(
             "leaks",
-            f"{len(grave)} of {len(patient.evaluated)} evaluation rows show a picture that is trained on, so that "
-            f"measuring would reward memory: {grave[0].test_id} and {grave[0].train_id} ({grave[0].shared})",
+            f"{len(grave)} of {len(context.evaluated)} evaluation rows show a picture that is trained on, so that "
+            f"measuring would reward having seen it: {grave[0].test_id} and {grave[0].train_id} ({grave[0].shared})",
             "take these pictures out of one of the two",
         )
         return
-    yield _NOTES.ok("leaks", "no picture is in training and evaluation both")
+    yield _AREA.ok("leaks", "no picture is in training and evaluation both")

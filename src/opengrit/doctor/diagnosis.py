@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opengrit.core.errors import OpenGritError
-from opengrit.doctor.context import Notes, Patient, Surroundings, split_message
+from opengrit.doctor.context import Context, Environment
 from opengrit.doctor.data import examine_data
 from opengrit.doctor.environment import examine_environment
-from opengrit.doctor.findings import Area, Finding, Level, count, would_be_wasted
+from opengrit.doctor.findings import Area, Finding, would_be_wasted
 from opengrit.doctor.judging import examine_judge
 from opengrit.doctor.model import examine_model, facts_of
 from opengrit.doctor.prompts import examine_prompts
@@ -24,9 +24,7 @@ from opengrit.sampling import Sampler
 if TYPE_CHECKING:
     from opengrit.models.families import Loaded
 
-__all__ = ["Area", "Finding", "Level", "Surroundings", "count", "diagnose", "would_be_wasted"]
-
-_SECTIONS: dict[Area, Callable[[Patient], Iterator[Finding]]] = {
+_SECTIONS: dict[Area, Callable[[Context], Iterator[Finding]]] = {
     Area.ENVIRONMENT: examine_environment,
     Area.RECIPE: examine_settings,
     Area.DATA: examine_data,
@@ -56,22 +54,22 @@ def _sampler_of(loaded: Loaded) -> Sampler:
 def diagnose(
     recipe: Recipe,
     *,
-    here: Surroundings | None = None,
+    environment: Environment | None = None,
     out: Path | None = None,
     quick: bool = False,
     num_questions: int = QUESTIONS,
     load: Callable[[Model], Loaded] = _load,
     sampler_of: Callable[[Loaded], Sampler] = _sampler_of,
-    begin: Callable[[Area], None] = lambda area: None,
+    on_area: Callable[[Area], None] = lambda area: None,
 ) -> Iterator[Finding]:
-    """Every finding, as it is made; `begin` hears of each area before it is looked at.
+    """Every finding, as it is made; `on_area` is called with each area before it is looked at.
 
-    Nothing is written, downloaded or learned. `quick` leaves out what needs the model. A dry run draws samples of
+    Nothing is written, downloaded or trained. `quick` leaves out what needs the model. A dry run samples completions of
     `num_questions` questions: eight of each, or as many as a group has where that is more.
     """
-    patient = Patient(
+    context = Context(
         recipe=recipe,
-        here=here or Surroundings.here(),
+        environment=environment or Environment.current(),
         out=out,
         quick=quick,
         num_questions=num_questions,
@@ -81,23 +79,22 @@ def diagnose(
         facts=facts_of(recipe.model.name),
     )
     for area, section in _SECTIONS.items():
-        begin(area)
-        for finding in section(patient):
-            patient.findings.append(finding)
+        on_area(area)
+        for finding in section(context):
+            context.findings.append(finding)
             yield finding
-    yield from _last_word(patient)
+    yield from _training_checks(context)
 
 
-def _last_word(patient: Patient) -> Iterator[Finding]:
-    """What `opengrit train` itself would refuse and nothing above has seen; not asked where something failed already."""
-    if patient.quick or not patient.here.is_here or would_be_wasted(patient.findings):
+def _training_checks(context: Context) -> Iterator[Finding]:
+    """What `opengrit train` itself would refuse and nothing above has found; left out where something failed already."""
+    if context.quick or not context.environment.is_current or would_be_wasted(context.findings):
         return
     from opengrit.training.run import check_model, grpo_config
 
-    notes = Notes(Area.PROCESSES)
     try:
-        check_model(patient.recipe)
+        check_model(context.recipe)
         with tempfile.TemporaryDirectory() as scratch:
-            grpo_config(patient.recipe, scratch)
+            grpo_config(context.recipe, scratch)
     except OpenGritError as error:
-        yield notes.fail("opengrit train", *split_message(str(error)))
+        yield Area.PROCESSES.error("opengrit train", error)

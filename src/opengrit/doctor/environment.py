@@ -11,51 +11,49 @@ from collections.abc import Iterator
 from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
-from opengrit.doctor.context import Notes, Patient, shown
+from opengrit.doctor.context import Context, Environment, first_few
 from opengrit.doctor.findings import Area, Finding
 from opengrit.recipes.training_recipe import Recipe
 
-_NOTES = Notes(Area.ENVIRONMENT)
-_TOLD = ("torch", "transformers", "trl")
-_DECIDE = ("torch", "torchvision", "transformers", "trl", "accelerate", "peft")  # others are forgiving
+_AREA = Area.ENVIRONMENT
+_LISTED = ("torch", "transformers", "trl")
+# The other packages may differ a little from what opengrit needs.
+_ESSENTIAL = ("torch", "torchvision", "transformers", "trl", "accelerate", "peft")
 # torchvision 0.26 belongs to torch 2.11 (pytorch.org's table of releases): their second numbers differ by 15.
 _TORCHVISION_BEHIND = 15
 
 
-def examine_environment(patient: Patient) -> Iterator[Finding]:
+def examine_environment(context: Context) -> Iterator[Finding]:
     """Python and packages, the device, and optional packages that the recipe needs."""
-    here = patient.here
-    versions = ", ".join(f"{name} {v}" for name in _TOLD if (v := here.version(name)) is not None)
-    yield from _pins(patient, versions)
-    yield from _torchvision(patient)
-    yield from _device(patient)
-    for package, why, extra, instead in _needed(patient.recipe):
-        if here.version(package) is None:
-            yield _NOTES.fail(
+    environment = context.environment
+    yield from _pins(environment)
+    yield from _torchvision(context)
+    yield _device(environment, bf16=context.recipe.train.bf16)
+    for package, why, extra, instead in _needed(context.recipe):
+        if environment.version(package) is None:
+            yield _AREA.fail(
                 package,
                 f"{why} needs the package {package}, which is not installed",
                 f"pip install 'opengrit[{extra}]', or {instead}",
             )
         else:
-            yield _NOTES.ok(package, f"{package} {here.version(package)}, for {why}")
-    if here.offline:
-        yield _NOTES.ok("hub", "offline (HF_HUB_OFFLINE): only models that are on this machine can be used")
+            yield _AREA.ok(package, f"{package} {environment.version(package)}, for {why}")
+    if environment.offline:
+        yield _AREA.ok("hub", "offline (HF_HUB_OFFLINE): only models that are on this machine can be used")
 
 
-def _pins(patient: Patient, versions: str) -> Iterator[Finding]:
-    wrong = [
-        (requirement, found)
-        for requirement in _requirements()
-        if not _satisfied(requirement, found := patient.here.version(requirement.name))
-    ]
-    for requirement, found in wrong:
+def _pins(environment: Environment) -> Iterator[Finding]:
+    wrong = [r for r in _requirements() if not _satisfied(r, environment.version(r.name))]
+    for requirement in wrong:
+        found, needed = environment.version(requirement.name), f"{requirement.name}{requirement.specifier}"
         has = "is not installed" if found is None else f"is {found}"
-        text = f"{requirement.name} {has}, and opengrit needs {requirement.name}{requirement.specifier}"
-        remedy = f"pip install '{requirement.name}{requirement.specifier}'"
-        grave = found is None or requirement.name in _DECIDE
-        yield (_NOTES.fail if grave else _NOTES.warn)(requirement.name, text, remedy)
+        text = f"{requirement.name} {has}, and opengrit needs {needed}"
+        fails = found is None or requirement.name in _ESSENTIAL
+        yield _AREA.graded(requirement.name, text, f"pip install '{needed}'", fails=fails, warns=True)
     if not wrong:
-        yield _NOTES.ok("versions", f"Python {patient.here.python}, {versions}: as opengrit needs them")
+        listed = [f"{name} {v}" for name in _LISTED if (v := environment.version(name)) is not None]
+        text = f"Python {environment.python}, {', '.join(listed)}: as opengrit needs them"
+        yield _AREA.ok("versions", text)
 
 
 def _requirements() -> list[Requirement]:
@@ -64,10 +62,7 @@ def _requirements() -> list[Requirement]:
         lines = importlib.metadata.requires("opengrit") or []
     except importlib.metadata.PackageNotFoundError:  # run from its source without being installed
         return []
-    found = [Requirement(line) for line in lines]
-    return [
-        requirement for requirement in found if requirement.marker is None or requirement.marker.evaluate()
-    ]
+    return [r for r in map(Requirement, lines) if r.marker is None or r.marker.evaluate()]
 
 
 def _satisfied(requirement: Requirement, version: str | None) -> bool:
@@ -79,9 +74,9 @@ def _satisfied(requirement: Requirement, version: str | None) -> bool:
         return True
 
 
-def _torchvision(patient: Patient) -> Iterator[Finding]:
+def _torchvision(context: Context) -> Iterator[Finding]:
     """A torchvision of another torch, or another build of it, breaks the import of every vision-language model."""
-    torch, vision = patient.here.version("torch"), patient.here.version("torchvision")
+    torch, vision = context.environment.version("torch"), context.environment.version("torchvision")
     if torch is None or vision is None:
         return  # said among the versions
     numbers = [re.match(r"(\d+)\.(\d+)", text) for text in (torch, vision)]
@@ -90,50 +85,41 @@ def _torchvision(patient: Patient) -> Iterator[Finding]:
     if numbers[0] and numbers[1] and int(numbers[0][1]) == 2:
         belongs = int(numbers[0][2]) + _TORCHVISION_BEHIND
         if int(numbers[1][2]) != belongs:
-            yield _NOTES.fail(
-                "torchvision", f"torch {torch} goes with torchvision 0.{belongs}, here is {vision}", remedy
-            )
+            text = f"torch {torch} goes with torchvision 0.{belongs}, here is {vision}"
+            yield _AREA.fail("torchvision", text, remedy)
             return
     if all(builds) and builds[0] != builds[1]:
-        yield _NOTES.fail(
-            "torchvision",
-            f"torch is built for {builds[0]} and torchvision for {builds[1]}: its operators will not load",
-            remedy,
-        )
+        text = f"torch is built for {builds[0]} and torchvision for {builds[1]}: its operators will not load"
+        yield _AREA.fail("torchvision", text, remedy)
         return
-    if not patient.quick and patient.here.is_here:
+    if not context.quick and context.environment.is_current:
         try:
             importlib.import_module("torchvision")
         except (ImportError, RuntimeError, OSError) as error:  # "operator torchvision::nms does not exist"
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            yield _NOTES.fail("torchvision", f"torchvision {vision} does not import ({reason})", remedy)
+            yield _AREA.fail("torchvision", f"torchvision {vision} does not import ({reason})", remedy)
             return
-    yield _NOTES.ok("torchvision", f"torchvision {vision} goes with torch {torch}")
+    yield _AREA.ok("torchvision", f"torchvision {vision} goes with torch {torch}")
 
 
-def _device(patient: Patient) -> Iterator[Finding]:
-    here, train = patient.here, patient.recipe.train
-    if not here.has_gpu:
-        if train.bf16:
-            yield _NOTES.fail(
-                "device",
-                "train.bf16 computes in 16 bits, and there is no GPU here to do it on",
-                "set train.bf16: false to train on the CPU (toy models only), or run on a machine with a GPU",
-            )
-            return
-        yield _NOTES.ok("device", "no GPU: trains on the CPU in 32 bits, which is for toy models")
-        return
-    if train.bf16 and not here.has_bf16:
-        yield _NOTES.fail(
+def _device(environment: Environment, *, bf16: bool) -> Finding:
+    machine = environment.machine
+    if bf16 and not environment.has_gpu:
+        return _AREA.fail(
             "device",
-            f"train.bf16 computes in bfloat16, which {here.machine.name} does not have",
+            "train.bf16 computes in 16 bits, and there is no GPU here to do it on",
+            "set train.bf16: false to train on the CPU (toy models only), or run on a machine with a GPU",
+        )
+    if bf16 and not environment.has_bf16:
+        return _AREA.fail(
+            "device",
+            f"train.bf16 computes in bfloat16, which {machine.name} does not have",
             "set train.bf16: false, or use a GPU of the Ampere generation or later",
         )
-        return
-    yield _NOTES.ok(
-        "device",
-        f"{here.machine.name}, {here.machine.device_gb:.0f} GB, computing in {'16' if train.bf16 else '32'} bits",
-    )
+    if not environment.has_gpu:
+        return _AREA.ok("device", "no GPU: trains on the CPU in 32 bits, which is for toy models")
+    bits = 16 if bf16 else 32
+    return _AREA.ok("device", f"{machine.name}, {machine.device_gb:.0f} GB, computing in {bits} bits")
 
 
 def _needed(recipe: Recipe) -> Iterator[tuple[str, str, str, str]]:
@@ -146,6 +132,6 @@ def _needed(recipe: Recipe) -> Iterator[tuple[str, str, str, str]]:
         why = [f"train.optim {recipe.train.optim}"] * eight
         why += [f"model.quantization {recipe.model.quantization}"] * four
         instead = ["train.optim: adamw_torch"] * eight + ["model.quantization: null"] * four
-        yield "bitsandbytes", shown(why), "qlora", f"set {shown(instead)}"
+        yield "bitsandbytes", first_few(why), "qlora", f"set {first_few(instead)}"
     if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() in ("1", "true", "yes"):
         yield "deepspeed", "this accelerate configuration", "deepspeed", "choose one without DeepSpeed"

@@ -7,31 +7,31 @@ from collections.abc import Iterator
 
 from opengrit.core.errors import OpenGritError
 from opengrit.core.types import Unjudged
-from opengrit.doctor.context import Notes, Patient, split_message
+from opengrit.doctor.context import Context
 from opengrit.doctor.findings import Area, Finding
 from opengrit.judges import Case
 from opengrit.judges.rule import RuleJudge
 from opengrit.judges.settings import open_judge
 
-_NOTES = Notes(Area.JUDGE)
+_AREA = Area.JUDGE
 _TRIAL = Case("How many dogs are there?", expected="2", given="two")
-_PATIENCE_SECONDS = 30.0
+_TIMEOUT_SECONDS = 30.0
 _TRIES = 2
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
 
-def examine_judge(patient: Patient) -> Iterator[Finding]:
+def examine_judge(context: Context) -> Iterator[Finding]:
     """Puts one right answer before the judge. The scores that runs share are neither read nor written."""
-    section = patient.recipe.judge
+    section = context.recipe.judge
     if section.kind == "rule":
-        yield _NOTES.ok("judge", "the rule: needs no network and costs nothing")
+        yield _AREA.ok("judge", "the rule: needs no network and costs nothing")
         return
-    if section.kind == "local" and patient.quick:
-        yield _NOTES.skipped("judge", "--quick leaves out what needs a model")
+    if section.kind == "local" and context.quick:
+        yield _AREA.skipped("judge", "--quick leaves out what needs a model")
         return
     far = section.kind == "endpoint" and not any(host in (section.url or "") for host in _LOCAL)
     if far and not os.environ.get(section.api_key_env):
-        yield _NOTES.warn(
+        yield _AREA.warn(
             "judge's key",
             f"the variable {section.api_key_env} is not set, so no key is sent to {section.url}",
             f"export {section.api_key_env}=..., or name another variable under judge.api_key_env",
@@ -41,29 +41,29 @@ def examine_judge(patient: Patient) -> Iterator[Finding]:
             "cache": None,
             "fallback": "none",
             "max_tries": min(_TRIES, section.max_tries),
-            "timeout_seconds": min(_PATIENCE_SECONDS, section.timeout_seconds),
+            "timeout_seconds": min(_TIMEOUT_SECONDS, section.timeout_seconds),
         }
     )
     try:
         with open_judge(trial) as judge:
             assert not isinstance(judge, RuleJudge)
-            opinion = judge.judge_many([_TRIAL], deadline_seconds=2 * _PATIENCE_SECONDS)[0]
+            opinion = judge.judge_many([_TRIAL], deadline_seconds=2 * _TIMEOUT_SECONDS)[0]
             spent, due = judge.cost, judge.estimate([_TRIAL])
     except OpenGritError as error:
-        yield _NOTES.fail("judge", *split_message(str(error)))
+        yield _AREA.error("judge", error)
         return
     who = f"the judge {section.model}" + (f" at {section.url}" if section.url else "")
     if isinstance(opinion, Unjudged):
-        yield _NOTES.fail(
+        yield _AREA.fail(
             "judge",
             f"{who} gave no opinion on a trial question: {opinion.reason}",
             "start it, check judge.url, judge.model and its key; or set judge: rule",
         )
         return
-    answers = patient.recipe.train.completions_per_step
+    answers = context.recipe.train.completions_per_step
     tokens = (due.prompt_tokens + due.completion_tokens) * answers
     priced = (
-        "" if due.cost is None else f", some {due.cost * answers * patient.recipe.train.max_steps:.2f} a run"
+        "" if due.cost is None else f", some {due.cost * answers * context.recipe.train.max_steps:.2f} a run"
     )
     trial_cost = "" if spent is None else f" (the trial cost {spent:.6f})"
     found = (
@@ -71,10 +71,10 @@ def examine_judge(patient: Patient) -> Iterator[Finding]:
         f"{tokens:,} tokens{priced}"
     )
     if not opinion.correct:
-        yield _NOTES.warn(
+        yield _AREA.warn(
             "judge",
             f"{found}; but {_TRIAL.given!r} where {_TRIAL.expected!r} is expected is right, and it marks it wrong",
             f"use a stronger judge, or lower judge.correct_from ({section.correct_from:g})",
         )
         return
-    yield _NOTES.ok("judge", found)
+    yield _AREA.ok("judge", found)

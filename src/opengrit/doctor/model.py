@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opengrit.core.errors import ModelError, RecipeError
-from opengrit.doctor.context import Notes, Patient, split_message
+from opengrit.doctor.context import Context
 from opengrit.doctor.findings import Area, Finding
 from opengrit.grounding.frames import UNIT_BY_MODEL_TYPE
 from opengrit.models.memory_estimate import KNOWN, ModelFacts
@@ -16,7 +16,7 @@ from opengrit.models.memory_estimate import KNOWN, ModelFacts
 if TYPE_CHECKING:
     from opengrit.models.families import Loaded
 
-_NOTES = Notes(Area.MODEL)
+_AREA = Area.MODEL
 
 
 def facts_of(name: str) -> ModelFacts | None:
@@ -44,32 +44,30 @@ def _config(name: str) -> dict[str, Any]:
         ) from error
 
 
-def examine_model(patient: Patient) -> Iterator[Finding]:
+def examine_model(context: Context) -> Iterator[Finding]:
     """Loads the model, unless it is not on this machine: nothing is downloaded."""
     from opengrit.models.families import base_folder, resolve
 
-    name = patient.recipe.model.name
+    name = context.recipe.model.name
     try:
         folder = base_folder(name)
         own = resolve(name)
     except ModelError as error:
-        yield _NOTES.fail("model", *split_message(str(error)))
+        yield _AREA.error("model", error)
         return
     if not Path(folder).is_dir() and not _is_cached(folder):
-        yield _absent(patient, folder)
+        yield _absent(context, folder)
         return
     yield from _padding(own)
-    if patient.quick:
-        yield _NOTES.skipped("model", f"{name} is on this machine; {patient.why_without_model}")
+    if context.quick:
+        yield _AREA.skipped("model", f"{name} is on this machine; {context.why_without_model}")
         return
     try:
-        patient.loaded = patient.load(patient.recipe.model)
+        context.loaded = context.load(context.recipe.model)
     except (ModelError, RecipeError) as error:
-        message = str(error)
-        name = "chat template" if "chat template" in message else "model"
-        yield _NOTES.fail(name, *split_message(message))
+        yield _AREA.error("chat template" if "chat template" in str(error) else "model", error)
         return
-    yield from _loaded(patient, patient.loaded)
+    yield from _loaded(context, context.loaded)
 
 
 def _is_cached(name: str) -> bool:
@@ -78,17 +76,17 @@ def _is_cached(name: str) -> bool:
     return isinstance(try_to_load_from_cache(name, "config.json"), str)
 
 
-def _absent(patient: Patient, name: str) -> Finding:
+def _absent(context: Context, name: str) -> Finding:
     found = f"{name} is not on this machine, so nothing that needs it was looked at"
-    facts = patient.facts
+    facts = context.facts
     size = "" if facts is None else f" (about {facts.parameters() * 2 / 1e9:.0f} GB)"
-    if patient.here.offline:
-        return _NOTES.fail(
+    if context.environment.offline:
+        return _AREA.fail(
             "model",
             f"{found}, and HF_HUB_OFFLINE forbids to fetch it",
             f"fetch it first: hf download {name}{size}; or name a folder",
         )
-    return _NOTES.warn(
+    return _AREA.warn(
         "model", found, f"opengrit train would download it{size}; to look at it first: hf download {name}"
     )
 
@@ -103,7 +101,7 @@ def _padding(folder: str) -> Iterator[Finding]:
     except (OSError, ValueError, AttributeError):  # said where the model is loaded
         return
     if side == "right":
-        yield _NOTES.warn(
+        yield _AREA.warn(
             "padding side",
             f'{file.name} of the model pads on the right ("padding_side": "right"), and completions follow their '
             "prompts: opengrit pads on the left all the same, other trainers and servers may not",
@@ -111,24 +109,24 @@ def _padding(folder: str) -> Iterator[Finding]:
         )
 
 
-def _loaded(patient: Patient, loaded: Loaded) -> Iterator[Finding]:
+def _loaded(context: Context, loaded: Loaded) -> Iterator[Finding]:
     parameters = sum(p.numel() for p in loaded.model.parameters())
-    yield _NOTES.ok(
+    yield _AREA.ok(
         "model",
         f"{loaded.name} loads: family {loaded.family.model_type}, {parameters:,} parameters; its chat template shows "
         "the picture once, and it pads on the left",
     )
-    recipe = patient.recipe
+    recipe = context.recipe
     try:
         from opengrit.training.run import check_lora, check_model
 
         check_model(recipe)
         check_lora(loaded.model, recipe)
     except RecipeError as error:
-        yield _NOTES.fail("lora", *split_message(str(error)))
+        yield _AREA.error("lora", error)
     own, chosen = loaded.family.frame, loaded.frame
     if unit_of(chosen) != unit_of(own):
-        yield _NOTES.warn(
+        yield _AREA.warn(
             "frame",
             f"boxes are read in the frame {chosen}, and models of type {own} write {unit_of(own)}",
             "leave model.frame out (a trained model keeps its own in opengrit.json), unless it was trained that way",

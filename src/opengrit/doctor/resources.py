@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from opengrit.core.errors import OpenGritError, RecipeError
-from opengrit.doctor.context import Notes, Patient, split_message
+from opengrit.doctor.context import Context
 from opengrit.doctor.findings import Area, Finding
 from opengrit.doctor.fit import plan_of
 from opengrit.models.memory_estimate import (
@@ -25,53 +25,59 @@ from opengrit.models.memory_estimate import (
 from opengrit.recipes.training_recipe import Lora, Recipe, Train
 from opengrit.runs.folder import RunDir
 
-_MEMORY, _DISK, _PROCESSES = Notes(Area.MEMORY), Notes(Area.DISK), Notes(Area.PROCESSES)
 _NEARLY_FULL = 0.9
 _ON_CHECKPOINTS = 0.8  # of what is free
 _PARTS_SHOWN = 3
-_WAYS_SHOWN = 3
+_CHANGES_SHOWN = 3
 _MODEST_PIXELS = 200_704  # 256 tokens of Qwen2.5-VL
 
 
-def examine_memory(patient: Patient) -> Iterator[Finding]:
+def examine_memory(context: Context) -> Iterator[Finding]:
     """By arithmetic (`opengrit.models.memory_estimate`), with the lengths of this data where the model is here to count them."""
-    facts, machine = patient.facts, patient.here.machine
+    facts, machine = context.facts, context.environment.machine
     if facts is None:
-        name = patient.recipe.model.name
-        yield _MEMORY.skipped("memory", f"neither the hub's table nor a config here says how large {name} is")
+        name = context.recipe.model.name
+        yield Area.MEMORY.skipped(
+            "memory", f"neither the hub's table nor a config here says how large {name} is"
+        )
         return
-    found = _estimate(patient, facts, patient.recipe)
+    found = _estimate(context, facts, context.recipe)
     share = found.total / (machine.device_gb * GB)
     parts = sorted(_parts(found).items(), key=lambda part: -part[1])[:_PARTS_SHOWN]
     listed = ", ".join(f"{name} {_gb(size)}" for name, size in parts if size >= GB / 20)
-    devices = "a device" if patient.here.has_gpu else "a process"
+    devices = "a device" if context.environment.has_gpu else "a process"
     text = f"about {_gb(found.total)} of {machine.device_gb:.0f} GB {devices} ({listed}), by arithmetic"
     if share <= _NEARLY_FULL:
-        yield _MEMORY.ok("memory", text)
+        yield Area.MEMORY.ok("memory", text)
         return
-    ways = ways_to_fit(
-        patient.recipe,
-        lambda recipe: _estimate(patient, facts, recipe).total <= _NEARLY_FULL * machine.device_gb * GB,
-        has_gpu=patient.here.has_gpu,
+    changes = changes_that_fit(
+        context.recipe,
+        lambda recipe: _estimate(context, facts, recipe).total <= _NEARLY_FULL * machine.device_gb * GB,
+        has_gpu=context.environment.has_gpu,
         cuts_tiles=facts.vision.is_internvl,
     )
-    if _fits_sharded(patient, facts):
-        ways.insert(
+    if _fits_sharded(context, facts):
+        changes.insert(
             0, f"share it out over the {machine.devices} devices with DeepSpeed ZeRO-2 (--sharding zero2)"
         )
-    remedy = "; or ".join(ways[:_WAYS_SHOWN]) or "take a smaller model, or devices with more memory"
-    if share <= 1:
-        yield _MEMORY.warn("memory", f"{text}: it may just fit", remedy)
-    else:
-        yield _MEMORY.fail("memory", f"{text}: it does not fit {machine.name}", remedy)
+    remedy = "; or ".join(changes[:_CHANGES_SHOWN]) or "take a smaller model, or devices with more memory"
+    yield Area.MEMORY.graded(
+        "memory",
+        text,
+        remedy,
+        fails=share > 1,
+        warns=True,
+        why=f"it does not fit {machine.name}",
+        why_warn="it may just fit",
+    )
 
 
-def _fits_sharded(patient: Patient, facts: ModelFacts) -> bool:
+def _fits_sharded(context: Context, facts: ModelFacts) -> bool:
     """Whether ZeRO-2 over the devices at hand would make the recipe fit, where they do not share yet."""
-    machine = patient.here.machine
-    if machine.devices == 1 or machine.sharding is not Sharding.NONE or not patient.here.has_gpu:
+    machine = context.environment.machine
+    if machine.devices == 1 or machine.sharding is not Sharding.NONE or not context.environment.has_gpu:
         return False
-    plan = replace(_plan(patient, facts, patient.recipe), sharding=Sharding.ZERO2)
+    plan = replace(_plan(context, facts, context.recipe), sharding=Sharding.ZERO2)
     return estimate(facts, plan).total <= _NEARLY_FULL * machine.device_gb * GB
 
 
@@ -92,29 +98,29 @@ def _parts(found: MemoryEstimate) -> dict[str, int]:
     return steady | {"keys and values": found.cache, "sampling": found.sampling}
 
 
-def _estimate(patient: Patient, facts: ModelFacts, recipe: Recipe) -> MemoryEstimate:
-    return estimate(facts, _plan(patient, facts, recipe))
+def _estimate(context: Context, facts: ModelFacts, recipe: Recipe) -> MemoryEstimate:
+    return estimate(facts, _plan(context, facts, recipe))
 
 
-def _plan(patient: Patient, facts: ModelFacts, recipe: Recipe) -> Plan:
+def _plan(context: Context, facts: ModelFacts, recipe: Recipe) -> Plan:
     """The recipe's plan, with pictures and prompts no longer than those of the data."""
-    plan = plan_of(recipe, facts, patient.here.machine)
-    if patient.prompts:
-        longest = max(len(p.picture.placeholder_ids) for p in patient.prompts)
-        words = max(len(p.ids) - len(p.picture.placeholder_ids) for p in patient.prompts)
+    plan = plan_of(recipe, facts, context.environment.machine)
+    if context.prompts:
+        longest = max(len(p.picture.placeholder_ids) for p in context.prompts)
+        words = max(len(p.ids) - len(p.picture.placeholder_ids) for p in context.prompts)
         return replace(plan, picture_tokens=min(longest, plan.picture_tokens), prompt_tokens=words)
     if (
-        patient.examples and not facts.vision.is_internvl
+        context.examples and not facts.vision.is_internvl
     ):  # none is enlarged beyond what its processor rounds to
         side = facts.vision.patch * facts.vision.merge
-        sizes = [example.picture_size for example in patient.examples]
+        sizes = [example.picture_size for example in context.examples]
         most = max(math.ceil(s.width / side) * math.ceil(s.height / side) for s in sizes)
         least = math.ceil((recipe.model.min_pixels or 0) / side**2)
         return replace(plan, picture_tokens=min(plan.picture_tokens, max(most, least)))
     return plan
 
 
-def ways_to_fit(
+def changes_that_fit(
     recipe: Recipe, fits: Callable[[Recipe], bool], *, has_gpu: bool, cuts_tiles: bool = False
 ) -> list[str]:
     """What alone makes the recipe fit, mildest first; where nothing alone does, what does together."""
@@ -166,33 +172,29 @@ def _with_model(**values: Any) -> Callable[[Recipe], Recipe]:
     return lambda recipe: recipe.model_copy(update={"model": recipe.model.model_copy(update=values)})
 
 
-def examine_disk(patient: Patient) -> Iterator[Finding]:
+def examine_disk(context: Context) -> Iterator[Finding]:
     """Checkpoints and the final model, against what is free where the run would be written."""
-    place = patient.out or Path()
-    if patient.out is not None:
+    place = context.out or Path()
+    if context.out is not None:
         try:
-            RunDir.check(patient.out, recipe=patient.recipe.resolved_yaml())
+            RunDir.check(context.out, recipe=context.recipe.resolved_yaml())
         except OpenGritError as error:
-            yield _DISK.fail("run folder", *split_message(str(error)))
-    if patient.facts is None:
-        yield _DISK.skipped("disk", "the model's size is not known")
+            yield Area.DISK.error("run folder", error)
+    if context.facts is None:
+        yield Area.DISK.skipped("disk", "the model's size is not known")
         return
-    train = patient.recipe.train
+    train = context.recipe.train
     saved = most_checkpoints(train)
-    checkpoint, final = checkpoint_bytes(patient.facts, _plan(patient, patient.facts, patient.recipe))
-    needed, free = saved * checkpoint + final, patient.here.free_bytes(place)
-    where = "the run's folder" if patient.out is not None else "this folder (name the run's with --out)"
+    checkpoint, final = checkpoint_bytes(context.facts, _plan(context, context.facts, context.recipe))
+    needed, free = saved * checkpoint + final, context.environment.free_bytes(place)
+    where = "the run's folder" if context.out is not None else "this folder (name the run's with --out)"
     found = (
         f"{saved} checkpoint{'s' if saved != 1 else ''} of {_size(checkpoint)} and the trained model take {_size(needed)}; "
         f"{_size(free)} are free in {where}"
     )
     remedy = "free some space, name another --out, raise train.save_steps, or set train.keep_checkpoints"
-    if needed > free:
-        yield _DISK.fail("disk", found, remedy)
-    elif needed > _ON_CHECKPOINTS * free:
-        yield _DISK.warn("disk", found, remedy)
-    else:
-        yield _DISK.ok("disk", found)
+    fails, warns = needed > free, needed > _ON_CHECKPOINTS * free
+    yield Area.DISK.graded("disk", found, remedy, fails=fails, warns=warns)
 
 
 def most_checkpoints(train: Train) -> int:
@@ -217,20 +219,20 @@ def _size(size: float) -> str:
     return _gb(size) if size >= GB / 10 else f"{size / 10**6:.0f} MB"
 
 
-def examine_processes(patient: Patient) -> Iterator[Finding]:
+def examine_processes(context: Context) -> Iterator[Finding]:
     """Whether a step's work divides over the processes."""
-    train, count = patient.recipe.train, patient.here.machine.devices
+    train, count = context.recipe.train, context.environment.machine.devices
     try:
         passes = train.passes_per_step(count)
     except RecipeError:
-        yield _PROCESSES.fail(
+        yield Area.PROCESSES.fail(
             "processes",
             f"a step's {train.completions_per_step} completions do not divide over {count} processes of "
             f"per_device_train_batch_size {train.per_device_train_batch_size}",
             "change one of train.questions_per_step, per_device_train_batch_size and the number of processes",
         )
         return
-    yield _PROCESSES.ok(
+    yield Area.PROCESSES.ok(
         "processes",
         f"{count} process{'es' if count > 1 else ''}: each step {train.completions_per_step // count} completions a process, "
         f"in {passes} pass{'es' if passes > 1 else ''} of {train.per_device_train_batch_size}",

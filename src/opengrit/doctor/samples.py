@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from opengrit.core.boxes import union_iou
 from opengrit.core.types import Example, Finish, Record
-from opengrit.doctor.context import Notes, Patient
+from opengrit.doctor.context import Context
 from opengrit.doctor.findings import Area, Finding
 from opengrit.doctor.model import unit_of
 from opengrit.evaluation.metrics import Quantity, follows_format, num_boxes, right
@@ -20,7 +20,7 @@ from opengrit.grounding.parsing import parse
 from opengrit.judges import RuleJudge
 from opengrit.sampling import SamplingSettings
 
-_NOTES = Notes(Area.SAMPLES)
+_AREA = Area.SAMPLES
 _STOP = ("</answer>",)  # as in training
 _CUT, _MOSTLY_CUT = 0.1, 0.5  # of the samples
 _FLAT, _ALL_FLAT = 0.6, 0.95  # of the groups
@@ -29,31 +29,31 @@ _BAD_IOU, _GOOD_IOU = 0.05, 0.15
 _FAR_BETTER = 3.0  # times the IoU under the recipe's frame
 
 
-def examine_samples(patient: Patient) -> Iterator[Finding]:
+def examine_samples(context: Context) -> Iterator[Finding]:
     """A dry run: a few questions, several completions each, scored and not learned from."""
-    if patient.loaded is None or not patient.examples:
-        yield _NOTES.skipped(
-            "samples", patient.why_without_model if patient.examples else "no row can be used"
+    if context.loaded is None or not context.examples:
+        yield _AREA.skipped(
+            "samples", context.why_without_model if context.examples else "no row can be used"
         )
         return
-    patient.groups = _draw(patient)
-    records = [record for group in patient.groups for record in group]
+    context.groups = _sample(context)
+    records = [record for group in context.groups for record in group]
     measured = [record for record in records if record.failure is None]
     if not measured:
-        yield _NOTES.fail("samples", f"no completion could be drawn: {records[0].failure}", "see above")
+        yield _AREA.fail("samples", f"no completion could be sampled: {records[0].failure}", "see above")
         return
-    yield from _stops(patient, measured)
-    yield from _format(patient, measured)
-    yield from _reward(patient, measured)
-    yield _groups(patient)
-    yield from _frames(patient, measured)
+    yield _stops(context, measured)
+    yield from _format(context, measured)
+    yield from _reward(context, measured)
+    yield _groups(context)
+    yield from _frames(context, measured)
 
 
-def _draw(patient: Patient) -> list[list[Record]]:
-    """The samples as training would draw and score them, but judged by rule: a judge that costs is asked once, below."""
-    assert patient.loaded is not None
-    recipe, train = patient.recipe, patient.recipe.train
-    protocol = EvaluationProtocol(recipe.strategy, patient.loaded.frame, RuleJudge(), recipe.rubric())
+def _sample(context: Context) -> list[list[Record]]:
+    """Completions sampled and scored as in training, but judged by rule: a judge that costs is asked once, below."""
+    assert context.loaded is not None
+    recipe, train = context.recipe, context.recipe.train
+    protocol = EvaluationProtocol(recipe.strategy, context.loaded.frame, RuleJudge(), recipe.rubric())
     settings = SamplingSettings(
         temperature=train.temperature,
         top_p=train.top_p,
@@ -63,10 +63,10 @@ def _draw(patient: Patient) -> list[list[Record]]:
         stop=_STOP,
     )
     groups = roll_out(
-        patient.sampler_of(patient.loaded),
-        spread(patient.examples, patient.num_questions),
+        context.sampler_of(context.loaded),
+        spread(context.examples, context.num_questions),
         protocol=protocol,
-        samples_per_question=patient.num_samples,
+        samples_per_question=context.num_samples,
         settings=settings,
     )
     return [judged(group, protocol=protocol) for group in groups]
@@ -79,10 +79,10 @@ def spread(examples: Sequence[Example], most: int) -> list[Example]:
     return [examples[i * len(examples) // most] for i in range(most)]
 
 
-def _stops(patient: Patient, records: Sequence[Record]) -> Iterator[Finding]:
+def _stops(context: Context, records: Sequence[Record]) -> Finding:
     ends = Counter(record.completion.finish for record in records)
     n, cut = len(records), ends[Finish.LENGTH]
-    limit = patient.recipe.train.max_completion_length
+    limit = context.recipe.train.max_completion_length
     found = (
         f"of {n} samples {ends[Finish.STOP]} stop at </answer>, {ends[Finish.EOS]} at the model's own end, and {cut} are "
         f"cut off at {limit} tokens"
@@ -91,79 +91,75 @@ def _stops(patient: Patient, records: Sequence[Record]) -> Iterator[Finding]:
         "raise train.max_completion_length; if they ramble past their answer, the base does not know the format: "
         "fine-tune a little first (opengrit sft)"
     )
-    if cut > _MOSTLY_CUT * n:
-        yield _NOTES.fail("stop", f"{found}: what is cut off teaches nothing", remedy)
-    elif cut > _CUT * n:
-        yield _NOTES.warn("stop", f"{found}: what is cut off teaches nothing", remedy)
-    else:
-        yield _NOTES.ok("stop", found)
+    why = "what is cut off teaches nothing"
+    return _AREA.graded("stop", found, remedy, fails=cut > _MOSTLY_CUT * n, warns=cut > _CUT * n, why=why)
 
 
-def _format(patient: Patient, records: Sequence[Record]) -> Iterator[Finding]:
-    if patient.recipe.strategy == "direct":
+def _format(context: Context, records: Sequence[Record]) -> Iterator[Finding]:
+    if context.recipe.strategy == "direct":
         return
     formed, boxes = _mean(records, follows_format), _mean(records, num_boxes)
     if formed is None or boxes is None:
         return
     found = f"{formed:.0%} of the samples are in full format, with {boxes:.1f} boxes each"
     if boxes == 0.0:
-        yield _NOTES.warn(
+        yield _AREA.warn(
             "format",
             f"{found}: what is never written is never rewarded",
             "ask with strategy grounded-icl, fine-tune a little first (opengrit sft), or take a base that can detect",
         )
     elif formed == 0.0:
-        yield _NOTES.warn(
+        yield _AREA.warn(
             "format",
             f"{found}: the whole format must turn up by chance before it is learned",
             "ask with strategy grounded-icl, or sample more (train.num_generations)",
         )
     else:
-        yield _NOTES.ok("format", found)
+        yield _AREA.ok("format", found)
 
 
-def _reward(patient: Patient, records: Sequence[Record]) -> Iterator[Finding]:
+def _reward(context: Context, records: Sequence[Record]) -> Iterator[Finding]:
     totals = [record.score.total for record in records if record.score.total is not None]
     if not totals:
-        yield _NOTES.fail(
+        yield _AREA.fail(
             "reward",
             f"none of {len(records)} samples has a reward ({records[0].score.missing})",
             "see the lines above",
         )
         return
-    weights = patient.recipe.rubric().weights
+    weights = context.recipe.rubric().weights
     parts = {name: _part(records, name) for name in weights}
     listed = ", ".join(f"{name} {value:.2f}" for name, value in parts.items() if value is not None)
     mean = math.fsum(totals) / len(totals)
     found = f"the {len(totals)} samples earn {mean:.2f} on average, {min(totals):.2f} to {max(totals):.2f} ({listed})"
-    if patient.recipe.judge.kind != "rule":
+    if context.recipe.judge.kind != "rule":
         found += "; judged by rule here"
     if max(map(abs, totals)) < _NOTHING:
-        yield _NOTES.fail(
+        yield _AREA.fail(
             "reward",
             f"{found}: where all earn 0 nothing is learned",
             "check that answers can be right as they are asked for (strategy, judge), and reward what the base does at "
             "times (tag_walk, bleu1)",
         )
         return
-    yield _NOTES.ok("reward", found)
+    yield _AREA.ok("reward", found)
     idle = [name for name, value in parts.items() if value == 0.0 and weights[name]]
     if idle:
-        yield _NOTES.warn(
+        yield _AREA.warn(
             "reward parts",
             f"no sample earns anything from {', '.join(idle)}",
             "it starts to count once some completion earns it; if none can, take it out of rewards:",
         )
 
 
-def _groups(patient: Patient) -> Finding:
-    size = patient.recipe.train.num_generations
-    groups = [[record.score.total for record in group] for group in patient.groups]
+def _groups(context: Context) -> Finding:
+    size = context.recipe.train.num_generations
+    groups = [[record.score.total for record in group] for group in context.groups]
     chance = mean_of([flat_chance(group, size=size) for group in groups if len(group) >= size])
     found = f"of groups of {size} about {_percent(chance)} would earn the same in all their completions, and teach nothing"
     if chance.value is None or chance.value < _FLAT:
-        return _NOTES.ok("flat groups", found)
-    records = [record for group in patient.groups for record in group]
+        return _AREA.ok("flat groups", found)
+    records = [record for group in context.groups for record in group]
     best = min(_mean(records, right) or 0.0, _mean(records, follows_format) or 0.0) >= 0.9
     cause, remedy = (
         ("nearly all is right already: there is nothing left to learn", "train on harder rows")
@@ -173,9 +169,9 @@ def _groups(patient: Patient) -> Finding:
             "raise train.temperature or num_generations, or add a reward that comes in steps (tag_walk, bleu1)",
         )
     )
-    if chance.value >= _ALL_FLAT:
-        return _NOTES.fail("flat groups", f"{found}; {cause}", remedy)
-    return _NOTES.warn("flat groups", f"{found}; {cause}", remedy)
+    return _AREA.graded(
+        "flat groups", f"{found}; {cause}", remedy, fails=chance.value >= _ALL_FLAT, warns=True
+    )
 
 
 def flat_chance(totals: Sequence[float | None], *, size: int) -> float:
@@ -185,7 +181,7 @@ def flat_chance(totals: Sequence[float | None], *, size: int) -> float:
     unbiased estimate (a U-statistic, Hoeffding 1948) of the chance of a flat group for this question.
     """
     if len(totals) < size:
-        raise ValueError(f"a group of {size} is drawn from at least as many samples, got {len(totals)}")
+        raise ValueError(f"a group of {size} is taken from at least as many samples, got {len(totals)}")
     missing = sum(total is None for total in totals)
     values = Counter(round(total, 5) for total in totals if total is not None)
     empty = math.comb(missing, size)  # counted with each value, and once by itself
@@ -196,21 +192,19 @@ def flat_chance(totals: Sequence[float | None], *, size: int) -> float:
 def _percent(share: Estimate) -> str:
     if share.value is None:
         return "an unknown share"
-    if (
-        share.low is None or share.high is None or share.low == share.high
-    ):  # an interval without width says nothing
+    if share.low is None or share.low == share.high:  # an interval without width says nothing
         return f"{share.value:.0%} (of {share.n} question{'s' if share.n > 1 else ''})"
     return f"{share.value:.0%} (95 % interval {share.low:.0%} to {share.high:.0%}, {share.n} questions)"
 
 
-def _frames(patient: Patient, records: Sequence[Record]) -> Iterator[Finding]:
+def _frames(context: Context, records: Sequence[Record]) -> Iterator[Finding]:
     """The boxes of rows whose boxes are known, read in the recipe's frame and in the others."""
-    assert patient.loaded is not None
+    assert context.loaded is not None
     pointed = [r for r in records if is_complete(r) and r.example.boxes and _points(r)]
     if not pointed:
-        yield _NOTES.skipped("boxes", "no sample points in a row whose boxes are known: no frame can be told")
+        yield _AREA.skipped("boxes", "no sample points in a row whose boxes are known: no frame can be told")
         return
-    chosen = patient.loaded.frame
+    chosen = context.loaded.frame
     ious = iou_by_unit(pointed)
     own, others = ious[unit_of(chosen)], {unit: v for unit, v in ious.items() if unit != unit_of(chosen)}
     best = max(others, key=lambda unit: others[unit])
@@ -220,18 +214,18 @@ def _frames(patient: Patient, records: Sequence[Record]) -> Iterator[Finding]:
     )
     remedy = f"if this model writes {best}, set model.frame: {best}; look at some boxes first (opengrit ask --draw)"
     if own < _BAD_IOU and others[best] >= _GOOD_IOU:
-        yield _NOTES.fail("frame of the samples", f"{found}: the boxes are read in the wrong frame", remedy)
+        yield _AREA.fail("frame of the samples", f"{found}: the boxes are read in the wrong frame", remedy)
     elif others[best] >= _GOOD_IOU and others[best] > _FAR_BETTER * own:
-        yield _NOTES.warn("frame of the samples", f"{found}: another frame fits far better", remedy)
+        yield _AREA.warn("frame of the samples", f"{found}: another frame fits far better", remedy)
     elif own < _BAD_IOU:
-        yield _NOTES.warn(
+        yield _AREA.warn(
             "frame of the samples",
             f"{found}: in no frame do they fit",
             "the base does not find things in these pictures; check that the rows' boxes are right, and give it larger "
             "pictures (model.min_pixels)",
         )
     else:
-        yield _NOTES.ok("frame of the samples", found)
+        yield _AREA.ok("frame of the samples", found)
 
 
 def iou_by_unit(records: Sequence[Record]) -> Mapping[str, float]:

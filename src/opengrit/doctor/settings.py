@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from opengrit.doctor.context import Notes, Patient
+from opengrit.doctor.context import Context
 from opengrit.doctor.findings import Area, Finding
 from opengrit.recipes.training_recipe import Recipe
 
-_NOTES = Notes(Area.RECIPE)
+_AREA = Area.RECIPE
 
 # GRIT trains 2 to 3 billion parameters at 2e-6 (section 4.2), our demo 1.9 million at 1e-4 (docs/tiny-models.md): between
 # the two a rate grows about as the root of the model shrinks. Adapters take some ten times more (LoRA Without Regret).
@@ -24,14 +24,14 @@ _SHORTEST_REPLY = (
 )
 
 
-def examine_settings(patient: Patient) -> Iterator[Finding]:
+def examine_settings(context: Context) -> Iterator[Finding]:
     """The recipe by itself, and against the model's size."""
-    recipe = patient.recipe
-    wrong = [*_rate(patient), *_sampling(recipe), *_prompt(recipe), *_saving(recipe)]
+    recipe = context.recipe
+    wrong = [*_rate(context), *_sampling(recipe), *_prompt(recipe), *_saving(recipe)]
     yield from wrong
     if not wrong:
         train = recipe.train
-        yield _NOTES.ok(
+        yield _AREA.ok(
             "settings",
             f"{train.max_steps} steps of {train.questions_per_step} questions x {train.num_generations} completions, "
             f"learning rate {train.learning_rate:g}, temperature {train.temperature:g}: nothing odd",
@@ -44,22 +44,26 @@ def usual_rate(num_parameters: int, *, lora: bool) -> float:
     return rate * _LORA_FACTOR if lora else rate
 
 
-def _rate(patient: Patient) -> Iterator[Finding]:
-    if patient.facts is None:
+def _rate(context: Context) -> Iterator[Finding]:
+    if context.facts is None:
         return
-    recipe, size = patient.recipe, patient.facts.parameters()
+    recipe, size = context.recipe, context.facts.parameters()
     usual = usual_rate(size, lora=recipe.lora is not None)
     rate = recipe.train.learning_rate
     found = (
         f"train.learning_rate is {rate:g}, and about {usual:.0e} is usual for {_in_words(size)} parameters"
     )
     found += " with adapters" if recipe.lora is not None else ""
-    if rate > _ABSURD * usual:
-        yield _NOTES.fail("learning rate", f"{found}: the model would collapse", f"try {usual:.0e}")
-    elif rate > _FAR * usual:
-        yield _NOTES.warn("learning rate", f"{found}: the model may collapse", f"try {usual:.0e}")
-    elif rate < _IDLE * usual:
-        yield _NOTES.warn("learning rate", f"{found}: nothing would change", f"try {usual:.0e}")
+    if rate > _FAR * usual or rate < _IDLE * usual:
+        yield _AREA.graded(
+            "learning rate",
+            found,
+            f"try {usual:.0e}",
+            fails=rate > _ABSURD * usual,
+            warns=True,
+            why="the model would collapse",
+            why_warn="the model may collapse" if rate > usual else "nothing would change",
+        )
 
 
 def _in_words(number: int) -> str:
@@ -73,20 +77,20 @@ def _sampling(recipe: Recipe) -> Iterator[Finding]:
     temperature = recipe.train.temperature
     if temperature < _COLD or recipe.train.top_k == 1:
         setting = f"train.temperature {temperature:g}" if temperature < _COLD else "train.top_k 1"
-        yield _NOTES.fail(
+        yield _AREA.fail(
             "temperature",
             f"with {setting} the completions of a group are the same, and equal rewards teach nothing",
             "set train.temperature near 1 and train.top_k: 0",
         )
     elif temperature < _COOL:
-        yield _NOTES.warn(
+        yield _AREA.warn(
             "temperature",
             f"with train.temperature {temperature:g} the completions of a group differ little",
             "set it near 1 (GRIT: 0.9), unless the share of flat groups below is small",
         )
     length = recipe.train.max_completion_length
     if recipe.strategy != "direct" and length < _SHORTEST_REPLY:
-        yield _NOTES.fail(
+        yield _AREA.fail(
             "completion length",
             f"train.max_completion_length is {length}, and a reply in the format takes {_SHORTEST_REPLY} tokens and more: "
             "most would be cut off, and what is cut off teaches nothing",
@@ -105,7 +109,7 @@ def _prompt(recipe: Recipe) -> Iterator[Finding]:
     }
     earned = {name for name, weight in recipe.rubric().weights.items() if weight > 0}
     if recipe.strategy == "direct" and earned & asks_for_tags:
-        yield _NOTES.warn(
+        yield _AREA.warn(
             "strategy",
             f"strategy direct asks for no tags and no boxes, and {', '.join(sorted(earned & asks_for_tags))} reward them",
             "set strategy: grounded, or rewards: answer_only",
@@ -117,7 +121,7 @@ def _saving(recipe: Recipe) -> Iterator[Finding]:
     if train.max_steps < _LONG_RUN:
         return
     if train.save_steps is None or train.save_steps > train.max_steps:
-        yield _NOTES.warn(
+        yield _AREA.warn(
             "checkpoints",
             f"no checkpoint is written in {train.max_steps} steps (train.save_steps "
             f"{'null' if train.save_steps is None else train.save_steps}): a crash would lose them all",

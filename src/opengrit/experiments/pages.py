@@ -26,7 +26,7 @@ from opengrit.experiments.results import (
 from opengrit.experiments.sentences import ascii_minus, findings
 from opengrit.reports.plots import Interval, interval_plot
 from opengrit.reports.tables import DASH, Cell, Unit, difference_cell, value_cell, written
-from opengrit.reports.viewer import asset, templates
+from opengrit.reports.viewer import asset, render
 from opengrit.runs.folder import write_atomically
 
 NAMES = ("table.html", "table.md", "table.csv", "table.tex")
@@ -288,20 +288,17 @@ def _latex(text: str) -> str:
 
 def html(table: TableResult) -> str:
     """The table as one page that needs nothing else. Names from recipes and files are escaped."""
-    return (
-        templates()
-        .get_template("table.html.j2")
-        .render(
-            title=", ".join(dict.fromkeys(block.model for block in table.blocks)),
-            page_css=Markup(asset("page.css")),
-            findings=findings(table),
-            columns=[heading(column) for column in table.columns],
-            compared=[_in_points(column) for column in COMPARED],
-            reference=REFERENCE.value,
-            blocks=[_html_block(block, table.columns) for block in table.blocks],
-            notes=table.notes,
-            facts=table.facts,
-        )
+    return render(
+        "table.html.j2",
+        title=", ".join(dict.fromkeys(block.model for block in table.blocks)),
+        page_css=Markup(asset("page.css")),
+        findings=findings(table),
+        columns=[heading(column) for column in table.columns],
+        compared=[_in_points(column) for column in COMPARED],
+        reference=REFERENCE.value,
+        blocks=[_html_block(block, table.columns) for block in table.blocks],
+        notes=table.notes,
+        facts=table.facts,
     )
 
 

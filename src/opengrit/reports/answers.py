@@ -11,8 +11,8 @@ from markupsafe import Markup
 
 from opengrit.core.types import Unjudged
 from opengrit.evaluation.metrics import grounding_iou, kind_of_answer
-from opengrit.reports.outcome_cases import Case, case_of
-from opengrit.reports.selected_examples import Exhibit, Take
+from opengrit.reports.outcomes import Outcome, outcome_of
+from opengrit.reports.selected_examples import AnsweredExample, Reply
 
 LONGEST_TEXT = 1_500  # characters of one answer's text in the list; the examples have theirs whole
 TEXT_BUDGET = 8_000_000  # characters of all of them; a page of that size still opens at once
@@ -28,42 +28,42 @@ class AnswerList:
     num_examples: int
     num_cut: int  # texts shortened to LONGEST_TEXT
     num_left_out: int  # texts left out because the page would be too large
-    cases: tuple[str, ...]  # that occur, in order
+    outcomes: tuple[str, ...]  # that occur, in order
     datasets: tuple[str, ...]
     runs: tuple[str, ...]
 
 
 def answer_list(
-    exhibits: Sequence[Exhibit],
-    shown: Sequence[Exhibit],
+    examples: Sequence[AnsweredExample],
+    shown: Sequence[AnsweredExample],
     *,
     prefix: str,
     budget: int = TEXT_BUDGET,
 ) -> AnswerList:
-    """Every example with what each run said; `shown` ones, that the page has with pictures, name their place there."""
-    places = {id(exhibit): f"{prefix}-e{i}" for i, exhibit in enumerate(shown)}
-    runs = tuple(dict.fromkeys(take.run for exhibit in exhibits for take in exhibit.takes))
+    """Every example with each run's reply; `shown` ones, that the page has with pictures, name their place there."""
+    places = {id(answered): f"{prefix}-e{i}" for i, answered in enumerate(shown)}
+    runs = tuple(dict.fromkeys(reply.run for answered in examples for reply in answered.replies))
     texts = _Texts(budget)
     rows = [
         {
-            "d": exhibit.example.dataset,
-            "i": exhibit.example.id,
-            "q": _cut(exhibit.example.question, _LONGEST_FIELD),
-            "x": _cut(exhibit.example.answer, _LONGEST_FIELD),
-            "k": kind_of_answer(exhibit.example),
-            "e": places.get(id(exhibit)),
-            "t": [_take(take, runs, texts) for take in exhibit.takes],
+            "d": answered.example.dataset,
+            "i": answered.example.id,
+            "q": _cut(answered.example.question, _LONGEST_FIELD),
+            "x": _cut(answered.example.answer, _LONGEST_FIELD),
+            "k": kind_of_answer(answered.example),
+            "e": places.get(id(answered)),
+            "t": [_reply(reply, runs, texts) for reply in answered.replies],
         }
-        for exhibit in exhibits
+        for answered in examples
     ]
-    kinds = {case_of(take.record) for exhibit in exhibits for take in exhibit.takes}
+    kinds = {outcome_of(reply.record) for answered in examples for reply in answered.replies}
     return AnswerList(
         data=_in_script({"runs": list(runs), "rows": rows}),
-        num_examples=len(exhibits),
+        num_examples=len(examples),
         num_cut=texts.num_cut,
         num_left_out=texts.num_left_out,
-        cases=tuple(case.value for case in Case if case in kinds),
-        datasets=tuple(sorted({exhibit.example.dataset for exhibit in exhibits})),
+        outcomes=tuple(outcome.value for outcome in Outcome if outcome in kinds),
+        datasets=tuple(sorted({answered.example.dataset for answered in examples})),
         runs=runs,
     )
 
@@ -85,14 +85,14 @@ class _Texts:
         return shown
 
 
-def _take(take: Take, runs: Sequence[str], texts: _Texts) -> dict[str, Any]:
-    record = take.record
+def _reply(reply: Reply, runs: Sequence[str], texts: _Texts) -> dict[str, Any]:
+    record = reply.record
     iou = grounding_iou(record)
     why = record.verdict.reason if isinstance(record.verdict, Unjudged) else None
     return {
-        "r": runs.index(take.run),
+        "r": runs.index(reply.run),
         "a": None if record.transcript.answer is None else _cut(record.transcript.answer, _LONGEST_FIELD),
-        "c": case_of(record).value,
+        "c": outcome_of(record).value,
         "u": None if iou is None else round(iou, 3),
         "b": len(record.transcript.boxes),
         "w": record.failure or why,

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from opengrit.core.types import Example, Record
 from opengrit.evaluation import metrics
 from opengrit.evaluation.metrics import kind_of_answer, true_count
+from opengrit.evaluation.metrics.estimates import key_of
 from opengrit.reports.plots import Interval, interval_plot
 from opengrit.reports.tables import Cell, Unit, value_cell
 
@@ -64,9 +65,8 @@ def breakdowns(runs: Mapping[str, Sequence[Record]]) -> tuple[Breakdown, ...]:
         rows = tuple(_row(v, run, groups[run][v]) for v in values for run in runs if v in groups[run])
         last = list(runs)[-1] if runs else ""
         shown = [row for row in rows if row.run == last]
-        plots = (
-            tuple(_plot(shown[:MAX_PLOTTED], column, name) for column in _PLOTTED) if len(values) > 1 else ()
-        )
+        plotted = _PLOTTED if len(values) > 1 else ()
+        plots = tuple(_plot(shown[:MAX_PLOTTED], column, name) for column in plotted)
         note = f"The plots show {last}."
         if len(shown) > MAX_PLOTTED:
             note = f"The plots show {last}, the first {MAX_PLOTTED} of {len(shown)} categories."
@@ -85,17 +85,13 @@ def _grouped(records: Sequence[Record], category: Callable[[Example], str | None
 
 def _row(category: str, run: str, records: Sequence[Record]) -> CategoryRow:
     cells = tuple(value_cell(metrics.estimate(records, q), unit, why) for _, unit, q, why in _COLUMNS)
-    size = len({(record.example.dataset, record.example.id) for record in records})
+    size = len({key_of(record.example) for record in records})
     return CategoryRow(category, run, size, cells)
 
 
 def _plot(rows: Sequence[CategoryRow], column: int, name: str) -> Markup:
-    values = []
-    for row in rows:
-        found = row.cells[column].estimate
-        label = f"{row.category}, n = {row.num_examples}"
-        values.append(
-            Interval(label, None) if found is None else Interval(label, found.value, found.low, found.high)
-        )
+    values = [
+        Interval.of(f"{row.category}, n = {row.num_examples}", row.cells[column].estimate) for row in rows
+    ]
     title = f"{_COLUMNS[column][0]} by {name.lower()}"
     return interval_plot(values, title=title, x_label="mean, 95 % interval")

@@ -11,11 +11,13 @@ from markupsafe import Markup
 from opengrit.reports.plots import Series, line_plot
 
 Rows = Sequence[Mapping[str, Any]]
-MAX_LINES = 6  # of one plot; more are told apart badly
+MAX_LINES = 6  # of one plot; more are hard to tell apart
 
 _RATES = {"accuracy": "accuracy", "format": "full format", "grounding_iou": "box IoU"}
-_LOSSES = {"truncated": "truncated", "unjudged": "unjudged", "failed": "failed"}
-_PROBED = {"accuracy": "Accuracy", "grounding_iou": "Box IoU", "format": "Full format"}
+_LENGTH = {"completions/mean_length": "mean length"}
+_FLAT = {"frac_reward_zero_std": "share"}
+_LOST = {"truncated": "truncated", "unjudged": "unjudged", "failed": "failed"}
+_EVALUATED = {"accuracy": "Accuracy", "grounding_iou": "Box IoU", "format": "Full format"}
 
 
 def curves(rows: Rows) -> tuple[Markup, ...]:
@@ -24,31 +26,19 @@ def curves(rows: Rows) -> tuple[Markup, ...]:
     Names are those of `metrics.jsonl`: `parts/NAME`, `parts/DATASET/NAME`, `eval/DATASET/NAME`.
     """
     rows = _by_step(rows)
-    figures = [
-        line_plot([_series(rows, "reward", "total")], title="Reward, total", x_label="step", y_label="reward")
-    ]
+    figures = [_plot(rows, {"reward": "total"}, title="Reward, total", y_label="reward")]
     figures += _part_plots(rows, "parts/", "Reward parts")
     figures += [
         _plot(rows, _RATES, title="Accuracy, format and boxes of the rollouts", y_label="mean"),
-        _plot(
-            rows,
-            {"completions/mean_length": "mean length"},
-            title="Length of a completion",
-            y_label="tokens",
-        ),
-        _plot(
-            rows,
-            {"frac_reward_zero_std": "share"},
-            title="Groups without variance (they teach nothing)",
-            y_label="share",
-        ),
-        _plot(rows, _LOSSES, title="Rollouts lost or cut short", y_label="share"),
+        _plot(rows, _LENGTH, title="Length of a completion", y_label="tokens"),
+        _plot(rows, _FLAT, title="Groups without variance (they teach nothing)", y_label="share"),
+        _plot(rows, _LOST, title="Rollouts lost or cut short", y_label="share"),
     ]
     datasets = sorted({k.removeprefix("parts/").rpartition("/")[0] for k in _keys(rows, "parts/")} - {""})
     if len(datasets) > 1:
         for dataset in datasets:
             figures += _part_plots(rows, f"parts/{dataset}/", f"Reward parts, {dataset}")
-    return tuple(figures + _probe_plots(rows))
+    return tuple(figures + _evaluation_plots(rows))
 
 
 def _part_plots(rows: Rows, prefix: str, title: str) -> list[Markup]:
@@ -61,22 +51,22 @@ def _part_plots(rows: Rows, prefix: str, title: str) -> list[Markup]:
     return plots
 
 
-def _probe_plots(rows: Rows) -> list[Markup]:
+def _evaluation_plots(rows: Rows) -> list[Markup]:
     """What was measured on each evaluation set while training; none where nothing was."""
     datasets = sorted({key.removeprefix("eval/").rpartition("/")[0] for key in _keys(rows, "eval/")})
     sizes = {d: next((r[f"eval/{d}/n"] for r in rows if f"eval/{d}/n" in r), None) for d in datasets}
     plots = []
     for start in range(0, len(datasets), MAX_LINES):
         group = datasets[start : start + MAX_LINES]
-        for quantity, name in _PROBED.items():
-            series = [_probed(rows, dataset, quantity, sizes[dataset]) for dataset in group]
+        for quantity, name in _EVALUATED.items():
+            series = [_evaluated(rows, dataset, quantity, sizes[dataset]) for dataset in group]
             if any(s.points for s in series):
                 title = f"{name} on evaluation questions"
                 plots.append(line_plot(series, title=title, x_label="step", y_label="mean"))
     return plots
 
 
-def _probed(rows: Rows, dataset: str, quantity: str, size: Any) -> Series:
+def _evaluated(rows: Rows, dataset: str, quantity: str, size: Any) -> Series:
     found = _series(rows, f"eval/{dataset}/{quantity}", dataset)
     name = dataset if size is None else f"{dataset}, n = {size:.0f}"
     return replace(found, name=name, label=dataset.rpartition("/")[2])
@@ -88,12 +78,9 @@ def _plot(rows: Rows, labels: Mapping[str, str], *, title: str, y_label: str) ->
 
 
 def _series(rows: Rows, key: str, name: str) -> Series:
-    """The values of a key; a step whose row names the key without a number is a gap, other rows say nothing."""
-    return Series(name, tuple((float(r["step"]), _number(r[key])) for r in rows if key in r))
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    """The values of a key: a row that has the key without a number is a gap, one without the key is left out."""
+    values = [(float(row["step"]), row[key]) for row in rows if key in row]
+    return Series(name, tuple((s, float(v) if isinstance(v, int | float) else None) for s, v in values))
 
 
 def _by_step(rows: Rows) -> list[dict[str, Any]]:
@@ -104,5 +91,5 @@ def _by_step(rows: Rows) -> list[dict[str, Any]]:
     return [merged[step] for step in sorted(merged)]
 
 
-def _keys(rows: Rows, *prefixes: str) -> list[str]:
-    return sorted({key for row in rows for key in row if key.startswith(prefixes)})
+def _keys(rows: Rows, prefix: str) -> list[str]:
+    return sorted({key for row in rows for key in row if key.startswith(prefix)})

@@ -1,4 +1,4 @@
-"""Folders -> what a report is made of: runs, the seeds their models were trained with, and runs of probes."""
+"""Folders -> what a report shows: runs, the seeds their models were trained with, and runs of probes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from typing import Any
 import yaml
 
 from opengrit.core.errors import RunError
-from opengrit.reports import runs
-from opengrit.reports.evidence import Evidence, holds_probes, read_evidence
-from opengrit.reports.runs import RunView, recipe_of
+from opengrit.reports.probe_results import ProbeResults, holds_probes, read_probe_results
+from opengrit.reports.runs import RunView, read_runs, recipe_of
 from opengrit.reports.seeds import TRAINED_BY, TRAINING_SEED
 from opengrit.runs.folder import RECIPE, RunDir
 
@@ -22,7 +21,7 @@ _NAMED = 4  # runs of a table that an error names
 _SEEDED = ("train", "sft")  # the sections of a training's recipe that hold its seed
 
 
-def load_runs(paths: Sequence[str | Path]) -> list[RunView | Evidence]:
+def load_runs(paths: Sequence[str | Path]) -> list[RunView | ProbeResults]:
     """The runs in these folders, evaluations and trainings as they are named, then the runs of probes.
 
     Raises RunError where a folder is no run or a table of runs, a line of it cannot be read, or a folder is named twice.
@@ -31,11 +30,10 @@ def load_runs(paths: Sequence[str | Path]) -> list[RunView | Evidence]:
         _refuse_table(RunDir.open(path))
     probes = [path for path in paths if holds_probes(path)]
     others = [path for path in paths if path not in probes]
-    views = runs.load_runs(others)
-    found: list[RunView | Evidence] = [
-        _with_training(v, RunDir.open(p)) for v, p in zip(views, others, strict=True)
+    found: list[RunView | ProbeResults] = [
+        _with_training(v, RunDir.open(p)) for v, p in zip(read_runs(others), others, strict=True)
     ]
-    return found + [read_evidence(RunDir.open(path), Path(path).resolve().name) for path in probes]
+    return found + [read_probe_results(RunDir.open(path), Path(path).resolve().name) for path in probes]
 
 
 def _refuse_table(run: RunDir) -> None:
@@ -49,7 +47,7 @@ def _refuse_table(run: RunDir) -> None:
 
 
 def _with_training(view: RunView, run: RunDir) -> RunView:
-    """The view with two facts more where the model that was asked is a training of ours: its seed, and all else."""
+    """The view with two more facts where its model comes from a training run: that run's seed and its other settings."""
     recipe = recipe_of(run).get("evaluate")
     model = recipe.get("model") if isinstance(recipe, Mapping) else None
     name = model.get("name") if isinstance(model, Mapping) else None

@@ -64,28 +64,28 @@
     return select ? select.value : "";
   }
 
-  function takeOf(row) {
+  function replyOf(row) {
     var wanted = picked("run") === "" ? data.runs.length - 1 : Number(picked("run"));
-    return row.t.find(function (take) { return take.r === wanted; }) || null;
+    return row.t.find(function (reply) { return reply.r === wanted; }) || null;
   }
 
   var VALUES = {
     q: function (row) { return row.q; }, x: function (row) { return row.x; }, d: function (row) { return row.d; },
-    a: function (row) { var take = takeOf(row); return take && take.a; },
-    c: function (row) { var take = takeOf(row); return take && take.c; },
-    u: function (row) { var take = takeOf(row); return take && take.u; },
-    b: function (row) { var take = takeOf(row); return take && take.b; }
+    a: function (row) { var reply = replyOf(row); return reply && reply.a; },
+    c: function (row) { var reply = replyOf(row); return reply && reply.c; },
+    u: function (row) { var reply = replyOf(row); return reply && reply.u; },
+    b: function (row) { var reply = replyOf(row); return reply && reply.b; }
   };
 
   function keep() {
     var words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    var kind = picked("case"), dataset = picked("dataset");
+    var kind = picked("outcome"), dataset = picked("dataset");
     var kept = data.rows.filter(function (row) {
-      var take = takeOf(row);
+      var reply = replyOf(row);
       if (dataset && row.d !== dataset) return false;
-      if (kind && (!take || take.c !== kind)) return false;
+      if (kind && (!reply || reply.c !== kind)) return false;
       if (!words.length) return true;
-      var text = [row.q, row.x, row.i, take && take.a].join(" ").toLowerCase();
+      var text = [row.q, row.x, row.i, reply && reply.a].join(" ").toLowerCase();
       return words.every(function (word) { return text.includes(word); });
     });
     state.kept = state.key ? sorted(kept, VALUES[state.key], state.down) : kept;
@@ -96,13 +96,13 @@
   function detail(row, width) {
     var line = make("tr", null, "detail"), cell = make("td");
     cell.colSpan = width;
-    row.t.forEach(function (take) {
-      cell.append(make("h4", data.runs[take.r]));
-      var facts = [take.c, "answer " + (take.a === null ? "none" : take.a), take.b + (take.b === 1 ? " box" : " boxes")];
-      if (take.u !== null) facts.push("IoU " + take.u.toFixed(2));
-      if (take.w) facts.push(take.w);
+    row.t.forEach(function (reply) {
+      cell.append(make("h4", data.runs[reply.r]));
+      var facts = [reply.c, "answer " + (reply.a === null ? "none" : reply.a), reply.b + (reply.b === 1 ? " box" : " boxes")];
+      if (reply.u !== null) facts.push("IoU " + reply.u.toFixed(2));
+      if (reply.w) facts.push(reply.w);
       cell.append(make("p", facts.join(" \u00b7 "), "soft"));
-      cell.append(make("pre", take.s === null ? "The text is left out of this page; it stands in the run's records.jsonl." : take.s || "Nothing was written."));
+      cell.append(make("pre", reply.s === null ? "The text is left out of this page; it stands in the run's records.jsonl." : reply.s || "Nothing was written."));
     });
     cell.append(make("p", row.d + " \u00b7 " + row.i + " \u00b7 " + row.k, "soft"));
     if (row.e) {
@@ -120,7 +120,7 @@
     var from = state.page * PAGE, shown = state.kept.slice(from, from + PAGE);
     body.replaceChildren();
     shown.forEach(function (row) {
-      var take = takeOf(row), line = make("tr"), first = make("td"), button = make("button", row.q);
+      var reply = replyOf(row), line = make("tr"), first = make("td"), button = make("button", row.q);
       button.type = "button";
       button.dir = "auto";
       button.setAttribute("aria-expanded", "false");
@@ -131,8 +131,8 @@
       });
       first.append(button);
       line.append(first, make("td", row.x));
-      line.append(make("td", !take ? "not asked" : take.a === null ? DASH : take.a), make("td", take ? take.c : DASH));
-      line.append(make("td", take && take.u !== null ? take.u.toFixed(3) : DASH), make("td", take ? take.b : DASH), make("td", row.d));
+      line.append(make("td", !reply ? "not asked" : reply.a === null ? DASH : reply.a), make("td", reply ? reply.c : DASH));
+      line.append(make("td", reply && reply.u !== null ? reply.u.toFixed(3) : DASH), make("td", reply ? reply.b : DASH), make("td", row.d));
       body.append(line);
     });
     place.textContent = state.kept.length

@@ -12,33 +12,32 @@ from markupsafe import Markup
 from opengrit.core.errors import RunError
 from opengrit.core.types import Record
 from opengrit.evaluation.metrics import grounding_iou
+from opengrit.evaluation.metrics.estimates import key_of
 from opengrit.reports.answers import answer_list
 from opengrit.reports.categories import breakdowns
 from opengrit.reports.curves import curves
-from opengrit.reports.evidence import Evidence, show_evidence
 from opengrit.reports.pictures import OpenPicture, read_picture
 from opengrit.reports.plots import Interval, histogram, interval_plot, scatter
+from opengrit.reports.probe_results import ProbeResults, show_probe_results
 from opengrit.reports.runs import RunView
 from opengrit.reports.seeds import seed_dots, seed_groups
-from opengrit.reports.selected_examples import MAX_EXHIBITS, Exhibit, change, choose, pair_up
-from opengrit.reports.tables import CONTROLS, HEADLINES, Cell, Row, Table, Unit, compare
-from opengrit.reports.viewer import asset, exhibits_html, templates
+from opengrit.reports.selected_examples import MAX_EXAMPLES, change, choose, pair_up
+from opengrit.reports.tables import CONTROLS, HEADLINES, Row, Table, compare
+from opengrit.reports.viewer import asset, examples_html, render
 from opengrit.runs.folder import write_atomically
 
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """One large number of the page's top: the first run's value, the last run's, and how far they are apart."""
+    """One large number of the page's top: a line of the first table, and the values of its controls."""
 
-    name: str
-    first: Cell
-    last: Cell | None
-    difference: Cell | None
-    unit: str
+    row: Row
     control: str
 
 
-def build_report(sources: Sequence[RunView | Evidence], *, open_picture: OpenPicture = read_picture) -> str:
+def build_report(
+    sources: Sequence[RunView | ProbeResults], *, open_picture: OpenPicture = read_picture
+) -> str:
     """The page, complete in itself. The same runs and pictures give the same page to the byte.
 
     Evaluation runs become tables, the first one being what later ones are compared with; training runs become
@@ -46,44 +45,48 @@ def build_report(sources: Sequence[RunView | Evidence], *, open_picture: OpenPic
     stand in a list. Everything that came from a model or a file is escaped.
     """
     runs = [source for source in sources if isinstance(source, RunView)]
-    evidence = [source for source in sources if isinstance(source, Evidence)]
+    evidence = [source for source in sources if isinstance(source, ProbeResults)]
     evaluated = {run.name: run.records for run in runs if run.is_evaluation}
     training = [run for run in runs if not run.is_evaluation]
     tables = compare(evaluated)
-    exhibits = pair_up(evaluated or _ends_of_training(training))
-    shown = choose(exhibits)
-    viewer = exhibits_html(shown, open_picture=open_picture, prefix="examples")
-    return (
-        templates()
-        .get_template("page.html.j2")
-        .render(
-            title=_title(sources),
-            page_css=Markup(asset("page.css")),
-            page_js=Markup(asset("page.js")),
-            answers=answer_list(exhibits, shown, prefix="examples"),
-            breakdowns=breakdowns(evaluated),
-            histograms=_histograms(evaluated, tables[0]) if tables else (),
-            seeds=seed_groups(runs),
-            seed_plot=_seed_plot(runs),
-            evidence=[show_evidence(one) for one in evidence],
-            viewer=viewer,
-            viewer_css=Markup(viewer.css),
-            viewer_js=Markup(viewer.js),
-            runs=runs,
-            fact_names=_fact_names(runs),
-            evaluations=list(evaluated),
-            headlines=_headlines(tables[0]) if tables else (),
-            tables=[(table, _interval_plots(table, list(evaluated))) for table in tables],
-            training=[(run, curves(run.metrics)) for run in training],
-            num_examples=len(exhibits),
-            num_shown=len(shown),
-            max_shown=MAX_EXHIBITS,
-            num_by_change=_count_changes(shown),
-        )
+    examples = pair_up(evaluated or _ends_of_training(training))
+    shown = choose(examples)
+    groups, counts = seed_groups(runs), Counter(change(answered) for answered in shown)
+    viewer = examples_html(shown, open_picture=open_picture, prefix="examples")
+    return render(
+        "page.html.j2",
+        title=", ".join(source.name for source in sources) or "no runs",
+        page_css=Markup(asset("page.css")),
+        page_js=Markup(asset("page.js")),
+        answers=answer_list(examples, shown, prefix="examples"),
+        breakdowns=breakdowns(evaluated),
+        histograms=_histograms(evaluated, tables[0]) if tables else (),
+        seeds=groups,
+        seed_plot=scatter(
+            seed_dots(runs),
+            title="Each seed by itself",
+            x_label="accuracy",
+            y_label="box IoU",
+            names=[group.name for group in groups],
+        ),
+        evidence=[show_probe_results(one) for one in evidence],
+        viewer=viewer,
+        viewer_css=Markup(viewer.css),
+        viewer_js=Markup(viewer.js),
+        runs=runs,
+        fact_names=list(dict.fromkeys(name for run in runs for name, _ in run.facts)),
+        evaluations=list(evaluated),
+        headlines=_headlines(tables[0]) if tables else (),
+        tables=[(table, _interval_plots(table, list(evaluated))) for table in tables],
+        training=[(run, curves(run.metrics)) for run in training],
+        num_examples=len(examples),
+        num_shown=len(shown),
+        max_shown=MAX_EXAMPLES,
+        num_by_change=", ".join(f"{number} {kind.value}" for kind, number in counts.items()),
     )
 
 
-def write_report(runs: Sequence[RunView | Evidence], out: str | Path) -> None:
+def write_report(runs: Sequence[RunView | ProbeResults], out: str | Path) -> None:
     """Writes the page to a file, whole or not at all. Raises RunError where the name does not end in .html.
 
     An older report of that name is replaced; nothing that a run wrote ends in .html.
@@ -102,22 +105,13 @@ def write_report(runs: Sequence[RunView | Evidence], out: str | Path) -> None:
     write_atomically(path, page.encode("utf-8", "xmlcharrefreplace").decode("utf-8"))
 
 
-def _title(runs: Sequence[RunView | Evidence]) -> str:
-    return ", ".join(run.name for run in runs) or "no runs"
-
-
-def _fact_names(runs: Sequence[RunView]) -> list[str]:
-    """The names of all facts, in order of first appearance."""
-    return list(dict.fromkeys(name for run in runs for name, _ in run.facts))
-
-
 def _ends_of_training(training: Sequence[RunView]) -> Mapping[str, Sequence[Record]]:
-    """Where nothing was evaluated: what the training runs wrote on each example first and last."""
+    """Where nothing was evaluated: the first and the last reply of the training runs on each example."""
     found: dict[str, Sequence[Record]] = {}
     for run in training:
         steps: dict[tuple[str, str], list[Record]] = {}
         for record in run.records:
-            steps.setdefault((record.example.dataset, record.example.id), []).append(record)
+            steps.setdefault(key_of(record.example), []).append(record)
         found[f"{run.name}, asked first"] = [records[0] for records in steps.values()]
         found[f"{run.name}, asked last"] = [records[-1] for records in steps.values() if len(records) > 1]
     return found
@@ -129,20 +123,12 @@ def _headlines(table: Table) -> tuple[Headline, ...]:
         row = table.row(field)
         if row is None:
             continue
-        found.append(
-            Headline(
-                name=row.measure.name,
-                first=row.cells[0],
-                last=row.cells[-1] if len(row.cells) > 1 else None,
-                difference=row.last_difference(),
-                unit=" points" if row.measure.unit is Unit.SHARE else "",
-                control=", ".join(
-                    f"{row.measure.name.removeprefix('control: ')} {row.cells[-1].text}"
-                    for row in _controls(table, field)
-                    if not row.cells[-1].why
-                ),
-            )
-        )
+        controls = [
+            f"{control.measure.name.removeprefix('control: ')} {control.cells[-1].text}"
+            for control in _controls(table, field)
+            if not control.cells[-1].why
+        ]
+        found.append(Headline(row, ", ".join(controls)))
     return tuple(found)
 
 
@@ -172,17 +158,6 @@ def _histograms(evaluated: Mapping[str, Sequence[Record]], table: Table) -> tupl
     return tuple(figures)
 
 
-def _seed_plot(runs: Sequence[RunView]) -> Markup:
-    groups = seed_groups(runs)
-    return scatter(
-        seed_dots(runs),
-        title="Each seed by itself",
-        x_label="accuracy",
-        y_label="box IoU",
-        names=[group.name for group in groups],
-    )
-
-
 def _interval_plots(table: Table, names: Sequence[str]) -> tuple[Markup, ...]:
     """One figure a headline quantity: a row for each run, and the control."""
     figures = []
@@ -190,19 +165,7 @@ def _interval_plots(table: Table, names: Sequence[str]) -> tuple[Markup, ...]:
         row = table.row(field)
         if row is None or all(cell.why for cell in row.cells):
             continue
-        rows = [_interval(name, cell) for name, cell in zip(names, row.cells, strict=True)]
-        rows += [_interval(control.measure.name, control.cells[-1]) for control in _controls(table, field)]
+        rows = [Interval.of(name, cell.estimate) for name, cell in zip(names, row.cells, strict=True)]
+        rows += [Interval.of(c.measure.name, c.cells[-1].estimate) for c in _controls(table, field)]
         figures.append(interval_plot(rows, title=row.measure.name, x_label="mean, 95 % interval"))
     return tuple(figures)
-
-
-def _interval(name: str, cell: Cell) -> Interval:
-    if cell.estimate is None:
-        return Interval(name, None)
-    return Interval(name, cell.estimate.value, cell.estimate.low, cell.estimate.high)
-
-
-def _count_changes(shown: Sequence[Exhibit]) -> str:
-    """For example "7 fixed, 5 right both times"."""
-    counts = Counter(change(exhibit).value for exhibit in shown)
-    return ", ".join(f"{number} {kind}" for kind, number in counts.items())

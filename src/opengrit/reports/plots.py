@@ -8,15 +8,16 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-# Okabe and Ito's palette in the order that keeps neighbours apart; CSS replaces "ink" by the text's colour.
-_STROKES = ("var(--blue, #0072B2)", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "var(--ink, #000)")
-_DASHES = ("", "7 4", "2 3", "10 3 2 3", "5 2", "1 4", "12 4")
-_MARKERS = ("circle", "square", "triangle", "diamond", "cross", "circle", "square")
+from opengrit.evaluation.metrics import Estimate
+
 _WIDTH, _HEIGHT = 460, 262
 _LEFT, _TOP, _BOTTOM = 54, 12, 42
+_FLOOR = _HEIGHT - _BOTTOM
 _LABEL_LINE = 14  # pixels between direct labels
 _SMOOTH_FROM = 40  # points from which a trailing mean is drawn over the raw line
 _MARKED_POINTS = 8  # markers on a line, about
+
+Points = Sequence[tuple[float, float | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,42 @@ class Interval:
     low: float | None = None
     high: float | None = None
 
+    @classmethod
+    def of(cls, name: str, found: Estimate | None) -> Interval:
+        """An estimate by name; None is not measured."""
+        return cls(name, None) if found is None else cls(name, found.value, found.low, found.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """A named point of a scatter; dots of one `series` (0, 1, ...) look alike."""
+
+    name: str
+    x: float
+    y: float
+    series: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Style:
+    """How a series looks, so that it is told apart without colour too."""
+
+    stroke: str
+    dash: str
+    marker: str
+
+
+# Okabe and Ito's palette in the order that keeps neighbours apart; CSS replaces "ink" by the text's colour.
+_STYLES = (
+    _Style("var(--blue, #0072B2)", "", "circle"),
+    _Style("#D55E00", "7 4", "square"),
+    _Style("#009E73", "2 3", "triangle"),
+    _Style("#CC79A7", "10 3 2 3", "diamond"),
+    _Style("#E69F00", "5 2", "cross"),
+    _Style("#56B4E9", "1 4", "circle"),
+    _Style("var(--ink, #000)", "12 4", "square"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class _Axes:
@@ -55,8 +92,7 @@ class _Axes:
         return _LEFT + (step - self.x_low) / (self.x_high - self.x_low) * (self.right - _LEFT)
 
     def y(self, value: float) -> float:
-        floor = _HEIGHT - _BOTTOM
-        return floor - (value - self.y_low) / (self.y_high - self.y_low) * (floor - _TOP)
+        return _FLOOR - (value - self.y_low) / (self.y_high - self.y_low) * (_FLOOR - _TOP)
 
 
 def line_plot(series: Sequence[Series], *, title: str, x_label: str, y_label: str) -> Markup:
@@ -65,29 +101,26 @@ def line_plot(series: Sequence[Series], *, title: str, x_label: str, y_label: st
     From 40 points on the raw line is pale and its trailing mean over a twentieth of the points is drawn over
     it; the axis says so. At most 7 series are told apart. Without any value the figure says so in words.
     """
-    measured = [s for s in series if any(_finite(y) for _, y in s.points)]
+    measured = [s for s in series if _finite(s.points)]
     if not measured:
-        return Markup(
-            '<figure class="plot"><figcaption>{}</figcaption><p class="why">&ndash; not measured</p></figure>'
-        ).format(title)
+        return _empty_figure(title)
     wide = max(len(s.label or s.name) for s in measured) if len(measured) > 1 else 0
-    axes = _axes(measured, right=_WIDTH - (14 + min(wide, 15) * 6.6 if wide else 14))
+    axes = _axes(measured, right=_WIDTH - 14.0 - min(wide, 15) * 6.6)
     window = _window(measured)
     parts = [_grid(axes, x_label + (f" (bold: mean of {window})" if window > 1 else ""), y_label)]
-    parts += [_line(s, i, axes) for i, s in enumerate(measured)]
+    parts += [_line(s, _style(i), axes) for i, s in enumerate(measured)]
+    legend = ""
     if len(measured) > 1:
         parts.append(_end_labels(measured, axes))
-    spoken = f"{title}: " + "; ".join(_spoken(s) for s in measured)
-    return Markup(
-        '<figure class="plot"><figcaption>{}</figcaption>'
-        '<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>{}</figure>'
-    ).format(title, _WIDTH, _HEIGHT, spoken, Markup("").join(parts), _legend(measured))
+        legend = _legend([(s.name, _swatch(_style(i), marked=True)) for i, s in enumerate(measured)])
+    description = "; ".join(_describe(s) for s in measured)
+    return _figure(title, _HEIGHT, description, parts, legend)
 
 
 def interval_plot(
     rows: Sequence[Interval], *, title: str, x_label: str, low: float = 0.0, high: float = 1.0
 ) -> Markup:
-    """A figure with one row a value: a mark at the value, a bar over its interval, its figure beside it."""
+    """A figure with one row a value: a marker at the value, a bar over its interval, its figure beside it."""
     left, right, step = 8.0, float(_WIDTH - 62), 40
     height = step * len(rows) + 42
     low = min([low, *(r.low for r in rows if r.low is not None)])
@@ -98,47 +131,75 @@ def interval_plot(
 
     parts = []
     for tick in ticks(low, high):
-        parts.append(
-            Markup('<line class="grid" x1="{0}" x2="{0}" y1="6" y2="{1}"/>').format(_n(x(tick)), height - 34)
-        )
-        parts.append(
-            Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(
-                _n(x(tick)), height - 19, figure(tick)
-            )
-        )
+        parts.append(_tag("line", class_="grid", x1=x(tick), x2=x(tick), y1=6, y2=height - 34))
+        parts.append(_tag("text", _tick_label(tick), x=x(tick), y=height - 19, text_anchor="middle"))
     parts.append(
-        Markup('<text class="axis" x="{}" y="{}" text-anchor="middle">{}</text>').format(
-            _n((left + right) / 2), height - 4, x_label
-        )
+        _tag("text", x_label, class_="axis", x=(left + right) / 2, y=height - 4, text_anchor="middle")
     )
     for i, row in enumerate(rows):
-        y = 30 + step * i
-        parts.append(
-            Markup('<text class="name" x="{}" y="{}">{}</text>').format(
-                _n(left), y - 10, _short(row.name, 52)
-            )
-        )
+        y, style = 30 + step * i, _style(i)
+        parts.append(_tag("text", _short(row.name, 52), class_="name", x=left, y=y - 10))
         if row.value is None:
-            parts.append(Markup('<text x="{}" y="{}">&#8211; not measured</text>').format(_n(left), y + 7))
+            parts.append(_tag("text", Markup("&#8211; not measured"), x=left, y=y + 7))
             continue
-        colour = _STROKES[i % len(_STROKES)]
         if row.low is not None and row.high is not None:
-            parts.append(
-                Markup(
-                    '<path d="M{0} {2}H{1}M{0} {3}v10M{1} {3}v10" stroke="{4}" stroke-width="2.5" fill="none"/>'
-                ).format(_n(x(row.low)), _n(x(row.high)), y + 3, y - 2, colour)
-            )
-        parts.append(_marker(_MARKERS[i % len(_MARKERS)], x(row.value), y + 3, colour, 5.5))
-        parts.append(
-            Markup('<text class="value" x="{}" y="{}">{}</text>').format(
-                _n(right + 12), y + 8, f"{row.value:.2f}"
-            )
-        )
-    spoken = "; ".join(f"{r.name} " + ("not measured" if r.value is None else f"{r.value:.2f}") for r in rows)
-    return Markup(
-        '<figure class="plot"><figcaption>{}</figcaption>'
-        '<svg viewBox="0 0 {} {}" role="img" aria-label="{}: {}">{}</svg></figure>'
-    ).format(title, _WIDTH, height, title, spoken, Markup("").join(parts))
+            start, end = _n(x(row.low)), _n(x(row.high))
+            bar = f"M{start} {y + 3}H{end}M{start} {y - 2}v10M{end} {y - 2}v10"
+            parts.append(_tag("path", d=bar, stroke=style.stroke, stroke_width=2.5, fill="none"))
+        parts.append(_marker(style, x(row.value), y + 3, 5.5))
+        parts.append(_tag("text", f"{row.value:.2f}", class_="value", x=right + 12, y=y + 8))
+    description = "; ".join(
+        f"{r.name} " + ("not measured" if r.value is None else f"{r.value:.2f}") for r in rows
+    )
+    return _figure(title, height, description, parts)
+
+
+def histogram(
+    values: Sequence[float], lines: Sequence[tuple[str, float]], *, title: str, x_label: str, bins: int = 20
+) -> Markup:
+    """A figure of how many values, all in [0, 1], fall in each of `bins` equal parts, with named upright lines.
+
+    The last part holds 1 itself. Without any value the figure says so in words.
+    """
+    if not values:
+        return _empty_figure(title)
+    counts = [0] * bins
+    for value in values:
+        counts[min(int(value * bins), bins - 1)] += 1
+    axes = _Axes(0.0, 1.0, *_round_outward(0.0, float(max(counts))), _WIDTH - 14.0)
+    parts = [_grid(axes, x_label, "answers")]
+    for i, count in enumerate(counts):
+        left, right, top = axes.x(i / bins) + 0.7, axes.x((i + 1) / bins) - 0.7, axes.y(count)
+        parts.append(_tag("rect", class_="bar", x=left, y=top, width=right - left, height=_FLOOR - top))
+    items = []
+    for i, (name, value) in enumerate(lines):
+        style = _Style(_style(i + 1).stroke, _style(i).dash, "")  # the bars have the first colour
+        upright = f"M{_n(axes.x(value))} {_TOP}V{_FLOOR}"
+        parts.append(_tag("path", class_="line", d=upright, stroke=style.stroke, stroke_dasharray=style.dash))
+        items.append((f"{name} {value:.2f}", _swatch(style)))
+    description = f"{len(values)} answers, {counts[0]} below {1 / bins:g}; " + "; ".join(
+        name for name, _ in items
+    )
+    return _figure(title, _HEIGHT, description, parts, _legend(items))
+
+
+def scatter(
+    dots: Sequence[Dot], *, title: str, x_label: str, y_label: str, names: Sequence[str] = ()
+) -> Markup:
+    """A figure with a marker a dot on axes that hold them all; `names` are those of the series, for the legend."""
+    if not dots:
+        return Markup("")
+    axes = _Axes(*_padded([d.x for d in dots]), *_padded([d.y for d in dots]), right=_WIDTH - 14.0)
+    parts = [_grid(axes, x_label, y_label)]
+    for dot in dots:
+        name = _tag("title", f"{dot.name}: {dot.x:.3f}, {dot.y:.3f}")
+        parts.append(_tag("g", name + _marker(_style(dot.series), axes.x(dot.x), axes.y(dot.y), 5.0)))
+    legend = _legend([(name, _marker(_style(i), 7, 6, 4.4)) for i, name in enumerate(names)], width=14)
+    description = "; ".join(f"{d.name} {d.x:.2f}, {d.y:.2f}" for d in dots)
+    return _figure(title, _HEIGHT, description, parts, legend)
+
+
+# -- numbers -----------------------------------------------------------------------------------------------------------
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -151,110 +212,132 @@ def ticks(low: float, high: float) -> list[float]:
     return [round(i * step, 10) for i in range(first, last + 1)]
 
 
-def figure(value: float) -> str:
-    """A number as an axis writes it: at most four significant figures, thousands as k."""
-    if abs(value) >= 10_000:
-        return f"{value / 1000:g}k"
-    return f"{value:.4g}"
-
-
-def trailing_mean(
-    points: Sequence[tuple[float, float | None]], window: int
-) -> tuple[tuple[float, float | None], ...]:
+def trailing_mean(points: Points, window: int) -> tuple[tuple[float, float | None], ...]:
     """Each value replaced by the mean of the last `window` points that have one; None stays None."""
     smooth: list[tuple[float, float | None]] = []
-    for i, (step, value) in enumerate(points):
-        past = [y for _, y in points[max(0, i + 1 - window) : i + 1] if y is not None and math.isfinite(y)]
-        smooth.append((step, sum(past) / len(past) if _finite(value) else None))
+    for i, point in enumerate(points):
+        past = [y for _, y in _finite(points[max(0, i + 1 - window) : i + 1])]
+        smooth.append((point[0], sum(past) / len(past) if _finite([point]) else None))
     return tuple(smooth)
 
 
+def _finite(points: Points) -> list[tuple[float, float]]:
+    """The points that have a value."""
+    return [(x, y) for x, y in points if y is not None and math.isfinite(y)]
+
+
 def _axes(series: Sequence[Series], *, right: float) -> _Axes:
-    steps = [x for s in series for x, y in s.points if _finite(y)]
-    values = [y for s in series for _, y in s.points if y is not None and math.isfinite(y)]
+    points = [point for s in series for point in _finite(s.points)]
+    steps, values = [x for x, _ in points], [y for _, y in points]
     low, high = min(values), max(values)
     if low >= 0 and high <= 1:  # shares and rewards in [0, 1] are comparable between plots on one scale
         low, high = 0.0, 1.0
     elif 0 <= low < high / 2:
         low = 0.0
-    if high - low < 1e-9:
-        low, high = low - 0.5, high + 0.5
-    marks = ticks(low, high)
-    if high > marks[-1] + 1e-12:
-        high = marks[-1] + (marks[1] - marks[0])
-    if low < marks[0] - 1e-12:
-        low = marks[0] - (marks[1] - marks[0])
-    x_low, x_high = min(steps), max(steps)
-    if x_low == x_high:
-        x_low, x_high = x_low - 0.5, x_high + 0.5
-    return _Axes(x_low, x_high, low, high, right)
+    return _Axes(
+        *_with_width(min(steps), max(steps), least=0.0),
+        *_round_outward(*_with_width(low, high, least=1e-9)),
+        right,
+    )
+
+
+def _with_width(low: float, high: float, *, least: float) -> tuple[float, float]:
+    """Ends of an axis that lie apart."""
+    return (low, high) if high - low > least else (low - 0.5, high + 0.5)
+
+
+def _round_outward(low: float, high: float) -> tuple[float, float]:
+    """Ends of an axis moved out to the next tick where they lie beyond the last one."""
+    marked = ticks(low, high)
+    step = marked[1] - marked[0]
+    return (
+        marked[0] - step if low < marked[0] - 1e-12 else low,
+        marked[-1] + step if high > marked[-1] + 1e-12 else high,
+    )
+
+
+def _padded(values: Sequence[float]) -> tuple[float, float]:
+    """Ends of an axis in [0, 1] that leave room around the values."""
+    low, high = min(values), max(values)
+    room = max(0.15 * (high - low), 0.02)
+    return max(0.0, low - room), min(1.0, high + room)
+
+
+def _window(series: Sequence[Series]) -> int:
+    longest = max(len(s.points) for s in series)
+    return round(longest / 20) if longest >= _SMOOTH_FROM else 1
+
+
+def _smoothed(series: Series) -> Points:
+    """The points of the bold line."""
+    return trailing_mean(series.points, _window([series]))
+
+
+# -- parts of a figure -------------------------------------------------------------------------------------------------
+
+
+def _tag(name: str, content: str | None = None, **attributes: object) -> Markup:
+    """An element with these attributes: `text_anchor` is text-anchor, `class_` class, a float has one decimal."""
+    written = Markup("").join(
+        Markup(' {}="{}"').format(
+            key.rstrip("_").replace("_", "-"), _n(value) if isinstance(value, float) else value
+        )
+        for key, value in attributes.items()
+    )
+    if content is None:
+        return Markup("<{}{}/>").format(name, written)
+    return Markup("<{0}{1}>{2}</{0}>").format(name, written, content)
+
+
+def _figure(title: str, height: int, description: str, parts: Sequence[Markup], legend: str = "") -> Markup:
+    drawing = _tag(
+        "svg",
+        Markup("").join(parts),
+        viewBox=f"0 0 {_WIDTH} {height}",
+        role="img",
+        aria_label=f"{title}: {description}",
+    )
+    return _tag("figure", _tag("figcaption", title) + drawing + legend, class_="plot")
+
+
+def _empty_figure(title: str) -> Markup:
+    why = _tag("p", Markup("&ndash; not measured"), class_="why")
+    return _tag("figure", _tag("figcaption", title) + why, class_="plot")
 
 
 def _grid(axes: _Axes, x_label: str, y_label: str) -> Markup:
-    floor, parts = _HEIGHT - _BOTTOM, []
+    parts = []
     for value in ticks(axes.y_low, axes.y_high):
         y = axes.y(value)
-        parts.append(
-            Markup('<line class="grid" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(
-                _LEFT, _n(axes.right), y=_n(y)
-            )
-        )
-        parts.append(
-            Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(
-                _LEFT - 6, _n(y + 4), figure(value)
-            )
-        )
-    steps = [t for t in ticks(axes.x_low, axes.x_high) if axes.x_high - axes.x_low < 1 or t == int(t)]
-    for step in steps:
-        x = _n(axes.x(step))
-        parts.append(
-            Markup('<line class="grid" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/>').format(x, floor, floor + 4)
-        )
-        parts.append(
-            Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(x, floor + 17, figure(step))
-        )
-    middle = _n((_LEFT + axes.right) / 2)
-    parts.append(
-        Markup('<line class="base" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(
-            _LEFT, _n(axes.right), y=floor
-        )
-    )
-    parts.append(
-        Markup('<text class="axis" x="{}" y="{}" text-anchor="middle">{}</text>').format(
-            middle, _HEIGHT - 6, x_label
-        )
-    )
-    height = (_TOP + floor) / 2
-    parts.append(
-        Markup(
-            '<text class="axis" transform="translate(11 {}) rotate(-90)" text-anchor="middle">{}</text>'
-        ).format(_n(height), y_label)
-    )
+        parts.append(_tag("line", class_="grid", x1=_LEFT, x2=axes.right, y1=y, y2=y))
+        parts.append(_tag("text", _tick_label(value), x=_LEFT - 6, y=y + 4, text_anchor="end"))
+    for step in ticks(axes.x_low, axes.x_high):
+        if axes.x_high - axes.x_low < 1 or step == int(step):
+            x = axes.x(step)
+            parts.append(_tag("line", class_="grid", x1=x, x2=x, y1=_FLOOR, y2=_FLOOR + 4))
+            parts.append(_tag("text", _tick_label(step), x=x, y=_FLOOR + 17, text_anchor="middle"))
+    parts.append(_tag("line", class_="base", x1=_LEFT, x2=axes.right, y1=_FLOOR, y2=_FLOOR))
+    middle = (_LEFT + axes.right) / 2
+    parts.append(_tag("text", x_label, class_="axis", x=middle, y=_HEIGHT - 6, text_anchor="middle"))
+    turned = f"translate(11 {_n((_TOP + _FLOOR) / 2)}) rotate(-90)"
+    parts.append(_tag("text", y_label, class_="axis", transform=turned, text_anchor="middle"))
     return Markup("").join(parts)
 
 
-def _line(series: Series, index: int, axes: _Axes) -> Markup:
-    colour, dash = _STROKES[index % len(_STROKES)], _DASHES[index % len(_DASHES)]
-    window = _window([series])
-    bold = trailing_mean(series.points, window) if window > 1 else series.points
-    parts = []
-    if window > 1:
-        parts.append(
-            Markup('<path class="raw" d="{}" stroke="{}"/>').format(_path(series.points, axes), colour)
-        )
+def _line(series: Series, style: _Style, axes: _Axes) -> Markup:
+    parts, bold = [], _smoothed(series)
+    if _window([series]) > 1:
+        parts.append(_tag("path", class_="raw", d=_path(series.points, axes), stroke=style.stroke))
     parts.append(
-        Markup('<path class="line" d="{}" stroke="{}" stroke-dasharray="{}"/>').format(
-            _path(bold, axes), colour, dash
-        )
+        _tag("path", class_="line", d=_path(bold, axes), stroke=style.stroke, stroke_dasharray=style.dash)
     )
-    seen = [(x, y) for x, y in bold if y is not None and math.isfinite(y)]
-    every = max(1, round(len(seen) / _MARKED_POINTS))
-    for x, y in seen[::-1][::every]:
-        parts.append(_marker(_MARKERS[index % len(_MARKERS)], axes.x(x), axes.y(y), colour, 3.4))
+    measured = _finite(bold)
+    every = max(1, round(len(measured) / _MARKED_POINTS))
+    parts += [_marker(style, axes.x(x), axes.y(y), 3.4) for x, y in measured[::-1][::every]]
     return Markup("").join(parts)
 
 
-def _path(points: Sequence[tuple[float, float | None]], axes: _Axes) -> str:
+def _path(points: Points, axes: _Axes) -> str:
     """The path's commands; the pen is lifted over a gap."""
     commands, down = [], False
     for x, y in points:
@@ -266,7 +349,7 @@ def _path(points: Sequence[tuple[float, float | None]], axes: _Axes) -> str:
     return "".join(commands)
 
 
-def _marker(shape: str, x: float, y: float, colour: str, r: float) -> Markup:
+def _marker(style: _Style, x: float, y: float, r: float) -> Markup:
     paths = {
         "circle": f"M{_n(x - r)} {_n(y)}a{r} {r} 0 1 0 {2 * r} 0a{r} {r} 0 1 0 {-2 * r} 0",
         "square": f"M{_n(x - r)} {_n(y - r)}h{2 * r}v{2 * r}h{-2 * r}z",
@@ -274,64 +357,55 @@ def _marker(shape: str, x: float, y: float, colour: str, r: float) -> Markup:
         "diamond": f"M{_n(x)} {_n(y - r * 1.3)}l{r * 1.3} {r * 1.3}l{-r * 1.3} {r * 1.3}l{-r * 1.3} {-r * 1.3}z",
         "cross": f"M{_n(x - r)} {_n(y - r)}l{2 * r} {2 * r}m{-2 * r} 0l{2 * r} {-2 * r}",
     }
-    return Markup('<path d="{}" fill="{}" stroke="{}" stroke-width="{}"/>').format(
-        paths[shape], "none" if shape == "cross" else colour, colour, 2 if shape == "cross" else 0
-    )
+    fill, width = ("none", 2) if style.marker == "cross" else (style.stroke, 0)
+    return _tag("path", d=paths[style.marker], fill=fill, stroke=style.stroke, stroke_width=width)
 
 
 def _end_labels(series: Sequence[Series], axes: _Axes) -> Markup:
     """The names at the right ends of the lines, moved apart where lines end close together."""
-    ends = sorted((_last(s, axes) + 4, s.label or s.name) for s in series)
+    ends = sorted((axes.y(_finite(_smoothed(s))[-1][1]) + 4, s.label or s.name) for s in series)
     heights = [height for height, _ in ends]
     for i in range(1, len(heights)):
         heights[i] = max(heights[i], heights[i - 1] + _LABEL_LINE)
-    ceiling = float(_HEIGHT - _BOTTOM + 4)
+    ceiling = float(_FLOOR + 4)
     for i in reversed(range(len(heights))):
         heights[i] = min(heights[i], ceiling)
         ceiling = heights[i] - _LABEL_LINE
     return Markup("").join(
-        Markup('<text class="end" x="{}" y="{}">{}</text>').format(
-            _n(axes.right + 9), _n(y), _short(name, 15)
-        )
+        _tag("text", _short(name, 15), class_="end", x=axes.right + 9, y=y)
         for y, (_, name) in zip(heights, ends, strict=True)
     )
 
 
-def _last(series: Series, axes: _Axes) -> float:
-    """The height at which a line ends as drawn."""
-    drawn = trailing_mean(series.points, _window([series]))
-    return axes.y(next(y for _, y in reversed(drawn) if y is not None and math.isfinite(y)))
-
-
-def _legend(series: Sequence[Series]) -> Markup:
-    if len(series) < 2:
-        return Markup("")
-    items = []
-    for i, s in enumerate(series):
-        colour, dash = _STROKES[i % len(_STROKES)], _DASHES[i % len(_DASHES)]
-        swatch = Markup(
-            '<svg viewBox="0 0 34 12" width="34" height="12" aria-hidden="true"><path d="M1 6H33" class="line" stroke="{}" stroke-dasharray="{}"/>{}</svg>'
+def _legend(items: Sequence[tuple[str, Markup]], *, width: int = 34) -> Markup:
+    """A list of names, each behind its drawing of 12 units in height."""
+    lines = []
+    for name, drawing in items:
+        box = f"0 0 {width} 12"
+        lines.append(
+            _tag("li", _tag("svg", drawing, viewBox=box, width=width, height=12, aria_hidden="true") + name)
         )
-        items.append(
-            Markup("<li>{}{}</li>").format(
-                swatch.format(colour, dash, _marker(_MARKERS[i % len(_MARKERS)], 17, 6, colour, 3.4)), s.name
-            )
-        )
-    return Markup('<ul class="legend">{}</ul>').format(Markup("").join(items))
+    return _tag("ul", Markup("").join(lines), class_="legend")
 
 
-def _window(series: Sequence[Series]) -> int:
-    longest = max(len(s.points) for s in series)
-    return round(longest / 20) if longest >= _SMOOTH_FROM else 1
+def _swatch(style: _Style, *, marked: bool = False) -> Markup:
+    """A piece of a line for the legend."""
+    line = _tag("path", d="M1 6H33", class_="line", stroke=style.stroke, stroke_dasharray=style.dash)
+    return line + (_marker(style, 17, 6, 3.4) if marked else "")
 
 
-def _spoken(series: Series) -> str:
-    values = [y for _, y in series.points if y is not None and math.isfinite(y)]
+def _style(index: int) -> _Style:
+    return _STYLES[index % len(_STYLES)]
+
+
+def _describe(series: Series) -> str:
+    values = [y for _, y in _finite(series.points)]
     return f"{series.name} from {values[0]:.3g} to {values[-1]:.3g}"
 
 
-def _finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+def _tick_label(value: float) -> str:
+    """A number as an axis writes it: at most four significant figures, thousands as k."""
+    return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
 def _short(name: str, length: int) -> str:
@@ -341,101 +415,3 @@ def _short(name: str, length: int) -> str:
 def _n(value: float) -> str:
     """A coordinate with one decimal."""
     return f"{value:.1f}"
-
-
-@dataclass(frozen=True, slots=True)
-class Dot:
-    """A named point of a scatter; dots of one `series` (0, 1, ...) look alike."""
-
-    name: str
-    x: float
-    y: float
-    series: int = 0
-
-
-def histogram(
-    values: Sequence[float], lines: Sequence[tuple[str, float]], *, title: str, x_label: str, bins: int = 20
-) -> Markup:
-    """A figure of how many values, all in [0, 1], fall in each of `bins` equal parts, with named upright lines.
-
-    The last part holds 1 itself. Without any value the figure says so in words.
-    """
-    if not values:
-        return Markup(
-            '<figure class="plot"><figcaption>{}</figcaption><p class="why">&ndash; not measured</p></figure>'
-        ).format(title)
-    counts = [0] * bins
-    for value in values:
-        counts[min(int(value * bins), bins - 1)] += 1
-    axes = _Axes(0.0, 1.0, 0.0, _round_above(max(counts)), _WIDTH - 14)
-    floor, parts = _HEIGHT - _BOTTOM, [_grid(axes, x_label, "answers")]
-    for i, count in enumerate(counts):
-        left, right = axes.x(i / bins) + 0.7, axes.x((i + 1) / bins) - 0.7
-        parts.append(
-            Markup('<rect class="bar" x="{}" y="{}" width="{}" height="{}"/>').format(
-                _n(left), _n(axes.y(count)), _n(right - left), _n(floor - axes.y(count))
-            )
-        )
-    for i, (_, value) in enumerate(lines):
-        colour, dash = _STROKES[(i + 1) % len(_STROKES)], _DASHES[i % len(_DASHES)]
-        parts.append(
-            Markup('<path class="line" d="M{} {}V{}" stroke="{}" stroke-dasharray="{}"/>').format(
-                _n(axes.x(value)), _TOP, floor, colour, dash
-            )
-        )
-    items = [
-        Markup(
-            '<li><svg viewBox="0 0 34 12" width="34" height="12" aria-hidden="true"><path d="M1 6H33" class="line" '
-            'stroke="{}" stroke-dasharray="{}"/></svg>{} {}</li>'
-        ).format(_STROKES[(i + 1) % len(_STROKES)], _DASHES[i % len(_DASHES)], name, f"{value:.2f}")
-        for i, (name, value) in enumerate(lines)
-    ]
-    spoken = f"{title}: {len(values)} answers, {counts[0]} below {1 / bins:g}; " + "; ".join(
-        f"{name} {value:.2f}" for name, value in lines
-    )
-    return Markup(
-        '<figure class="plot"><figcaption>{}</figcaption>'
-        '<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg><ul class="legend">{}</ul></figure>'
-    ).format(title, _WIDTH, _HEIGHT, spoken, Markup("").join(parts), Markup("").join(items))
-
-
-def scatter(
-    dots: Sequence[Dot], *, title: str, x_label: str, y_label: str, names: Sequence[str] = ()
-) -> Markup:
-    """A figure with a mark a dot on axes that hold them all; `names` are those of the series, for the legend."""
-    if not dots:
-        return Markup("")
-    axes = _Axes(*_span([d.x for d in dots]), *_span([d.y for d in dots]), right=_WIDTH - 14)
-    parts = [_grid(axes, x_label, y_label)]
-    for dot in dots:
-        place = axes.x(dot.x), axes.y(dot.y)
-        mark = _marker(
-            _MARKERS[dot.series % len(_MARKERS)], *place, _STROKES[dot.series % len(_STROKES)], 5.0
-        )
-        parts.append(
-            Markup("<g><title>{}: {:.3f}, {:.3f}</title>{}</g>").format(dot.name, dot.x, dot.y, mark)
-        )
-    items = [
-        Markup(
-            '<li><svg viewBox="0 0 14 12" width="14" height="12" aria-hidden="true">{}</svg>{}</li>'
-        ).format(_marker(_MARKERS[i % len(_MARKERS)], 7, 6, _STROKES[i % len(_STROKES)], 4.4), name)
-        for i, name in enumerate(names)
-    ]
-    spoken = "; ".join(f"{d.name} {d.x:.2f}, {d.y:.2f}" for d in dots)
-    return Markup(
-        '<figure class="plot"><figcaption>{}</figcaption>'
-        '<svg viewBox="0 0 {} {}" role="img" aria-label="{}: {}">{}</svg><ul class="legend">{}</ul></figure>'
-    ).format(title, _WIDTH, _HEIGHT, title, spoken, Markup("").join(parts), Markup("").join(items))
-
-
-def _round_above(count: int) -> float:
-    """The end of a count's axis."""
-    marks = ticks(0.0, float(max(count, 1)))
-    return marks[-1] if marks[-1] >= count else marks[-1] + marks[1] - marks[0]
-
-
-def _span(values: Sequence[float]) -> tuple[float, float]:
-    """Ends of an axis in [0, 1] that leave room around the values."""
-    low, high = min(values), max(values)
-    room = max(0.15 * (high - low), 0.02)
-    return max(0.0, low - room), min(1.0, high + room)

@@ -14,6 +14,7 @@ import yaml
 
 from opengrit.core.errors import RunError
 from opengrit.core.types import Record
+from opengrit.evaluation.metrics.estimates import key_of
 from opengrit.runs.alarms import Alarm, alarms_of
 from opengrit.runs.folder import ENVIRONMENT, RECIPE, RunDir, recipe_hash
 
@@ -44,8 +45,8 @@ class RunView:
         return self.kind is RunKind.EVALUATION
 
 
-def load_runs(paths: Sequence[str | Path]) -> list[RunView]:
-    """The runs in these folders, named by the folder, and by its parents too where two folders share a name.
+def read_runs(paths: Sequence[str | Path]) -> list[RunView]:
+    """The evaluations and trainings in these folders, named by the folder, and by its parents too where two folders share a name.
 
     Raises RunError where a folder is no run, a line of it cannot be read, or a folder is named twice.
     """
@@ -95,7 +96,7 @@ def _ends(records: Iterable[Record]) -> tuple[tuple[Record, ...], int]:
     for record in records:
         count += 1
         if record.sample == 0:
-            key = (record.example.dataset, record.example.id)
+            key = key_of(record.example)
             first.setdefault(key, record)
             last[key] = record
     return (*first.values(), *(r for key, r in last.items() if r is not first[key])), count
@@ -108,10 +109,10 @@ def recipe_of(run: RunDir) -> Mapping[str, Any]:
         value = yaml.safe_load(run.recipe)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RunError(
-            f"a run's recipe is YAML, {path} is not ({' '.join(str(error).split())}); mend it"
+            f"a run's recipe is YAML, {path} is not ({' '.join(str(error).split())}); fix it"
         ) from error
     if not isinstance(value, dict):
-        raise RunError(f"a run's recipe is a mapping, {path} is {type(value).__name__}; mend it")
+        raise RunError(f"a run's recipe is a mapping, {path} is {type(value).__name__}; fix it")
     return value
 
 
@@ -122,7 +123,7 @@ def _environment(run: RunDir) -> Mapping[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise RunError(f"a run's environment is JSON, {path} is not ({error}); mend it") from error
+        raise RunError(f"a run's environment is JSON, {path} is not ({error}); fix it") from error
     return value if isinstance(value, dict) else {}
 
 

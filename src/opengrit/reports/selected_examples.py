@@ -7,29 +7,30 @@ from dataclasses import dataclass
 from enum import Enum
 
 from opengrit.core.types import Example, Record
-from opengrit.reports.outcome_cases import Case, case_of, is_right
+from opengrit.evaluation.metrics.estimates import key_of
+from opengrit.reports.outcomes import Outcome, is_right, outcome_of
 
-MAX_EXHIBITS = 24
+MAX_EXAMPLES = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Take:
-    """What one run said about an example."""
+class Reply:
+    """What one run replied about an example."""
 
     run: str
     record: Record
 
 
 @dataclass(frozen=True, slots=True)
-class Exhibit:
-    """One example and what each run said about it, in the order of the runs; at least one take."""
+class AnsweredExample:
+    """One example and each run's reply, in the order of the runs; at least one."""
 
     example: Example
-    takes: tuple[Take, ...]
+    replies: tuple[Reply, ...]
 
 
 class Change(Enum):
-    """How the verdict moved from the first take to the last."""
+    """How the verdict moved from the first reply to the last."""
 
     FIXED = "fixed"
     BROKEN = "broken"
@@ -40,71 +41,71 @@ class Change(Enum):
     UNKNOWN = "not judged"
 
 
-def change(exhibit: Exhibit) -> Change:
-    """How the verdict moved; RIGHT or WRONG where there is one take, UNKNOWN where an end is unjudged."""
-    first = is_right(exhibit.takes[0].record)
-    last = is_right(exhibit.takes[-1].record)
+def change(answered: AnsweredExample) -> Change:
+    """How the verdict moved; RIGHT or WRONG where there is one reply, UNKNOWN where an end is unjudged."""
+    first = is_right(answered.replies[0].record)
+    last = is_right(answered.replies[-1].record)
     if first is None or last is None:
         return Change.UNKNOWN
-    if len(exhibit.takes) == 1:
+    if len(answered.replies) == 1:
         return Change.RIGHT if last else Change.WRONG
     if first == last:
         return Change.BOTH_RIGHT if last else Change.BOTH_WRONG
     return Change.FIXED if last else Change.BROKEN
 
 
-def last_case(exhibit: Exhibit) -> Case:
-    """The case of the last take."""
-    return case_of(exhibit.takes[-1].record)
+def last_outcome(answered: AnsweredExample) -> Outcome:
+    """The outcome of the last reply."""
+    return outcome_of(answered.replies[-1].record)
 
 
-def pair_up(runs: Mapping[str, Sequence[Record]]) -> tuple[Exhibit, ...]:
-    """One exhibit an example, in order of first appearance; of several samples the lowest number is taken.
+def pair_up(runs: Mapping[str, Sequence[Record]]) -> tuple[AnsweredExample, ...]:
+    """Each example with its replies, in order of first appearance; of several samples the lowest number counts.
 
-    Two rows are one example when data set and id are equal. A run that lacks an example has no take there.
+    Two rows are one example when data set and id are equal. A run that lacks an example has no reply there.
     """
     examples: dict[tuple[str, str], Example] = {}
-    takes: dict[tuple[str, str], list[Take]] = {}
+    replies: dict[tuple[str, str], list[Reply]] = {}
     for run, records in runs.items():
         lowest: dict[tuple[str, str], Record] = {}
         for record in records:
-            key = (record.example.dataset, record.example.id)
+            key = key_of(record.example)
             if key not in lowest or record.sample < lowest[key].sample:
                 lowest[key] = record
         for key, record in lowest.items():
             examples.setdefault(key, record.example)
-            takes.setdefault(key, []).append(Take(run, record))
-    return tuple(Exhibit(examples[key], tuple(takes[key])) for key in takes)
+            replies.setdefault(key, []).append(Reply(run, record))
+    return tuple(AnsweredExample(examples[key], tuple(replies[key])) for key in replies)
 
 
-def choose(exhibits: Sequence[Exhibit], limit: int = MAX_EXHIBITS) -> tuple[Exhibit, ...]:
-    """At most `limit` exhibits, the same ones every time.
+def choose(examples: Sequence[AnsweredExample], limit: int = MAX_EXAMPLES) -> tuple[AnsweredExample, ...]:
+    """At most `limit` examples, the same ones every time.
 
-    The kinds of change take turns (fixed, broken, right, wrong, unjudged), within a kind the cases of the last answer
-    (right or wrong, grounded or not), within a case the data sets; then the order given counts. What a kind lacks goes
-    to the others. Examples that every
-    run answered come before those that only some did. The result is in the order of the kinds.
+    The kinds of change take turns (fixed, broken, right, wrong, unjudged), within a kind the outcomes of the last reply
+    (right or wrong, grounded or not), within an outcome the data sets; then the order given counts. What a kind lacks
+    goes to the others. Examples that every run answered come before those that only some did. The result is in the
+    order of the kinds.
     """
-    most_takes = max((len(e.takes) for e in exhibits), default=0)
-    full = _in_turn(_by_change([e for e in exhibits if len(e.takes) == most_takes]))
-    partial = _in_turn(_by_change([e for e in exhibits if len(e.takes) < most_takes]))
+    most_replies = max((len(e.replies) for e in examples), default=0)
+    full = _in_turn(_by_change([e for e in examples if len(e.replies) == most_replies]))
+    partial = _in_turn(_by_change([e for e in examples if len(e.replies) < most_replies]))
     order = list(Change)
     return tuple(sorted((full + partial)[:limit], key=lambda e: order.index(change(e))))
 
 
-def _by_change(exhibits: Sequence[Exhibit]) -> list[list[Exhibit]]:
-    """The exhibits of each kind of change, the cases and within them the data sets taking turns."""
-    kinds: dict[Change, dict[Case, dict[str, list[Exhibit]]]] = {kind: {} for kind in Change}
-    for exhibit in exhibits:
-        cases = kinds[change(exhibit)].setdefault(last_case(exhibit), {})
-        cases.setdefault(exhibit.example.dataset, []).append(exhibit)
+def _by_change(examples: Sequence[AnsweredExample]) -> list[list[AnsweredExample]]:
+    """The examples of each kind of change, the outcomes and within them the data sets taking turns."""
+    kinds: dict[Change, dict[Outcome, dict[str, list[AnsweredExample]]]] = {kind: {} for kind in Change}
+    for answered in examples:
+        outcomes = kinds[change(answered)].setdefault(last_outcome(answered), {})
+        outcomes.setdefault(answered.example.dataset, []).append(answered)
     return [
-        _in_turn([_in_turn(list(datasets.values())) for datasets in cases.values()])
-        for cases in kinds.values()
+        _in_turn([_in_turn(list(datasets.values())) for datasets in outcomes.values()])
+        for outcomes in kinds.values()
     ]
 
 
-def _in_turn(queues: Sequence[Sequence[Exhibit]]) -> list[Exhibit]:
+def _in_turn(queues: Sequence[Sequence[AnsweredExample]]) -> list[AnsweredExample]:
     """The first of each queue, then the second of each, and so on."""
     longest = max((len(q) for q in queues), default=0)
     return [queue[i] for i in range(longest) for queue in queues if i < len(queue)]

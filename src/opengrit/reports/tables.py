@@ -21,6 +21,16 @@ class Unit(Enum):
     OVERLAP = "IoU"
     NUMBER = "number"
 
+    @property
+    def after_value(self) -> str:
+        """What stands behind a value."""
+        return " %" if self is Unit.SHARE else ""
+
+    @property
+    def after_difference(self) -> str:
+        """What stands behind a difference: those of shares are in points (hundredths)."""
+        return " points" if self is Unit.SHARE else ""
+
 
 class Better(Enum):
     """Which direction is the good one."""
@@ -40,82 +50,58 @@ class Measure:
     better: Better
     quantity: Quantity | None
     why_none: str  # what it means when it applies to no record
-    where_it_applies: bool = False  # the line is left out where no run has a value
+    optional: bool = False  # the line is left out where no run has a value
 
 
+_SHARE, _OVERLAP, _NUMBER = Unit.SHARE, Unit.OVERLAP, Unit.NUMBER
+_HIGHER, _LOWER, _NEITHER = Better.HIGHER, Better.LOWER, Better.NEITHER
 _UNJUDGED = "no answer was judged"
 _NO_BOXES = "no row has annotated boxes"
+_NO_MATCH = "no row's boxes can be matched one to one"
+_NO_DETECTION = "no row asks for a box"
+_NO_COUNT = "no row counts anything"
 _NO_RECORDS = "no rollout came through"
 MEASURES = (
-    Measure("accuracy", "Accuracy", Unit.SHARE, Better.HIGHER, metrics.raw_score, _UNJUDGED),
-    Measure("right", "Accuracy, right or wrong", Unit.SHARE, Better.HIGHER, metrics.right, _UNJUDGED),
-    Measure("majority_answer", "control: most frequent answer", Unit.SHARE, Better.NEITHER, None, _UNJUDGED),
+    Measure("accuracy", "Accuracy", _SHARE, _HIGHER, metrics.raw_score, _UNJUDGED),
+    Measure("right", "Accuracy, right or wrong", _SHARE, _HIGHER, metrics.right, _UNJUDGED),
+    Measure("majority_answer", "control: most frequent answer", _SHARE, _NEITHER, None, _UNJUDGED),
     Measure(
         "binarised",
         "Accuracy, any score above 0",
-        Unit.SHARE,
-        Better.HIGHER,
+        _SHARE,
+        _HIGHER,
         metrics.binarised,
         _UNJUDGED,
-        where_it_applies=True,
+        optional=True,
     ),
-    Measure(
-        "grounding_iou", "Box IoU of unions", Unit.OVERLAP, Better.HIGHER, metrics.grounding_iou, _NO_BOXES
-    ),
-    Measure("whole_picture_iou", "control: whole picture", Unit.OVERLAP, Better.NEITHER, None, _NO_BOXES),
-    Measure(
-        "random_boxes_iou",
-        "control: random places",
-        Unit.OVERLAP,
-        Better.NEITHER,
-        None,
-        _NO_BOXES,
-        where_it_applies=True,
-    ),
+    Measure("grounding_iou", "Box IoU of unions", _OVERLAP, _HIGHER, metrics.grounding_iou, _NO_BOXES),
+    Measure("whole_picture_iou", "control: whole picture", _OVERLAP, _NEITHER, None, _NO_BOXES),
+    Measure("random_boxes_iou", "control: random places", _OVERLAP, _NEITHER, None, _NO_BOXES, optional=True),
     Measure(
         "unscaled_iou",
         "Box IoU, released script",
-        Unit.OVERLAP,
-        Better.HIGHER,
+        _OVERLAP,
+        _HIGHER,
         metrics.unscaled_grounding_iou,
         _NO_BOXES,
-        where_it_applies=True,
+        optional=True,
     ),
-    Measure(
-        "box_f1",
-        "Box F1 at IoU 0.5",
-        Unit.SHARE,
-        Better.HIGHER,
-        metrics.box_f1,
-        "no row's boxes can be matched one to one",
-        where_it_applies=True,
-    ),
+    Measure("box_f1", "Box F1 at IoU 0.5", _SHARE, _HIGHER, metrics.box_f1, _NO_MATCH, optional=True),
     Measure(
         "detection_ap",
         "Detection AP, 0.50 to 0.95",
-        Unit.OVERLAP,
-        Better.HIGHER,
+        _OVERLAP,
+        _HIGHER,
         metrics.detection_ap,
-        "no row asks for a box",
-        where_it_applies=True,
+        _NO_DETECTION,
+        optional=True,
     ),
-    Measure("follows_format", "Full format", Unit.SHARE, Better.HIGHER, metrics.follows_format, _NO_RECORDS),
-    Measure(
-        "boxes_per_answer", "Boxes per answer", Unit.NUMBER, Better.NEITHER, metrics.num_boxes, _NO_RECORDS
-    ),
-    Measure(
-        "count_error",
-        "Count error, boxes",
-        Unit.NUMBER,
-        Better.LOWER,
-        metrics.count_error,
-        "no row counts anything",
-    ),
-    Measure(
-        "without_answer", "Without an answer", Unit.SHARE, Better.LOWER, metrics.without_answer, _NO_RECORDS
-    ),
-    Measure("unjudged", "Unjudged", Unit.SHARE, Better.LOWER, metrics.unjudged, _NO_RECORDS),
-    Measure("truncated", "Truncated", Unit.SHARE, Better.LOWER, metrics.truncated, _NO_RECORDS),
+    Measure("follows_format", "Full format", _SHARE, _HIGHER, metrics.follows_format, _NO_RECORDS),
+    Measure("boxes_per_answer", "Boxes per answer", _NUMBER, _NEITHER, metrics.num_boxes, _NO_RECORDS),
+    Measure("count_error", "Count error, boxes", _NUMBER, _LOWER, metrics.count_error, _NO_COUNT),
+    Measure("without_answer", "Without an answer", _SHARE, _LOWER, metrics.without_answer, _NO_RECORDS),
+    Measure("unjudged", "Unjudged", _SHARE, _LOWER, metrics.unjudged, _NO_RECORDS),
+    Measure("truncated", "Truncated", _SHARE, _LOWER, metrics.truncated, _NO_RECORDS),
 )
 HEADLINES = ("accuracy", "grounding_iou", "follows_format")
 CONTROLS = {
@@ -143,10 +129,6 @@ class Row:
     measure: Measure
     cells: tuple[Cell, ...]
     differences: tuple[Cell, ...]
-
-    def last_difference(self) -> Cell | None:
-        """The difference of the last run from the first; None where there is one run."""
-        return self.differences[-1] if self.differences else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +173,7 @@ def _table(name: str, summaries: Sequence[DatasetSummary], runs: Sequence[Sequen
         found = [getattr(summary, measure.field) for summary in summaries]
         if measure.field in ("right", "binarised") and found == [s.accuracy for s in summaries]:
             continue  # a judge that says yes or no: the line would stand twice
-        if measure.where_it_applies and not any(estimate.n for estimate in found):
+        if measure.optional and not any(estimate.n for estimate in found):
             continue
         cells = tuple(
             value_cell(
@@ -217,9 +199,8 @@ def value_cell(found: Estimate, unit: Unit, why_none: str) -> Cell:
     """An estimate as written, or a dash and the reason."""
     if found.value is None:
         return Cell(DASH, why=why_none)
-    suffix = " %" if unit is Unit.SHARE else ""
     return Cell(
-        written(found.value, unit) + suffix,
+        written(found.value, unit) + unit.after_value,
         interval=_interval(found, unit, written),
         n=found.n,
         estimate=found,

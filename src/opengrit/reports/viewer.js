@@ -8,11 +8,11 @@ var opengritViewer = (function () {
     if (viewer.dataset.ready) return null;
     viewer.dataset.ready = "yes";
     viewer.classList.add("og-ready");
-    var exhibits = Array.from(viewer.querySelectorAll(".og-exhibit"));
+    var examples = Array.from(viewer.querySelectorAll(".og-example"));
     var lit = { hover: null, focus: null, pinned: new Set() };
     var filter = "all";
-    var pick = viewer.querySelector(".og-case select"); /* of a case; the live viewer has none */
-    var current = exhibits[0] || null;
+    var pick = viewer.querySelector(".og-outcome select"); /* of a case; the live viewer has none */
+    var current = examples[0] || null;
 
     function all(selector) { return Array.from(viewer.querySelectorAll(selector)); }
 
@@ -22,22 +22,22 @@ var opengritViewer = (function () {
         part.classList.toggle("lit", key === lit.hover || key === lit.focus || lit.pinned.has(key));
         if (part.getAttribute("role") === "button") part.setAttribute("aria-pressed", String(lit.pinned.has(key)));
       });
-      all(".og-take").forEach(function (take) {
-        take.classList.toggle("og-some-lit", take.querySelector(".og-box.lit") !== null);
+      all(".og-reply").forEach(function (reply) {
+        reply.classList.toggle("og-some-lit", reply.querySelector(".og-box.lit") !== null);
       });
     }
 
     function kept() {
       var wanted = pick ? pick.value : "";
-      return exhibits.filter(function (e) {
-        return e.dataset.groups.split(" ").includes(filter) && (!wanted || e.dataset.case === wanted);
+      return examples.filter(function (e) {
+        return e.dataset.groups.split(" ").includes(filter) && (!wanted || e.dataset.outcome === wanted);
       });
     }
 
-    function show(exhibit) {
+    function show(example) {
       var list = kept();
-      current = list.includes(exhibit) ? exhibit : list[0] || null;
-      exhibits.forEach(function (e) { e.hidden = e !== current; });
+      current = list.includes(example) ? example : list[0] || null;
+      examples.forEach(function (e) { e.hidden = e !== current; });
       all(".og-strip button").forEach(function (button) {
         button.hidden = !list.some(function (e) { return e.id === button.dataset.goto; });
         var here = current !== null && button.dataset.goto === current.id;
@@ -71,7 +71,7 @@ var opengritViewer = (function () {
       var by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
       if (!by) return;
       event.preventDefault();
-      var points = Array.from(event.target.closest(".og-take").querySelectorAll(".og-point"));
+      var points = Array.from(event.target.closest(".og-reply").querySelectorAll(".og-point"));
       points[(points.indexOf(event.target) + by + points.length) % points.length].focus();
     }
 
@@ -120,7 +120,7 @@ var opengritViewer = (function () {
       if (!part || !viewer.contains(part)) return;
       filter = "all";
       if (pick) pick.value = "";
-      show(part.closest(".og-exhibit"));
+      show(part.closest(".og-example"));
       part.scrollIntoView({ block: "center" });
       if (match[1] !== "focus") return;
       part.focus();

@@ -1,4 +1,4 @@
-"""The viewer: a picture beside what was said about it, each pointing lighting its box.
+"""The viewer: a picture beside the reply about it, each pointing lighting its box.
 
 `viewer_html` returns a fragment for any page; the page brings the style and the script in once. Without the
 script everything is shown, one example under the other; so it is in print. An answer while it is written is shown by
@@ -17,11 +17,11 @@ from markupsafe import Markup
 
 from opengrit.core.boxes import Box, Size, union_iou
 from opengrit.core.palette import COLOURS
-from opengrit.core.types import Finish, Pointing, Record, Tag, Transcript, Unjudged
-from opengrit.reports.highlighted_spans import Mark, cut
-from opengrit.reports.outcome_cases import Case, is_right
+from opengrit.core.types import Example, Finish, Pointing, Record, Tag, Transcript, Unjudged
+from opengrit.reports.highlighted_spans import SpanKind, split_spans
+from opengrit.reports.outcomes import Outcome, is_right
 from opengrit.reports.pictures import NoPicture, OpenPicture, Picture
-from opengrit.reports.selected_examples import Change, Exhibit, Take, change, last_case
+from opengrit.reports.selected_examples import AnsweredExample, Change, Reply, change, last_outcome
 
 _BADGE = 0.055  # the side of a number's badge as a share of the picture's width, where it is laid out
 _OPENING = (Tag.THINK_OPEN, Tag.RETHINK_OPEN, Tag.ANSWER_OPEN)
@@ -60,49 +60,43 @@ class ShownBox:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownPiece:
-    """A piece of text as written: its mark, and the box or the reason that goes with it."""
+class ShownSpan:
+    """A span of text ready for the template: its kind, and the box or the reason that goes with it."""
 
-    mark: str
+    kind: str
     text: str
-    box: ShownBox | None = None
-    reason: str = ""
-    starts_line: bool = False
+    box: ShownBox | None
+    reason: str
+    starts_line: bool
 
 
 @dataclass(frozen=True, slots=True)
-class ShownTake:
-    """What one run said, ready for the template. `verdict` is right, wrong or unjudged."""
+class ShownReply:
+    """A reply ready for the template. `verdict` is right, wrong or unjudged."""
 
     id: str
-    run: str
+    reply: Reply
     verdict: str
     verdict_text: str
-    answer: str | None
     facts: tuple[tuple[str, str], ...]
-    pieces: tuple[ShownPiece, ...]
+    spans: tuple[ShownSpan, ...]
     boxes: tuple[ShownBox, ...]
     truths: tuple[tuple[float, float, float, float], ...]
-    failure: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class ShownExhibit:
+class ShownExample:
     """An example ready for the template; `groups` are the filters that keep it."""
 
     id: str
     number: int
-    question: str
-    expected: str
-    dataset: str
-    key: str
+    example: Example
     picture: Picture | NoPicture
-    size: Size
     change: str
-    case: str
+    outcome: str
     symbols: str
     groups: tuple[str, ...]
-    takes: tuple[ShownTake, ...]
+    replies: tuple[ShownReply, ...]
 
 
 def viewer_html(
@@ -112,37 +106,38 @@ def viewer_html(
 
     `prefix` begins every id in the fragment: two viewers on a page need two. `run` names who answered.
     """
-    exhibits = [Exhibit(record.example, (Take(run, record),)) for record in records]
-    return exhibits_html(exhibits, open_picture=open_picture, prefix=prefix)
+    examples = [AnsweredExample(record.example, (Reply(run, record),)) for record in records]
+    return examples_html(examples, open_picture=open_picture, prefix=prefix)
 
 
-def exhibits_html(
-    exhibits: Sequence[Exhibit], *, open_picture: OpenPicture, prefix: str = "viewer"
+def examples_html(
+    examples: Sequence[AnsweredExample], *, open_picture: OpenPicture, prefix: str = "viewer"
 ) -> Viewer:
-    """A viewer of exhibits, the takes of each side by side. `prefix` as in `viewer_html`."""
+    """A viewer of examples, the replies of each side by side. `prefix` as in `viewer_html`."""
     shown = [
-        _show_exhibit(exhibit, open_picture(exhibit.example), number=i + 1, id=f"{prefix}-e{i}")
-        for i, exhibit in enumerate(exhibits)
+        _show_example(answered, open_picture(answered.example), number=i + 1, id=f"{prefix}-e{i}")
+        for i, answered in enumerate(examples)
     ]
     counts = {group: sum(group in e.groups for e in shown) for group in ("all", "right", "wrong", "changed")}
-    html = (
-        templates()
-        .get_template("viewer.html.j2")
-        .render(
-            prefix=prefix,
-            exhibits=shown,
-            counts=counts,
-            cases=[case.value for case in Case if any(e.case == case.value for e in shown)],
-            compared=any(len(e.takes) > 1 for e in shown),
-            truths=any(t.truths for e in shown for t in e.takes),
-        )
+    html = render(
+        "viewer.html.j2",
+        prefix=prefix,
+        examples=shown,
+        counts=counts,
+        outcomes=[outcome.value for outcome in Outcome if any(e.outcome == outcome.value for e in shown)],
+        compared=any(len(e.replies) > 1 for e in shown),
+        truths=any(t.truths for e in shown for t in e.replies),
     )
     return Viewer(Markup(html), css=asset("viewer.css"), js=asset("viewer.js"))
 
 
+def render(template: str, **values: object) -> str:
+    """A template of this package, filled in. Every value is escaped unless it is already `Markup`."""
+    return _templates().get_template(template).render(values)
+
+
 @cache
-def templates() -> Environment:
-    """The report's templates. Everything put into them is escaped unless it is already `Markup`."""
+def _templates() -> Environment:
     return Environment(
         loader=PackageLoader("opengrit.reports"),
         autoescape=True,
@@ -158,28 +153,25 @@ def asset(name: str) -> str:
     return files("opengrit.reports").joinpath(name).read_text(encoding="utf-8")
 
 
-def _show_exhibit(exhibit: Exhibit, picture: Picture | NoPicture, *, number: int, id: str) -> ShownExhibit:
-    example, kind = exhibit.example, change(exhibit)
-    last = is_right(exhibit.takes[-1].record)
+def _show_example(
+    answered: AnsweredExample, picture: Picture | NoPicture, *, number: int, id: str
+) -> ShownExample:
+    kind, last = change(answered), is_right(answered.replies[-1].record)
     groups = ["all"]
     if last is not None:
         groups.append("right" if last else "wrong")
     if kind in (Change.FIXED, Change.BROKEN):
         groups.append("changed")
-    return ShownExhibit(
+    return ShownExample(
         id=id,
         number=number,
-        question=example.question,
-        expected=example.answer,
-        dataset=example.dataset,
-        key=example.id,
+        example=answered.example,
         picture=picture,
-        size=example.picture_size,
         change=kind.value,
-        case=last_case(exhibit).value,
-        symbols="".join(_symbol(is_right(take.record)) for take in exhibit.takes),
+        outcome=last_outcome(answered).value,
+        symbols="".join(_symbol(is_right(reply.record)) for reply in answered.replies),
         groups=tuple(groups),
-        takes=tuple(_show_take(take, id=f"{id}-t{i}") for i, take in enumerate(exhibit.takes)),
+        replies=tuple(_show_reply(reply, id=f"{id}-t{i}") for i, reply in enumerate(answered.replies)),
     )
 
 
@@ -188,33 +180,30 @@ def _symbol(right: bool | None) -> str:
     return "\u2013" if right is None else "\u2713" if right else "\u2717"
 
 
-def _show_take(take: Take, *, id: str) -> ShownTake:
-    record, transcript = take.record, take.record.transcript
-    boxes = show_boxes(transcript.pointings, record.example.picture_size, id=id)
+def _show_reply(reply: Reply, *, id: str) -> ShownReply:
+    record, size = reply.record, reply.record.example.picture_size
+    boxes = show_boxes(record.transcript.pointings, size, id=id)
     right = is_right(record)
     verdict = "unjudged" if right is None else "right" if right else "wrong"
     text = verdict
     if isinstance(record.verdict, Unjudged) and record.failure is None:
         text = f"not judged: {record.verdict.reason}"
-    size = record.example.picture_size
-    return ShownTake(
+    return ShownReply(
         id=id,
-        run=take.run,
+        reply=reply,
         verdict=verdict,
         verdict_text=f"{_symbol(right)} {text}",
-        answer=transcript.answer,
         facts=_facts(record),
-        pieces=show_pieces(transcript, boxes),
+        spans=show_spans(record.transcript, boxes),
         boxes=boxes,
         truths=tuple(_rectangle(box, size) for box in record.example.boxes),
-        failure=record.failure,
     )
 
 
 def _facts(record: Record) -> tuple[tuple[str, str], ...]:
     """Name and value of what was measured on one rollout; nothing unmeasured is among them."""
-    transcript, example, facts = record.transcript, record.example, []
-    facts.append(("boxes named", str(len(transcript.pointings))))
+    transcript, example = record.transcript, record.example
+    facts = [("boxes named", str(len(transcript.pointings)))]
     if transcript.rejected:
         facts.append(("rejected", str(len(transcript.rejected))))
     if example.boxes and record.failure is None:
@@ -298,20 +287,14 @@ class _Badges:
         return int(x / self._wide), int(y / self._high)
 
 
-def show_pieces(transcript: Transcript, boxes: Sequence[ShownBox]) -> tuple[ShownPiece, ...]:
-    """The text in pieces, each marked; `boxes` are those of the transcript's pointings, in order."""
-    shown, before = list[ShownPiece](), "\n"
-    for piece in cut(transcript):
-        if piece.mark is Mark.POINTING:
-            shown.append(ShownPiece("pointing", piece.text, box=boxes[piece.index]))
-        elif piece.mark is Mark.REJECTED:
-            reason = transcript.rejected[piece.index].reason.value
-            shown.append(ShownPiece("rejected", piece.text, reason=reason))
-        elif piece.mark is Mark.TAG:
-            opens = transcript.tags[piece.index].tag in _OPENING
-            fresh = opens and not before.rstrip(" ").endswith("\n")
-            shown.append(ShownPiece("tag", piece.text, starts_line=fresh))
-        else:
-            shown.append(ShownPiece("plain", piece.text))
-        before = piece.text or before
+def show_spans(transcript: Transcript, boxes: Sequence[ShownBox]) -> tuple[ShownSpan, ...]:
+    """The text in spans; `boxes` are those of the transcript's pointings, in order."""
+    shown, before = list[ShownSpan](), "\n"
+    for span in split_spans(transcript):
+        box = boxes[span.index] if span.kind is SpanKind.POINTING else None
+        reason = transcript.rejected[span.index].reason.value if span.kind is SpanKind.REJECTED else ""
+        opens = span.kind is SpanKind.TAG and transcript.tags[span.index].tag in _OPENING
+        starts_line = opens and not before.rstrip(" ").endswith("\n")
+        shown.append(ShownSpan(span.kind.value, span.text, box, reason, starts_line))
+        before = span.text or before
     return tuple(shown)

@@ -25,7 +25,7 @@ from opengrit.evaluation.rollout import transcribe
 from opengrit.grounding.frames import UNIT_BY_MODEL_TYPE, Unit, frame_for
 from opengrit.grounding.prompts import Strategy
 from opengrit.inference.grounder import Answer, check_question
-from opengrit.reports.live import Progress, Saying, answer_html
+from opengrit.reports.live import LiveReply, Progress, answer_html
 from opengrit.sampling import SamplingSettings
 from opengrit.serving.engine import Ask, Busy, Engine, NoAnswer
 from opengrit.serving.gradio_lockdown import read_body
@@ -115,7 +115,7 @@ class Desk:
         except OpenGritError as error:
             return _refusal(400, _sentence(str(error)))
         name = self._shelf.put_picture(picture)
-        waiting = [Saying("", Progress.WAITING, _nothing())]
+        waiting = [LiveReply("", Progress.WAITING, _nothing())]
         html = answer_html("", waiting, src=picture_path(name), size=picture.size, id=f"p-{name}")
         return JSONResponse({"name": name, "src": picture_path(name), "html": str(html)})
 
@@ -205,9 +205,9 @@ class Desk:
 
     async def _answers(
         self, kept: KeptPicture, question: str, names: Sequence[str], stopped: asyncio.Event
-    ) -> AsyncGenerator[list[Saying]]:
+    ) -> AsyncGenerator[list[LiveReply]]:
         """The answers of these engines as far as they are, whenever one has changed, but not too often."""
-        sayings = {name: Saying(name, Progress.WRITING, _nothing()) for name in names}
+        sayings = {name: LiveReply(name, Progress.WRITING, _nothing()) for name in names}
         yield list(sayings.values())
         async with self._decoding:
             image = await asyncio.to_thread(kept.open, self._settings.limits)
@@ -239,7 +239,7 @@ class Desk:
 
     async def _follow(
         self, engine: Engine, image: Image.Image, kept: KeptPicture, question: str
-    ) -> AsyncGenerator[Saying]:
+    ) -> AsyncGenerator[LiveReply]:
         """One engine's answer as it grows; whatever goes wrong is a saying that says so."""
         asked = Ask(
             image=image,
@@ -249,7 +249,7 @@ class Desk:
             deadline_seconds=self._settings.deadline_seconds,
         )
         seen_size = _seen_size(engine, kept.size)
-        saying = Saying(engine.name, Progress.WRITING, _nothing(), placed=seen_size is not None)
+        saying = LiveReply(engine.name, Progress.WRITING, _nothing(), placed=seen_size is not None)
         frame = frame_for(engine.frame, seen_size or kept.size)
         text = ""
         try:
@@ -275,9 +275,9 @@ class Desk:
             problem = "The model ended without an answer. Try again."
         yield replace(saying, progress=Progress.FAILED, problem=problem)
 
-    def _finished(self, engine: Engine, answer: Answer, kept: KeptPicture) -> Saying:
+    def _finished(self, engine: Engine, answer: Answer, kept: KeptPicture) -> LiveReply:
         name = self._shelf.put_answer(answer, kept)
-        return Saying(
+        return LiveReply(
             engine.name,
             Progress.DONE,
             answer.transcript,
@@ -294,13 +294,13 @@ def _news(html: str, *, status: str, running: bool) -> dict[str, Any]:
     return {"html": html, "status": status, "running": running}
 
 
-def _status(sayings: Sequence[Saying]) -> str:
+def _status(sayings: Sequence[LiveReply]) -> str:
     if any(saying.progress is Progress.WRITING for saying in sayings):
         return "Writing the answer."
     return ""
 
 
-def _ended(saying: Saying) -> Saying:
+def _ended(saying: LiveReply) -> LiveReply:
     return replace(saying, progress=Progress.STOPPED) if saying.progress is Progress.WRITING else saying
 
 

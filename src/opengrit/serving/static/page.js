@@ -104,7 +104,7 @@ var opengritPage = (function () {
   /* What is new in each text is read out in whole sentences, and the answer at the end. */
   function speak() {
     var said = [];
-    at("og-stage").querySelectorAll(".og-take").forEach(function (part) {
+    at("og-stage").querySelectorAll(".og-reply").forEach(function (part) {
       var text = part.querySelector(".og-text") ? part.querySelector(".og-text").textContent : "";
       var from = spoken[part.id] || 0, ended = part.dataset.progress !== "writing";
       var to = ended ? text.length : Math.max(from, text.lastIndexOf(". ") + 1, text.lastIndexOf(">") + 1);

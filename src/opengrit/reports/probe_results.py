@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup
+from PIL import Image
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -14,7 +15,7 @@ from rich.table import Table
 from opengrit.core.errors import ImageError
 from opengrit.core.escaping import harmless
 from opengrit.core.images import open_picture
-from opengrit.core.types import Record, Verdict
+from opengrit.core.types import Example, Record, Verdict
 from opengrit.evaluation.correlation import CHOICES, CorrelationScores, correlation_scores, read_choices
 from opengrit.evaluation.metrics import BOOTSTRAP_SEED, Estimate
 from opengrit.evaluation.probes import (
@@ -38,7 +39,7 @@ _SHOWN_SIDE = 360  # picture pixels of each picture of a probed example; there a
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class ProbeResults:
     """A run of probes, read."""
 
     name: str
@@ -47,12 +48,6 @@ class Evidence:
     most: tuple[Trial, ...]
     least: tuple[Trial, ...]
     correlation: CorrelationScores | None
-    records: tuple[Record, ...] = ()
-
-    @property
-    def is_evaluation(self) -> bool:
-        """False: its records answer questions about greyed pictures, and belong into no table of answers."""
-        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +61,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class ShownPicture:
-    """One picture of a probed example: what was greyed, what was said to it, and how that compares."""
+    """One picture of a probed example: what was greyed, the answer to it, and how that compares."""
 
     title: str
     picture: Picture | NoPicture
@@ -79,16 +74,13 @@ class ShownPicture:
 class ShownTrial:
     """A probed example ready for the template."""
 
-    question: str
-    expected: str
-    dataset: str
-    key: str
+    example: Example
     points: int
     pictures: tuple[ShownPicture, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class ShownEvidence:
+class ShownProbeResults:
     """A run of probes ready for the template."""
 
     name: str
@@ -106,29 +98,28 @@ def holds_probes(path: str | Path) -> bool:
     return "probe" in recipe_of(RunDir.open(path))
 
 
-def read_evidence(run: RunDir, name: str) -> Evidence:
+def read_probe_results(run: RunDir, name: str) -> ProbeResults:
     """The probes in a run's folder. Raises RunError where a line of it cannot be read."""
     recipe = recipe_of(run).get("probe")
     records = list(run.records())
     found, _ = trials(records)
     most, least = telling_trials(found)
     choices = read_choices(run.path / CHOICES)
-    return Evidence(
+    return ProbeResults(
         name=name,
         of=str(recipe.get("run", "")) if isinstance(recipe, Mapping) else "",
         scores=probe_scores(records),
         most=most,
         least=least,
         correlation=correlation_scores(choices) if choices else None,
-        records=tuple(records),
     )
 
 
-def print_evidence(evidence: Evidence, console: Console) -> None:
+def print_probe_results(results: ProbeResults, console: Console) -> None:
     """Prints the scores, what they are of, and what is left out."""
     for title, lines in (
-        (f"Does the evidence of {evidence.of} matter?", _lines(evidence.scores)),
-        ("Do the boxes fit the words?", _correlation_lines(evidence.correlation)),
+        (f"Does the evidence of {results.of} matter?", _lines(results.scores)),
+        ("Do the boxes fit the words?", _correlation_lines(results.correlation)),
     ):
         if not lines:
             continue
@@ -139,42 +130,38 @@ def print_evidence(evidence: Evidence, console: Console) -> None:
             n = "" if line.cell.n is None else str(line.cell.n)
             table.add_row(escape(line.name), line.cell.text, escape(line.cell.interval or line.cell.why), n)
         console.print(table)
-    for text in _counts(evidence.scores) if _lines(evidence.scores) else ():
+    for text in _counts(results.scores) if _lines(results.scores) else ():
         console.print(harmless(text), markup=False, highlight=False)
-    if evidence.correlation is not None:
-        console.print(_correlation_note(evidence.correlation), markup=False, highlight=False)
+    if results.correlation is not None:
+        console.print(_correlation_note(results.correlation), markup=False, highlight=False)
 
 
-def show_evidence(evidence: Evidence) -> ShownEvidence:
+def show_probe_results(results: ProbeResults) -> ShownProbeResults:
     """A run of probes for the page: pictures are opened and greyed here, as they were asked about."""
-    scores = evidence.scores
+    scores = results.scores
     rows = [
-        _interval("changes when what it pointed at is grey", scores.changed[Probe.OCCLUDE]),
-        _interval("control: changes when random boxes are grey", scores.changed[Probe.SHUFFLE]),
-        _interval("stays when all else is grey (sufficiency)", scores.sufficiency),
+        Interval.of("changes when what it pointed at is grey", scores.changed[Probe.OCCLUDE]),
+        Interval.of("control: changes when random boxes are grey", scores.changed[Probe.SHUFFLE]),
+        Interval.of("stays when all else is grey (sufficiency)", scores.sufficiency),
     ]
-    asked = any(scores.compared.values())
-    return ShownEvidence(
-        name=evidence.name,
-        of=evidence.of,
+    plot = Markup("")
+    groups: tuple[tuple[str, tuple[ShownTrial, ...]], ...] = ()
+    if any(scores.compared.values()):
+        plot = interval_plot(rows, title="Share of answers", x_label="share, 95 % interval")
+        groups = (
+            ("Most faithful", tuple(_show(trial) for trial in results.most)),
+            ("Least faithful", tuple(_show(trial) for trial in results.least)),
+        )
+    return ShownProbeResults(
+        name=results.name,
+        of=results.of,
         lines=_lines(scores),
         counts=_counts(scores),
-        plot=interval_plot(rows, title="Share of answers", x_label="share, 95 % interval")
-        if asked
-        else Markup(""),
-        groups=(
-            ("Most faithful", tuple(_show(trial) for trial in evidence.most)),
-            ("Least faithful", tuple(_show(trial) for trial in evidence.least)),
-        )
-        if asked
-        else (),
-        correlation=_correlation_lines(evidence.correlation),
-        correlation_note="" if evidence.correlation is None else _correlation_note(evidence.correlation),
+        plot=plot,
+        groups=groups,
+        correlation=_correlation_lines(results.correlation),
+        correlation_note="" if results.correlation is None else _correlation_note(results.correlation),
     )
-
-
-def _interval(name: str, found: Estimate) -> Interval:
-    return Interval(name, found.value, found.low, found.high)
 
 
 def _lines(scores: ProbeScores) -> tuple[Line, ...]:
@@ -277,46 +264,25 @@ def _correlation_note(scores: CorrelationScores) -> str:
 
 
 def _show(trial: Trial) -> ShownTrial:
-    example = trial.asked.example
+    whole: Image.Image | NoPicture
     try:
-        whole = open_picture(example.image)
+        whole = open_picture(trial.asked.example.image)
     except ImageError as error:
-        whole = None
-        missing = NoPicture(str(error))
-    pictures = [
-        ShownPicture(
-            "as asked",
-            missing if whole is None else embed(whole, _SHOWN_SIDE),
-            trial.asked.transcript.answer or "",
-            _verdict(trial.asked.verdict),
-            "",
-        )
-    ]
+        whole = NoPicture(str(error))
+    pictures = [_shown_picture("as asked", whole, trial.asked, "")]
     for probe in Probe:
-        record = trial.under[probe]
         stayed = trial.stayed(probe)
-        shown: Picture | NoPicture
-        if whole is None:
-            shown = missing
-        else:
-            shown = embed(
-                greyed(whole, hidden_boxes(trial.asked, probe, seed=BOOTSTRAP_SEED), probe), _SHOWN_SIDE
-            )
         remark = stayed.value if isinstance(stayed, Lost) else "stays" if stayed else "changes"
-        pictures.append(
-            ShownPicture(probe.value, shown, record.transcript.answer or "", _verdict(record.verdict), remark)
-        )
-    return ShownTrial(
-        question=example.question,
-        expected=example.answer,
-        dataset=example.dataset,
-        key=example.id,
-        points=trial.faithfulness or 0,
-        pictures=tuple(pictures),
-    )
+        picture = whole
+        if not isinstance(whole, NoPicture):
+            picture = greyed(whole, hidden_boxes(trial.asked, probe, seed=BOOTSTRAP_SEED), probe)
+        pictures.append(_shown_picture(probe.value, picture, trial.under[probe], remark))
+    return ShownTrial(trial.asked.example, trial.faithfulness or 0, tuple(pictures))
 
 
-def _verdict(verdict: object) -> str:
-    if not isinstance(verdict, Verdict):
-        return "not judged"
-    return "right" if verdict.correct else "wrong"
+def _shown_picture(title: str, picture: Image.Image | NoPicture, record: Record, remark: str) -> ShownPicture:
+    found = picture if isinstance(picture, NoPicture) else embed(picture, _SHOWN_SIDE)
+    verdict = "not judged"
+    if isinstance(record.verdict, Verdict):
+        verdict = "right" if record.verdict.correct else "wrong"
+    return ShownPicture(title, found, record.transcript.answer or "", verdict, remark)

@@ -1,4 +1,4 @@
-"""The four cases of an answer: right or wrong, and whether its boxes are where the annotated ones are."""
+"""The outcome of an answer: right or wrong, and whether its boxes are where the annotated ones are."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from opengrit.evaluation.metrics import grounding_iou
 GROUNDED_FROM = 0.5  # union IoU
 
 
-class Case(Enum):
-    """What an answer is an example of. Grounded means a union IoU of 0.5 or more with the annotated boxes."""
+class Outcome(Enum):
+    """How an answer came out. Grounded means a union IoU of 0.5 or more with the annotated boxes."""
 
     RIGHT_GROUNDED = "right and grounded"
     RIGHT_UNGROUNDED = "right but ungrounded"
@@ -21,17 +21,17 @@ class Case(Enum):
     UNKNOWN = "not judged"  # or failed, or truncated
 
 
-def case_of(record: Record) -> Case:
-    """The case of one answer; a wrong one without annotated boxes is WRONG."""
+def outcome_of(record: Record) -> Outcome:
+    """The outcome of one answer; a wrong one without annotated boxes is WRONG."""
     right, iou = is_right(record), grounding_iou(record)
     if right is None:
-        return Case.UNKNOWN
+        return Outcome.UNKNOWN
     grounded = iou is not None and iou >= GROUNDED_FROM
     if not right:
-        return Case.WRONG_GROUNDED if grounded else Case.WRONG
+        return Outcome.WRONG_GROUNDED if grounded else Outcome.WRONG
     if iou is None:
-        return Case.RIGHT_UNKNOWN
-    return Case.RIGHT_GROUNDED if grounded else Case.RIGHT_UNGROUNDED
+        return Outcome.RIGHT_UNKNOWN
+    return Outcome.RIGHT_GROUNDED if grounded else Outcome.RIGHT_UNGROUNDED
 
 
 def is_right(record: Record) -> bool | None:
