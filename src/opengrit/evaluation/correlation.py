@@ -33,7 +33,7 @@ from opengrit.core.types import Record, Tag
 from opengrit.evaluation.evaluator import progress_bar
 from opengrit.evaluation.metrics import BOOTSTRAP_SEED, Estimate, mean_of
 from opengrit.evaluation.metrics.quantities import is_complete
-from opengrit.runs.folder import LineWriter
+from opengrit.runs.jsonl import LineWriter
 from opengrit.sampling.endpoint import png_uri
 
 CHOICES = "correlation.jsonl"  # in the folder of the probes
