@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from opengrit.core.errors import RunError
-from opengrit.runs.folder import FINAL, RECIPE, STAGED, RunDir, recipe_hash
+from opengrit.runs.folder import FINAL, RECIPE, STAGED, RunDir
+from opengrit.runs.recipe_comparison import recipe_hash
 from opengrit.training.checkpoint_sidecar import check_files, read_sidecar
 from pages import replace_section
 

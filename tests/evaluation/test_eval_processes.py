@@ -1,4 +1,4 @@
-"""Several processes answer as one does, and an evaluation that lost one goes on."""
+"""Several processes answer as one does, and an evaluation that lost one resumes."""
 
 from __future__ import annotations
 

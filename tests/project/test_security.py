@@ -317,7 +317,7 @@ def test_every_command_refuses_a_model_of_pickles(trap: Trap, tmp_path: Path) ->
 
 
 def test_pickle_is_imported_for_our_own_pipes_alone() -> None:
-    unpickling = {"pickle", "dill", "marshal", "shelve", "cloudpickle", "joblib"}
+    unpickling = {"pickle", "multiprocessing", "dill", "marshal", "shelve", "cloudpickle", "joblib"}
     found = set()
     for path, node in nodes():
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []

@@ -11,7 +11,8 @@ import pytest
 from full_record import RECORD
 
 from opengrit.core.errors import RunError
-from opengrit.runs.folder import RunDir, environment_facts, recipe_hash, write_atomically
+from opengrit.runs.folder import RunDir, environment_facts, write_atomically
+from opengrit.runs.recipe_comparison import recipe_hash
 
 RECIPE = "model:\n  name: tiny\n"
 
@@ -216,7 +217,7 @@ def test_a_refused_folder_is_answered_with_options_that_the_command_has(kind: st
     assert "its own recipe" in said
     assert ("--resume-anyway" in said) == (kind in TRAININGS)
     assert said.endswith(f"use the settings in {run / 'recipe.yaml'}, or another --out") or kind in TRAININGS
-    assert ("or --resume to go on" in refusal(run, KINDS[kind])) == (kind in TRAININGS)
+    assert ("or --resume to resume" in refusal(run, KINDS[kind])) == (kind in TRAININGS)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, TrainerState
 
-from opengrit.runs.folder import LineWriter, RunDir
+from opengrit.runs.folder import RunDir
+from opengrit.runs.jsonl import LineWriter
 from opengrit.training import checkpoint
 from opengrit.training import checkpoint_sidecar as sidecar
 from opengrit.training.run import save_final

@@ -321,7 +321,7 @@ def mark(name):
     open(f"{folder}/{name}", "w").close()
 def report(text):
     with open(os.environ["OPENGRIT_REPORT"], "w") as file:
-        json.dump({"at": time.time(), "text": text}, file)
+        json.dump({"at": time.monotonic(), "text": text}, file)
 """
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import selectors
 import signal
 import socket
 import subprocess
@@ -15,12 +14,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, NamedTuple
 
 import typer
 
 from opengrit.core.errors import RecipeError, RunError
-from opengrit.evaluation.processes import Place
 
 REPORT = "OPENGRIT_REPORT"  # names the file in which a process says what it died of
 BUG, _REFUSED, _INTERRUPTED, _TERMINATED = 1, 2, 130, 143  # exit codes
@@ -48,21 +47,23 @@ def launch(context: typer.Context, *, count: int) -> int:
 
 
 def run_together(command: Sequence[str], *, count: int) -> int:
-    """Run `command` in `count` processes that know of each other as torch's do; their exit code, when all have ended.
+    """Run `command` in `count` processes with the environment that torchrun gives; their exit code, when all have ended.
 
     The first has the terminal; what the others say is passed on with their name. SIGINT and SIGTERM go to all of them.
     Where one is lost the others are ended at once, and RunError names it.
     """
     port = _free_port()
     with tempfile.TemporaryDirectory() as folder:
-        crew = [_start(command, Place(n, count), port=port, folder=Path(folder)) for n in range(count)]
+        workers = [
+            _Worker.start(command, rank, count, port, Path(folder) / str(rank)) for rank in range(count)
+        ]
         try:
-            with _signals_go_to(crew) as came:
-                _watch(crew, came)
+            with _signals_go_to(workers) as received:
+                _wait(workers, received)
         finally:
-            for member in crew:
-                member.end()
-        return _verdict(crew, came)
+            for worker in workers:
+                worker.end()
+        return _exit_code(workers, received)
 
 
 def arguments(context: typer.Context, *, without: str) -> list[str]:
@@ -82,23 +83,63 @@ def arguments(context: typer.Context, *, without: str) -> list[str]:
     return written
 
 
-@dataclass(frozen=True, slots=True)
-class _Signal:
+class _Signal(NamedTuple):
     number: int
-    at: float  # time.monotonic()
-    clock: float  # time.time(), which a process's report has
+    at: float  # time.monotonic(), which is the same clock in every process
 
 
 @dataclass(slots=True, eq=False)
-class _Member:
+class _Worker:
     """One of the processes."""
 
-    place: Place
+    rank: int
+    name: str
     process: subprocess.Popen[bytes]
     report: Path
-    refusals: list[str] = field(default_factory=list)  # its error lines, which are every process's mostly
-    begun: bytes = b""  # a line that has not ended
+    refusals: list[str] = field(default_factory=list)  # its error lines: mostly those of every process
     was_ended: bool = False  # by us
+    listener: Thread | None = None
+
+    @classmethod
+    def start(cls, command: Sequence[str], rank: int, count: int, port: int, report: Path) -> _Worker:
+        """Start the process of a rank; all but the first are listened to."""
+        own = {
+            "RANK": rank,
+            "LOCAL_RANK": rank,
+            "WORLD_SIZE": count,
+            "LOCAL_WORLD_SIZE": count,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+            REPORT: report,
+        }
+        threads = str(max(1, (os.cpu_count() or 1) // count))
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,  # closes when this process ends, however it does
+            stdout=subprocess.PIPE if rank else None,
+            stderr=subprocess.STDOUT if rank else None,
+            start_new_session=True,  # a terminal's Ctrl-C comes to this process alone, which passes it on once
+            env={
+                "OMP_NUM_THREADS": threads,
+                **os.environ,
+                **{name: str(value) for name, value in own.items()},
+            },
+        )
+        worker = cls(rank, f"process {rank + 1} of {count}", process, report)
+        if rank:
+            worker.listener = Thread(target=worker._listen, daemon=True)
+            worker.listener.start()
+        return worker
+
+    def _listen(self) -> None:
+        """Passes on what the process says, line by line, until it says no more."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            text = line.decode("utf-8", "replace").rstrip()
+            if text.startswith("error: "):
+                self.refusals.append(text)
+            elif text:
+                typer.echo(f"{self.name}: {text}", err=True)
 
     @property
     def code(self) -> int | None:
@@ -110,8 +151,12 @@ class _Member:
         return self.code not in (None, 0) and not self.was_ended
 
     @property
-    def death(self) -> dict[str, Any] | None:
-        """What it died of (`at`, seconds of the clock, and `text`), where it could say so."""
+    def killed_by(self) -> int:
+        """The signal that ended it, 0 for none."""
+        return max(0, -(self.code or 0))
+
+    def cause(self) -> dict[str, Any] | None:
+        """What it died of (`at`, of time.monotonic(), and `text`), where it could say so."""
         return json.loads(self.report.read_text()) if self.report.is_file() else None
 
     def end(self) -> None:
@@ -120,43 +165,8 @@ class _Member:
             self.was_ended = True
             self.process.kill()
             self.process.wait()
-
-    def hear(self, heard: bytes) -> None:
-        """Passes on what it said, line by line; nothing heard means that it will say no more."""
-        *lines, self.begun = (self.begun + heard).split(b"\n") if heard else (self.begun, b"")
-        for line in lines:
-            said = line.decode("utf-8", "replace").rstrip()
-            if said.startswith("error: "):
-                self.refusals.append(said)
-            elif said:
-                typer.echo(f"{self.place}: {said}", err=True)
-
-
-def _start(command: Sequence[str], place: Place, *, port: int, folder: Path) -> _Member:
-    report = folder / str(place.number)
-    facts = {
-        "RANK": place.number,
-        "LOCAL_RANK": place.number,
-        "WORLD_SIZE": place.count,
-        "LOCAL_WORLD_SIZE": place.count,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-        REPORT: report,
-    }
-    leads = place.number == 0
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,  # closes when this process ends, however it does
-        stdout=None if leads else subprocess.PIPE,
-        stderr=None if leads else subprocess.STDOUT,
-        start_new_session=True,  # a terminal's Ctrl-C comes to this process alone, which passes it on once
-        env={
-            "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // place.count)),
-            **os.environ,
-            **{name: str(value) for name, value in facts.items()},
-        },
-    )
-    return _Member(place, process, report)
+        if self.listener is not None:
+            self.listener.join(1.0)  # longer only where a process of its own still has the pipe
 
 
 def _free_port() -> int:
@@ -166,114 +176,94 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _signals_go_to(crew: Sequence[_Member]) -> Iterator[list[_Signal]]:
-    """Passes SIGINT and SIGTERM on to the crew, and yields the list of those that come; an ignored one stays ignored."""
-    came: list[_Signal] = []
+def _signals_go_to(workers: Sequence[_Worker]) -> Iterator[list[_Signal]]:
+    """Passes SIGINT and SIGTERM on, and yields the list of those received; an ignored one stays ignored."""
+    received: list[_Signal] = []
 
     def pass_on(number: int, _: Any) -> None:
-        came.append(_Signal(number, time.monotonic(), time.time()))
-        for member in crew:
-            if member.code is None:
-                member.process.send_signal(number)
+        received.append(_Signal(number, time.monotonic()))
+        for worker in workers:
+            if worker.code is None:
+                worker.process.send_signal(number)
 
-    heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, pass_on) for number in heard}
+    handled = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, pass_on) for number in handled}
     try:
-        yield came
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _watch(crew: Sequence[_Member], came: Sequence[_Signal]) -> None:
-    """Until all have ended: passes on what they say, and ends the rest where one has failed."""
+def _wait(workers: Sequence[_Worker], received: Sequence[_Signal]) -> None:
+    """Until all have ended; ends the rest where one has failed."""
     deadline: float | None = None
-    with selectors.DefaultSelector() as voices:
-        for member in crew:
-            if member.process.stdout is not None:
-                voices.register(member.process.stdout, selectors.EVENT_READ, member)
-        while any(member.code is None for member in crew):
-            _listen(voices, seconds=_BEAT_SECONDS)
-            failed = [member for member in crew if member.failed]
-            if len(came) > 1:
-                deadline = came[1].at + _HURRY_SECONDS
-            elif failed and deadline is None:
-                deadline = time.monotonic() + (_GRACE_SECONDS if came else _grace(failed))
-            if deadline is not None and time.monotonic() >= deadline:
-                for member in crew:
-                    member.end()
-        while _listen(voices, seconds=0.0):
-            pass
+    while any(worker.code is None for worker in workers):
+        time.sleep(_BEAT_SECONDS)
+        failed = [worker for worker in workers if worker.failed]
+        if len(received) > 1:
+            deadline = received[1].at + _HURRY_SECONDS
+        elif failed and deadline is None:
+            deadline = time.monotonic() + (_GRACE_SECONDS if received else _grace(failed))
+        if deadline is not None and time.monotonic() >= deadline:
+            for worker in workers:
+                worker.end()
 
 
-def _grace(failed: Sequence[_Member]) -> float:
+def _grace(failed: Sequence[_Worker]) -> float:
     """Seconds in which the others may end by themselves, so that it is known who began."""
-    if any((member.code or 0) < 0 for member in failed):
+    if any(worker.killed_by for worker in failed):
         return 0.0
-    return _GRACE_SECONDS if all(member.code in _SHARED_ENDS for member in failed) else _ECHO_SECONDS
+    return _GRACE_SECONDS if all(worker.code in _SHARED_ENDS for worker in failed) else _ECHO_SECONDS
 
 
-def _listen(voices: selectors.BaseSelector, *, seconds: float) -> int:
-    """Passes on whole lines that have come within that time; how many voices had something to say, or ended."""
-    if not voices.get_map():
-        time.sleep(seconds)
-        return 0
-    ready = voices.select(seconds)
-    for key, _ in ready:
-        heard = os.read(key.fd, 65536)
-        key.data.hear(heard)
-        if not heard:
-            voices.unregister(key.fileobj)
-    return len(ready)
-
-
-def _verdict(crew: Sequence[_Member], came: Sequence[_Signal]) -> int:
+def _exit_code(workers: Sequence[_Worker], received: Sequence[_Signal]) -> int:
     """The exit code of the training, once all have ended. Raises RunError where a process was lost."""
-    lead = crew[0]
-    failed = _failed_by_themselves(crew, came)
+    first = workers[0]
+    failed = _failed_by_themselves(workers, received)
     if not failed:
-        if not any(member.code for member in crew):
+        if not any(worker.code for worker in workers):
             return 0
-        codes = [128 + one.number for one in came]
-        return lead.code if lead.code in codes else codes[0]
-    killed = [member for member in failed if (member.code or 0) < 0]
-    if killed:
-        raise _lost(killed[0].place, f"was ended by {signal.Signals(-(killed[0].code or 0)).name}")
-    refused = [member for member in failed if member.code == _REFUSED]
+        codes = [128 + one.number for one in received]
+        return first.code if first.code in codes else codes[0]
+    for worker in failed:
+        if worker.killed_by:
+            raise _lost(worker, f"was ended by {signal.Signals(worker.killed_by).name}")
+    refused = [worker for worker in failed if worker.code == _REFUSED]
     if refused:  # the first process has said why by itself
-        for line in [] if lead in refused else refused[0].refusals:
+        for line in [] if first in refused else refused[0].refusals:
             typer.echo(line, err=True)
         return _REFUSED
-    reports = [(member.place, report) for member in failed if (report := member.death) is not None]
-    if reports:
-        place, first = min(reports, key=lambda found: found[1]["at"])  # the others' errors follow from it
-        typer.echo(f"{place}:\n{first['text']}", err=True)
+    causes = [(worker, cause) for worker in failed if (cause := worker.cause()) is not None]
+    if causes:
+        worker, cause = min(causes, key=lambda one: one[1]["at"])  # the others' errors follow from it
+        typer.echo(f"{worker.name}:\n{cause['text']}", err=True)
         return BUG
     if failed[0].code in _SHARED_ENDS:
         return int(failed[0].code)
-    raise _lost(failed[0].place, f"ended with code {failed[0].code}")
+    raise _lost(failed[0], f"ended with code {failed[0].code}")
 
 
-def _failed_by_themselves(crew: Sequence[_Member], came: Sequence[_Signal]) -> list[_Member]:
+def _failed_by_themselves(workers: Sequence[_Worker], received: Sequence[_Signal]) -> list[_Worker]:
     """Those that failed otherwise than the signals ask (with their code, or by one of them).
 
-    A signal that ended processes where they stood (a second one does) has others fail of that: what they died of after it
-    is left out.
+    A signal that ended processes in the middle of a step (a second one does) has others fail of that: what they died
+    of after it is left out.
     """
-    asked = {code for one in came for code in (128 + one.number, -one.number)}
-    failed = [member for member in crew if member.failed and member.code not in asked]
-    if len(came) > 1:
-        end = came[1].clock
-    elif came and any(member.code == -came[0].number for member in crew):
-        end = came[0].clock
+    asked = {code for one in received for code in (128 + one.number, -one.number)}
+    failed = [worker for worker in workers if worker.failed and worker.code not in asked]
+    if len(received) > 1:
+        end = received[1].at
+    elif received and any(worker.killed_by == received[0].number for worker in workers):
+        end = received[0].at
     else:
         return failed
-    return [member for member in failed if (report := member.death) is None or report["at"] <= end]
+    return [worker for worker in failed if (cause := worker.cause()) is None or cause["at"] <= end]
 
 
-def _lost(place: Place, how: str) -> RunError:
+def _lost(worker: _Worker, how: str) -> RunError:
     return RunError(
-        f"each process of a training lives to its end, {place} (rank {place.number}) {how} and the others were ended; "
-        "what the last checkpoint holds is kept: run the same command with --resume to go on, with a smaller "
+        f"each process of a training lives to its end, {worker.name} (rank {worker.rank}) {how} and the others were "
+        "ended; what the last checkpoint holds is kept: run the same command with --resume, with a smaller "
         "per_device_train_batch_size or fewer processes where memory ran out"
     )

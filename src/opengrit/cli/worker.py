@@ -27,7 +27,7 @@ def main() -> None:
             _leave(end.code if isinstance(end.code, int) else BUG)
         raise
     except Exception:  # a bug, or a process that this one worked with is gone; the launcher says which
-        report = {"at": time.time(), "text": traceback.format_exc()}
+        report = {"at": time.monotonic(), "text": traceback.format_exc()}
         write_atomically(Path(os.environ[REPORT]), json.dumps(report))
         _leave(BUG)
 

@@ -32,7 +32,7 @@ from opengrit.evaluation.evaluator import progress_bar
 from opengrit.evaluation.metrics import BOOTSTRAP_SEED, Estimate
 from opengrit.evaluation.metrics.estimates import key_of, mean_over_keys, seeded_generator
 from opengrit.evaluation.metrics.quantities import is_complete
-from opengrit.runs.folder import LineWriter
+from opengrit.runs.jsonl import LineWriter
 from opengrit.sampling.endpoint import png_uri
 
 CHOICES = "correlation.jsonl"  # in the folder of the probes

@@ -2,52 +2,41 @@
 
 from __future__ import annotations
 
-import contextlib
+import multiprocessing
 import os
-import pickle
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import IO, Any
+from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing.connection import Connection
+from typing import Any
 
-from opengrit.core import errors
 from opengrit.core.errors import OpenGritError, RunError
 from opengrit.sampling import Asked, Listener, Sampled, SamplingSettings, Unsampled
 
+_SPAWN = multiprocessing.get_context("spawn")  # CUDA and the threads of a library do not survive a fork
 _END_SECONDS = 10.0  # given to a process to end by itself
-
-# What goes through the pipes is pickled by this module on both sides, in two processes of one user and one program.
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Which of how many processes this one is, from 0."""
-
-    number: int
-    count: int
-
-    def __str__(self) -> str:
-        return f"process {self.number + 1} of {self.count}"
 
 
 class ProcessSampler:
-    """Asks a model that lives in a process of its own. `frame` is the coordinate frame of its boxes."""
+    """Asks a model in a process of its own, which begins to load it at once. Use it once it is `ready`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], place: Place) -> None:
-        self._process, self._place = process, place
-        self.frame = ""
+    frame: str  # the coordinate frame of its boxes
+
+    def __init__(self, model: Mapping[str, Any], *, number: int, count: int) -> None:
+        self._pipe, theirs = _SPAWN.Pipe()
+        self._process = _SPAWN.Process(
+            target=_answer,
+            args=(theirs, dict(model), number),
+            name=f"process {number + 1} of {count}",
+            daemon=True,
+        )
+        self._process.start()
+        theirs.close()
 
     @property
-    def pid(self) -> int:
+    def pid(self) -> int | None:
         """The process's number."""
         return self._process.pid
-
-    def begin(self, model: Mapping[str, Any]) -> None:
-        """Tells the process which model to load, and does not wait."""
-        self._ask((self._place, dict(model)))
 
     def ready(self) -> None:
         """Waits until the model is loaded. Raises what loading it raised, and RunError where the process died."""
@@ -64,39 +53,32 @@ class ProcessSampler:
         """As the model's own sampler gives them. Raises RunError where the process died; nobody can listen."""
         if listener is not None:
             raise ValueError("a sampler in another process has no listener, got one; leave it out")
-        self._ask((list(questions), samples_per_question, settings))
+        with suppress(BrokenPipeError):  # a dead process is noticed where its answer is read
+            self._pipe.send((list(questions), samples_per_question, settings))
         return self._receive()
 
     def close(self) -> None:
         """Ends the process."""
         self._process.terminate()
-        try:
-            self._process.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            with contextlib.suppress(BrokenPipeError):
-                if stream is not None:
-                    stream.close()
-
-    def _ask(self, value: Any) -> None:
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # a dead process is noticed where its answer is read
-            _send(self._process.stdin, value)
+        self._process.join(_END_SECONDS)
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
 
     def _receive(self) -> Any:
-        assert self._process.stdout is not None
         try:
-            kind, value = pickle.load(self._process.stdout)
-        except (EOFError, pickle.UnpicklingError, ValueError) as error:
+            answer = self._pipe.recv()
+        except (EOFError, ConnectionResetError) as error:
+            self._process.join(_END_SECONDS)
+            code = self._process.exitcode or 0
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
             raise RunError(
-                f"each process of an evaluation lives to its end, {self._place} {_ended(self._process)}; what was "
-                "answered is kept: run the same command again to go on, with fewer processes where memory ran out"
+                f"each process of an evaluation lives to its end, {self._process.name} {how}; what was answered is kept: "
+                "run the same command again to resume, with fewer processes where memory ran out"
             ) from error
-        if kind == "answer":
-            return value
-        raise getattr(errors, kind)(value)
+        if isinstance(answer, OpenGritError):
+            raise answer
+        return answer
 
 
 @contextmanager
@@ -104,67 +86,50 @@ def open_samplers(model: Mapping[str, Any], *, count: int) -> Iterator[list[Proc
     """`count` samplers of one model, each loaded in its own process, which end with the block.
 
     `model` are the keys of a recipe's model section. Process i uses GPU i, counted round; on a CPU the cores are
-    shared out. Raises what loading the model raises, and RunError where a process died.
+    shared out. A script that calls this does its own work under `if __name__ == "__main__":`, as multiprocessing asks.
+    Raises what loading the model raises, and RunError where a process died.
     """
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    samplers: list[ProcessSampler] = []
     with ExitStack() as stack:
-        samplers = []
-        for number in range(count):
-            place = Place(number, count)
-            sampler = ProcessSampler(_start(place), place)
-            stack.callback(sampler.close)
-            samplers.append(sampler)
-        for sampler in samplers:
-            sampler.begin(model)
+        # Safe path: a file in the working folder must not stand in for a module of the same name.
+        with _environment(OMP_NUM_THREADS=threads, PYTHONSAFEPATH="1"):
+            for number in range(count):
+                samplers.append(ProcessSampler(model, number=number, count=count))
+                stack.callback(samplers[-1].close)
         for sampler in samplers:
             sampler.ready()
         yield samplers
 
 
-def _start(place: Place) -> subprocess.Popen[bytes]:
-    threads = str(max(1, (os.cpu_count() or 1) // place.count))
-    return subprocess.Popen(
-        # -P: a file in the working folder must not stand in for a module of the same name.
-        [sys.executable, "-P", "-m", "opengrit.evaluation.processes"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={"OMP_NUM_THREADS": threads, **os.environ},
-    )
-
-
-def _send(stream: IO[bytes], value: Any) -> None:
-    pickle.dump(value, stream)
-    stream.flush()
-
-
-def _ended(process: subprocess.Popen[bytes]) -> str:
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Variables that processes started within the block inherit."""
+    before = dict(os.environ)
+    os.environ.update(variables)
     try:
-        code = process.wait(_END_SECONDS)
-    except subprocess.TimeoutExpired:
-        return "sent what cannot be read"
-    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
-def main() -> None:
-    """What such a process does: loads the model that it is told, and answers until its input ends."""
+def _answer(pipe: Connection, model: dict[str, Any], number: int) -> None:
+    """What such a process does: load the model, send its frame, and answer until the evaluation has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupted evaluation ends its processes itself
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not stand among the answers
-    questions = sys.stdin.buffer
-    try:
-        place, model = pickle.load(questions)
-        sampler, frame = _load(place, model)
-        _send(answers, ("answer", frame))
-        while True:
-            asked, samples_per_question, settings = pickle.load(questions)
-            found = sampler.sample(asked, samples_per_question=samples_per_question, settings=settings)
-            _send(answers, ("answer", found))
-    except (EOFError, BrokenPipeError):  # the evaluation has ended
-        return
-    except OpenGritError as error:
-        _send(answers, (type(error).__name__, str(error)))
+    os.dup2(2, 1)  # what a library prints is no result of the command
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the evaluation has ended
+        try:
+            sampler, frame = _load(model, number)
+            pipe.send(frame)
+            while True:
+                asked, samples_per_question, settings = pipe.recv()
+                pipe.send(sampler.sample(asked, samples_per_question=samples_per_question, settings=settings))
+        except OpenGritError as error:
+            pipe.send(error)
 
 
-def _load(place: Place, model: Mapping[str, Any]) -> tuple[Any, str]:
+def _load(model: dict[str, Any], number: int) -> tuple[Any, str]:
     import torch
 
     from opengrit.core.output import settle_output
@@ -174,10 +139,6 @@ def _load(place: Place, model: Mapping[str, Any]) -> tuple[Any, str]:
 
     settle_output()
     devices = torch.cuda.device_count()
-    device = f"cuda:{place.number % devices}" if devices else "cpu"
-    loaded = load_to_ask(Model.model_validate(dict(model)), device=device)
+    device = f"cuda:{number % devices}" if devices else "cpu"
+    loaded = load_to_ask(Model.model_validate(model), device=device)
     return TransformersSampler(loaded, vision_is_fixed=True), loaded.frame
-
-
-if __name__ == "__main__":
-    main()

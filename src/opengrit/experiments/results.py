@@ -10,7 +10,8 @@ from opengrit.evaluation import metrics
 from opengrit.evaluation.metrics import Estimate, McNemar, Pooled, Quantity
 from opengrit.experiments.recipe import TableRecipe, Way
 from opengrit.reports.tables import Better, Unit
-from opengrit.runs.folder import environment_facts, recipe_hash
+from opengrit.runs.folder import environment_facts
+from opengrit.runs.recipe_comparison import recipe_hash
 
 REFERENCE = Way.GRIT  # what every other way is compared with
 

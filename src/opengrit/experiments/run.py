@@ -27,9 +27,9 @@ from opengrit.runs.folder import (
     RECIPE,
     RunDir,
     environment_facts,
-    recipe_changes,
     write_atomically,
 )
+from opengrit.runs.recipe_comparison import recipe_changes
 from opengrit.training.checkpoint_sidecar import check_files, read_sidecar
 
 _log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from opengrit.core.errors import DataError, RunError
 from opengrit.core.images import confined, open_picture
 from opengrit.evaluation.evaluator import progress_bar
 from opengrit.inference.grounder import Answer, Grounder, Unanswered
-from opengrit.runs.folder import LineWriter
+from opengrit.runs.jsonl import LineWriter
 
 _PICTURES = frozenset(
     (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif")

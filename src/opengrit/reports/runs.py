@@ -16,7 +16,8 @@ from opengrit.core.errors import RunError
 from opengrit.core.types import Record
 from opengrit.evaluation.metrics.estimates import key_of
 from opengrit.runs.alarms import Alarm, alarms_of
-from opengrit.runs.folder import ENVIRONMENT, RECIPE, RunDir, recipe_hash
+from opengrit.runs.folder import ENVIRONMENT, RECIPE, RunDir
+from opengrit.runs.recipe_comparison import recipe_hash
 
 _VERSIONS = ("opengrit", "torch", "transformers", "trl", "peft", "accelerate", "vllm")
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
-import math
 import os
 import platform
 import re
@@ -14,31 +12,25 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO
-
-import yaml
+from typing import Any
 
 from opengrit.core.errors import RunError
-from opengrit.core.records import from_json, to_line
+from opengrit.core.records import from_json
 from opengrit.core.types import Record
-from opengrit.runs.lock import LOCK, lock
+from opengrit.runs.jsonl import LineWriter, read_objects
+from opengrit.runs.lock import LOCK
+from opengrit.runs.recipe_comparison import kind_of, listed, recipe_changes, recipe_hash
 
-RECIPE, ENVIRONMENT, RECORDS, METRICS, CHECKPOINTS = (
-    "recipe.yaml",
-    "environment.json",
-    "records.jsonl",
-    "metrics.jsonl",
-    "checkpoints",
-)
+RECIPE = "recipe.yaml"
+ENVIRONMENT = "environment.json"
+RECORDS = "records.jsonl"
+METRICS = "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
 ALARMS = "alarms.jsonl"
 RUN_ID = "run"  # the key in environment.json of the name that no other run has
 FINAL = "final"  # the trained model in a training's folder
 STAGED = ".staged-"  # our own half-written files; a crash may leave them, and they count as nothing
-# Sections that tell kinds of runs apart. A table's recipe has train: and sft: as well, so its own stands before them.
-_KINDS = ("evaluate", "probe", "ways", "train", "sft")
 _TRAININGS = ("train", "sft", None)
-_LISTED = 8  # differences that an error lists
 _CHECKPOINT = re.compile(r"step-(\d+)")
 
 # What can change a number. Versions only: no user, host or path.
@@ -162,8 +154,7 @@ class RunDir:
 
     def alarms(self) -> Iterator[dict[str, Any]]:
         """Every line of `alarms.jsonl`, in order of writing; after a resume some stand twice."""
-        for _, value in _objects(self.path / ALARMS):
-            yield value
+        return (value for _, value in read_objects(self.path / ALARMS))
 
     def records(self) -> Iterator[Record]:
         """Every record, in order of writing; a torn last line is left out.
@@ -173,16 +164,18 @@ class RunDir:
         """
         path = self.path / RECORDS
         last: dict[str, int] = {}
-        for number, value in _objects(path):
+        for number, value in read_objects(path):
             last[str(value.get("id"))] = number
-        for number, value in _objects(path):
+        for number, value in read_objects(path):
             if last[str(value.get("id"))] == number:
-                yield _placed(value, path, number)
+                try:
+                    yield from_json(value)
+                except RunError as error:
+                    raise RunError(f"{path}:{number}: {error}") from error
 
     def metrics(self) -> Iterator[dict[str, Any]]:
         """Every row of metrics, in order of writing; after a resume some steps stand twice."""
-        for _, value in _objects(self.path / METRICS):
-            yield value
+        return (value for _, value in read_objects(self.path / METRICS))
 
     def checkpoint_path(self, step: int) -> Path:
         """Where the checkpoint after `step` optimizer steps lies or will lie."""
@@ -209,7 +202,7 @@ class RunDir:
     @property
     def _kind(self) -> str | None:
         try:
-            return _kind(self.recipe)
+            return kind_of(self.recipe)
         except UnicodeDecodeError:
             return None  # a file of somebody's own
 
@@ -219,10 +212,10 @@ class RunDir:
                 p.name for p in self.path.iterdir() if p.name != LOCK and not p.name.startswith(STAGED)
             )
             if found:
-                # A training is gone on with where it is asked for; the other commands go on with their own run unasked.
-                kind = _kind(recipe)
-                goes_on = kind in _TRAININGS and self._is_run and self._kind in (kind, None)
-                also = ", or --resume to go on with the run in it" if goes_on else ""
+                # A training resumes where it is asked to; the other commands resume their own runs unasked.
+                kind = kind_of(recipe)
+                can_resume = kind in _TRAININGS and self._is_run and self._kind in (kind, None)
+                also = ", or --resume to resume the run in it" if can_resume else ""
                 raise RunError(
                     f"a new run gets a new folder, {self.path} holds {found[0]}; choose another --out{also}"
                 )
@@ -236,10 +229,10 @@ class RunDir:
             )
         if recipe_hash(self.recipe) == recipe_hash(recipe):
             return
-        kind = _kind(recipe)
+        kind = kind_of(recipe)
         if None not in (kind, self._kind) and kind != self._kind:
             raise RunError(
-                f"a run is gone on with by the command that started it, {self.path} holds a run of another kind; "
+                f"a run is resumed by the command that started it, {self.path} holds a run of another kind; "
                 "choose another --out"
             )
         changes = listed(recipe_changes(self.recipe, recipe))
@@ -248,7 +241,7 @@ class RunDir:
             raise RunError(
                 f"a run is resumed with its own recipe, {self.path} was started with another ({changes}); "
                 + (
-                    f"use {own}, another --out for a new run, or --resume-anyway to go on all the same"
+                    f"use {own}, another --out for a new run, or --resume-anyway to resume all the same"
                     if kind in _TRAININGS
                     else f"use the settings in {own}, or another --out"
                 )
@@ -258,109 +251,6 @@ class RunDir:
                 f"a finished run is not trained on, {self.path} has its {FINAL}/ ({changes}); "
                 f"start a new run with model: {self.path} and another --out"
             )
-
-
-class LineWriter:
-    """Appends whole lines to a JSONL file, each flushed as it is written. One writer a file at a time.
-
-    Opening cuts off a last line that a crash left without its newline.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self._stream: BinaryIO = path.open("a+b", buffering=0)
-        except OSError as error:
-            raise RunError(
-                f"a run's files must be writable, {path} is not ({error.strerror}); check the folder"
-            ) from error
-        try:
-            # A second writer would cut the first one's unfinished line.
-            lock(
-                self._stream,
-                refusal=f"one process writes a run at a time, another one is writing {path}; wait for it to end",
-            )
-            _cut_torn_line(self._stream)
-        except (RunError, OSError):
-            self._stream.close()
-            raise
-
-    def write_record(self, record: Record) -> None:
-        """Appends a record. Raises ValueError for one that holds NaN or an infinity."""
-        self._write(to_line(record))
-
-    def write_metrics(self, row: Mapping[str, Any]) -> None:
-        """Appends a row of metrics. A number that is not finite is written as null, since JSON has none."""
-        self._write(json.dumps(_finite(row), allow_nan=False))
-
-    def close(self) -> None:
-        """Lets go of the file; closing twice is harmless."""
-        self._stream.close()
-
-    def __enter__(self) -> LineWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _write(self, line: str) -> None:
-        remaining = memoryview(line.encode("utf-8") + b"\n")
-        try:
-            while remaining:
-                remaining = remaining[self._stream.write(remaining) :]
-        except OSError as error:
-            raise RunError(
-                f"a run must be able to write, {self._path} failed ({error.strerror}); free some space"
-            ) from error
-
-
-def recipe_hash(recipe: str) -> str:
-    """The SHA-256 of a resolved recipe's YAML, in hexadecimal."""
-    return hashlib.sha256(recipe.encode("utf-8")).hexdigest()
-
-
-def recipe_changes(then: str, now: str) -> list[str]:
-    """Keys of two resolved recipes that differ, as "train.seed: 1 then, 2 now": those that both have, then those that one of them lacks."""
-    old, new = _flat(yaml.safe_load(then)), _flat(yaml.safe_load(now))
-    both = [key for key in new if key in old]
-    keys = [*both, *(key for key in new if key not in old), *(key for key in old if key not in new)]
-    return [
-        f"{key}: {_shown(old, key)} then, {_shown(new, key)} now"
-        for key in keys
-        if _shown(old, key) != _shown(new, key)
-    ]
-
-
-def listed(changes: Sequence[str]) -> str:
-    """Differences for an error's one sentence: the first few, and how many more there are."""
-    more = [f"and {len(changes) - _LISTED} more"] if len(changes) > _LISTED else []
-    return "; ".join([*changes[:_LISTED], *more])
-
-
-def _kind(recipe: str) -> str | None:
-    """What a resolved recipe is of, by the section that only its kind has; None where it has none of them."""
-    try:
-        sections = yaml.safe_load(recipe)
-    except yaml.YAMLError:
-        return None  # a file of somebody's own
-    if not isinstance(sections, dict):
-        return None
-    return next((kind for kind in _KINDS if kind in sections), None)
-
-
-def _flat(value: Any, place: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict) or not value:
-        return {place: value}
-    found: dict[str, Any] = {}
-    for key, inner in value.items():
-        found |= _flat(inner, f"{place}.{key}" if place else str(key))
-    return found
-
-
-def _shown(flat: Mapping[str, Any], key: str) -> str:
-    return json.dumps(flat[key], ensure_ascii=False, default=str) if key in flat else "not there"
 
 
 def environment_facts() -> dict[str, Any]:
@@ -397,59 +287,6 @@ def write_atomically(path: Path, text: str) -> None:
         ) from error
     finally:
         Path(staged).unlink(missing_ok=True)  # renamed away where all went well
-
-
-def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers and JSON objects of a JSONL file; nothing where there is no file. A torn last line is left out."""
-    if not path.is_file():
-        return
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                value = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise RunError(
-                    f"every line is JSON, line {number} of {path} is not ({error}); mend that line"
-                ) from error
-            if not isinstance(value, dict):
-                raise RunError(f"every line is a JSON object, line {number} of {path} is not; mend that line")
-            yield number, value
-
-
-def _placed(value: dict[str, Any], path: Path, number: int) -> Record:
-    try:
-        return from_json(value)
-    except RunError as error:
-        raise RunError(f"{path}:{number}: {error}") from error
-
-
-def _cut_torn_line(stream: BinaryIO) -> None:
-    end = stream.seek(0, os.SEEK_END)
-    block = 65536
-    position = end
-    while position > 0:
-        start = max(0, position - block)
-        stream.seek(start)
-        newline = stream.read(position - start).rfind(b"\n")
-        if newline >= 0:
-            position = start + newline + 1
-            break
-        position = start
-    if position != end:
-        stream.truncate(position)
-    stream.seek(0, os.SEEK_END)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
 
 
 def _all_of(path: Path) -> list[Path]:

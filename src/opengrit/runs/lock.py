@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import os
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+
+from filelock import FileLock, Timeout, has_fcntl, lock_descriptor
 
 from opengrit.core.errors import RunError
 
 LOCK = ".lock"
+# What a file system without locks (some network mounts) says.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @contextmanager
@@ -18,85 +21,48 @@ def held(folder: str | Path) -> Iterator[None]:
     """Hold a run's folder, which is made where it is missing, and removed again where nothing was put into it.
 
     The lock is the kernel's and goes with the process that holds it, however that ends; a `.lock` that a killed process
-    left behind locks nothing. Where the file system has no locks (some network mounts), or Windows, nothing is held.
+    left behind locks nothing. Where the file system has no locks (some network mounts) nothing is held.
     Raises RunError where another process holds the folder, or where it cannot be written.
     """
     path = Path(folder)
-    made = _make(path)
+    missing = [one for one in (path, *path.parents) if not one.exists()]
+    lock_file = FileLock(path / LOCK, blocking=False, fallback_to_soft=False)
     try:
-        stream = _locked(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock_file.acquire()
+        except Timeout as error:
+            raise RunError(
+                f"one training at a time writes a run, another process is training in {folder}; "
+                "wait for it to end, or choose another --out"
+            ) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise RunError(
+                    f"a run's folder must be writable, {folder} is not ({error.strerror}); choose another --out"
+                ) from error
         try:
             yield
         finally:
             with suppress(PermissionError):  # Windows keeps a file that is open
-                (path / LOCK).unlink(missing_ok=True)  # before the lock goes: a waiting process looks again
-            stream.close()
+                (path / LOCK).unlink(missing_ok=True)  # before the lock goes: whoever opened it looks again
+            lock_file.release()
     finally:
-        for empty in made:
-            if any(empty.iterdir()):
-                break
-            empty.rmdir()
+        for made in missing:  # the innermost first
+            with suppress(OSError):  # not empty
+                made.rmdir()
 
 
-def _make(path: Path) -> list[Path]:
-    """The folders that had to be made, the innermost first."""
-    made: list[Path] = []
-    for folder in (path, *path.parents):
-        if folder.exists():
-            break
-        made.append(folder)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(
-            f"a run's folder must be writable, {path} is not ({error.strerror}); choose another --out"
-        ) from error
-    return made
-
-
-def _locked(folder: Path) -> BinaryIO:
-    path = folder / LOCK
-    refusal = (
-        f"one training at a time writes a run, another process is training in {folder}; "
-        "wait for it to end, or choose another --out"
-    )
-    while True:
-        try:
-            stream = path.open("a+b", buffering=0)
-        except OSError as error:
-            raise RunError(
-                f"a run's folder must be writable, {folder} is not ({error.strerror}); choose another --out"
-            ) from error
-        try:
-            if lock(stream, refusal=refusal) and not _is_still(stream, path):
-                stream.close()  # its last holder removed it while we opened it
-                continue
-        except BaseException:
-            stream.close()
-            raise
-        return stream
-
-
-def lock(stream: BinaryIO, *, refusal: str) -> bool:
-    """Whether the file is locked by us now; False where there are no locks. Advisory, and released with the file.
+def lock(descriptor: int, *, refusal: str) -> None:
+    """Lock an open file until it is closed, where the file system has locks.
 
     Raises RunError, saying `refusal`, where another process has locked it.
     """
+    if not has_fcntl:  # the locks of Windows keep readers out as well
+        return
     try:
-        import fcntl
-    except ImportError:  # Windows has no advisory locks of this kind
-        return False
-    try:
-        fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise RunError(refusal) from error
+        locked = lock_descriptor(descriptor, blocking=False)
     except OSError:  # a file system without locks (some network mounts)
-        return False
-    return True
-
-
-def _is_still(stream: BinaryIO, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
+        return
+    if not locked:
+        raise RunError(refusal)

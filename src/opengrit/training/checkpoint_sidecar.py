@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from opengrit.core.errors import RunError
-from opengrit.runs.folder import environment_facts, recipe_changes, recipe_hash, write_atomically
+from opengrit.runs.folder import environment_facts, write_atomically
+from opengrit.runs.recipe_comparison import recipe_changes, recipe_hash
 
 SIDECAR = "checkpoint.json"
 _FORMAT = 1

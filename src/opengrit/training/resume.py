@@ -15,8 +15,9 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from opengrit.core.errors import OpenGritError, RunError
-from opengrit.runs.folder import FINAL, RunDir, environment_facts, listed, recipe_changes
+from opengrit.runs.folder import FINAL, RunDir, environment_facts
 from opengrit.runs.lock import held
+from opengrit.runs.recipe_comparison import listed, recipe_changes
 from opengrit.training.checkpoint_sidecar import check_files, differences, read_sidecar
 
 log = logging.getLogger(__name__)

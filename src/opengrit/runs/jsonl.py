@@ -1,0 +1,117 @@
+"""JSONL files of a run: whole lines, appended by one writer and read back without a torn last one."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from opengrit.core.errors import RunError
+from opengrit.core.records import to_line
+from opengrit.core.types import Record
+from opengrit.runs.lock import lock
+
+
+class LineWriter:
+    """Appends whole lines to a JSONL file, each flushed as it is written. One writer a file at a time.
+
+    Opening cuts off a last line that a crash left without its newline.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._stream: BinaryIO = path.open("a+b", buffering=0)
+        except OSError as error:
+            raise RunError(
+                f"a run's files must be writable, {path} is not ({error.strerror}); check the folder"
+            ) from error
+        try:
+            # A second writer would cut the first one's unfinished line.
+            lock(
+                self._stream.fileno(),
+                refusal=f"one process writes a run at a time, another one is writing {path}; wait for it to end",
+            )
+            _cut_torn_line(self._stream)
+        except (RunError, OSError):
+            self._stream.close()
+            raise
+
+    def write_record(self, record: Record) -> None:
+        """Appends a record. Raises ValueError for one that holds NaN or an infinity."""
+        self._write(to_line(record))
+
+    def write_metrics(self, row: Mapping[str, Any]) -> None:
+        """Appends a row of metrics. A number that is not finite is written as null, since JSON has none."""
+        self._write(json.dumps(_finite(row), allow_nan=False))
+
+    def close(self) -> None:
+        """Lets go of the file; closing twice is harmless."""
+        self._stream.close()
+
+    def __enter__(self) -> LineWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _write(self, line: str) -> None:
+        remaining = memoryview(line.encode("utf-8") + b"\n")
+        try:
+            while remaining:
+                remaining = remaining[self._stream.write(remaining) :]
+        except OSError as error:
+            raise RunError(
+                f"a run must be able to write, {self._path} failed ({error.strerror}); free some space"
+            ) from error
+
+
+def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers and JSON objects of a JSONL file; nothing where there is no file. A torn last line is left out."""
+    if not path.is_file():
+        return
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise RunError(
+                    f"every line is JSON, line {number} of {path} is not ({error}); correct that line"
+                ) from error
+            if not isinstance(value, dict):
+                raise RunError(
+                    f"every line is a JSON object, line {number} of {path} is not; correct that line"
+                )
+            yield number, value
+
+
+def _cut_torn_line(stream: BinaryIO) -> None:
+    end = stream.seek(0, os.SEEK_END)
+    block = 65536
+    position = end
+    while position > 0:
+        start = max(0, position - block)
+        stream.seek(start)
+        newline = stream.read(position - start).rfind(b"\n")
+        if newline >= 0:
+            position = start + newline + 1
+            break
+        position = start
+    if position != end:
+        stream.truncate(position)
+    stream.seek(0, os.SEEK_END)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
