@@ -1,7 +1,6 @@
-# make demo : set up, then train and compare before and after (no GPU, no network but the package index)
-# make test : set up, then run every test
-# make check: format, lint, types, and that what is installed is what is locked
-# make audit: known vulnerabilities of what is locked (asks pip-audit, with a network)
+# `make` or `make help` lists what can be made: each line that a target shares with ##.
+.DEFAULT_GOAL := help
+
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,9 +13,12 @@ DEMO_SETS := --data stickers/count --data stickers/spatial --max-new-tokens 160
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test check audit setup lock clean
+.PHONY: help demo test test-quick check audit setup lock clean
 
-setup: $(READY)
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## make .venv with the locked packages and this one
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "OpenGRIT needs Python 3.11 or newer; set PYTHON=python3.12, for example."; exit 2; }
@@ -25,33 +27,40 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	touch $(READY)
 
-demo: $(READY)
+demo: $(READY)  ## train a packaged model and compare before and after (no GPU, no network but the package index)
 	$(BIN)/opengrit eval --model $(DEMO_MODEL) $(DEMO_SETS) --out $(RUN)/before
 	$(BIN)/opengrit train recipes/demo.yaml --set model=$(DEMO_MODEL) --out $(RUN)/train
 	$(BIN)/opengrit eval --model $(RUN)/train $(DEMO_SETS) --out $(RUN)/after
 	$(BIN)/opengrit report $(RUN)/before $(RUN)/train $(RUN)/after --out $(RUN)/report.html
 
 # One thread each: tests start servers and second processes beside the model, and threads that wait for each other are slow.
-test: $(READY)
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q --durations=8
+# A file of tests stays on one worker, because its tests share what they set up; tests/conftest.py puts the longest first.
+WORKERS ?= 2
+PYTEST = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-check: $(READY)
+test: $(READY)  ## every test, on WORKERS=2 workers
+	$(PYTEST) --durations=8
+
+test-quick: $(READY)  ## the tests that train nothing, open no browser and are not slow
+	$(PYTEST) -m "not (trains or browser or slow)"
+
+check: $(READY)  ## format, lint, types, and that what is installed is what is locked
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python scripts/audit.py
 
 # Strict: a package that nobody could be asked about is a failure, and no package without known vulnerabilities.
-audit: requirements.lock
+audit: requirements.lock  ## known vulnerabilities of what is locked (asks pip-audit, with a network)
 	$(PYTHON) -m venv .audit
 	.audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.9'
 	.audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.lock
 
-lock: $(READY)
+lock: $(READY)  ## write requirements.lock from what is installed
 	@{ echo "# Exact versions of everything the project runs and is tested with (make lock writes this file)."; \
 	   echo "# CUDA packages are left out: torch's own metadata pins them where they exist."; \
 	   $(BIN)/pip freeze --all --exclude-editable | grep -v -iE '^(nvidia|triton|cuda|pip==|opengrit)'; } > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
-clean:
+clean:  ## remove .venv and the tools' caches
 	rm -rf $(VENV) .audit .pytest_cache .mypy_cache .ruff_cache

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fresh import printed_by
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -491,15 +492,13 @@ def test_what_may_not_be_read_or_written_is_one_error(locked: Path, arguments: t
 
 def test_the_installed_command_says_the_same_without_a_traceback() -> None:
     before = tree(Path.cwd())
-    for arguments in (
+    commands = (
         ["eval", "--model", MODEL, "--data", "none.jsonl", "--out", "run"],
         ["ask", "pictures/bomb.png", "Why?"],
         ["report", "pictures"],
-    ):
-        done = subprocess.run(
-            [sys.executable, "-m", "opengrit", *arguments], capture_output=True, text=True, check=False
-        )
-        assert (done.returncode, done.stdout) == (2, "")
+    )
+    for done in printed_by(*commands):
+        assert (done.code, done.stdout) == (2, "")
         assert done.stderr.startswith("error: ")
         assert done.stderr.count("\n") == 1
     assert tree(Path.cwd()) == before

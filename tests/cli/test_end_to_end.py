@@ -6,19 +6,16 @@ import base64
 import hashlib
 import io
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from fixtures_path import needs_fixtures, shared, shared_rows
+from forked import command, wait_for
+from fresh import printed_by
 from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
@@ -189,26 +186,14 @@ def test_the_same_evaluation_gives_the_same_records(trained: Path, tmp_path: Pat
     assert (tmp_path / "again/records.jsonl").read_bytes() == (trained / "before/records.jsonl").read_bytes()
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "COLUMNS": "120", "OMP_NUM_THREADS": "1"}
-
-
 @pytest.mark.slow
 def test_a_run_that_was_killed_resumes_to_the_weights_of_one_that_was_not(tmp_path: Path) -> None:
     arguments = ["train", *small(max_steps=6), "--quiet"]
     killed = tmp_path / "killed"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "opengrit", *arguments, "--out", str(killed)],
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 120
-    while not (killed / "checkpoints" / "step-000002").is_dir() and time.monotonic() < deadline:
-        assert process.poll() is None
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    running = command(*arguments, "--out", killed)
+    wait_for((killed / "checkpoints" / "step-000002").is_dir, of=[running])
+    running.process.kill()
+    running.code()
     assert not (killed / "final").exists()
     half = (killed / "records.jsonl").read_bytes()
     succeed(*arguments, "--out", killed, "--resume")
@@ -224,17 +209,11 @@ def test_a_run_that_was_killed_resumes_to_the_weights_of_one_that_was_not(tmp_pa
     assert sorted(ids) == sorted(record.id for record in RunDir.open(tmp_path / "whole").records())
 
 
-def said_by(*arguments: object) -> tuple[list[str], list[str]]:
-    """The lines a command prints on standard output and on standard error, in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "opengrit", *map(str, arguments)],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines(), done.stderr.splitlines()
+def said_by(*commands: tuple[object, ...]) -> list[tuple[list[str], list[str]]]:
+    """The lines that each command prints on standard output and on standard error."""
+    found = printed_by(*commands)
+    assert all(printed.code == 0 for printed in found), found
+    return [(printed.stdout.splitlines(), printed.stderr.splitlines()) for printed in found]
 
 
 @pytest.mark.slow
@@ -242,19 +221,24 @@ def test_the_commands_print_what_we_mean_and_nothing_of_the_libraries_below(tmp_
     # Adapters, checkpointing, checkpoints and completions cut off at four tokens: whatever makes others talk.
     options = ("--set", "lora.r=2", "--set", "train.gradient_checkpointing=true", "--quiet")
     train = tmp_path / "train"
-    stdout, stderr = said_by("train", *small(max_completion_length=4), *options, "--out", train)
+    data = ("--data", "stickers/count", "--limit", 2, "--max-new-tokens", 8, "--quiet")
+    trained, evaluated, asked = said_by(
+        ("train", *small(max_completion_length=4), *options, "--out", train),
+        ("eval", "--model", train, *data, "--out", tmp_path / "eval"),
+        ("ask", sticker(), "How many dogs are there?", "--max-new-tokens", 8, "--json"),
+    )
+    stdout, stderr = trained
     assert stdout == [f"trained model: {train / 'final'}"]
     assert len(stderr) == 2
     assert re.fullmatch(r"step 1/2  reward .*  left 0:00:\d\d", stderr[0])
     assert re.fullmatch(r"step 2/2  reward .*  left 0:00:00", stderr[1])
 
-    data = ("--data", "stickers/count", "--limit", 2, "--max-new-tokens", 8, "--quiet")
-    stdout, stderr = said_by("eval", "--model", train, *data, "--out", tmp_path / "eval")
+    stdout, stderr = evaluated
     assert stderr == []
     assert stdout[0].strip() == "stickers/count"
     assert stdout[-1] == f"records: {tmp_path / 'eval' / 'records.jsonl'}"
 
-    stdout, stderr = said_by("ask", sticker(), "How many dogs are there?", "--max-new-tokens", 8, "--json")
+    stdout, stderr = asked
     assert len(stdout) == 1
     assert "answer" in json.loads(stdout[0])
     assert stderr == []
@@ -268,7 +252,7 @@ def test_our_own_warnings_are_not_silenced_with_the_others(tmp_path: Path) -> No
     row["bboxs"] = [[1, 1, width + 3, 9]]
     (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
     options = ("--max-new-tokens", 8, "--quiet", "--out", tmp_path / "eval")
-    _, stderr = said_by("eval", "--model", FAMILIES[0], "--data", tmp_path / "a.jsonl", *options)
+    [(_, stderr)] = said_by(("eval", "--model", FAMILIES[0], "--data", tmp_path / "a.jsonl", *options))
     assert len(stderr) == 1
     assert "a.jsonl:1: bboxs[0]" in stderr[0]
     assert "leaves it by 3 pixels and is clipped" in stderr[0]

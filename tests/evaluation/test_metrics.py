@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fixtures_path import needs_fixtures, shared_rows
+from full_record import record_of
 
 from opengrit.core.boxes import WHOLE_PICTURE, Box, Size, moved_at_random
-from opengrit.core.types import Completion, Example, Finish, Record, Score, Unjudged, Verdict
+from opengrit.core.types import Example, Finish, Record, Score, Unjudged, Verdict
 from opengrit.evaluation.metrics import (
     Estimate,
     Quantity,
@@ -75,17 +76,13 @@ def record(
 ) -> Record:
     """A record judged with this score, 1 being right; a score of None is a judge's outage."""
     example = example or row()
-    return Record(
-        id=f"{example.id}#{sample}",
-        example=example,
-        strategy="grounded",
-        sample=sample,
-        completion=Completion(text, (), finish),
-        transcript=parse(text, FRAME, finish),
+    return record_of(
+        example,
+        parse(text, FRAME, finish),
         verdict=Unjudged("outage") if score is None else Verdict(score == 1.0, score),
         score=Score(None),
-        seen_size=SIZE,
         frame="internvl",
+        sample=sample,
         failure=failure,
     )
 

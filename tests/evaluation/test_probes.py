@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from endpoint_stub import Request, Said, endpoint_stub
+from full_record import record_of
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -74,16 +75,11 @@ def record(
 ) -> Record:
     said = "" if failure else text(answer, *boxes)
     transcript = parse(said, Frame.named("pixels", seen_size=SIZE), finish)
-    return Record(
-        id=f"{name}#0",
-        example=Example(name, "How many dogs are there?", expected, image, "pets", SIZE),
-        strategy="grounded",
-        sample=0,
-        completion=Completion(said, (), finish),
-        transcript=transcript,
+    return record_of(
+        Example(name, "How many dogs are there?", expected, image, "pets", SIZE),
+        transcript,
         verdict=Unjudged("failed") if failure else Verdict(answer == expected, float(answer == expected)),
         score=Score(1.0),
-        seen_size=SIZE,
         frame="pixels",
         failure=failure,
     )

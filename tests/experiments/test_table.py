@@ -10,8 +10,6 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import threading
 from collections import Counter
 from dataclasses import replace
@@ -21,7 +19,7 @@ import pytest
 import tiny_random
 import yaml
 from endpoint_stub import Request, Said, endpoint_stub
-from forked import command
+from forked import Running, command
 from moments import Moment, at, terminate
 from typer.testing import CliRunner
 
@@ -353,7 +351,7 @@ class Answerer:
         self.seen: Counter[str] = Counter()
         self.kill_at: int | None = None  # how many more questions the process gets to ask
         self.reply_first = False
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Running | None = None
         self._lock = threading.Lock()
 
     def __call__(self, request: Request) -> Said:
@@ -388,18 +386,8 @@ def served_recipe(folder: Path, url: str) -> Path:
     return path
 
 
-def start(recipe: Path, out: Path, log: Path) -> subprocess.Popen[bytes]:
-    command = [
-        str(Path(sys.executable).with_name("opengrit")),
-        "table",
-        str(recipe),
-        "--out",
-        str(out),
-        "--quiet",
-    ]
-    environment = os.environ | {"OPENAI_API_KEY": "none"}
-    with log.open("ab") as stream:
-        return subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
+def start(recipe: Path, out: Path) -> Running:
+    return command("table", recipe, "--out", out, "--quiet", environment={"OPENAI_API_KEY": "none"})
 
 
 def files(out: Path) -> dict[str, bytes]:
@@ -412,7 +400,6 @@ def test_a_table_killed_ten_times_ends_as_if_it_had_not_been_and_asks_nothing_tw
     questions = 2 * LIMIT * 3 * 2  # data sets, rows, ways, seeds: 60
     generator = random.Random(2505)
     answer = Answerer()
-    log = tmp_path / "log.txt"
     with endpoint_stub(answer) as stub:
         recipe = served_recipe(tmp_path, stub.url)
         whole = tmp_path / "whole"
@@ -428,11 +415,12 @@ def test_a_table_killed_ten_times_ends_as_if_it_had_not_been_and_asks_nothing_tw
             answer.reply_first = generator.random() < 0.5
             answer.process = None
             with answer._lock:  # no question is answered before the process is known
-                answer.process = start(recipe, killed, log)
-            assert answer.process.wait(timeout=300) == -signal.SIGKILL, log.read_text()
+                answer.process = start(recipe, killed)
+            assert answer.process.code() == -signal.SIGKILL, answer.process.said
         answer.kill_at = None
         assert not (killed / "table.html").exists()
-        assert start(recipe, killed, log).wait(timeout=300) == 0, log.read_text()
+        last = start(recipe, killed)
+        assert last.code() == 0, last.said
         assert set(answer.seen) == asked_once
         assert sum(answer.seen.values()) <= questions + KILLS  # at most one repeat a kill
         assert files(killed) == files(whole)
@@ -453,15 +441,15 @@ def test_two_tables_do_not_work_in_one_folder(tmp_path):
 
     with endpoint_stub(answer) as stub:
         recipe = served_recipe(tmp_path, stub.url)
-        first = start(recipe, tmp_path / "table", tmp_path / "log.txt")
+        first = start(recipe, tmp_path / "table")
         try:
             assert asked.wait(timeout=300)
             second = CliRunner().invoke(app, ["table", str(recipe), "--out", str(tmp_path / "table")])
             assert second.exit_code == 2
             assert "one process makes a table at a time" in second.stderr
         finally:
-            first.kill()
-            first.wait()
+            first.process.kill()
+            first.code()
             release.set()
 
 

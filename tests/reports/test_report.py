@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from browser import CHROMIUM, OPTIONS
+from full_record import record_of
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -21,7 +22,6 @@ from rich.console import Console
 from opengrit.core.boxes import Box, Size
 from opengrit.core.errors import RunError
 from opengrit.core.types import (
-    Completion,
     Example,
     Finish,
     FoundTag,
@@ -109,18 +109,7 @@ def record(
     said = said or transcript()
     verdict = Unjudged("the judge was out") if right is None else Verdict(right, float(right))
     score = Score(1.5, {"tags_in_order": 1.0})
-    return Record(
-        id=f"row-{number}#0",
-        example=example,
-        strategy="grounded",
-        sample=0,
-        completion=Completion(said.text, (), said.finish),
-        transcript=said,
-        verdict=verdict,
-        score=score,
-        seen_size=SIZE,
-        frame="qwen2_5_vl",
-    )
+    return record_of(example, said, verdict=verdict, score=score, frame="qwen2_5_vl")
 
 
 def evaluation(name: str, records: list[Record], facts: tuple[tuple[str, str], ...] = ()) -> RunView:

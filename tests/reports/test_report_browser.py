@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from browser import chromium
+from full_record import record_of
 from PIL import Image
 from playwright.sync_api import Page
 
 from opengrit.core.boxes import Box, Size
 from opengrit.core.types import (
-    Completion,
     Example,
     Finish,
     Pointing,
@@ -48,18 +48,9 @@ def record(number: int, image: str) -> Record:
         picture_size=SIZE,
         boxes=(TRUTH,),
     )
-    return Record(
-        id=f"{example.id}#0",
-        example=example,
-        strategy="grounded",
-        sample=0,
-        completion=Completion(said, (), Finish.STOP),
-        transcript=Transcript(said, "", None, "3" if right else "4", (pointing,), (), (), Finish.STOP),
-        verdict=Verdict(right, float(right)),
-        score=Score(1.0),
-        seen_size=SIZE,
-        frame="qwen2_5_vl",
-    )
+    transcript = Transcript(said, "", None, "3" if right else "4", (pointing,), (), (), Finish.STOP)
+    verdict = Verdict(right, float(right))
+    return record_of(example, transcript, verdict=verdict, score=Score(1.0), frame="qwen2_5_vl")
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+from fresh import Printed, printed_by
 
 from opengrit.core.boxes import Size
 from opengrit.inference.grounder import Answer, Grounder
@@ -626,32 +627,26 @@ def test_sigterm_lets_the_answer_under_way_finish_and_ends_with_0(command, scene
         httpx.get(f"{url}/healthz", timeout=PATIENCE)
 
 
-def command_line(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "opengrit", "serve", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-        env=os.environ | environment,
-    )
+WRONG_OPTIONS = {
+    ("--api-key-env", "NO_SUCH_KEY"): "a key has at least one character",
+    ("--api-key-file", "/nowhere/key"): "--api-key-file names a text file",
+    ("--host", "203.0.113.7", "--port", "0"): "--host and --port name a free address",
+    ("http://127.0.0.1:9/v1", "--port", "0"): "an address is named with --endpoint",
+    ("one", "--model", "two"): "the model is named once",
+    ("no-such-model", "--port", "0"): "no-such-model",
+    ("--endpoint", "http://127.0.0.1:9/v1", "--model", "m", "--port", "0"): "coordinates",
+}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("--api-key-env", "NO_SUCH_KEY"), "a key has at least one character"),
-        (("--api-key-file", "/nowhere/key"), "--api-key-file names a text file"),
-        (("--host", "203.0.113.7", "--port", "0"), "--host and --port name a free address"),
-        (("http://127.0.0.1:9/v1", "--port", "0"), "an address is named with --endpoint"),
-        (("one", "--model", "two"), "the model is named once"),
-        (("no-such-model", "--port", "0"), "no-such-model"),
-        (("--endpoint", "http://127.0.0.1:9/v1", "--model", "m", "--port", "0"), "coordinates"),
-    ],
-)
-def test_a_wrong_option_is_one_line_and_no_server(arguments, message):
-    done = command_line(*arguments)
-    assert done.returncode == 2
+@pytest.fixture(scope="module")
+def refused() -> dict[tuple[str, ...], Printed]:
+    return dict(zip(WRONG_OPTIONS, printed_by(*(("serve", *words) for words in WRONG_OPTIONS)), strict=True))
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG_OPTIONS.items())
+def test_a_wrong_option_is_one_line_and_no_server(arguments, message, refused):
+    done = refused[arguments]
+    assert done.code == 2
     assert done.stdout == ""
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1

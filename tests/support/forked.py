@@ -19,7 +19,13 @@ from typing import Any
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["opengrit.training.run", "opengrit.training.sft_trainer", "opengrit.cli.app"]
+    [
+        "opengrit.training.run",
+        "opengrit.training.sft_trainer",
+        "opengrit.experiments.run",
+        "opengrit.cli.app",
+        "openai.resources.chat",  # loaded when a client is first used
+    ]
 )
 PATIENCE = 240.0  # seconds for what takes two; waiting ends with the condition
 

@@ -1,4 +1,4 @@
-"""A record with something in every field."""
+"""Records for tests: one with something in every field, and one of any answer."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from opengrit.core.types import (
     Section,
     Tag,
     Transcript,
+    Unjudged,
     Verdict,
 )
 
@@ -55,3 +56,29 @@ RECORD = Record(
     step=3,
     advantage=-0.7071067811865475,
 )
+
+
+def record_of(
+    example: Example,
+    transcript: Transcript,
+    *,
+    verdict: Verdict | Unjudged,
+    score: Score,
+    frame: str,
+    sample: int = 0,
+    failure: str | None = None,
+) -> Record:
+    """The record of one answer, to a picture that the model saw in its own size."""
+    return Record(
+        id=f"{example.id}#{sample}",
+        example=example,
+        strategy="grounded",
+        sample=sample,
+        completion=Completion(transcript.text, (), transcript.finish),
+        transcript=transcript,
+        verdict=verdict,
+        score=score,
+        seen_size=example.picture_size,
+        frame=frame,
+        failure=failure,
+    )

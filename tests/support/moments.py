@@ -11,10 +11,10 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import PreTrainedModel, TrainerState
@@ -46,11 +46,9 @@ WRITES: dict[str, CodeType] = {
     "sidecar": sidecar.write_sidecar.__code__,
 }
 RENAMES = ("before rename", "after rename")  # of a checkpoint: all is written, and has its name or not yet
-_NAME_OF = {code: name for name, code in (PHASES | WRITES).items()}
 
 
-@dataclass(frozen=True)
-class Moment:
+class Moment(NamedTuple):
     """The `event`-th thing that Python does within the `entry`-th call of a place; both count from 0."""
 
     place: str
@@ -78,36 +76,50 @@ def fill_disk() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 
-@dataclass
 class Profile:
-    """Counts what Python does in each place, and does something at some moments."""
+    """Counts what Python does in each place, or in those of some moments alone, and does something at these.
 
-    at: dict[Moment, Callable[[], None]] = field(default_factory=dict)
-    lengths: dict[str, list[int]] = field(default_factory=dict)
-    _inside: dict[int, tuple[str, int]] = field(default_factory=dict)
+    It sees every call of a training: what it need not count costs it one look-up, and with the last moment it ends.
+    """
 
-    def __call__(self, frame: FrameType, event: str, arg: Any) -> None:
-        for place, entry in list(self._inside.values()):
-            self.lengths[place][entry] += 1
-            self._reach(place)
+    def __init__(self, at: dict[Moment, Callable[[], None]] | None = None) -> None:
+        self.lengths: dict[str, list[int]] = {}
+        self._at = at
+        self._codes = {
+            id(code): name
+            for name, code in (PHASES | WRITES).items()
+            if at is None or any(moment.place == name for moment in at)
+        }  # by id: hashing a code object is slow
+        self._inside: dict[int, tuple[str, int]] = {}
+
+    def see(self, frame: FrameType, event: str, arg: Any) -> None:
+        if self._inside:
+            for place, entry in tuple(self._inside.values()):
+                self.lengths[place][entry] += 1
+                self._reach(place)
         if event == "call":
-            name = _NAME_OF.get(frame.f_code)
+            name = self._codes.get(id(frame.f_code))
             if name is not None:
-                self._inside[id(frame)] = (name, len(self.lengths.setdefault(name, [])))
-                self.lengths[name].append(0)
-                self._reach(name)
+                self._inside[id(frame)] = (name, len(self.lengths.get(name, ())))
+                self._enter(name)
         elif event == "return":
             if self._inside:
                 self._inside.pop(id(frame), None)
         elif arg is os.rename and frame.f_code is PHASES["checkpoint write"]:
-            name = {"c_call": "before rename", "c_return": "after rename"}[event]
-            self.lengths.setdefault(name, []).append(0)
-            self._reach(name)
+            self._enter({"c_call": "before rename", "c_return": "after rename"}[event])
+
+    def _enter(self, place: str) -> None:
+        self.lengths.setdefault(place, []).append(0)
+        self._reach(place)
 
     def _reach(self, place: str) -> None:
-        entry = len(self.lengths[place]) - 1
-        action = self.at.pop(Moment(place, entry, self.lengths[place][entry]), None) if self.at else None
+        if self._at is None:
+            return
+        entries = self.lengths[place]
+        action = self._at.pop(Moment(place, len(entries) - 1, entries[-1]), None)
         if action is not None:
+            if not self._at:
+                sys.setprofile(None)
             action()
 
 
@@ -118,7 +130,7 @@ class At:
     moments: tuple[tuple[Moment, Callable[[], None]], ...]
 
     def __call__(self) -> None:
-        sys.setprofile(Profile(dict(self.moments)))
+        sys.setprofile(Profile(dict(self.moments)).see)
 
 
 def at(moment: Moment, action: Callable[[], None], *more: Any) -> At:
@@ -134,7 +146,7 @@ class Measure:
 
     def __call__(self) -> Callable[[], None]:
         profile = Profile()
-        sys.setprofile(profile)
+        sys.setprofile(profile.see)
 
         def write() -> None:
             sys.setprofile(None)

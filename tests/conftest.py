@@ -1,0 +1,36 @@
+"""What every test run needs, in one process or in two workers that share the files out."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+# The longest first, so that two workers end together: a worker runs one file at a time, in this order.
+LONGEST_FIRST = (
+    "test_distributed.py",
+    "test_page.py",
+    "test_end_to_end.py",
+    "test_eval_processes.py",
+    "test_crash.py",
+    "test_faults.py",
+    "test_fuzz.py",
+    "test_security.py",
+    "test_serve_api.py",
+    "test_families.py",
+    "test_serve_hostile.py",
+    "test_trainer.py",
+    "test_exactness.py",
+)
+
+# In the background of a script, and in a worker of pytest-xdist, SIGINT is ignored, and every process inherits that:
+# a training that is interrupted in a test would not hear it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; the others keep their order."""
+    place = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(Path(item.path).name, len(place)))
