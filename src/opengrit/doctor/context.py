@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from opengrit.core.types import Example, Record
 from opengrit.doctor.findings import Area, Finding, Level
 from opengrit.doctor.fit import Machine
-from opengrit.models.memory_estimate import GB, ModelFacts, Sharding
+from opengrit.models.memory_estimate import GB, Sharding
+from opengrit.models.shapes import ModelFacts
 from opengrit.recipes.training_recipe import Model, Recipe
 from opengrit.sampling import Sampler
 

@@ -11,7 +11,7 @@ from opengrit.core.errors import ModelError, RecipeError
 from opengrit.doctor.context import Notes, Patient, split_message
 from opengrit.doctor.findings import Area, Finding
 from opengrit.grounding.frames import UNIT_BY_MODEL_TYPE
-from opengrit.models.memory_estimate import KNOWN, ModelFacts
+from opengrit.models.shapes import KNOWN, ModelFacts
 
 if TYPE_CHECKING:
     from opengrit.models.families import Loaded
