@@ -27,7 +27,7 @@ def require_safetensors(path: str | Path, name: str) -> None:
         )
 
 
-def require_own_code(config: Any, name: str) -> None:
+def refuse_remote_code(config: Any, name: str) -> None:
     """Raise ModelError for a config that names code on the hub as its attention: it would be fetched and run."""
     for part in (config, *(getattr(config, key, None) for key in getattr(config, "sub_configs", {}))):
         attention = getattr(part, "_attn_implementation", None)

@@ -33,7 +33,7 @@ def _config(name: str) -> dict[str, Any]:
     """The config of a model on this machine, an adapter's base included. Raises ModelError where there is none."""
     from transformers import AutoConfig
 
-    from opengrit.models.families import base_folder
+    from opengrit.models.resolve import base_folder
 
     folder = base_folder(name)
     try:
@@ -46,7 +46,7 @@ def _config(name: str) -> dict[str, Any]:
 
 def examine_model(patient: Patient) -> Iterator[Finding]:
     """Loads the model, unless it is not on this machine: nothing is downloaded."""
-    from opengrit.models.families import base_folder, resolve
+    from opengrit.models.resolve import base_folder, resolve
 
     name = patient.recipe.model.name
     try:
@@ -126,7 +126,7 @@ def _loaded(patient: Patient, loaded: Loaded) -> Iterator[Finding]:
         check_lora(loaded.model, recipe)
     except RecipeError as error:
         yield _NOTES.fail("lora", *split_message(str(error)))
-    own, chosen = loaded.family.frame, loaded.frame
+    own, chosen = loaded.family.model_type, loaded.frame
     if unit_of(chosen) != unit_of(own):
         yield _NOTES.warn(
             "frame",

@@ -189,7 +189,7 @@ class TransformersSampler:
         cache = DynamicCache()
         out = model(
             **batch,
-            mm_encoder_outputs=self.vlm.show([visual[p.picture.key] for p in prompts]),
+            mm_encoder_outputs=self.vlm.encoder_outputs([visual[p.picture.key] for p in prompts]),
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,

@@ -41,7 +41,8 @@ from opengrit.evaluation.metrics import (
 from opengrit.evaluation.rollout import EvaluationProtocol, ask, case_of, roll_out, with_verdicts
 from opengrit.judges import Case
 from opengrit.judges.pool import JudgePool, PendingVerdicts, Skip, decide
-from opengrit.models.families import Loaded, base_model, save_origin
+from opengrit.models.families import Loaded, base_model
+from opengrit.models.resolve import save_origin
 from opengrit.runs.alarms import Setting, Watchman, alarm_row, alarms_of, resumed_row, zero_loss_is_normal
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import Asked, Sampler, SamplingSettings
