@@ -15,11 +15,12 @@ from scipy.stats import chisquare
 
 from opengrit.core.types import Completion, Finish
 from opengrit.sampling import Asked, Sampled, SamplingSettings, Unsampled
-from opengrit.sampling.detokenizing import StopFinder, TextStream
+from opengrit.sampling.continuous_batch import ContinuousBatch
+from opengrit.sampling.detokenizing import IncrementalDetokenizer, StopFinder
 from opengrit.sampling.kv_buffers import compacted
 from opengrit.sampling.replay import ReplaySampler
-from opengrit.sampling.token_sampling import Draws, pick_tokens
-from opengrit.sampling.transformers_engine import ContinuousBatch, TransformersSampler
+from opengrit.sampling.token_sampling import RandomStream, sample_tokens
+from opengrit.sampling.transformers_engine import TransformersSampler
 
 FAMILIES = {"qwen": tiny_random.qwen, "internvl": tiny_random.internvl}
 GREEDY = SamplingSettings(temperature=0, max_new_tokens=12, stop=())
@@ -178,7 +179,7 @@ def test_a_batch_that_is_never_empty_runs_on_without_holding_what_has_left(loade
         if step % 7 == 0:
             running.admit(questions[:1], [WARM])
         running.step()
-        own = running._memory._own[0]
+        own = running._kv_cache._own[0]
         widest = max(widest, len(own.keys))
     assert widest <= 128
 
@@ -239,7 +240,7 @@ def test_each_question_has_its_own_settings(loaded, questions):
 
 def test_the_random_numbers_of_a_completion_are_its_own():
     def first(*args, **how):
-        draws = Draws(*args, **how)
+        draws = RandomStream(*args, **how)
         return [draws.next() for _ in range(200)]
 
     known = first(0, "q", 0)
@@ -283,20 +284,20 @@ def test_draws_are_those_of_the_inverse_distribution_function(how, vocabulary):
     logits = chance.normal(size=(300, vocabulary)).astype(np.float32) * 3
     uniforms = chance.random(300)
     settings = SamplingSettings(**how)
-    picked = pick_tokens(torch.from_numpy(logits), [settings] * 300, uniforms.tolist()).tolist()
+    picked = sample_tokens(torch.from_numpy(logits), [settings] * 300, uniforms.tolist()).tolist()
     assert picked == [reference(row, settings, u) for row, u in zip(logits, uniforms, strict=True)]
 
 
 def test_draws_have_the_frequencies_of_the_model():
     odds = np.array([0.4, 0.25, 0.2, 0.1, 0.04, 0.01])
-    draws = Draws(0, "toy", 0)
+    draws = RandomStream(0, "toy", 0)
     rows = 20000
     logits = torch.log(torch.tensor(odds, dtype=torch.float32)).repeat(rows, 1)
-    picked = pick_tokens(logits, [SamplingSettings()] * rows, [draws.next() for _ in range(rows)])
+    picked = sample_tokens(logits, [SamplingSettings()] * rows, [draws.next() for _ in range(rows)])
     counted = np.bincount(picked.numpy(), minlength=6)
     assert chisquare(counted, odds * rows).pvalue > 0.01
     # At temperature 2 a token's share is the square root of its odds, normalised.
-    cooled = pick_tokens(
+    cooled = sample_tokens(
         logits, [SamplingSettings(temperature=2)] * rows, [draws.next() for _ in range(rows)]
     )
     share = np.sqrt(odds) / np.sqrt(odds).sum()
@@ -307,7 +308,7 @@ def test_a_token_that_is_ruled_out_is_never_drawn_not_even_at_the_edges():
     logits = torch.full((2, 40), -torch.inf)
     logits[:, 3], logits[:, 30] = 0.0, -1.0
     almost_one = float(np.nextafter(1.0, 0.0))
-    assert pick_tokens(logits, [SamplingSettings()] * 2, [0.0, almost_one]).tolist() == [3, 30]
+    assert sample_tokens(logits, [SamplingSettings()] * 2, [0.0, almost_one]).tolist() == [3, 30]
 
 
 def test_top_p_and_top_k_keep_the_tokens_they_promise():
@@ -315,7 +316,7 @@ def test_top_p_and_top_k_keep_the_tokens_they_promise():
     uniforms = np.random.default_rng(0).random(2000).tolist()
 
     def drawn(**how):
-        return set(pick_tokens(logits.clone(), [SamplingSettings(**how)] * 2000, uniforms).tolist())
+        return set(sample_tokens(logits.clone(), [SamplingSettings(**how)] * 2000, uniforms).tolist())
 
     assert drawn(temperature=0) == {0}
     assert drawn(top_k=1) == {0}
@@ -404,7 +405,7 @@ def test_nothing_behind_a_stop_string_is_heard(loaded, questions):
 
 def test_a_character_is_told_when_its_last_byte_is_there():
     tokenizer = tiny_random.qwen().processor.tokenizer
-    stream = TextStream(tokenizer)
+    stream = IncrementalDetokenizer(tokenizer)
     told = [stream.add(token) for token in tokenizer("a\u00e9\u20ac\U0001f600b")["input_ids"]]
     assert told == ["a", "", "\u00e9", "", "", "\u20ac", "", "", "", "\U0001f600", "b"]
     assert stream.rest("a\u00e9\u20ac\U0001f600b") == ""

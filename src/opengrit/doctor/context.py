@@ -21,7 +21,7 @@ from opengrit.sampling import Sampler
 
 if TYPE_CHECKING:
     from opengrit.models.families import Loaded
-    from opengrit.sampling.transformers_engine import PreparedPrompt
+    from opengrit.sampling.model_inputs import PreparedPrompt
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,10 +118,13 @@ def estimate(facts: ModelFacts, plan: Plan) -> MemoryEstimate:
     splits_weights = plan.sharding in (Sharding.ZERO3, Sharding.FSDP)
     weights = _weights(facts, plan) * (share if splits_weights else 1)
     trainable = trainable_parameters(facts, plan)
-    gradients = float(trainable * _gradient_bytes(plan))
+    # Gradients are as wide as the trained weight: 32 bits, and 16 under ZeRO, which then keeps a 32-bit copy of the
+    # weights with the optimizer's means (its section 3.1).
+    gradients = float(trainable * (HALF if _is_zero(plan) else FLOAT))
     if plan.sharding in (Sharding.ZERO2, Sharding.ZERO3, Sharding.FSDP):
         gradients *= share
-    optimizer = trainable * _optimizer_bytes(plan) * (1 if plan.sharding is Sharding.NONE else share)
+    optimizer_bytes = plan.optimizer_bytes + (FLOAT if _is_zero(plan) else 0)
+    optimizer = trainable * optimizer_bytes * (1 if plan.sharding is Sharding.NONE else share)
     reference = 0.0
     if plan.reference and plan.trainable is Trainable.ALL:
         each = HALF if _is_zero(plan) else plan.weight_bytes
@@ -173,16 +176,6 @@ def _weights(facts: ModelFacts, plan: Plan) -> float:
         linear = facts.text.linear_parameters
         return linear * plan.weight_bytes + (facts.parameters() - linear) * HALF + adapters
     return facts.parameters() * plan.weight_bytes + adapters
-
-
-def _gradient_bytes(plan: Plan) -> int:
-    """As wide as the trained weight: 32 bits, and 16 under ZeRO."""
-    return HALF if _is_zero(plan) else FLOAT
-
-
-def _optimizer_bytes(plan: Plan) -> int:
-    """The optimizer's means, and under ZeRO the 32-bit weights that the 16-bit ones are taken from (its section 3.1)."""
-    return plan.optimizer_bytes + (FLOAT if _is_zero(plan) else 0)
 
 
 def _working_copies(facts: ModelFacts, plan: Plan) -> float:

@@ -29,7 +29,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from opengrit.sampling.transformers_engine import (
+from opengrit.sampling.model_inputs import (
     PreparedPrompt,
     VisionLanguageModel,
     VisualTokens,
