@@ -71,7 +71,7 @@ def trainer(loaded, folder, *, lora=None, **changes):
 
 
 def talkative(family):
-    """A model that writes tags and ends often: rewards differ within groups whatever numbers the sampler draws with.
+    """A model that writes tags and ends often: rewards differ within groups whatever the random numbers.
 
     Its head's rows get one length, so that every token has some chance (every sixth ends), and the tags' a larger one.
     """
@@ -114,7 +114,7 @@ def plain_inputs(loaded, prompt, completion=()):
     return inputs  # fmt: skip
 
 
-def test_the_class_is_the_real_one_and_the_family_is_told_from_its_config(family, tmp_path):
+def test_the_class_is_the_real_one_and_the_family_comes_from_its_config(family, tmp_path):
     """Saved and loaded by `load`, which finds model and processor classes as it does for a model of the hub."""
     folder = tiny_random.save(FAMILIES[family](), tmp_path / "saved")
     loaded = load(str(folder))
@@ -219,7 +219,7 @@ def test_adapters_on_the_language_model_leave_the_vision_tower_alone(family, tmp
 
 @pytest.mark.parametrize("lora", [False, True])
 def test_a_picture_token_in_a_completion_is_scored_and_crashes_nothing(family, lora, tmp_path):
-    """No sampler of ours draws one, but a file or another server may hold one: it is a token like any other then."""
+    """No sampler of ours samples one, but a file or another server may hold one: it is a token like any other then."""
     config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM") if lora else None
     made = trainer(talkative(family), tmp_path, lora=config, **EIGHT)
     made.model.train()

@@ -64,15 +64,15 @@ def test_a_picture_over_the_budget_is_scaled_down_to_whole_tiles_within_it() -> 
 def test_the_seen_size_agrees_with_the_processor_on_many_sizes() -> None:
     qwen = pytest.importorskip("transformers.models.qwen2_vl.image_processing_qwen2_vl")
     for low, high in ((3136, 28224), (3136, 1_003_520), (50_000, 60_000)):
-        sight = ResizeRule(Unit.PIXELS, min_pixels=low, max_pixels=high)
+        rule = ResizeRule(Unit.PIXELS, min_pixels=low, max_pixels=high)
         for width in (1, 5, 14, 27, 42, 99, 336, 1001, 4000):
             for height in (1, 13, 14, 70, 224, 775, 3000):
                 if max(width, height) > 200 * min(width, height):
                     with pytest.raises(ImageError):
-                        sight.seen_size(Size(width, height))
+                        rule.seen_size(Size(width, height))
                     continue
                 tall, wide = qwen.smart_resize(height, width, factor=28, min_pixels=low, max_pixels=high)
-                assert sight.seen_size(Size(width, height)) == Size(wide, tall)
+                assert rule.seen_size(Size(width, height)) == Size(wide, tall)
 
 
 def test_families_that_count_in_shares_are_sent_the_picture_as_it_is_or_scaled_down() -> None:
@@ -158,7 +158,7 @@ def test_why_a_text_ended_is_read_from_reason_and_text(
 
 
 @pytest.mark.parametrize("written", [GOOD, GOOD + "</answer>", GOOD + "</answer> and more, and still more"])
-def test_what_is_heard_is_the_completion(photo: str, written: str) -> None:
+def test_what_is_streamed_is_the_completion(photo: str, written: str) -> None:
     heard: list[str] = []
 
     class Listener:

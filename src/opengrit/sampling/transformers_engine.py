@@ -39,7 +39,8 @@ class TransformersSampler:
     """Samples completions from a model in this process.
 
     Every distinct picture of a call is prepared and encoded once and every distinct prompt is prefilled once, however
-    many samples are asked for; finished rows leave the batch. `rows_per_batch` bounds the rows decoded together. With `vision_is_fixed` the encodings are kept between calls: only for a vision tower whose weights do not change.
+    many samples are asked for; finished rows leave the batch. `rows_per_batch` bounds the rows decoded together. With
+    `vision_is_fixed` the encodings are kept between calls: only for a vision tower whose weights do not change.
     """
 
     def __init__(

@@ -40,7 +40,7 @@ def test_a_run_folder_stands_for_its_final_model(tmp_path):
     assert load(str(tmp_path / "run")).family.model_type == "internvl"
 
 
-def test_an_adapter_folder_loads_on_its_base_and_speaks_differently(qwen_folder, tmp_path):
+def test_an_adapter_folder_loads_on_its_base_and_answers_differently(qwen_folder, tmp_path):
     model = get_peft_model(load(str(qwen_folder)).model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
