@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from opengrit.core.errors import ModelError, RecipeError
-from opengrit.doctor.fit import facts_for, fit, memory_comment
+from opengrit.doctor.fit import facts_for, fit, memory_comment, picture_tokens
 from opengrit.models.memory_estimate import (
     FLOAT,
     NF4,
@@ -144,6 +144,10 @@ def test_facts_are_read_from_any_config_of_a_known_family(family):
     counted = sum(p.numel() for p in model.parameters())
     # The tiny InternVL's attention in the tower has no biases (3 x 32), those of the hub have.
     assert facts.parameters() == counted + (3 * 32 if family is tiny_random.internvl35 else 0)
+    unbounded = load_recipe(
+        ROOT / "recipes" / "demo.yaml", ["model.min_pixels=null", "model.max_pixels=null"]
+    )
+    assert picture_tokens(unbounded, facts.vision) > 0
 
 
 def test_a_config_of_another_family_is_an_error():

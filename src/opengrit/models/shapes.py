@@ -180,8 +180,9 @@ def _vision(
             model_type, width, vision["depth"], int(width * vision["mlp_ratio"]), vision["hidden_size"],
             vision["patch_size"], vision["spatial_merge_size"],
         )  # fmt: skip
+    tower = model_type.removesuffix("_moe")  # the experts are the language model's
     return VisionShape(
-        model_type, vision["hidden_size"], vision["depth"], vision["intermediate_size"], vision["out_hidden_size"],
+        tower, vision["hidden_size"], vision["depth"], vision["intermediate_size"], vision["out_hidden_size"],
         vision["patch_size"], vision["spatial_merge_size"], positions=vision.get("num_position_embeddings", 0),
         deep=len(vision.get("deepstack_visual_indexes", ())),
     )  # fmt: skip
