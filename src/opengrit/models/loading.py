@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from opengrit.core.errors import ModelError, RecipeError
 from opengrit.core.weights import refuse_remote_code, require_safetensors
 from opengrit.models.families import Loaded, family_of
-from opengrit.models.pretrained import first_line, from_pretrained
+from opengrit.models.pretrained import first_line, load_pretrained
 from opengrit.models.processors import load_processor, prepare_processor
 from opengrit.models.resolve import base_of, names_adapter, resolve, saved_frame
 from opengrit.recipes.training_recipe import Model
@@ -91,7 +91,7 @@ def load(
     base_path = base_of(path)
     for folder in dict.fromkeys((path, base_path)):
         require_safetensors(folder, name)
-    config = from_pretrained("AutoConfig", base_path, name)
+    config = load_pretrained("AutoConfig", base_path, name)
     refuse_remote_code(config, name)
     family_of(config.model_type)  # an unknown family ends here
     processor = load_processor(
@@ -118,7 +118,7 @@ def _load_weights(path: str, name: str, dtype: torch.dtype | str) -> Any:
     level = transformers_log.get_verbosity()
     transformers_log.set_verbosity_error()  # its table of missing weights: ours is an error
     try:
-        model, found = from_pretrained(
+        model, found = load_pretrained(
             "AutoModelForImageTextToText",
             path,
             name,

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from opengrit.core.errors import ModelError
 
 
-def from_pretrained(auto_class: str, path: str, name: str, **kwargs: Any) -> Any:
+def load_pretrained(auto_class: str, path: str, name: str, **kwargs: Any) -> Any:
     """`transformers.<auto_class>.from_pretrained`, with a ModelError that says what to do where it fails."""
     import transformers
 

@@ -10,7 +10,7 @@ from jinja2 import TemplateError
 from PIL import Image
 
 from opengrit.core.errors import ModelError
-from opengrit.models.pretrained import first_line, from_pretrained
+from opengrit.models.pretrained import first_line, load_pretrained
 
 _THOUGHT = "<think>"
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
@@ -32,7 +32,7 @@ def load_processor(
     """
     own = any((Path(path) / file).is_file() for file in _PROCESSOR_FILES)
     name = name or path
-    processor = from_pretrained("AutoProcessor", path if own else base_path or path, name)
+    processor = load_pretrained("AutoProcessor", path if own else base_path or path, name)
     prepare_processor(processor, name)
     if min_pixels is not None or max_pixels is not None:
         _bound_pixels(processor, min_pixels=min_pixels, max_pixels=max_pixels, name=name)
