@@ -29,7 +29,8 @@ from PIL import Image
 
 from opengrit.data import load_examples
 from opengrit.grounding.prompts import user_text
-from opengrit.models.families import Loaded, load
+from opengrit.models import load
+from opengrit.models.families import Loaded
 from opengrit.sampling import Asked, SamplingSettings
 from opengrit.sampling.transformers_engine import TransformersSampler
 from pages import replace_section

@@ -7,7 +7,10 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from opengrit.models.families import Loaded, describe, load_processor, resolve
+from opengrit.models.families import Loaded
+from opengrit.models.loading import describe
+from opengrit.models.processors import load_processor
+from opengrit.models.resolve import resolve
 
 # Sizes from the published configs. The tokenizer and the chat template are the packaged models', so prompts are short.
 SHAPES: dict[str, dict[str, Any]] = {

@@ -45,7 +45,8 @@ from opengrit.data import load_examples
 from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.grounding.prompts import user_text
 from opengrit.judges import RuleJudge
-from opengrit.models.families import Loaded, load
+from opengrit.models import load
+from opengrit.models.families import Loaded
 from opengrit.rewards.rubric import Rubric
 from opengrit.training.trainer import GritTrainer
 from pages import replace_section

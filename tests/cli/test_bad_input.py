@@ -24,7 +24,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from opengrit.cli.app import app
-from opengrit.models.families import resolve
+from opengrit.models.resolve import resolve
 
 MODEL = "tiny-qwen2.5-vl"
 ROW = {

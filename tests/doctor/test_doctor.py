@@ -27,8 +27,8 @@ from opengrit.doctor.samples import flat_chance
 from opengrit.doctor.settings import usual_rate
 from opengrit.grounding.frames import frame_for
 from opengrit.grounding.targets import target_text
-from opengrit.models.families import resolve
-from opengrit.models.from_recipe import load_to_ask
+from opengrit.models.loading import load_for_inference
+from opengrit.models.resolve import resolve
 from opengrit.recipes.training_recipe import Model, Recipe, load_recipe
 from opengrit.sampling import Sampled
 from opengrit.sampling.transformers_engine import TransformersSampler
@@ -49,7 +49,7 @@ PLENTY = Environment(
 
 @functools.cache
 def load(model: Model) -> Any:
-    return load_to_ask(model)
+    return load_for_inference(model)
 
 
 def look(

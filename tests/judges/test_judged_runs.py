@@ -27,7 +27,7 @@ from opengrit.evaluation.run import run_evaluation
 from opengrit.judges import Case
 from opengrit.judges.breaker import Breaker, BreakerSettings
 from opengrit.judges.settings import JudgeSection, open_judge
-from opengrit.models.families import load
+from opengrit.models import load
 from opengrit.recipes.evaluation_recipe import EvalRecipe, Served, judge_of
 from opengrit.recipes.training_recipe import Model, Source, load_recipe
 from opengrit.rewards.rubric import Rubric

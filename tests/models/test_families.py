@@ -19,7 +19,9 @@ from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.grounding.frames import Frame, Unit
 from opengrit.inference.grounder import read_answer
 from opengrit.judges import RuleJudge
-from opengrit.models import families as models
+from opengrit.models import load
+from opengrit.models.families import family_of
+from opengrit.models.loading import describe
 from opengrit.rewards.rubric import Rubric
 from opengrit.sampling import Asked, Sampled, SamplingSettings
 from opengrit.sampling.transformers_engine import TransformersSampler
@@ -69,7 +71,7 @@ def trainer(loaded, folder, *, lora=None, **changes):
 
 
 def talkative(family):
-    """A model that writes tags and ends often: rewards differ within groups whatever numbers the sampler draws with.
+    """A model that writes tags and ends often: rewards differ within groups whatever the random numbers.
 
     Its head's rows get one length, so that every token has some chance (every sixth ends), and the tags' a larger one.
     """
@@ -112,13 +114,13 @@ def plain_inputs(loaded, prompt, completion=()):
     return inputs  # fmt: skip
 
 
-def test_the_class_is_the_real_one_and_the_family_is_told_from_its_config(family, tmp_path):
+def test_the_class_is_the_real_one_and_the_family_comes_from_its_config(family, tmp_path):
     """Saved and loaded by `load`, which finds model and processor classes as it does for a model of the hub."""
     folder = tiny_random.save(FAMILIES[family](), tmp_path / "saved")
-    loaded = models.load(str(folder))
+    loaded = load(str(folder))
     assert type(loaded.model).__name__ == CLASSES[family]
     assert type(loaded.processor).__name__ == type(FAMILIES[family]().processor).__name__
-    assert loaded.family is models.family_of(loaded.model.config.model_type)
+    assert loaded.family is family_of(loaded.model.config.model_type)
     unit = Frame.for_model_type(loaded.frame, seen_size=Size(10, 10)).unit
     assert unit is (Unit.PIXELS if family == "Qwen2.5-VL" else Unit.THOUSAND)
 
@@ -217,7 +219,7 @@ def test_adapters_on_the_language_model_leave_the_vision_tower_alone(family, tmp
 
 @pytest.mark.parametrize("lora", [False, True])
 def test_a_picture_token_in_a_completion_is_scored_and_crashes_nothing(family, lora, tmp_path):
-    """No sampler of ours draws one, but a file or another server may hold one: it is a token like any other then."""
+    """No sampler of ours samples one, but a file or another server may hold one: it is a token like any other then."""
     config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM") if lora else None
     made = trainer(talkative(family), tmp_path, lora=config, **EIGHT)
     made.model.train()
@@ -290,7 +292,7 @@ def test_a_box_comes_back_through_prompt_processor_parse_and_draw(family, budget
     A step is a thousandth of the picture's side, or (Qwen2.5-VL) a pixel of the picture as its processor made it.
     """
     folder = tiny_random.save(FAMILIES[family](), tmp_path / "saved")
-    loaded = models.load(str(folder), **budgets[family])
+    loaded = load(str(folder), **budgets[family])
     sampler = TransformersSampler(loaded)
     for width, height in SIZES:
         path = tmp_path / f"{width}x{height}.png"
@@ -361,7 +363,7 @@ def test_a_thinking_template_leaves_the_opening_of_the_thought_to_the_model(tmp_
     said = said_before_a_completion(loaded, tmp_path)
     assert said.endswith("<|im_start|>assistant\n")
     assert "<think>" not in said
-    again = models.load(str(tiny_random.save(loaded, tmp_path / "saved")))
+    again = load(str(tiny_random.save(loaded, tmp_path / "saved")))
     assert said_before_a_completion(again, tmp_path) == said
 
 
@@ -375,7 +377,7 @@ def test_a_thinking_template_as_the_hub_writes_it_is_settled_too():
     turn = [{"role": "user", "content": [{"type": "image"}]}]
     opened = loaded.processor.apply_chat_template(turn, add_generation_prompt=True)
     assert opened.endswith("<|im_start|>assistant\n<think>\n")
-    settled = models.describe(loaded.model, loaded.processor).processor
+    settled = describe(loaded.model, loaded.processor).processor
     assert settled.apply_chat_template(turn, add_generation_prompt=True).endswith("<|im_start|>assistant\n")
 
 
@@ -386,7 +388,7 @@ def test_a_thought_that_cannot_be_taken_out_of_a_template_is_an_error():
         "<|im_start|>assistant\n", "<|im_start|>assistant\n{{ '<thi' }}nk>\n"
     )
     with pytest.raises(ModelError, match="generation prompt"):
-        models.describe(loaded.model, loaded.processor)
+        describe(loaded.model, loaded.processor)
 
 
 def test_a_template_that_drops_the_picture_is_an_error():
@@ -394,11 +396,11 @@ def test_a_template_that_drops_the_picture_is_an_error():
     loaded = tiny_random.qwen3()
     loaded.processor.chat_template = loaded.processor.chat_template.replace("<|image_pad|>", "")
     with pytest.raises(ModelError, match="shows it 0 times"):
-        models.describe(loaded.model, loaded.processor)
+        describe(loaded.model, loaded.processor)
 
 
 def test_a_processor_without_a_template_is_an_error():
     loaded = tiny_random.qwen3()
     loaded.processor.chat_template = None
     with pytest.raises(ModelError, match="chat template"):
-        models.describe(loaded.model, loaded.processor)
+        describe(loaded.model, loaded.processor)

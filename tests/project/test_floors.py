@@ -29,6 +29,9 @@ LIGHT_ABOVE = (  # of the heavy floors: what needs numbers and text only
     "sampling/replay.py",
     "sampling/detokenizing.py",
     "models/__init__.py",
+    "models/resolve.py",
+    "models/pretrained.py",
+    "models/shapes.py",
     "models/memory_estimate.py",
     "training/__init__.py",
 )

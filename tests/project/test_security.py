@@ -37,8 +37,8 @@ from opengrit.experiments.recipe import TableRecipe
 from opengrit.inference.grounder import Grounder
 from opengrit.judges.local import LocalJudge
 from opengrit.judges.settings import JudgeSection
-from opengrit.models.families import load
-from opengrit.models.from_recipe import load_to_ask, load_to_train
+from opengrit.models import load
+from opengrit.models.loading import load_for_inference, load_for_training
 from opengrit.recipes.evaluation_recipe import EvalRecipe
 from opengrit.recipes.sft_recipe import SftRecipe
 from opengrit.recipes.training_recipe import Model, Recipe, load_recipe
@@ -123,8 +123,8 @@ def text_model(folder: Path) -> Path:
 Loads = Callable[[str], Any]
 LOADS: dict[str, Loads] = {
     "load": load,
-    "to train": lambda name: load_to_train(Model(name=name)),
-    "to ask": lambda name: load_to_ask(Model(name=name)),
+    "to train": lambda name: load_for_training(Model(name=name)),
+    "to ask": lambda name: load_for_inference(Model(name=name)),
     "Grounder": Grounder.load,
 }
 

@@ -14,7 +14,7 @@ from opengrit.core.errors import ImageError, ModelError, RecipeError
 from opengrit.core.types import Finish
 from opengrit.grounding.frames import Unit
 from opengrit.sampling import Asked, Sampled, SamplingSettings, Unsampled
-from opengrit.sampling.endpoint import EndpointSampler, Sight, own_seed
+from opengrit.sampling.endpoint import EndpointSampler, ResizeRule, sample_seed
 
 GOOD = '<think>{"bbox_2d": [28, 28, 56, 84]}</think><rethink>one</rethink><answer>1'
 SETTINGS = SamplingSettings(temperature=0.5, top_p=0.9, max_new_tokens=40, seed=3)
@@ -53,32 +53,32 @@ def sample_one(url: str, image: object, settings: SamplingSettings = SETTINGS, *
     ],
 )
 def test_the_seen_size_is_the_one_qwens_rule_gives(given: tuple[int, int], seen: tuple[int, int]) -> None:
-    assert Sight(Unit.PIXELS).seen_size(Size(*given)) == Size(*seen)
+    assert ResizeRule(Unit.PIXELS).seen_size(Size(*given)) == Size(*seen)
 
 
 def test_a_picture_over_the_budget_is_scaled_down_to_whole_tiles_within_it() -> None:
     # sqrt(4000 * 3000 / 28224) = 20.62; 4000 / 20.62 / 28 = 6.93 -> 6 tiles, 3000 / 20.62 / 28 = 5.196 -> 5 tiles.
-    assert Sight(Unit.PIXELS, max_pixels=28224).seen_size(Size(4000, 3000)) == Size(168, 140)
+    assert ResizeRule(Unit.PIXELS, max_pixels=28224).seen_size(Size(4000, 3000)) == Size(168, 140)
 
 
 def test_the_seen_size_agrees_with_the_processor_on_many_sizes() -> None:
     qwen = pytest.importorskip("transformers.models.qwen2_vl.image_processing_qwen2_vl")
     for low, high in ((3136, 28224), (3136, 1_003_520), (50_000, 60_000)):
-        sight = Sight(Unit.PIXELS, min_pixels=low, max_pixels=high)
+        rule = ResizeRule(Unit.PIXELS, min_pixels=low, max_pixels=high)
         for width in (1, 5, 14, 27, 42, 99, 336, 1001, 4000):
             for height in (1, 13, 14, 70, 224, 775, 3000):
                 if max(width, height) > 200 * min(width, height):
                     with pytest.raises(ImageError):
-                        sight.seen_size(Size(width, height))
+                        rule.seen_size(Size(width, height))
                     continue
                 tall, wide = qwen.smart_resize(height, width, factor=28, min_pixels=low, max_pixels=high)
-                assert sight.seen_size(Size(width, height)) == Size(wide, tall)
+                assert rule.seen_size(Size(width, height)) == Size(wide, tall)
 
 
 def test_families_that_count_in_shares_are_sent_the_picture_as_it_is_or_scaled_down() -> None:
-    assert Sight(Unit.THOUSAND).seen_size(Size(4000, 3000)) == Size(4000, 3000)
+    assert ResizeRule(Unit.THOUSAND).seen_size(Size(4000, 3000)) == Size(4000, 3000)
     # A quarter of the pixels is half of each side.
-    assert Sight(Unit.THOUSAND, max_pixels=3_000_000).seen_size(Size(4000, 3000)) == Size(2000, 1500)
+    assert ResizeRule(Unit.THOUSAND, max_pixels=3_000_000).seen_size(Size(4000, 3000)) == Size(2000, 1500)
 
 
 def test_the_server_gets_exactly_the_seen_picture_and_the_settings(photo: str) -> None:
@@ -93,7 +93,7 @@ def test_the_server_gets_exactly_the_seen_picture_and_the_settings(photo: str) -
     assert request.body["model"] == "toy"
     assert (request.body["temperature"], request.body["top_p"], request.body["max_tokens"]) == (0.5, 0.9, 40)
     assert request.body["stop"] == ["</answer>"]
-    assert request.body["seed"] == own_seed(3, "q", 0)
+    assert request.body["seed"] == sample_seed(3, "q", 0)
     assert "top_k" not in request.body
 
 
@@ -158,7 +158,7 @@ def test_why_a_text_ended_is_read_from_reason_and_text(
 
 
 @pytest.mark.parametrize("written", [GOOD, GOOD + "</answer>", GOOD + "</answer> and more, and still more"])
-def test_what_is_heard_is_the_completion(photo: str, written: str) -> None:
+def test_what_is_streamed_is_the_completion(photo: str, written: str) -> None:
     heard: list[str] = []
 
     class Listener:

@@ -1,4 +1,4 @@
-"""Rollouts drawn by vLLM: what it writes is trimmed and read as our own sampler's, with a stand-in for vLLM itself."""
+"""Rollouts by vLLM: what it writes is trimmed and read as our own sampler's, with a stand-in for vLLM itself."""
 
 from __future__ import annotations
 

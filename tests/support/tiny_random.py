@@ -32,7 +32,8 @@ from transformers.models.qwen3_vl.video_processing_qwen3_vl import Qwen3VLVideoP
 
 from opengrit.core.boxes import Box, Size
 from opengrit.core.types import Example
-from opengrit.models.families import Loaded, describe
+from opengrit.models.families import Loaded
+from opengrit.models.loading import describe
 
 WORDS = [
     "<think>",

@@ -24,7 +24,7 @@ from accelerate.utils import DistributedType
 from small_trainers import config
 from transformers import TrainerCallback
 
-import opengrit.models.families
+import opengrit.models
 from opengrit.core.types import Completion, Finish, Unjudged
 from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.judges import RuleJudge
@@ -211,7 +211,7 @@ def shared_gradients(folder):
 
 def base(folder, family):
     """A model that was loaded from a folder, as a reference model must be."""
-    return opengrit.models.families.load(str(folder / f"base-{family}"))
+    return opengrit.models.load(str(folder / f"base-{family}"))
 
 
 def fork(job: Callable[[], None], **environment: object) -> int:

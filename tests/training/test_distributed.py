@@ -23,7 +23,7 @@ from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu
 from small_trainers import config
 from typer.testing import CliRunner
 
-import opengrit.models.families
+import opengrit.models
 from opengrit.cli.app import app
 from opengrit.cli.launch import arguments, launch, run_together
 from opengrit.core.errors import RecipeError, RunError
@@ -105,7 +105,7 @@ def test_weights_shared_out_learn_what_whole_ones_learn(whole, shared, trained):
 
 
 def test_a_final_model_and_a_probe_of_shared_out_weights_are_those_of_whole_ones(trained):
-    final = opengrit.models.families.load(str(trained / "2-fsdp-qwen" / "final")).model.state_dict()
+    final = opengrit.models.load(str(trained / "2-fsdp-qwen" / "final")).model.state_dict()
     assert all(torch.equal(value, final[name]) for name, value in weights(trained, "2-fsdp-qwen").items())
     rows = list(RunDir.open(trained / "2-fsdp-qwen" / "run").metrics())
     assert [row["step"] for row in rows if "eval/held-out/n" in row] == [2]
@@ -117,7 +117,7 @@ def test_a_checkpoint_of_shared_out_weights_is_whole_and_goes_on_to_the_same_end
     last = RunDir.open(trained / "2-fsdp-resumed" / "run").checkpoints()[-1]
     assert last.name == "step-000003"
     assert not list(last.glob("pytorch_model*"))  # no pickle of what model.safetensors holds
-    read = opengrit.models.families.load(str(last)).model.state_dict()
+    read = opengrit.models.load(str(last)).model.state_dict()
     assert all(torch.equal(resumed[name], read[name]) for name in resumed)
 
 

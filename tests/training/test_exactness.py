@@ -14,7 +14,7 @@ from peft import LoraConfig
 from PIL import Image
 from trl import GRPOConfig, GRPOTrainer
 
-import opengrit.models.families
+import opengrit.models
 from opengrit.core.types import Completion, Finish
 from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.grounding.prompts import user_text
@@ -290,11 +290,11 @@ def test_weights_after_some_steps_are_those_of_stock_trl(family, course, tmp_pat
     shape = {"questions": 2, "group": 4, **settings}
     run = RunDir.create(tmp_path / "run", recipe="a: 1\n")
     torch.manual_seed(0)  # an adapter starts at random
-    ours = grit(tmp_path, opengrit.models.families.load(folder), lora=lora, run=run, **shape)
+    ours = grit(tmp_path, opengrit.models.load(folder), lora=lora, run=run, **shape)
     before = weights(ours.model)
     ours.train()
     torch.manual_seed(0)
-    loaded = opengrit.models.families.load(folder)
+    loaded = opengrit.models.load(folder)
     theirs = stock(tmp_path, loaded, ours, said_in(run, ours), lora=lora, **shape)
     assert all(torch.equal(value, before[name]) for name, value in weights(theirs.model).items())
     theirs.train()
@@ -376,7 +376,7 @@ def test_a_pass_reads_each_prompt_once_and_pads_little(family, tmp_path):
 @pytest.mark.parametrize(("frozen", "encoded"), [(False, 3 * 3 * 4), (True, 4)])
 def test_pictures_are_encoded_once_a_pass_and_once_a_run_where_the_tower_is_frozen(frozen, encoded, tmp_path):
     folder = str(tiny_random.save(tiny_random.talkative(tiny_random.qwen()), tmp_path / "base"))
-    loaded = opengrit.models.families.load(folder)
+    loaded = opengrit.models.load(folder)
     if frozen:
         freeze_vision(loaded)
     made = grit(tmp_path, loaded, questions=4, group=8, beta=0.1, max_completion_length=8)

@@ -15,7 +15,7 @@ import torch
 from small_runs import small_recipe
 
 from opengrit.core.errors import RecipeError, RunError
-from opengrit.models.families import load
+from opengrit.models import load
 from opengrit.recipes.training_recipe import load_recipe
 from opengrit.runs.folder import RunDir, environment_facts
 from opengrit.training.checkpoint import save_whole, thin_out

@@ -24,7 +24,7 @@ from opengrit.grounding.parsing import parse
 from opengrit.grounding.prompts import user_text
 from opengrit.grounding.targets import target_text
 from opengrit.judges import RuleJudge
-from opengrit.models.families import load
+from opengrit.models import load
 from opengrit.recipes.sft_recipe import SftRecipe, load_sft_recipe
 from opengrit.recipes.yaml import parse as parse_yaml
 from opengrit.rewards.rubric import Rubric

@@ -18,7 +18,7 @@ from rich.console import Console
 from small_trainers import FAMILIES, NoJudge, changed, config, new_run, trainer, weights
 from trl import GRPOTrainer
 
-import opengrit.models.families
+import opengrit.models
 from opengrit.core.boxes import Size
 from opengrit.core.errors import ModelError, RecipeError, RunError
 from opengrit.core.types import Completion, Finish, Unjudged
@@ -171,7 +171,7 @@ def test_with_a_frozen_vision_tower_a_picture_is_encoded_once_in_the_whole_run(t
 
 def test_the_reference_model_keeps_the_first_weights_and_the_kl_starts_at_zero(tmp_path):
     folder = tiny_random.save(tiny_random.talkative(tiny_random.qwen()), tmp_path / "base")
-    loaded = opengrit.models.families.load(str(folder))
+    loaded = opengrit.models.load(str(folder))
     run = new_run(tmp_path)
     made = trainer(tmp_path, loaded=loaded, run=run, beta=0.05, max_steps=3)
     made.train()
@@ -472,8 +472,8 @@ def test_a_recipe_makes_a_run_whose_final_model_loads(tmp_path):
     assert [path.name for path in run.checkpoints()] == ["step-000001", "step-000002"]
     assert len(list(run.records())) == 16
     assert [row["step"] for row in run.metrics()] == [1, 2]
-    base = opengrit.models.families.load(str(tmp_path / "base"))
-    assert changed(weights(base.model), opengrit.models.families.load(str(run.path)).model)
+    base = opengrit.models.load(str(tmp_path / "base"))
+    assert changed(weights(base.model), opengrit.models.load(str(run.path)).model)
     assert parse_recipe(run.recipe).train.max_steps == 2
 
 

@@ -11,8 +11,8 @@ from peft import get_peft_model
 
 from opengrit.core.errors import DataError, ModelError, RecipeError
 from opengrit.data import write
-from opengrit.models.families import load
-from opengrit.models.from_recipe import load_to_ask, load_to_train, quantization_config
+from opengrit.models import load
+from opengrit.models.loading import load_for_inference, load_for_training, quantization_config
 from opengrit.recipes.sft_recipe import load_sft_recipe
 from opengrit.recipes.training_recipe import Model, load_recipe
 from opengrit.training.checkpoint_sidecar import read_sidecar
@@ -121,9 +121,9 @@ def kinds(loaded):
 
 
 def test_weights_are_kept_in_the_numbers_that_the_recipe_names():
-    assert kinds(load_to_train(Model(name="tiny-qwen2.5-vl"))) == {torch.float32}
+    assert kinds(load_for_training(Model(name="tiny-qwen2.5-vl"))) == {torch.float32}
     half = Model(name="tiny-qwen2.5-vl", dtype="bfloat16")
-    assert kinds(load_to_train(half)) == kinds(load_to_ask(half)) == {torch.bfloat16}
+    assert kinds(load_for_training(half)) == kinds(load_for_inference(half)) == {torch.bfloat16}
 
 
 @pytest.mark.skipif(
@@ -134,7 +134,7 @@ def test_four_bits_without_what_they_need_are_refused_before_anything_is_written
         run(tmp_path / "run", "model.quantization=nf4", "lora={r: 2}")
     assert not (tmp_path / "run").exists()
     with pytest.raises(RecipeError, match="needs"):
-        load_to_ask(Model(name="tiny-qwen2.5-vl", quantization="nf4"))
+        load_for_inference(Model(name="tiny-qwen2.5-vl", quantization="nf4"))
 
 
 def test_four_bits_are_those_of_qlora():

@@ -234,12 +234,12 @@ def _remote(
     from opengrit.core.boxes import Size
     from opengrit.grounding.frames import frame_for
     from opengrit.inference.grounder import Grounder
-    from opengrit.sampling.endpoint import EndpointSampler, Sight
+    from opengrit.sampling.endpoint import EndpointSampler, ResizeRule
     from opengrit.serving.remote import RemoteEngine
 
     sampler = EndpointSampler.connect(
         url, model=name, frame=frame, max_pixels=max_pixels, api_key_env=key_env, concurrency=max_live
     )
     grounder = Grounder(sampler, frame=sampler.frame, model=sampler.model, turn=nullcontext())
-    sight = Sight(frame_for(sampler.frame, Size(1, 1)).unit, max_pixels=max_pixels)
+    sight = ResizeRule(frame_for(sampler.frame, Size(1, 1)).unit, max_pixels=max_pixels)
     return RemoteEngine(grounder, max_queue=max_queue, max_live=max_live, sight=sight.seen_size)

@@ -1,4 +1,4 @@
-"""What a model's files may be: numbers in safetensors, and a config that asks for nobody else's code."""
+"""Safe model files: weights in safetensors only, and a config that names no code on the hub."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")  # reading one can run 
 
 
 def require_safetensors(path: str | Path, name: str) -> None:
-    """Raise ModelError for a folder whose weights, of a model or of an adapter, are there as pickles only.
+    """Raise ModelError for a folder whose weights, of a model or of an adapter, are pickles only.
 
-    What is no folder is not looked at: of a hub id, nothing but safetensors is asked for.
+    A hub id passes: loading requests nothing but safetensors from the hub.
     """
     folder = Path(path)
     if not folder.is_dir() or any(folder.glob("*.safetensors")):
@@ -27,7 +27,7 @@ def require_safetensors(path: str | Path, name: str) -> None:
         )
 
 
-def require_own_code(config: Any, name: str) -> None:
+def refuse_remote_code(config: Any, name: str) -> None:
     """Raise ModelError for a config that names code on the hub as its attention: it would be fetched and run."""
     for part in (config, *(getattr(config, key, None) for key in getattr(config, "sub_configs", {}))):
         attention = getattr(part, "_attn_implementation", None)

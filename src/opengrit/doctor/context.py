@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 from opengrit.core.types import Example, Record
 from opengrit.doctor.findings import Finding
 from opengrit.doctor.fit import Machine
-from opengrit.models.memory_estimate import GB, ModelFacts, Sharding
+from opengrit.models.memory_estimate import GB, Sharding
+from opengrit.models.shapes import ModelFacts
 from opengrit.recipes.training_recipe import Model, Recipe
 from opengrit.sampling import Sampler
 
 if TYPE_CHECKING:
     from opengrit.models.families import Loaded
-    from opengrit.sampling.transformers_engine import PreparedPrompt
+    from opengrit.sampling.model_inputs import PreparedPrompt
 
 
 @dataclass(frozen=True, slots=True)

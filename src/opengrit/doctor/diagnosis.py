@@ -40,9 +40,9 @@ QUESTIONS, SAMPLES = 8, 8
 
 
 def _load(model: Model) -> Loaded:
-    from opengrit.models.from_recipe import load_to_ask
+    from opengrit.models.loading import load_for_inference
 
-    return load_to_ask(model)
+    return load_for_inference(model)
 
 
 def _sampler_of(loaded: Loaded) -> Sampler:

@@ -10,16 +10,14 @@ from opengrit.models.memory_estimate import (
     FLOAT,
     GB,
     HALF,
-    KNOWN,
     NF4,
-    Learned,
     MemoryEstimate,
-    ModelFacts,
     Plan,
     Sharding,
-    VisionShape,
+    Trainable,
     estimate,
 )
+from opengrit.models.shapes import KNOWN, ModelFacts, VisionShape
 from opengrit.recipes.training_recipe import Model, Recipe
 
 PROMPT_TOKENS = (
@@ -76,7 +74,7 @@ def plan_of(recipe: Recipe, facts: ModelFacts, machine: Machine) -> Plan:
     train = recipe.train
     rows = train.per_device_train_batch_size
     return Plan(
-        learned=Learned.ALL if recipe.lora is None else Learned.ADAPTERS,
+        trainable=Trainable.ALL if recipe.lora is None else Trainable.ADAPTERS,
         questions=math.ceil(rows / train.num_generations),
         rows=rows,
         decoded_rows=min(_DECODED_AT_ONCE, math.ceil(train.completions_per_step / machine.devices)),
@@ -87,7 +85,7 @@ def plan_of(recipe: Recipe, facts: ModelFacts, machine: Machine) -> Plan:
         compute_bytes=HALF if train.bf16 else FLOAT,
         optimizer_bytes=2 if train.optim.endswith("8bit") else 2 * FLOAT,
         reference=train.beta > 0,
-        vision_learns=not recipe.freeze_vision,
+        train_vision=not recipe.freeze_vision,
         checkpointing=train.gradient_checkpointing,
         lora_rank=recipe.lora.r if recipe.lora else 0,
         sharding=machine.sharding,

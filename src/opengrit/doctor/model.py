@@ -11,7 +11,7 @@ from opengrit.core.errors import ModelError, RecipeError
 from opengrit.doctor.context import Context
 from opengrit.doctor.findings import Area, Finding
 from opengrit.grounding.frames import UNIT_BY_MODEL_TYPE
-from opengrit.models.memory_estimate import KNOWN, ModelFacts
+from opengrit.models.shapes import KNOWN, ModelFacts
 
 if TYPE_CHECKING:
     from opengrit.models.families import Loaded
@@ -33,7 +33,7 @@ def _config(name: str) -> dict[str, Any]:
     """The config of a model on this machine, an adapter's base included. Raises ModelError where there is none."""
     from transformers import AutoConfig
 
-    from opengrit.models.families import base_folder
+    from opengrit.models.resolve import base_folder
 
     folder = base_folder(name)
     try:
@@ -46,7 +46,7 @@ def _config(name: str) -> dict[str, Any]:
 
 def examine_model(context: Context) -> Iterator[Finding]:
     """Loads the model, unless it is not on this machine: nothing is downloaded."""
-    from opengrit.models.families import base_folder, resolve
+    from opengrit.models.resolve import base_folder, resolve
 
     name = context.recipe.model.name
     try:
@@ -124,7 +124,7 @@ def _loaded(context: Context, loaded: Loaded) -> Iterator[Finding]:
         check_lora(loaded.model, recipe)
     except RecipeError as error:
         yield _AREA.error("lora", error)
-    own, chosen = loaded.family.frame, loaded.frame
+    own, chosen = loaded.family.model_type, loaded.frame
     if unit_of(chosen) != unit_of(own):
         yield _AREA.warn(
             "frame",

@@ -16,12 +16,12 @@ from opengrit.models.memory_estimate import (
     FLOAT,
     GB,
     MemoryEstimate,
-    ModelFacts,
     Plan,
     Sharding,
     estimate,
-    learning_parameters,
+    trainable_parameters,
 )
+from opengrit.models.shapes import ModelFacts
 from opengrit.recipes.training_recipe import Lora, Recipe, Train
 from opengrit.runs.folder import RunDir
 
@@ -93,7 +93,7 @@ def _parts(found: MemoryEstimate) -> dict[str, int]:
         "optimizer": found.optimizer,
         "reference": found.reference,
     }
-    if found.learning >= found.generating:
+    if found.training >= found.generating:
         return steady | {"activations": found.activations + found.vision, "the head's logits": found.logits}
     return steady | {"keys and values": found.cache, "sampling": found.sampling}
 
@@ -210,7 +210,7 @@ def most_checkpoints(train: Train) -> int:
 
 def checkpoint_bytes(facts: ModelFacts, plan: Plan) -> tuple[int, int]:
     """Bytes of one checkpoint and of the trained model: what learns (or all weights) and the optimizer's means of it."""
-    learning = learning_parameters(facts, plan)
+    learning = trainable_parameters(facts, plan)
     weights = learning * FLOAT if plan.lora_rank else round(facts.parameters() * plan.weight_bytes)
     return weights + learning * plan.optimizer_bytes, weights
 

@@ -133,12 +133,12 @@ def _load(model: dict[str, Any], number: int) -> tuple[Any, str]:
     import torch
 
     from opengrit.core.output import settle_output
-    from opengrit.models.from_recipe import load_to_ask
+    from opengrit.models.loading import load_for_inference
     from opengrit.recipes.training_recipe import Model
     from opengrit.sampling.transformers_engine import TransformersSampler
 
     settle_output()
     devices = torch.cuda.device_count()
     device = f"cuda:{number % devices}" if devices else "cpu"
-    loaded = load_to_ask(Model.model_validate(model), device=device)
+    loaded = load_for_inference(Model.model_validate(model), device=device)
     return TransformersSampler(loaded, vision_is_fixed=True), loaded.frame

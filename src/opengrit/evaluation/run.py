@@ -50,7 +50,7 @@ def run_evaluation(
             f"--num-processes is at least 1, and 1 where a model is served, got {num_processes}; leave it out"
         )
     if recipe.endpoint is None:
-        from opengrit.models.families import resolve
+        from opengrit.models.resolve import resolve
 
         resolve(recipe.model.name)
     started = os.path.isfile(Path(out) / RECIPE)
@@ -177,10 +177,10 @@ def answering(recipe: EvalRecipe, num_processes: int) -> Iterator[Answering]:
         with open_samplers(recipe.model.model_dump(mode="json"), count=num_processes) as samplers:
             yield Answering(samplers, samplers[0].frame)
         return
-    from opengrit.models.from_recipe import load_to_ask
+    from opengrit.models.loading import load_for_inference
     from opengrit.sampling.transformers_engine import TransformersSampler
 
-    loaded = load_to_ask(recipe.model)
+    loaded = load_for_inference(recipe.model)
     yield Answering([TransformersSampler(loaded, vision_is_fixed=True)], loaded.frame)
 
 

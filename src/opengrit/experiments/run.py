@@ -202,7 +202,7 @@ def _check(recipe: TableRecipe) -> None:
     """Raise what a training or a model's name would raise, hours before it is its turn."""
     here = [model for model in recipe.models if model.endpoint is None]
     if here:
-        from opengrit.models.families import resolve
+        from opengrit.models.resolve import resolve
 
         for model in here:
             resolve(model.name)

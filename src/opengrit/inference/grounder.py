@@ -132,7 +132,7 @@ class Grounder:
             raise ModelError(
                 f"model is the name of a model behind an endpoint's URL, got {model!r} beside {name!r}; leave it out"
             )
-        from opengrit.models.families import load
+        from opengrit.models import load
         from opengrit.sampling.transformers_engine import TransformersSampler
 
         loaded = load(name, frame=frame, min_pixels=min_pixels, max_pixels=max_pixels)

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 
 from opengrit.core.errors import ModelError
 from opengrit.core.types import Unjudged, Verdict
-from opengrit.core.weights import require_own_code, require_safetensors
+from opengrit.core.weights import refuse_remote_code, require_safetensors
 from opengrit.judges.model_judge import CostEstimate, ReplySettings, Threshold, prompt_text, prompt_version
 from opengrit.judges.protocol import Case
 from opengrit.judges.reply import read_score
@@ -52,7 +52,7 @@ class LocalJudge:
         try:
             # Not left out: transformers would ask on the terminal whether to run a model's own code.
             config = AutoConfig.from_pretrained(self._source, trust_remote_code=False)
-            require_own_code(config, self._source)
+            refuse_remote_code(config, self._source)
             self._tokenizer = AutoTokenizer.from_pretrained(
                 self._source, padding_side="left", trust_remote_code=False
             )

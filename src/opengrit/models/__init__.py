@@ -1,6 +1,7 @@
 """Model families, and a model loaded by packaged name, folder or hub id.
 
-May import `sampling` and the floors below it. Begin with `families.py`; `memory_estimate.py` needs no torch.
+May import `sampling` and the floors below it. Begin with `loading.py`; `resolve.py`, `shapes.py` and
+`memory_estimate.py` need no torch.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING
 from opengrit.core.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from opengrit.models.families import Family, Loaded, load
+    from opengrit.models.families import Family, Loaded
+    from opengrit.models.loading import load
 
 __all__ = ["Family", "Loaded", "load"]
 
@@ -19,6 +21,6 @@ __getattr__ = lazy_names(
     {
         "Family": "opengrit.models.families",
         "Loaded": "opengrit.models.families",
-        "load": "opengrit.models.families",
+        "load": "opengrit.models.loading",
     },
 )

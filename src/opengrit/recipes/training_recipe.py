@@ -43,7 +43,7 @@ Modules = Annotated[
 
 
 class Model(RecipeSection):
-    """What is trained or asked. The keys are arguments of `opengrit.models.load`, but for `quantization`."""
+    """What is trained or asked. The keys are arguments of `opengrit.models.load`."""
 
     name: str = Field(min_length=1, description="packaged model, folder, or hub id; no default")
     frame: FrameName | None = Field(

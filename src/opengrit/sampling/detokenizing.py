@@ -1,28 +1,34 @@
-"""Token ids become text while they are written: stop strings, and pieces that add up to the whole."""
+"""Detokenizing while a completion is sampled: stop strings, and pieces of text that add up to the whole."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-_CUT_CHARACTER = "\ufffd"  # what a tokenizer shows for bytes that are no whole character (yet)
+_INCOMPLETE = "\ufffd"  # what a tokenizer decodes from part of a character's bytes
 
 
 def decode(tokenizer: Any, ids: Sequence[int]) -> str:
-    """The text of token ids, special tokens included, with nothing tidied up."""
+    """The text of token ids, special tokens included, spaces left as they are."""
     return tokenizer.decode(ids, clean_up_tokenization_spaces=False)
 
 
 def token_texts(tokenizer: Any) -> list[str]:
-    """What each token of the vocabulary says alone, by its id."""
+    """The text of each token of the vocabulary alone, by its id."""
     return list(tokenizer.batch_decode([[i] for i in range(len(tokenizer))]))
 
 
+def cut_at_stop(text: str, stops: Sequence[str]) -> str | None:
+    """The text up to the end of its first stop string; None where it holds none."""
+    ends = [text.index(s) + len(s) for s in stops if s in text]
+    return text[: min(ends)] if ends else None
+
+
 class StopFinder:
-    """Tells at which token a stop string is complete, decoding only where the newest token can complete one."""
+    """Finds at which token a stop string is complete, decoding only where the newest token can complete one."""
 
     def __init__(self, tokenizer: Any, stops: Sequence[str], *, texts: Sequence[str] | None = None) -> None:
-        """`texts` is what `token_texts` gives of this tokenizer, where it is known already."""
+        """`texts` are the tokenizer's `token_texts`, where they are known already."""
         self._tokenizer = tokenizer
         self._stops = tuple(stops)
         self._ends = tuple({s[i:] for s in stops for i in range(1, len(s))})
@@ -41,7 +47,7 @@ class StopFinder:
         readings = (text, text.lstrip(), f" {text}")
         return any(reading.startswith(self._ends) for reading in readings) or any(
             any(s in reading for reading in readings)
-            or (not s[-1].isascii() and _CUT_CHARACTER in text)  # the last bytes of the stop's last character
+            or (not s[-1].isascii() and _INCOMPLETE in text)  # the last bytes of the stop's last character
             for s in self._stops
         )
 
@@ -52,12 +58,12 @@ class StopFinder:
 
     def cut(self, text: str) -> str:
         """The text up to the end of its first stop string."""
-        ends = [text.index(s) + len(s) for s in self._stops if s in text]
-        return text[: min(ends)] if ends else text
+        cut = cut_at_stop(text, self._stops)
+        return text if cut is None else cut
 
 
-class TextStream:
-    """The text of a completion in pieces, as its tokens come; put together, the pieces are the completion's text.
+class IncrementalDetokenizer:
+    """The text of a completion in pieces, as its tokens are sampled; joined, the pieces are the completion's text.
 
     A character whose bytes are spread over tokens is held back until it is whole. For tokenizers that decode bytes
     one after the other, as those of every family here do.
@@ -65,22 +71,22 @@ class TextStream:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._window: list[int] = []  # tokens told before, for context, and those not told yet
-        self._told = 0  # how many of the window's tokens are told
-        self._characters = 0  # told so far, in all
+        self._window: list[int] = []  # tokens emitted before, for context, and pending ones
+        self._emitted = 0  # how many of the window's tokens are emitted
+        self._characters = 0  # emitted so far, in all
 
     def add(self, token: int) -> str:
-        """The text that is certain now and was not told before, possibly none."""
+        """The text that is certain now and was not emitted before, possibly none."""
         self._window.append(token)
         text = decode(self._tokenizer, self._window)
-        if text.endswith(_CUT_CHARACTER):
+        if text.endswith(_INCOMPLETE):
             return ""
-        before = decode(self._tokenizer, self._window[: self._told])
-        self._window = self._window[self._told :]
-        self._told = len(self._window)
+        before = decode(self._tokenizer, self._window[: self._emitted])
+        self._window = self._window[self._emitted :]
+        self._emitted = len(self._window)
         self._characters += len(text) - len(before)
         return text[len(before) :]
 
     def rest(self, text: str) -> str:
-        """What is left to tell of the completion's whole text."""
+        """What is not emitted yet of the completion's whole text."""
         return text[self._characters :]

@@ -1,4 +1,4 @@
-"""The endpoint sampler: any server that speaks OpenAI's chat completions writes the completions."""
+"""The endpoint sampler: completions from any server with OpenAI's chat completions API."""
 
 from __future__ import annotations
 
@@ -20,24 +20,23 @@ from opengrit.core.errors import ImageError, ModelError
 from opengrit.core.images import open_picture
 from opengrit.core.types import Completion, Finish
 from opengrit.grounding.frames import Unit, frame_for
+from opengrit.sampling.detokenizing import cut_at_stop
 from opengrit.sampling.protocol import Asked, Listener, Sampled, SamplingSettings, Unsampled, settings_of_each
 
-NO_LONGER_WANTED = "no longer wanted"
-_LOOKED_UP_EVERY = (
-    0.1  # seconds between two looks at whether a listener still wants what a slow server writes
-)
+_POLL_SECONDS = 0.1  # between two checks whether a listener still wants the text of a slow server
+_UNWANTED = Unsampled.unwanted()
 _UNNAMED = "(not yet known)"  # while the endpoint is asked which model it serves
 _SEED_BITS = 31  # servers take a signed 32-bit seed
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """How a picture is made ready, so that the size the served model sees of it is known.
+class ResizeRule:
+    """How a picture is resized before it is sent, so that the size the served model sees is known.
 
-    A family that counts in pixels (Qwen2.5-VL) resizes a picture to whole tiles of `tile` pixels (14-pixel patches, merged
-    two by two) with at least `min_pixels` and at most `max_pixels`; a picture that is so already stays as it is. The
-    bounds are those of the served processor, by default Qwen2.5-VL's own. The other families count in shares of
-    the picture, whatever its size; theirs are sent as they are, or scaled down to `max_pixels`.
+    A family that writes pixels (Qwen2.5-VL) resizes a picture to whole tiles of `tile` pixels (14-pixel patches, merged
+    two by two) with at least `min_pixels` and at most `max_pixels`, and leaves one that fits already. The bounds are
+    those of the served processor, by default Qwen2.5-VL's own. The other families write shares of the picture,
+    whatever its size; theirs are sent as they are, or scaled down to `max_pixels`.
     """
 
     unit: Unit
@@ -63,7 +62,7 @@ class Sight:
         return self.min_pixels or 1, self.max_pixels or math.inf
 
     def seen_size(self, picture_size: Size) -> Size:
-        """The size in pixels that the picture is sent in, and that the model sees where it counts in pixels.
+        """The size in pixels that the picture is sent in, and that a model that writes pixels sees.
 
         Raises ImageError for a picture more than 200 times as long as wide, which Qwen's processor refuses.
         """
@@ -96,14 +95,14 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """A question on its way: the messages of the request, and the size of the picture in them."""
+    """A request: its messages, and the size of the picture in them."""
 
     messages: list[dict[str, Any]]
     seen_size: Size
 
 
 class EndpointSampler:
-    """Has completions written by an OpenAI-compatible endpoint (vLLM, `opengrit serve`, a hosted model).
+    """Samples completions from an OpenAI-compatible endpoint (vLLM, `opengrit serve`, a hosted model).
 
     Pictures travel as PNG data URIs, without loss. Each sample is a request of its own, with its own seed, made from
     the settings' seed, the question's id and the sample's number; endpoints differ in what `n` may be. Token ids
@@ -111,7 +110,7 @@ class EndpointSampler:
 
     Servers leave the stop string out of the text (vLLM keeps it on `include_stop_str_in_output`, which others refuse).
     Where "</answer>" is a stop string and a text ends within an open <answer> for the reason "stop", it is put back;
-    a model that ended there by itself cannot be told from one that wrote the tag. A text is cut behind its first stop
+    a model that ended there by itself looks like one that wrote the tag. A text is cut behind its first stop
     string, as the other samplers do.
 
     `sample` may be called from several threads; the requests run on an event loop in a thread of the sampler's own.
@@ -123,17 +122,17 @@ class EndpointSampler:
         *,
         model: str,
         frame: str,
-        sight: Sight,
-        at_once: int = 8,
+        resize: ResizeRule,
+        concurrency: int = 8,
         loop: LoopThread | None = None,
     ) -> None:
-        """`at_once` questions have their pictures made ready and are under way together."""
-        self._endpoint = endpoint
-        self._model = model
-        self._frame = frame
-        self._sight = sight
+        """`concurrency` questions are prepared and sent at a time. Boxes are read in `frame`."""
+        self.endpoint = endpoint
+        self.model = model
+        self.frame = frame
+        self._resize = resize
         self._loop = LoopThread() if loop is None else loop
-        self._slots = asyncio.Semaphore(at_once)
+        self._slots = asyncio.Semaphore(concurrency)
 
     @classmethod
     def connect(
@@ -151,15 +150,15 @@ class EndpointSampler:
     ) -> EndpointSampler:
         """The sampler of a model behind a URL (its path may be left out where it is /v1).
 
-        `model` None is the only one that is served there. Raises ModelError where no frame is given, or `model` is None
-        and the endpoint cannot say which; RecipeError for a frame or an address that cannot be.
+        `model` None is the only one served there. Raises ModelError where no frame is given, or `model` is None
+        and the endpoint cannot say which; RecipeError for an impossible frame or address.
         """
         if frame is None:
             raise ModelError(
                 f"an endpoint does not tell in which coordinates its model writes, none are given for {url}; name its "
                 "model type (qwen2_5_vl, qwen3_vl, internvl) or the unit (pixels, thousand, unit) as the frame"
             )
-        sight = Sight(frame_for(frame, Size(1, 1)).unit, min_pixels=min_pixels, max_pixels=max_pixels)
+        resize = ResizeRule(frame_for(frame, Size(1, 1)).unit, min_pixels=min_pixels, max_pixels=max_pixels)
         settings = EndpointSettings(
             url=url.rstrip("/") + ("" if urlsplit(url).path.strip("/") else "/v1"),
             model=model or _UNNAMED,
@@ -170,34 +169,19 @@ class EndpointSampler:
         )
         loop = LoopThread()
         if model is None:
-            settings = replace(settings, model=_only(loop.run(_served(settings)), url))
+            settings = replace(settings, model=loop.run(_only_model(settings, url)))
         return cls(
             Endpoint(settings),
             model=settings.model,
             frame=frame,
-            sight=sight,
-            at_once=concurrency,
+            resize=resize,
+            concurrency=concurrency,
             loop=loop,
         )
 
-    @property
-    def model(self) -> str:
-        """The served model's name."""
-        return self._model
-
-    @property
-    def frame(self) -> str:
-        """The frame its boxes are read in."""
-        return self._frame
-
     def sees(self, picture: Image.Image) -> Size:
         """The size in which a picture is sent. Raises ImageError."""
-        return self._sight.seen_size(Size(*picture.size))
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """What the requests go through; it knows what was spent."""
-        return self._endpoint
+        return self._resize.seen_size(Size(*picture.size))
 
     def sample(
         self,
@@ -207,7 +191,7 @@ class EndpointSampler:
         settings: SamplingSettings | Sequence[SamplingSettings],
         listener: Listener | None = None,
     ) -> list[list[Sampled | Unsampled]]:
-        """As the protocol says. With a listener the text is streamed; it hears from another thread."""
+        """As the protocol says. With a listener the text is streamed, from another thread."""
         each = settings_of_each(settings, count=len(questions))
         asking = self._loop.start(self._sample_all(questions, each, samples_per_question, listener))
         try:
@@ -216,8 +200,8 @@ class EndpointSampler:
             asking.cancel()  # the wait was interrupted, or there is nothing left to cancel
 
     def close(self) -> None:
-        """Ends what is under way and closes the connections."""
-        self._loop.run(self._endpoint.close())
+        """Cancel running requests and close the connections."""
+        self._loop.run(self.endpoint.close())
         self._loop.close()
 
     async def _sample_all(
@@ -239,9 +223,9 @@ class EndpointSampler:
     ) -> list[Sampled | Unsampled]:
         async with self._slots:
             if listener is not None and not listener.wants(place):
-                return [Unsampled(NO_LONGER_WANTED)] * samples
+                return [_UNWANTED] * samples
             try:
-                sent = await asyncio.to_thread(self._ready, question)
+                sent = await asyncio.to_thread(self._prepare, question)
             except ImageError as error:
                 return [Unsampled(str(error))] * samples
             return await asyncio.gather(
@@ -251,9 +235,9 @@ class EndpointSampler:
                 )
             )
 
-    def _ready(self, question: Asked) -> _Sent:
+    def _prepare(self, question: Asked) -> _Sent:
         picture = open_picture(question.image) if isinstance(question.image, str) else question.image
-        shown = self._sight.resized(picture)
+        shown = self._resize.resized(picture)
         content = [
             {"type": "image_url", "image_url": {"url": png_uri(shown)}},
             {"type": "text", "text": question.text},
@@ -270,38 +254,40 @@ class EndpointSampler:
         sample: int,
         listener: Listener | None,
     ) -> Sampled | Unsampled:
-        params = _params(settings, seed=own_seed(settings.seed, question.id, settings.first_sample + sample))
+        params = _params(
+            settings, seed=sample_seed(settings.seed, question.id, settings.first_sample + sample)
+        )
         if listener is None:
-            said = await self._endpoint.chat(sent.messages, **params)
+            reply = await self.endpoint.chat(sent.messages, **params)
         else:
-            ear = _Ear(listener, settings, place=place, sample=sample)
-            said = await self._listen(sent, params, ear)
-        match said:
-            case NoReply(reason=reason) if reason == NO_LONGER_WANTED:
-                return Unsampled(reason)
+            forwarder = _Forwarder(listener, settings, place=place, sample=sample)
+            reply = await self._stream(sent, params, forwarder)
+        match reply:
+            case NoReply(reason=_UNWANTED.reason):
+                return _UNWANTED
             case NoReply(reason=reason):
                 return Unsampled(
-                    f"an endpoint must answer, {self._endpoint.settings.url} does not ({reason}); check that it runs"
+                    f"an endpoint must answer, {self.endpoint.settings.url} does not ({reason}); check that it runs"
                 )
             case Reply(finish_reason="content_filter"):
                 return Unsampled("the endpoint withheld the answer (content_filter)")
             case Reply(text=text, finish_reason=reason):
                 completion = _completion(text, reason, settings)
                 if listener is not None:
-                    ear.hear_rest(completion.text)
+                    forwarder.forward_rest(completion.text)
                 return Sampled(completion, prompt_ids=(), seen_size=sent.seen_size)
 
-    async def _listen(self, sent: _Sent, params: dict[str, Any], ear: _Ear) -> Reply | NoReply:
-        """The reply, its text heard while it comes; the stream is closed as soon as nobody wants more of it."""
-        pieces = self._endpoint.stream(sent.messages, **params).__aiter__()
+    async def _stream(self, sent: _Sent, params: dict[str, Any], forwarder: _Forwarder) -> Reply | NoReply:
+        """The reply, forwarded while it streams; the stream is closed as soon as the listener wants no more of it."""
+        pieces = self.endpoint.stream(sent.messages, **params).__aiter__()
         try:
             while True:
                 coming = asyncio.ensure_future(anext(pieces))
                 try:
                     while not coming.done():
-                        await asyncio.wait({coming}, timeout=_LOOKED_UP_EVERY)
-                        if not ear.wants_more():
-                            return NoReply(NO_LONGER_WANTED)
+                        await asyncio.wait({coming}, timeout=_POLL_SECONDS)
+                        if not forwarder.wants_more():
+                            return NoReply(_UNWANTED.reason)
                     piece = coming.result()
                 finally:
                     if not coming.done():
@@ -309,39 +295,39 @@ class EndpointSampler:
                         await asyncio.wait({coming})
                 if not isinstance(piece, str):
                     return piece
-                if ear.complete:  # a server that does not heed stop strings writes on
-                    return Reply(ear.text, "stop", 0, 0)
-                ear.hear(piece)
+                if forwarder.complete:  # a server that ignores stop strings sends more
+                    return Reply(forwarder.text, "stop", 0, 0)
+                forwarder.forward(piece)
         except StopAsyncIteration:
             return NoReply("the endpoint's stream ended without an end")
         finally:
             await pieces.aclose()  # type: ignore[attr-defined]  # an async generator's
 
 
-class _Ear:
-    """Passes the text of one sample on to a listener, up to the end of its first stop string."""
+class _Forwarder:
+    """Forwards the text of one sample to a listener, up to the end of its first stop string."""
 
     def __init__(self, listener: Listener, settings: SamplingSettings, *, place: int, sample: int) -> None:
         self._listener = listener
         self._settings = settings
         self._place, self._sample = place, sample
-        self._passed = 0
+        self._forwarded = 0
         self.text = ""
         self.complete = False
 
     def wants_more(self) -> bool:
         return self._listener.wants(self._place)
 
-    def hear(self, piece: str) -> None:
+    def forward(self, piece: str) -> None:
         self.text += piece
         cut = cut_at_stop(self.text, self._settings.stop)
         self.complete = cut is not None
-        self.hear_rest(self.text if cut is None else cut)
+        self.forward_rest(self.text if cut is None else cut)
 
-    def hear_rest(self, text: str) -> None:
-        """Pass on what of the text was not passed on yet."""
-        new = text[self._passed :]
-        self._passed = max(self._passed, len(text))
+    def forward_rest(self, text: str) -> None:
+        """Forward what of the text is not forwarded yet."""
+        new = text[self._forwarded :]
+        self._forwarded = max(self._forwarded, len(text))
         if new:
             self._listener.wrote(self._place, self._sample, new)
 
@@ -353,16 +339,10 @@ def png_uri(picture: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode("ascii")
 
 
-def own_seed(seed: int, question_id: str, sample: int) -> int:
-    """The seed of one sample, 0 to 2**31 - 1: other questions and samples draw other numbers from the same `seed`."""
+def sample_seed(seed: int, question_id: str, sample: int) -> int:
+    """The seed of one sample, 0 to 2**31 - 1: questions and samples of one `seed` have seeds of their own."""
     digest = hashlib.sha256(f"{seed}\n{sample}\n{question_id}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") % 2**_SEED_BITS
-
-
-def cut_at_stop(text: str, stops: Sequence[str]) -> str | None:
-    """The text up to the end of its first stop string; None where it holds none."""
-    ends = [text.index(s) + len(s) for s in stops if s in text]
-    return text[: min(ends)] if ends else None
 
 
 def _params(settings: SamplingSettings, *, seed: int) -> dict[str, Any]:
@@ -394,15 +374,13 @@ def _completion(text: str, finish_reason: str | None, settings: SamplingSettings
             return Completion(text, finish=Finish.UNKNOWN)
 
 
-async def _served(settings: EndpointSettings) -> tuple[str, ...] | NoReply:
+async def _only_model(settings: EndpointSettings, url: str) -> str:
+    """The name of the one model that the endpoint serves. Raises ModelError where there is another number of them."""
     endpoint = Endpoint(settings)
     try:
-        return await endpoint.models()
+        served = await endpoint.models()
     finally:
         await endpoint.close()
-
-
-def _only(served: tuple[str, ...] | NoReply, url: str) -> str:
     match served:
         case NoReply(reason=reason):
             raise ModelError(

@@ -1,4 +1,4 @@
-"""What a model is given: prepared pictures and prompts, and batches of them."""
+"""Model inputs: prepared pictures and prompts, and batches of them."""
 
 # U distinct prompts, R rows, P prompt tokens, T completion tokens, A position axes (3 for Qwen's rotary positions,
 # 1 otherwise), N picture tokens, D width.
@@ -11,6 +11,9 @@ from typing import Any, Protocol
 import torch
 
 from opengrit.core.boxes import Size
+
+# Path, modification time (ns), bytes; or a digest of the pixels, width, height.
+PictureKey = tuple[str, int, int]
 
 
 class VisionLanguageModel(Protocol):
@@ -40,14 +43,14 @@ class VisionLanguageModel(Protocol):
 
     def encode(self, model: Any, pictures: Sequence[PreparedPicture]) -> list[VisualTokens]: ...
 
-    def show(self, visual: Sequence[VisualTokens]) -> dict[str, Any]: ...
+    def encoder_outputs(self, visual: Sequence[VisualTokens]) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedPicture:
     """A picture as the vision tower takes it, and the token ids that stand for it in a prompt."""
 
-    key: tuple[str, int, int]  # path, modification time (ns), bytes; or a digest of the pixels, width, height
+    key: PictureKey
     inputs: Mapping[str, torch.Tensor]
     placeholder_ids: tuple[int, ...]
     seen_size: Size

@@ -1,7 +1,6 @@
 """The sampler protocol: questions about pictures in, completions out.
 
-A sampler is anything with `sample`. The transformers sampler lives in `sampling/transformers_engine.py` (it imports torch),
-the replay sampler in `sampling/replay.py`.
+A sampler is anything with `sample`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from opengrit.core.types import Completion
 class Asked:
     """One prompt about one picture: `text` is the whole user turn, instruction included.
 
-    `image` is a path, or a picture that is open already (oriented, RGB; it is not changed).
+    `image` is a path, or an opened picture (oriented, RGB; it is not changed).
     """
 
     id: str
@@ -35,11 +34,11 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
-    """How completions are drawn. Temperature 0 takes the most likely token, and then `top_p` and `top_k` are idle.
+    """How completions are sampled. Temperature 0 takes the most likely token and ignores `top_p` and `top_k`.
 
     `top_p` is in (0, 1], `top_k` 0 means no limit, `max_new_tokens` is in tokens, `stop` are strings that end a
-    completion where they are written (they stay in its text). `first_sample` is the number of the first completion:
-    where a question's completions are drawn in several places, each draws what it would as a part of the whole.
+    completion where they occur (they stay in its text). `first_sample` is the number of the first completion: where
+    several processes sample a question's completions, each samples its part of the whole.
     """
 
     temperature: float = 1.0
@@ -74,20 +73,25 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True)
 class Unsampled:
-    """No completion could be had: the picture cannot be read, the endpoint is down. Never an empty answer."""
+    """There is no completion: the picture cannot be read, the endpoint is down. Never an empty answer."""
 
     reason: str
 
+    @classmethod
+    def unwanted(cls) -> Unsampled:
+        """The listener wants no more of the question."""
+        return cls("no longer wanted")
+
 
 class Listener(Protocol):
-    """Hears completions while they are written. `question` is the place among the questions asked, from 0."""
+    """Receives completions while they are sampled. `question` is the place among the questions asked, from 0."""
 
     def wrote(self, question: int, sample: int, text: str) -> None:
-        """New text of a completion; all of it put together is the completion's text."""
+        """New text of a completion; joined, the pieces are the completion's text."""
         ...
 
     def wants(self, question: int) -> bool:
-        """False stops the question before its next token: what has not ended is `Unsampled`. Asked before every token."""
+        """False stops the question before its next token: what is unfinished is `Unsampled`. Asked before every token."""
         ...
 
 
@@ -105,7 +109,7 @@ class Sampler(Protocol):
         """`samples_per_question` results for each question, in the order of the questions.
 
         `settings` are for all questions, or one for each of them. A question that cannot be asked yields `Unsampled`
-        in every place; the others are not held up by it.
+        in every place and does not hold up the others.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""The replay sampler: completions that were written before, given again."""
+"""The replay sampler: recorded completions, returned again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from opengrit.sampling.protocol import Asked, Listener, Sampled, SamplingSetting
 
 
 class ReplaySampler:
-    """Gives recorded completions by question id, the first for sample 0, and so on.
+    """Returns recorded completions by question id, the first for sample 0, and so on.
 
     A question without enough recorded completions yields `Unsampled` in the missing places.
     """
@@ -29,7 +29,7 @@ class ReplaySampler:
         settings: SamplingSettings | Sequence[SamplingSettings],
         listener: Listener | None = None,
     ) -> list[list[Sampled | Unsampled]]:
-        """As the protocol says; a listener hears each completion at once, whole."""
+        """As the protocol says; a listener receives each completion whole."""
         each = settings_of_each(settings, count=len(questions))
         results = [
             self._replay(question, samples_per_question, first=own.first_sample)
@@ -39,7 +39,7 @@ class ReplaySampler:
             return results
         for place, group in enumerate(results):
             if not listener.wants(place):
-                group[:] = [Unsampled("no longer wanted")] * samples_per_question
+                group[:] = [Unsampled.unwanted()] * samples_per_question
             for sample, given in enumerate(group):
                 if isinstance(given, Sampled):
                     listener.wrote(place, sample, given.completion.text)

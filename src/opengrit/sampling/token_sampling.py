@@ -1,4 +1,4 @@
-"""Draws tokens: every completion from its own stream of random numbers, exactly in proportion to the model's odds."""
+"""Token sampling: every completion from its own random stream, exactly by the model's probabilities."""
 
 # R rows, V vocabulary, B blocks of W tokens.
 from __future__ import annotations
@@ -12,10 +12,10 @@ import torch
 
 from opengrit.sampling.protocol import SamplingSettings
 
-_DRAWN_AT_ONCE = 64
+_BATCH = 64
 
 
-class Draws:
+class RandomStream:
     """The random numbers of one completion, uniform in [0, 1): one a token, from a counter-based generator (Philox).
 
     They depend on the arguments alone. `repeat` counts earlier questions of the same id in the same call.
@@ -25,44 +25,44 @@ class Draws:
         named = f"{seed}\0{sample}\0{repeat}\0{question_id}".encode("utf-8", "surrogatepass")
         key = np.frombuffer(hashlib.blake2b(named, digest_size=16).digest(), dtype="<u8")
         self._generator = np.random.Generator(np.random.Philox(key=key))
-        self._waiting: list[float] = []
+        self._buffer: list[float] = []
 
     def next(self) -> float:
         """The number for the next token."""
-        if not self._waiting:
-            self._waiting = self._generator.random(_DRAWN_AT_ONCE)[::-1].tolist()
-        return self._waiting.pop()
+        if not self._buffer:
+            self._buffer = self._generator.random(_BATCH)[::-1].tolist()
+        return self._buffer.pop()
 
 
-def pick_tokens(
+def sample_tokens(
     logits_RV: torch.Tensor, settings: Sequence[SamplingSettings], uniforms_R: Sequence[float]
 ) -> torch.Tensor:
-    """One token id for each row (R): its own settings' argmax or draw by inverse cumulative distribution.
+    """One token id for each row (R): the argmax, or a sample by inverse cumulative distribution, under its own settings.
 
-    `uniforms_R` are in [0, 1); a row at temperature 0 does not use its own. No token of probability 0 is drawn.
+    `uniforms_R` are in [0, 1); a row at temperature 0 does not use its own. No token of probability 0 is sampled.
     """
-    kinds: dict[tuple[float, float, int], list[int]] = {}
+    rows_by_settings: dict[tuple[float, float, int], list[int]] = {}
     for row, own in enumerate(settings):
-        kinds.setdefault((own.temperature, own.top_p, own.top_k), []).append(row)
-    if len(kinds) == 1:
-        return _pick(logits_RV, settings[0], uniforms_R)
+        rows_by_settings.setdefault((own.temperature, own.top_p, own.top_k), []).append(row)
+    if len(rows_by_settings) == 1:
+        return _sample(logits_RV, settings[0], uniforms_R)
     tokens_R = torch.empty(len(logits_RV), dtype=torch.long, device=logits_RV.device)
-    for rows in kinds.values():
+    for rows in rows_by_settings.values():
         places = torch.tensor(rows, device=logits_RV.device)
-        tokens_R[places] = _pick(logits_RV[places], settings[rows[0]], [uniforms_R[row] for row in rows])
+        tokens_R[places] = _sample(logits_RV[places], settings[rows[0]], [uniforms_R[row] for row in rows])
     return tokens_R
 
 
-def _pick(logits_RV: torch.Tensor, settings: SamplingSettings, uniforms_R: Sequence[float]) -> torch.Tensor:
+def _sample(logits_RV: torch.Tensor, settings: SamplingSettings, uniforms_R: Sequence[float]) -> torch.Tensor:
     if settings.temperature == 0:
         return logits_RV.argmax(-1)
-    logits_RV = _cut_tail(logits_RV.float() / settings.temperature, settings)
+    logits_RV = _mask_tail(logits_RV.float() / settings.temperature, settings)
     uniforms = torch.tensor(uniforms_R, dtype=torch.double, device=logits_RV.device)
     return _invert((logits_RV - logits_RV.amax(-1, keepdim=True)).exp_(), uniforms)
 
 
-def _cut_tail(logits_RV: torch.Tensor, settings: SamplingSettings) -> torch.Tensor:
-    """Logits with -inf for what `top_k` and `top_p` leave out; a token that passes the bound is still in."""
+def _mask_tail(logits_RV: torch.Tensor, settings: SamplingSettings) -> torch.Tensor:
+    """Logits with -inf outside `top_k` and `top_p`; the token that crosses the bound of `top_p` stays in."""
     if 0 < settings.top_k < logits_RV.shape[-1]:
         kept = logits_RV.topk(settings.top_k).values[:, -1:]
         logits_RV = logits_RV.masked_fill(logits_RV < kept, -torch.inf)

@@ -1,4 +1,4 @@
-"""The transformers sampler: each picture is encoded once, each prompt is read once, its completions share both."""
+"""The transformers sampler: each picture is encoded once, each prompt is prefilled once, completions share both."""
 
 # U distinct prompts.
 from __future__ import annotations
@@ -16,52 +16,31 @@ from transformers import DynamicCache
 from opengrit.core.boxes import Size
 from opengrit.core.errors import ImageError
 from opengrit.core.images import open_picture
-from opengrit.sampling.continuous_batch import ContinuousBatch, Counts, Joining, Wrote
+from opengrit.sampling.continuous_batch import ContinuousBatch, Counts, Request
 from opengrit.sampling.detokenizing import StopFinder, token_texts
-from opengrit.sampling.kv_cache import Memory, Prefix, memory_for
+from opengrit.sampling.kv_cache import KVCache, Prefix, kv_cache_for
 from opengrit.sampling.model_inputs import (
+    PictureKey,
     PreparedPicture,
     PreparedPrompt,
     VisionLanguageModel,
     VisualTokens,
     distinct_pictures,
     next_positions,
-    pad_left,
     prompt_batch,
-    widen,
 )
 from opengrit.sampling.protocol import Asked, Listener, Sampled, SamplingSettings, Unsampled, settings_of_each
 
-__all__ = [
-    "ENCODED_AT_ONCE",
-    "ContinuousBatch",
-    "Counts",
-    "PreparedPicture",
-    "PreparedPrompt",
-    "TransformersSampler",
-    "VisionLanguageModel",
-    "VisualTokens",
-    "Wrote",
-    "distinct_pictures",
-    "next_positions",
-    "pad_left",
-    "prompt_batch",
-    "widen",
-]
-
-ENCODED_AT_ONCE = (
-    128 * 2**20
-)  # bytes of pixels; bounds the vision tower's memory when many pictures are asked about
-_STOP_FINDERS = 64  # kept for lists of stop strings
-_NOT_WANTED = Unsampled("no longer wanted")
+ENCODED_AT_ONCE = 128 * 2**20  # bytes of pixels in one pass of the vision tower: bounds its memory
+_STOP_FINDERS = 64  # kept, one for each list of stop strings
 
 
 class TransformersSampler:
-    """Draws completions from a model in this process.
+    """Samples completions from a model in this process.
 
-    Every distinct picture of a call is prepared and encoded once and every distinct prompt is read once, however many
-    samples are drawn; rows that have ended leave the batch. `rows_per_batch` bounds the rows decoded together.
-    With `vision_is_fixed` the encodings are kept between calls: only for a vision tower whose weights do not change.
+    Every distinct picture of a call is prepared and encoded once and every distinct prompt is prefilled once, however
+    many samples are asked for; finished rows leave the batch. `rows_per_batch` bounds the rows decoded together. With
+    `vision_is_fixed` the encodings are kept between calls: only for a vision tower whose weights do not change.
     """
 
     def __init__(
@@ -83,12 +62,12 @@ class TransformersSampler:
         self._kept_bytes = kept_bytes
         self._encoded_at_once = encoded_at_once
         self._open_image = open_image
-        self._prepared: OrderedDict[tuple[str, int, int], PreparedPicture] = OrderedDict()
+        self._prepared: OrderedDict[PictureKey, PreparedPicture] = OrderedDict()
         self._prepared_bytes = 0
-        self._encoded: dict[tuple[str, int, int], VisualTokens] = {}
+        self._encoded: dict[PictureKey, VisualTokens] = {}
         self._stop_finders: OrderedDict[tuple[str, ...], StopFinder] = OrderedDict()
         self._token_texts: list[str] = []
-        self._told: set[str] = set()  # what was logged once
+        self._logged: set[str] = set()  # what is logged once only
 
     # -- preparing ----------------------------------------------------------------------------------------------
 
@@ -105,15 +84,13 @@ class TransformersSampler:
             *picture.placeholder_ids,
             *tokenizer(after, add_special_tokens=False)["input_ids"],
         ]
-        if self._image_token_count(ids) != self._image_token_count(picture.placeholder_ids):
+        image_id = processor.image_token_id
+        if ids.count(image_id) != picture.placeholder_ids.count(image_id):
             raise ImageError(
                 f"a question must not contain the model's picture token {processor.image_token!r}, "
                 f"question {question.id} does; take it out of the question"
             )
         return PreparedPrompt(tuple(ids), self.vlm.positions(ids, picture.inputs), picture)
-
-    def _image_token_count(self, ids: Sequence[int]) -> int:
-        return list(ids).count(self.vlm.processor.image_token_id)
 
     def _prepare_picture(self, picture: str | Image.Image) -> PreparedPicture:
         if not isinstance(picture, str):
@@ -129,7 +106,7 @@ class TransformersSampler:
         except ValueError as error:  # Qwen's: a picture more than 200 times as long as wide
             raise ImageError(
                 f"a picture must suit the model's processor, this one of {image.width} x {image.height} pixels does not "
-                f"({error}): {_name(picture)}; crop it"
+                f"({error}): {picture if isinstance(picture, str) else 'an opened picture'}; crop it"
             ) from error
         inputs = {k: v for k, v in made.items() if k in processor.image_processor.model_input_names}
         prepared = PreparedPicture(
@@ -150,16 +127,14 @@ class TransformersSampler:
             self._prepared_bytes -= _bytes(dropped)
             self._encoded.pop(dropped.key, None)
 
-    # -- encoding and reading -----------------------------------------------------------------------------------
+    # -- encoding and prefill ------------------------------------------------------------------------------------
 
-    def encode(
-        self, model: Any, pictures: Sequence[PreparedPicture]
-    ) -> dict[tuple[str, int, int], VisualTokens]:
-        """The pictures' tokens by key; each picture is encoded once, and once for all where the vision is fixed."""
+    def encode(self, model: Any, pictures: Sequence[PreparedPicture]) -> dict[PictureKey, VisualTokens]:
+        """The pictures' tokens by key; each is encoded once, and once for all calls where the vision is fixed."""
         missing = [p for p in pictures if p.key not in self._encoded]
-        fresh: dict[tuple[str, int, int], VisualTokens] = {}
+        fresh: dict[PictureKey, VisualTokens] = {}
         for chunk in self._chunks(missing):
-            # A tower that does not learn needs no graph, and what is kept for later must not hang on one.
+            # A frozen tower needs no graph, and a kept encoding must not hold one.
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self._vision_is_fixed):
                 fresh |= dict(zip((p.key for p in chunk), self.vlm.encode(model, chunk), strict=True))
             self.counts.pictures_encoded += len(chunk)
@@ -168,7 +143,7 @@ class TransformersSampler:
         return {p.key: fresh[p.key] if p.key in fresh else self._encoded[p.key] for p in pictures}
 
     def _chunks(self, pictures: Sequence[PreparedPicture]) -> Iterator[list[PreparedPicture]]:
-        """The pictures in runs of at most `encoded_at_once` bytes of pixels (one picture may be larger)."""
+        """The pictures in chunks of at most `encoded_at_once` bytes of pixels (one picture may be larger)."""
         chunk: list[PreparedPicture] = []
         size = 0
         for picture in pictures:
@@ -180,16 +155,14 @@ class TransformersSampler:
         if chunk:
             yield chunk
 
-    def read(
-        self, prompts: Sequence[PreparedPrompt], visual: Mapping[tuple[str, int, int], VisualTokens]
-    ) -> Prefix:
-        """Prompts read by the model in one pass, each once."""
+    def prefill(self, prompts: Sequence[PreparedPrompt], visual: Mapping[PictureKey, VisualTokens]) -> Prefix:
+        """The prompts' keys, values and last logits, from one forward pass."""
         model = self.vlm.model
         batch = prompt_batch(prompts, device=model.device)
         cache = DynamicCache()
         out = model(
             **batch,
-            mm_encoder_outputs=self.vlm.show([visual[p.picture.key] for p in prompts]),
+            mm_encoder_outputs=self.vlm.encoder_outputs([visual[p.picture.key] for p in prompts]),
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
@@ -213,11 +186,13 @@ class TransformersSampler:
 
         A completion's random numbers depend on its settings' seed, its question's id and its number alone (a question
         asked twice in one call gets others the second time), so it does not depend on what else is asked but for the
-        rounding of its logits, which differs from batch to batch and can tip a draw that lies on an edge.
+        rounding of its logits, which differs from batch to batch and can tip a sample that lies on an edge.
         """
         each = settings_of_each(settings, count=len(questions))
         prepared: dict[int, PreparedPrompt] = {}
-        results: list[list[Sampled | Unsampled]] = [[_NOT_WANTED] * samples_per_question for _ in questions]
+        results: list[list[Sampled | Unsampled]] = [
+            [Unsampled.unwanted()] * samples_per_question for _ in questions
+        ]
         for index, question in enumerate(questions):
             try:
                 prepared[index] = self.prepare(question)
@@ -227,55 +202,55 @@ class TransformersSampler:
         if not prepared or not samples_per_question:
             return results
         asked: Counter[tuple[str, int]] = Counter()
-        joining: dict[int, Joining] = {}
+        requests: dict[int, Request] = {}
         for index, prompt in prepared.items():
             name = questions[index].id, each[index].first_sample
-            joining[index] = Joining(prompt, each[index], name[0], repeat=asked[name])
+            requests[index] = Request(prompt, each[index], name[0], repeat=asked[name])
             asked[name] += 1
         was_training = self.vlm.model.training
         self.vlm.model.eval()
         try:
-            for index, sample, sampled in self._run(joining, samples_per_question, listener):
+            for index, sample, sampled in self._run(requests, samples_per_question, listener):
                 results[index][sample] = sampled
         finally:
             self.vlm.model.train(was_training)
         return results
 
     def _run(
-        self, joining: Mapping[int, Joining], samples: int, listener: Listener | None
+        self, requests: Mapping[int, Request], samples: int, listener: Listener | None
     ) -> Iterator[tuple[int, int, Sampled]]:
-        """Question, sample and completion of each one that ends; questions of like length are read together."""
+        """Question, sample and completion of each that is finished; prompts of like length are prefilled together."""
         with torch.no_grad():
-            visual = self.encode(self.vlm.model, distinct_pictures([j.prompt for j in joining.values()]))
-        waiting = sorted(joining, key=lambda i: (len(joining[i].prompt.ids), i), reverse=True)
-        decoding = ContinuousBatch(self, tells_text=listener is not None)
+            visual = self.encode(self.vlm.model, distinct_pictures([r.prompt for r in requests.values()]))
+        waiting = sorted(requests, key=lambda i: (len(requests[i].prompt.ids), i), reverse=True)
+        batch = ContinuousBatch(self, streams_text=listener is not None)
         questions: dict[int, int] = {}  # by handle
-        while waiting or decoding.live:
+        while waiting or batch.live:
             if listener is not None:
                 for handle, index in list(questions.items()):
                     if not listener.wants(index):
-                        decoding.drop(handle)
+                        batch.drop(handle)
                         del questions[handle]
                 waiting = [index for index in waiting if listener.wants(index)]
-            # Filled up when half empty: prompts are read several at a time.
-            if waiting and decoding.live <= self._rows_per_batch // 2:
-                room = max(1, (self._rows_per_batch - decoding.live) // samples)
+            # Filled up when half empty, so that prompts are prefilled several at a time.
+            if waiting and batch.live <= self._rows_per_batch // 2:
+                room = max(1, (self._rows_per_batch - batch.live) // samples)
                 chosen = [waiting.pop() for _ in range(min(room, len(waiting)))]
-                handles = decoding.join([joining[i] for i in chosen], visual, samples_per_question=samples)
+                handles = batch.add([requests[i] for i in chosen], visual, samples_per_question=samples)
                 questions |= dict(zip(handles, chosen, strict=True))
-            for wrote in decoding.step():
-                index = questions[wrote.handle]
-                if listener is not None and wrote.text:
-                    listener.wrote(index, wrote.sample, wrote.text)
-                if wrote.done is not None:
-                    yield index, wrote.sample, wrote.done
+            for update in batch.step():
+                index = questions[update.handle]
+                if listener is not None and update.text:
+                    listener.wrote(index, update.sample, update.text)
+                if update.done is not None:
+                    yield index, update.sample, update.done
 
-    def memory(self) -> Memory:
-        """An empty memory for a running batch of this model."""
-        return memory_for(self.vlm.base, axes=self.vlm.position_axes, told=self._told)
+    def new_kv_cache(self) -> KVCache:
+        """An empty cache for a running batch of this model."""
+        return kv_cache_for(self.vlm.base, axes=self.vlm.position_axes, logged=self._logged)
 
-    def stops(self, stop: tuple[str, ...]) -> StopFinder:
-        """What finds these stop strings in this model's tokens; the last few are kept, clients choose their own."""
+    def stop_finder(self, stop: tuple[str, ...]) -> StopFinder:
+        """The finder of these stop strings in this model's tokens; the last few are kept, as clients choose their own."""
         tokenizer = self.vlm.processor.tokenizer
         if stop not in self._stop_finders:
             self._token_texts = self._token_texts or token_texts(tokenizer)
@@ -290,7 +265,7 @@ def _bytes(picture: PreparedPicture) -> int:
     return sum(t.element_size() * t.nelement() for t in picture.inputs.values())
 
 
-def _file_key(path: str) -> tuple[str, int, int]:
+def _file_key(path: str) -> PictureKey:
     try:
         stat = os.stat(path)
     except OSError as error:
@@ -300,10 +275,6 @@ def _file_key(path: str) -> tuple[str, int, int]:
     return path, stat.st_mtime_ns, stat.st_size
 
 
-def _pixel_key(picture: Image.Image) -> tuple[str, int, int]:
+def _pixel_key(picture: Image.Image) -> PictureKey:
     digest = hashlib.blake2b(picture.tobytes(), digest_size=16).hexdigest()
     return f"pixels:{digest}", picture.width, picture.height
-
-
-def _name(picture: str | Image.Image) -> str:
-    return picture if isinstance(picture, str) else "an opened picture"

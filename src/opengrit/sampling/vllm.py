@@ -1,4 +1,4 @@
-"""The vLLM sampler: rollouts drawn by the vLLM that TRL keeps in step with the weights, beside training or on a server."""
+"""The vLLM sampler: rollouts by the vLLM that TRL keeps in sync with the weights, in this process or on a server."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from PIL import Image
 from opengrit.core.errors import ImageError
 from opengrit.core.images import open_picture
 from opengrit.core.types import Completion, Finish
+from opengrit.sampling.detokenizing import cut_at_stop, decode
+from opengrit.sampling.model_inputs import PreparedPrompt
 from opengrit.sampling.protocol import Asked, Listener, Sampled, SamplingSettings, Unsampled
-from opengrit.sampling.transformers_engine import PreparedPrompt, TransformersSampler
+from opengrit.sampling.transformers_engine import TransformersSampler
 
 # prompts (token ids, one list a row), images (one list a row), num_generations -> prompt ids, completion ids,
 # log-probabilities (one list a token, the sampled token's first), token ids of those; `VLLMGeneration.generate` of TRL
@@ -20,18 +22,18 @@ Generate = Callable[..., tuple[Any, list[list[int]], list[list[list[float | None
 
 
 @dataclass(frozen=True, slots=True)
-class _Written:
+class _Row:
     ids: list[int]
     log_probs: list[float | None]
 
 
 class VllmSampler:
-    """Draws completions with TRL's vLLM; prompts are prepared by `prompts`, which the loss reads as well.
+    """Samples completions with TRL's vLLM; prompts are prepared by `prompts`, which the loss uses as well.
 
     Temperature, limits and stop strings are those that vLLM was configured with: of the settings, `stop`, `temperature`
-    and `max_new_tokens` have to say the same. vLLM draws from its own random numbers: a seed does not repeat a rollout.
-    Every process asks vLLM about as many rows, a server answers all in one call: a question that cannot be asked is
-    stood in for, and its completions are thrown away.
+    and `max_new_tokens` have to say the same. vLLM has random numbers of its own: a seed does not repeat a rollout.
+    Every process asks vLLM for the same number of rows, as a server answers all in one call: a placeholder takes the
+    place of a question that cannot be asked, and its completions are dropped.
     """
 
     def __init__(self, prompts: TransformersSampler, generate: Generate) -> None:
@@ -51,30 +53,30 @@ class VllmSampler:
     ) -> list[list[Sampled | Unsampled]]:
         """As the protocol says. Raises ValueError for settings that differ between questions.
 
-        Where no picture can be read a blank one stands in: other processes may have some, and vLLM draws for all at once.
+        Where no picture can be read a blank one takes its place: vLLM samples for all processes in one call.
         """
         if not isinstance(settings, SamplingSettings):
             if len({replace(own, first_sample=0) for own in settings}) != 1:
                 raise ValueError(
-                    "vLLM draws a batch with one set of settings, these differ between questions"
+                    "vLLM samples a batch with one set of settings, these differ between questions"
                 )
             settings = settings[0]
         asked: list[tuple[PreparedPrompt, Image.Image] | str] = [self._open(q) for q in questions]
         self.last_prompts = tuple(None if isinstance(a, str) else a[0] for a in asked)
-        whole = [self._stand_in(asked) if isinstance(a, str) else a for a in asked]
+        whole = [self._placeholder(asked) if isinstance(a, str) else a for a in asked]
         rows = [pair for pair in whole for _ in range(samples_per_question)]
         _, ids, log_probs, _ = self._generate(
             prompts=[list(prompt.ids) for prompt, _ in rows],
             images=[[image] for _, image in rows],
             num_generations=samples_per_question,
         )
-        written = [
+        trimmed = [
             self._trimmed(i, [token[0] for token in p], settings) for i, p in zip(ids, log_probs, strict=True)
         ]
-        self.last_log_probs = tuple(one.log_probs for one in written)
+        self.last_log_probs = tuple(one.log_probs for one in trimmed)
         results: list[list[Sampled | Unsampled]] = []
         for place, a in enumerate(asked):
-            own = written[place * samples_per_question : (place + 1) * samples_per_question]
+            own = trimmed[place * samples_per_question : (place + 1) * samples_per_question]
             results.append(
                 [Unsampled(a) if isinstance(a, str) else self._sampled(one, a[0], settings) for one in own]
             )
@@ -83,7 +85,7 @@ class VllmSampler:
                     listener.wrote(place, sample, result.completion.text)
         return results
 
-    def _stand_in(
+    def _placeholder(
         self, asked: Sequence[tuple[PreparedPrompt, Image.Image] | str]
     ) -> tuple[PreparedPrompt, Image.Image]:
         blank = Asked.blank()
@@ -101,32 +103,30 @@ class VllmSampler:
 
     def _trimmed(
         self, ids: Sequence[int], log_probs: Sequence[float | None], settings: SamplingSettings
-    ) -> _Written:
-        """Up to the first end token or the token that completes a stop string, whatever stands behind it."""
+    ) -> _Row:
+        """Up to the first end token or the token that completes a stop string, whatever follows it."""
         ends = self._prompts.vlm.end_ids
         end = next((i for i, token in enumerate(ids) if token in ends), len(ids) - 1)
         kept = list(ids[: end + 1])
         while len(kept) > 1 and self._stopped(kept[:-1], settings):
             kept.pop()
-        return _Written(kept, list(log_probs[: len(kept)]))
+        return _Row(kept, list(log_probs[: len(kept)]))
 
     def _stopped(self, ids: Sequence[int], settings: SamplingSettings) -> bool:
         text = self._prompts.vlm.processor.tokenizer.decode(ids)
         return any(stop in text for stop in settings.stop)
 
-    def _sampled(
-        self, one: _Written, prompt: PreparedPrompt, settings: SamplingSettings
-    ) -> Sampled | Unsampled:
+    def _sampled(self, one: _Row, prompt: PreparedPrompt, settings: SamplingSettings) -> Sampled | Unsampled:
         vlm = self._prompts.vlm
         if not one.ids:
             return Unsampled("vLLM wrote nothing")
         if set(one.ids) & (set(vlm.forbidden_ids) - set(vlm.end_ids)):
             return Unsampled("vLLM wrote a token that stands for a picture")  # it cannot be learned from
         if one.ids[-1] in vlm.end_ids:
-            finish, said = Finish.EOS, one.ids[:-1]
+            finish, ids = Finish.EOS, one.ids[:-1]
         else:
-            finish, said = Finish.STOP if self._stopped(one.ids, settings) else Finish.LENGTH, one.ids
-        text = vlm.processor.tokenizer.decode(said, clean_up_tokenization_spaces=False)
-        stops = [text.index(stop) + len(stop) for stop in settings.stop if stop in text]
-        completion = Completion(text[: min(stops)] if stops else text, tuple(one.ids), finish)
+            finish, ids = Finish.STOP if self._stopped(one.ids, settings) else Finish.LENGTH, one.ids
+        text = decode(vlm.processor.tokenizer, ids)
+        cut = cut_at_stop(text, settings.stop)
+        completion = Completion(text if cut is None else cut, tuple(one.ids), finish)
         return Sampled(completion, prompt.ids, prompt.picture.seen_size)

@@ -16,7 +16,7 @@ from opengrit.grounding.frames import Unit, frame_for
 from opengrit.grounding.prompts import user_text
 from opengrit.inference.grounder import GROUND_ID, Answer
 from opengrit.sampling import Asked, Sampled, SamplingSettings, Unsampled
-from opengrit.sampling.endpoint import Sight
+from opengrit.sampling.endpoint import ResizeRule
 from opengrit.serving.engine import (
     Ask,
     Busy,
@@ -36,7 +36,7 @@ from opengrit.serving.engine import (
 
 if TYPE_CHECKING:
     from opengrit.inference.grounder import Grounder
-    from opengrit.sampling.continuous_batch import Wrote
+    from opengrit.sampling.continuous_batch import RowUpdate
     from opengrit.sampling.transformers_engine import TransformersSampler
 
 _log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Running(Protocol):
         samples_per_question: int = 1,
     ) -> list[int | Unsampled]: ...
 
-    def step(self) -> list[Wrote]: ...
+    def step(self) -> list[RowUpdate]: ...
 
     def drop(self, handle: int) -> None: ...
 
@@ -286,7 +286,7 @@ def _local_sight(grounder: Grounder) -> Sees:
     if unit is not Unit.PIXELS:
         return _as_given
     processor = _own_sampler(grounder).vlm.processor.image_processor
-    return Sight(
+    return ResizeRule(
         unit,
         tile=processor.patch_size * processor.merge_size,
         min_pixels=processor.size["shortest_edge"],

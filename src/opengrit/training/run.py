@@ -26,8 +26,9 @@ from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.evaluation.run import tell_cost
 from opengrit.judges.breaker import Breaker
 from opengrit.judges.settings import open_judge
-from opengrit.models.families import Family, Loaded, names_adapter, save_origin
-from opengrit.models.from_recipe import check_quantization, load_to_train
+from opengrit.models.families import Family, Loaded
+from opengrit.models.loading import check_quantization, load_for_training
+from opengrit.models.resolve import names_adapter, save_origin
 from opengrit.recipes.training_recipe import Recipe, Source, Train
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import FINAL, RunDir
@@ -254,7 +255,7 @@ def save_final(
 
 def load_for(recipe: Recipe) -> Loaded:
     """The recipe's model, ready to train: weights in 32 bits (bf16 computes in 16 and keeps them) unless it says else."""
-    return load_to_train(recipe.model)
+    return load_for_training(recipe.model)
 
 
 def lora_config(recipe: Recipe, family: Family) -> LoraConfig | None:
@@ -284,7 +285,7 @@ def check_model(recipe: Recipe) -> None:
             "adapters are trained with whole weights on every process, FSDP is asked for and the recipe has lora:; use "
             "recipes/accelerate/ddp.yaml"
         )
-    check_quantization(recipe.model)
+    check_quantization(recipe.model.name, recipe.model.quantization)
 
 
 def check_lora(model: Any, recipe: Recipe) -> None:

@@ -18,10 +18,12 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import SFTConfig, SFTTrainer
 
-from opengrit.models.families import Loaded, save_origin
+from opengrit.models.families import Loaded
+from opengrit.models.resolve import save_origin
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import Asked
-from opengrit.sampling.transformers_engine import PreparedPrompt, TransformersSampler, widen
+from opengrit.sampling.model_inputs import PreparedPrompt, widen
+from opengrit.sampling.transformers_engine import TransformersSampler
 from opengrit.training.checkpoint import restore_weights, save_step
 from opengrit.training.nonfinite_guard import FiniteSteps
 

@@ -29,7 +29,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from opengrit.sampling.transformers_engine import (
+from opengrit.sampling.model_inputs import (
     PreparedPrompt,
     VisionLanguageModel,
     VisualTokens,
@@ -137,7 +137,7 @@ def packed_scores(
         position_ids=widen(positions[0][None], axes=1).to(device)
         if vlm.position_axes == 1
         else positions[:, None].to(device),
-        mm_encoder_outputs=vlm.show(shown),
+        mm_encoder_outputs=vlm.encoder_outputs(shown),
         # Our attention looks at the packing alone; four dimensions keep transformers from making a mask of its own.
         attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),
         packing=packing,
@@ -315,7 +315,7 @@ def row_scores(
         input_ids=torch.cat([batch["input_ids"], _as_input(completion_ids_RT, vlm)], 1),
         attention_mask=torch.cat([batch["attention_mask"], completion_mask_RT], 1),
         position_ids=torch.cat([batch["position_ids"], positions], -1),
-        mm_encoder_outputs=vlm.show([visual[p.picture.key] for p in prompts]),
+        mm_encoder_outputs=vlm.encoder_outputs([visual[p.picture.key] for p in prompts]),
         labels=torch.cat([unscored, completion_ids_RT.masked_fill(completion_mask_RT == 0, -100)], 1),
         fused_lm_head=True,
     )

@@ -41,16 +41,13 @@ from opengrit.evaluation.metrics import (
 from opengrit.evaluation.rollout import EvaluationProtocol, ask, case_of, roll_out, with_verdicts
 from opengrit.judges import Case
 from opengrit.judges.pool import JudgePool, PendingVerdicts, Skip, decide
-from opengrit.models.families import Loaded, base_model, save_origin
+from opengrit.models.families import Loaded, base_model
+from opengrit.models.resolve import save_origin
 from opengrit.runs.alarms import AlarmMonitor, Setting, alarm_row, alarms_of, resumed_row, zero_loss_is_normal
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import Asked, Sampler, SamplingSettings
-from opengrit.sampling.transformers_engine import (
-    ENCODED_AT_ONCE,
-    PreparedPrompt,
-    TransformersSampler,
-    distinct_pictures,
-)
+from opengrit.sampling.model_inputs import PreparedPrompt, distinct_pictures
+from opengrit.sampling.transformers_engine import ENCODED_AT_ONCE, TransformersSampler
 from opengrit.sampling.vllm import VllmSampler
 from opengrit.training.checkpoint import restore_weights, save_step, thin_out
 from opengrit.training.data_order import EvenOrder

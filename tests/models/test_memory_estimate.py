@@ -24,21 +24,17 @@ from transformers import (
 )
 
 from opengrit.core.errors import ModelError, RecipeError
-from opengrit.doctor.fit import facts_for, fit, memory_comment
+from opengrit.doctor.fit import facts_for, fit, memory_comment, picture_tokens
 from opengrit.models.memory_estimate import (
     FLOAT,
-    KNOWN,
     NF4,
-    Learned,
-    ModelFacts,
-    Part,
     Plan,
     Sharding,
-    TextShape,
-    VisionShape,
+    Trainable,
     estimate,
-    learning_parameters,
+    trainable_parameters,
 )
+from opengrit.models.shapes import KNOWN, ModelFacts, Part, TextShape, VisionShape
 from opengrit.recipes.training_recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +48,7 @@ CLASSES = {
     "internvl": (InternVLConfig, InternVLForConditionalGeneration),
 }
 PLAN = Plan(
-    Learned.ALL, questions=1, rows=4, decoded_rows=16, prompt_tokens=100, picture_tokens=256, completion_tokens=500
+    Trainable.ALL, questions=1, rows=4, decoded_rows=16, prompt_tokens=100, picture_tokens=256, completion_tokens=500
 )  # fmt: skip
 
 
@@ -148,6 +144,10 @@ def test_facts_are_read_from_any_config_of_a_known_family(family):
     counted = sum(p.numel() for p in model.parameters())
     # The tiny InternVL's attention in the tower has no biases (3 x 32), those of the hub have.
     assert facts.parameters() == counted + (3 * 32 if family is tiny_random.internvl35 else 0)
+    unbounded = load_recipe(
+        ROOT / "recipes" / "demo.yaml", ["model.min_pixels=null", "model.max_pixels=null"]
+    )
+    assert picture_tokens(unbounded, facts.vision) > 0
 
 
 def test_a_config_of_another_family_is_an_error():
@@ -167,8 +167,8 @@ def test_adapters_are_counted_as_peft_makes_them():
         LoraConfig(r=4, target_modules="all-linear", exclude_modules=loaded.family.lora_exclude, task_type="CAUSAL_LM"),
     )  # fmt: skip
     learning = sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
-    plan = replace(PLAN, learned=Learned.ADAPTERS, lora_rank=4)
-    assert learning_parameters(facts, plan) == learning
+    plan = replace(PLAN, trainable=Trainable.ADAPTERS, lora_rank=4)
+    assert trainable_parameters(facts, plan) == learning
 
 
 # Measured on a small model of the real class, in 32 bits on a CPU.
@@ -293,14 +293,14 @@ def test_shards_are_those_of_the_zero_paper(sharding, bytes_a_parameter):
 
 def test_adapters_and_four_bits_each_take_less():
     facts = KNOWN["Qwen/Qwen2.5-VL-3B-Instruct"]
-    lora = replace(PLAN, learned=Learned.ADAPTERS, reference=True)
+    lora = replace(PLAN, trainable=Trainable.ADAPTERS, reference=True)
     totals = [
         estimate(facts, plan).total
         for plan in (PLAN, lora, replace(lora, weight_bytes=2), replace(lora, weight_bytes=NF4))
     ]
     assert totals == sorted(totals, reverse=True)
     # 2,774,532,096 weights of linear layers in 4.127 bits, the other 980,090,880 in 16, and the adapters in 32.
-    adapters = learning_parameters(facts, lora) * 4
+    adapters = trainable_parameters(facts, lora) * 4
     four = estimate(facts, replace(lora, weight_bytes=NF4)).weights - adapters
     assert four == pytest.approx(2_774_532_096 * 4.127 / 8 + 980_090_880 * 2, rel=1e-4)
     assert estimate(facts, lora).reference == 0  # the model without its adapters
@@ -310,7 +310,7 @@ def test_checkpointing_shared_pictures_and_a_still_tower_take_less():
     facts = KNOWN["Qwen/Qwen3-VL-4B-Instruct"]
     plain = estimate(facts, replace(PLAN, checkpointing=False))
     assert estimate(facts, PLAN).activations < plain.activations / 5
-    still = estimate(facts, replace(PLAN, vision_learns=False))
+    still = estimate(facts, replace(PLAN, train_vision=False))
     assert still.vision < estimate(facts, PLAN).vision
     assert still.gradients == (facts.parameters() - facts.parameters(Part.VISION)) * 4
 

@@ -1,4 +1,4 @@
-"""A running batch writes what each completion would be alone, drawn exactly, told piece by piece, with no work to spare."""
+"""A continuous batch samples each completion as alone, exactly, streams it piece by piece, and does no work twice."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from scipy.stats import chisquare
 
 from opengrit.core.types import Completion, Finish
 from opengrit.sampling import Asked, Sampled, SamplingSettings, Unsampled
-from opengrit.sampling.detokenizing import StopFinder, TextStream
+from opengrit.sampling.continuous_batch import ContinuousBatch
+from opengrit.sampling.detokenizing import IncrementalDetokenizer, StopFinder
 from opengrit.sampling.kv_buffers import compacted
 from opengrit.sampling.replay import ReplaySampler
-from opengrit.sampling.token_sampling import Draws, pick_tokens
-from opengrit.sampling.transformers_engine import ContinuousBatch, TransformersSampler
+from opengrit.sampling.token_sampling import RandomStream, sample_tokens
+from opengrit.sampling.transformers_engine import TransformersSampler
 
 FAMILIES = {"qwen": tiny_random.qwen, "internvl": tiny_random.internvl}
 GREEDY = SamplingSettings(temperature=0, max_new_tokens=12, stop=())
@@ -98,7 +99,7 @@ def generated(loaded, questions):
 def test_greedy_tokens_are_those_of_generate_row_by_row(loaded, questions, generated, asked, group):
     written = ids(sampled(loaded, questions[:asked], GREEDY, samples=group))
     assert written == [[expected] * group for expected in generated[:asked]]
-    assert asked < 5 or len({row[0] for row in written}) > 2  # questions are told apart
+    assert asked < 5 or len({row[0] for row in written}) > 2  # the questions differ
 
 
 def test_a_model_that_cannot_share_prompts_writes_the_same_and_says_so_once(loaded, questions, caplog):
@@ -110,37 +111,37 @@ def test_a_model_that_cannot_share_prompts_writes_the_same_and_says_so_once(load
             for settings in (GREEDY, WARM)
         ]
     assert copied == shared
-    (told,) = [r.getMessage() for r in caplog.records if "not shared" in r.getMessage()]
-    assert "DecoderLayer has hooks" in told
+    (pieces,) = [r.getMessage() for r in caplog.records if "not shared" in r.getMessage()]
+    assert "DecoderLayer has hooks" in pieces
 
 
 @pytest.mark.parametrize("copied", [False, True])
-def test_questions_that_join_and_leave_a_running_batch_are_told_what_they_are_told_alone(
+def test_questions_that_join_and_leave_a_running_batch_get_the_completions_they_get_alone(
     loaded, questions, copied
 ):
     alone = sampled(loaded, questions, WARM, samples=3)
     with hooked(loaded) if copied else nullcontext():
-        decoding = ContinuousBatch(TransformersSampler(loaded))
+        batch = ContinuousBatch(TransformersSampler(loaded))
         done: dict[tuple[int, int], Sampled] = {}
 
         def steps(count):
             for _ in range(count):
-                for wrote in decoding.step():
+                for wrote in batch.step():
                     if wrote.done is not None:
                         done[wrote.handle, wrote.sample] = wrote.done
 
-        handles = decoding.admit(questions[:1], [WARM], samples_per_question=3)
+        handles = batch.admit(questions[:1], [WARM], samples_per_question=3)
         steps(4)
-        handles += decoding.admit(questions[1:3], [WARM] * 2, samples_per_question=3)
-        assert decoding.live == 9 - len(done)
+        handles += batch.admit(questions[1:3], [WARM] * 2, samples_per_question=3)
+        assert batch.live == 9 - len(done)
         steps(5)
-        decoding.drop(handles[1])
+        batch.drop(handles[1])
         left = len([key for key in done if key[0] != handles[1]])
-        assert decoding.live == 6 - left
-        handles += decoding.admit(questions[3:], [WARM] * 2, samples_per_question=3)
+        assert batch.live == 6 - left
+        handles += batch.admit(questions[3:], [WARM] * 2, samples_per_question=3)
         steps(30)
-        assert decoding.live == 0
-        assert decoding.step() == []
+        assert batch.live == 0
+        assert batch.step() == []
         for place, handle in enumerate(handles):
             if place == 1:
                 assert all(
@@ -148,24 +149,24 @@ def test_questions_that_join_and_leave_a_running_batch_are_told_what_they_are_to
                 )
             else:
                 assert [done[handle, sample] for sample in range(3)] == alone[place]
-        again = decoding.admit(questions[1:2], [WARM], samples_per_question=3)  # an empty batch starts afresh
+        again = batch.admit(questions[1:2], [WARM], samples_per_question=3)  # an empty batch starts afresh
         steps(20)
         assert [done[again[0], sample] for sample in range(3)] == alone[1]
 
 
 def test_a_batch_that_is_never_empty_runs_on_without_holding_what_has_left(loaded, questions):
     alone = sampled(loaded, questions, WARM)
-    decoding = ContinuousBatch(TransformersSampler(loaded))
+    batch = ContinuousBatch(TransformersSampler(loaded))
     waiting = [place for _ in range(4) for place in range(5)]
     places: dict[int, int] = {}
     done: dict[int, Sampled] = {}
     steps = 0
-    while waiting or decoding.live:
+    while waiting or batch.live:
         if waiting and steps % 7 == 0:
             place = waiting.pop()
-            (handle,) = decoding.admit([questions[place]], [WARM])
+            (handle,) = batch.admit([questions[place]], [WARM])
             places[handle] = place
-        done |= {wrote.handle: wrote.done for wrote in decoding.step() if wrote.done is not None}
+        done |= {wrote.handle: wrote.done for wrote in batch.step() if wrote.done is not None}
         steps += 1
     assert steps > 130  # many times what one completion takes
     assert {handle: alone[place][0] for handle, place in places.items()} == done
@@ -178,7 +179,7 @@ def test_a_batch_that_is_never_empty_runs_on_without_holding_what_has_left(loade
         if step % 7 == 0:
             running.admit(questions[:1], [WARM])
         running.step()
-        own = running._memory._own[0]
+        own = running._kv_cache._own[0]
         widest = max(widest, len(own.keys))
     assert widest <= 128
 
@@ -205,7 +206,7 @@ def test_rows_that_stay_move_as_little_as_possible():
 # -- settings and random numbers --------------------------------------------------------------------------------
 
 
-def test_what_is_drawn_does_not_depend_on_what_else_is_asked(loaded, questions):
+def test_a_sample_does_not_depend_on_what_else_is_asked(loaded, questions):
     together = sampled(loaded, questions, WARM, samples=4)
     assert sampled(loaded, questions[2:3], WARM, samples=4) == together[2:3]
     assert sampled(loaded, questions[::-1], WARM, samples=4) == together[::-1]
@@ -213,7 +214,7 @@ def test_what_is_drawn_does_not_depend_on_what_else_is_asked(loaded, questions):
     assert sampled(loaded, questions, WARM, samples=4, rows_per_batch=6) == together
 
 
-def test_a_question_asked_twice_in_one_call_is_drawn_anew(loaded, questions):
+def test_a_question_asked_twice_in_one_call_is_sampled_anew(loaded, questions):
     first, second = sampled(loaded, [questions[0]] * 2, HOT, samples=3)
     assert not set(ids([first])[0]) & set(ids([second])[0])
     assert sampled(loaded, [questions[0]], HOT, samples=3) == [first]
@@ -239,8 +240,8 @@ def test_each_question_has_its_own_settings(loaded, questions):
 
 def test_the_random_numbers_of_a_completion_are_its_own():
     def first(*args, **how):
-        draws = Draws(*args, **how)
-        return [draws.next() for _ in range(200)]
+        stream = RandomStream(*args, **how)
+        return [stream.next() for _ in range(200)]
 
     known = first(0, "q", 0)
     assert first(0, "q", 0) == known
@@ -278,51 +279,51 @@ def reference(logits, settings, uniform):
     ],
 )
 @pytest.mark.parametrize("vocabulary", [1, 2, 5, 36, 275, 1364])
-def test_draws_are_those_of_the_inverse_distribution_function(how, vocabulary):
+def test_samples_are_those_of_the_inverse_distribution_function(how, vocabulary):
     chance = np.random.default_rng(vocabulary)
     logits = chance.normal(size=(300, vocabulary)).astype(np.float32) * 3
     uniforms = chance.random(300)
     settings = SamplingSettings(**how)
-    picked = pick_tokens(torch.from_numpy(logits), [settings] * 300, uniforms.tolist()).tolist()
-    assert picked == [reference(row, settings, u) for row, u in zip(logits, uniforms, strict=True)]
+    tokens = sample_tokens(torch.from_numpy(logits), [settings] * 300, uniforms.tolist()).tolist()
+    assert tokens == [reference(row, settings, u) for row, u in zip(logits, uniforms, strict=True)]
 
 
-def test_draws_have_the_frequencies_of_the_model():
+def test_samples_have_the_frequencies_of_the_model():
     odds = np.array([0.4, 0.25, 0.2, 0.1, 0.04, 0.01])
-    draws = Draws(0, "toy", 0)
+    stream = RandomStream(0, "toy", 0)
     rows = 20000
     logits = torch.log(torch.tensor(odds, dtype=torch.float32)).repeat(rows, 1)
-    picked = pick_tokens(logits, [SamplingSettings()] * rows, [draws.next() for _ in range(rows)])
-    counted = np.bincount(picked.numpy(), minlength=6)
+    tokens = sample_tokens(logits, [SamplingSettings()] * rows, [stream.next() for _ in range(rows)])
+    counted = np.bincount(tokens.numpy(), minlength=6)
     assert chisquare(counted, odds * rows).pvalue > 0.01
     # At temperature 2 a token's share is the square root of its odds, normalised.
-    cooled = pick_tokens(
-        logits, [SamplingSettings(temperature=2)] * rows, [draws.next() for _ in range(rows)]
+    cooled = sample_tokens(
+        logits, [SamplingSettings(temperature=2)] * rows, [stream.next() for _ in range(rows)]
     )
     share = np.sqrt(odds) / np.sqrt(odds).sum()
     assert chisquare(np.bincount(cooled.numpy(), minlength=6), share * rows).pvalue > 0.01
 
 
-def test_a_token_that_is_ruled_out_is_never_drawn_not_even_at_the_edges():
+def test_a_token_that_is_ruled_out_is_never_sampled_not_even_at_the_edges():
     logits = torch.full((2, 40), -torch.inf)
     logits[:, 3], logits[:, 30] = 0.0, -1.0
     almost_one = float(np.nextafter(1.0, 0.0))
-    assert pick_tokens(logits, [SamplingSettings()] * 2, [0.0, almost_one]).tolist() == [3, 30]
+    assert sample_tokens(logits, [SamplingSettings()] * 2, [0.0, almost_one]).tolist() == [3, 30]
 
 
 def test_top_p_and_top_k_keep_the_tokens_they_promise():
     logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]])).repeat(2000, 1)
     uniforms = np.random.default_rng(0).random(2000).tolist()
 
-    def drawn(**how):
-        return set(pick_tokens(logits.clone(), [SamplingSettings(**how)] * 2000, uniforms).tolist())
+    def sampled_tokens(**how):
+        return set(sample_tokens(logits.clone(), [SamplingSettings(**how)] * 2000, uniforms).tolist())
 
-    assert drawn(temperature=0) == {0}
-    assert drawn(top_k=1) == {0}
-    assert drawn(top_k=2) == {0, 1}
-    assert drawn(top_p=0.4) == {0}  # the first token alone holds 0.5
-    assert drawn(top_p=0.6) == {0, 1}  # 0.5 is not enough, 0.8 is
-    assert drawn() == {0, 1, 2, 3}
+    assert sampled_tokens(temperature=0) == {0}
+    assert sampled_tokens(top_k=1) == {0}
+    assert sampled_tokens(top_k=2) == {0, 1}
+    assert sampled_tokens(top_p=0.4) == {0}  # the first token alone holds 0.5
+    assert sampled_tokens(top_p=0.6) == {0, 1}  # 0.5 is not enough, 0.8 is
+    assert sampled_tokens() == {0, 1, 2, 3}
 
 
 # -- work -------------------------------------------------------------------------------------------------------
@@ -354,27 +355,27 @@ def test_an_opened_picture_is_as_good_as_its_file_and_prepared_once(loaded, ques
     assert sampler.counts.pictures_encoded == 10
 
 
-# -- told while written -----------------------------------------------------------------------------------------
+# -- streaming --------------------------------------------------------------------------------------------------
 
 
-class Hears:
-    """Writes down what it hears; asks for a question to stop once it has so many pieces."""
+class Recorder:
+    """Records the pieces it receives; stops a question once it has so many of them."""
 
     def __init__(self, stop_after=None):
-        self.heard = {}
+        self.pieces = {}
         self.stop_after = stop_after or {}
 
     def wrote(self, question, sample, text):
         assert text
-        self.heard.setdefault((question, sample), []).append(text)
+        self.pieces.setdefault((question, sample), []).append(text)
 
     def wants(self, question):
-        pieces = sum(len(own) for (q, _), own in self.heard.items() if q == question)
+        pieces = sum(len(own) for (q, _), own in self.pieces.items() if q == question)
         return pieces < self.stop_after.get(question, 1000)
 
 
-def test_what_is_heard_adds_up_to_the_text_even_where_it_is_no_valid_text(loaded, questions):
-    listener = Hears()
+def test_the_pieces_add_up_to_the_text_even_where_it_is_invalid(loaded, questions):
+    listener = Recorder()
     groups = TransformersSampler(loaded).sample(
         questions, samples_per_question=4, settings=HOT, listener=listener
     )
@@ -382,12 +383,12 @@ def test_what_is_heard_adds_up_to_the_text_even_where_it_is_no_valid_text(loaded
     assert sum("\ufffd" in text for text in texts) > 10  # random bytes are seldom text
     for question, group in enumerate(groups):
         for sample, s in enumerate(group):
-            assert "".join(listener.heard.get((question, sample), [])) == s.completion.text
+            assert "".join(listener.pieces.get((question, sample), [])) == s.completion.text
     assert groups == sampled(loaded, questions, HOT, samples=4)
 
 
-def test_nothing_behind_a_stop_string_is_heard(loaded, questions):
-    listener = Hears()
+def test_nothing_behind_a_stop_string_is_streamed(loaded, questions):
+    listener = Recorder()
     stops = ("Ho", "do", "ma", "thi")  # " dogs", "How", " many" and "<think>" are tokens
     groups = TransformersSampler(loaded).sample(
         questions, samples_per_question=8, settings=replace(HOT, stop=stops), listener=listener
@@ -395,18 +396,18 @@ def test_nothing_behind_a_stop_string_is_heard(loaded, questions):
     cut = 0
     for question, group in enumerate(groups):
         for sample, s in enumerate(group):
-            assert "".join(listener.heard.get((question, sample), [])) == s.completion.text
+            assert "".join(listener.pieces.get((question, sample), [])) == s.completion.text
             if s.completion.finish is Finish.STOP:
                 assert s.completion.text.endswith(stops)
                 cut += loaded.processor.tokenizer.decode(s.completion.token_ids) != s.completion.text
     assert cut > 5
 
 
-def test_a_character_is_told_when_its_last_byte_is_there():
+def test_a_character_is_streamed_with_its_last_byte():
     tokenizer = tiny_random.qwen().processor.tokenizer
-    stream = TextStream(tokenizer)
-    told = [stream.add(token) for token in tokenizer("a\u00e9\u20ac\U0001f600b")["input_ids"]]
-    assert told == ["a", "", "\u00e9", "", "", "\u20ac", "", "", "", "\U0001f600", "b"]
+    stream = IncrementalDetokenizer(tokenizer)
+    pieces = [stream.add(token) for token in tokenizer("a\u00e9\u20ac\U0001f600b")["input_ids"]]
+    assert pieces == ["a", "", "\u00e9", "", "", "\u20ac", "", "", "", "\U0001f600", "b"]
     assert stream.rest("a\u00e9\u20ac\U0001f600b") == ""
 
 
@@ -423,12 +424,12 @@ def test_a_stop_string_beyond_ascii_is_found_at_its_last_byte():
 def test_a_question_no_longer_wanted_stops_and_holds_up_nobody(loaded, questions):
     free = sampled(loaded, questions, HOT, samples=2)
     sampler = TransformersSampler(loaded)
-    listener = Hears(stop_after={1: 3})
+    listener = Recorder(stop_after={1: 3})
     groups = sampler.sample(questions, samples_per_question=2, settings=HOT, listener=listener)
     assert groups[1] == [Unsampled("no longer wanted")] * 2
     assert [groups[i] for i in (0, 2, 3, 4)] == [free[i] for i in (0, 2, 3, 4)]
-    assert sum(len(p) for (q, _), p in listener.heard.items() if q == 1) in (3, 4)
-    unwanted = Hears(stop_after=dict.fromkeys(range(5), 0))
+    assert sum(len(p) for (q, _), p in listener.pieces.items() if q == 1) in (3, 4)
+    unwanted = Recorder(stop_after=dict.fromkeys(range(5), 0))
     before = sampler.counts.prompt_tokens
     assert (
         sampler.sample(questions, samples_per_question=1, settings=HOT, listener=unwanted)
@@ -438,21 +439,21 @@ def test_a_question_no_longer_wanted_stops_and_holds_up_nobody(loaded, questions
 
 
 def test_a_question_that_cannot_be_asked_does_not_join(loaded, questions):
-    decoding = ContinuousBatch(TransformersSampler(loaded))
+    batch = ContinuousBatch(TransformersSampler(loaded))
     missing = Asked("m", "no/such/picture.png", "yes")
-    first, refused, second = decoding.admit([questions[0], missing, questions[1]], [GREEDY] * 3)
+    first, refused, second = batch.admit([questions[0], missing, questions[1]], [GREEDY] * 3)
     assert isinstance(refused, Unsampled)
     assert "no/such/picture.png" in refused.reason
     assert first != second
-    assert decoding.live == 2
+    assert batch.live == 2
     done = {}
-    while decoding.live:
-        done |= {wrote.handle: wrote.done for wrote in decoding.step() if wrote.done is not None}
+    while batch.live:
+        done |= {wrote.handle: wrote.done for wrote in batch.step() if wrote.done is not None}
     assert [[done[first]], [done[second]]] == sampled(loaded, questions[:2], GREEDY)
 
 
-def test_the_replay_sampler_tells_each_recorded_completion_whole():
-    listener = Hears(stop_after={1: 0})
+def test_the_replay_sampler_streams_each_recorded_completion_whole():
+    listener = Recorder(stop_after={1: 0})
     said = Completion("<answer>2", (1, 2), Finish.EOS)
     groups = ReplaySampler({"a": [said], "b": [said]}, seen_size=tiny_random.Size(56, 28)).sample(
         [Asked("a", "a.png", "?"), Asked("b", "b.png", "?")],
@@ -460,5 +461,5 @@ def test_the_replay_sampler_tells_each_recorded_completion_whole():
         settings=SamplingSettings(),
         listener=listener,
     )
-    assert listener.heard == {(0, 0): ["<answer>2"]}
+    assert listener.pieces == {(0, 0): ["<answer>2"]}
     assert groups[1] == [Unsampled("no longer wanted")]

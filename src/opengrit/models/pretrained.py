@@ -1,0 +1,44 @@
+"""transformers' `from_pretrained`, without remote code, and with errors that say what to do."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from opengrit.core.errors import ModelError
+
+
+def load_pretrained(auto_class: str, path: str, name: str, **kwargs: Any) -> Any:
+    """`transformers.<auto_class>.from_pretrained`, with a ModelError that says what to do where it fails."""
+    import transformers
+
+    try:
+        return getattr(transformers, auto_class).from_pretrained(path, trust_remote_code=False, **kwargs)
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ImportError,
+        SafetensorError,
+    ) as error:  # files of another shape than transformers expects, or a package they ask for
+        reason = first_line(error)
+        remedy = "check that the folder is complete (config.json, weights, tokenizer, processor)"
+        if not Path(path).is_dir():
+            offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
+            remedy = (
+                "HF_HUB_OFFLINE is set, so only downloaded models can be used: unset it or name a folder"
+                if offline
+                else "check its name and the network, or name a folder"
+            )
+        raise ModelError(
+            f"a model must load through transformers' {auto_class}, {name} does not ({reason}); {remedy}"
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
