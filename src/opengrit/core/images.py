@@ -71,7 +71,7 @@ def open_picture(path: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> Image.
     """The picture in a file: RGB, 8 bits a channel, turned upright as its EXIF orientation asks.
 
     Transparent pixels are laid on white; 16-bit grey keeps its upper 8 bits. The limits are checked on the
-    header, before a pixel is decoded. An animation or a multi-page file is refused, because nobody said which
+    header, before a pixel is decoded. An animation or a multi-page file is refused, because nothing says which
     of its frames the question is about.
 
     Raises:
@@ -85,7 +85,7 @@ def open_any(image: AnyPicture, *, limits: Limits = DEFAULT_LIMITS) -> Image.Ima
     """The picture in a file, in the bytes of a file, or in memory, as `open_picture` gives it.
 
     A picture of Pillow's is turned as its EXIF orientation asks and is itself left as it is. An array is H x W (grey),
-    H x W x 3 (RGB) or H x W x 4 (RGB and opacity) of uint8; other numbers are refused, since nobody said whether they
+    H x W x 3 (RGB) or H x W x 4 (RGB and opacity) of uint8; other numbers are refused, since nothing says whether they
     reach to 1 or to 255. A text is always a file's path: nothing is fetched.
 
     Raises:

@@ -91,7 +91,7 @@ class JudgeCache:
                     added = file.read()
             except OSError:
                 return
-            whole = added[: added.rfind(b"\n") + 1]  # a last line without its end may still be being written
+            whole = added[: added.rfind(b"\n") + 1]  # a last line without its end may still be incomplete
             self._read_to += len(whole)
             for line in whole.splitlines():
                 if line.strip():

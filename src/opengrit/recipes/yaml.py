@@ -32,12 +32,12 @@ _BRANCHES = (
 
 
 def named(value: Any) -> Any:
-    """A bare model name stands for a section with that name; for pydantic's BeforeValidator."""
+    """A bare model name becomes a section with that name; for pydantic's BeforeValidator."""
     return {"name": value} if isinstance(value, str) else value
 
 
 def data_source(value: Any) -> Any:
-    """A bare string stands for a packaged set, or for a file where it ends in .jsonl; for a BeforeValidator."""
+    """A bare string names a packaged set, or a file where it ends in .jsonl; for a BeforeValidator."""
     if not isinstance(value, str):
         return value
     return {"file": value} if value.endswith(".jsonl") else {"name": value}
