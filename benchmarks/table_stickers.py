@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from opengrit.data.stickers import sets
-from opengrit.data.stickers.questions import Asked, ask_count, ask_open, ask_yes_no
+from opengrit.data.stickers.questions import SceneQuestion, ask_count, ask_open, ask_yes_no
 from opengrit.data.stickers.world import SEEN_STYLES, draw, seeded
 from opengrit.evaluation.metrics import Estimate
 from opengrit.experiments import TableRecipe, Way, load_table_recipe, run_table
@@ -40,7 +40,7 @@ BLOCK = 20  # rows after which GRIT's mix repeats: ten that count, five yes/no a
 # -- more training rows ----------------------------------------------------------------------------------------------
 
 
-def more_rows(count: int) -> list[Asked]:
+def more_rows(count: int) -> list[SceneQuestion]:
     """`count` questions in GRIT's mix: those of stickers/train20, then new ones about scenes of no packaged set.
 
     Fewer are the beginning of more. The scenes depend on nothing but their number.
@@ -57,7 +57,7 @@ def more_rows(count: int) -> list[Asked]:
     return made
 
 
-def _new_row(place: int, attempt: int) -> Asked:
+def _new_row(place: int, attempt: int) -> SceneQuestion:
     rng = seeded(sets.VERSION, "scaling", attempt)
     if place < 10:
         return ask_count(rng, place // 2, SEEN_STYLES)

@@ -13,7 +13,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from opengrit.core.boxes import Box, Size, union_iou
 from opengrit.core.types import Transcript
 from opengrit.data.stickers import sets
-from opengrit.data.stickers.questions import Asked
+from opengrit.data.stickers.questions import SceneQuestion
 from opengrit.data.stickers.world import PLURALS, draw
 from opengrit.evaluation.metrics import full_format
 from opengrit.grounding.frames import Frame
@@ -23,11 +23,13 @@ from opengrit.grounding.prompts import Strategy, detection_question, user_text
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    asked: Asked
+    asked: SceneQuestion
     transcript: Transcript
 
 
-def speak(model, processor, questions: list[tuple[Asked, str]], *, temperature: float = 0.0) -> list[Spoken]:
+def speak(
+    model, processor, questions: list[tuple[SceneQuestion, str]], *, temperature: float = 0.0
+) -> list[Spoken]:
     """One reply to each (scene, user text)."""
     out = []
     for start in range(0, len(questions), 60):
@@ -57,7 +59,7 @@ def speak(model, processor, questions: list[tuple[Asked, str]], *, temperature: 
     return out
 
 
-def boxes_of(asked: Asked) -> list[Box]:
+def boxes_of(asked: SceneQuestion) -> list[Box]:
     size: Size = asked.scene.size
     return [o.box(size) for o in asked.pointed]
 

@@ -12,7 +12,7 @@ from opengrit.data.stickers import sets
 from opengrit.data.stickers.questions import (
     MAX_COUNT,
     RELATIONS,
-    Asked,
+    SceneQuestion,
     ask_count,
     ask_open,
     ask_yes_no,
@@ -114,7 +114,7 @@ class Teacher:
         """One object as the model writes it."""
         return json.dumps({"bbox_2d": self.write_box(placed, scene.size), "label": placed.kind})
 
-    def grounded_reply(self, asked: Asked, faulty: bool) -> str:
+    def grounded_reply(self, asked: SceneQuestion, faulty: bool) -> str:
         """A reply to the grounded prompt: full, or with one of the faults."""
         names, weights = zip(*FAULTS, strict=True)
         style = self.rng.choices(names, weights)[0] if faulty else "full"
@@ -131,7 +131,7 @@ class Teacher:
             return f"<think>Let me look. {one}</think><answer>{self._heedless(asked)}</answer>"
         return self._wrong_boxes(asked)
 
-    def _wrong_boxes(self, asked: Asked) -> str:
+    def _wrong_boxes(self, asked: SceneQuestion) -> str:
         pointed = list(asked.pointed)
         others = [o for o in asked.scene.objects if o not in pointed]
         if others and self.rng.random() < 0.5:
@@ -145,7 +145,7 @@ class Teacher:
     def _boxes(self, pointed: tuple[Placed, ...], scene: Scene) -> str:
         return ", ".join(self.pointing(o, scene) for o in pointed)
 
-    def _heedless(self, asked: Asked) -> str:
+    def _heedless(self, asked: SceneQuestion) -> str:
         if self.rng.random() >= HEEDLESS:
             return asked.answer
         if asked.answer.isdigit():
@@ -158,7 +158,7 @@ def full_reply(boxes: str, rethink: str, answer: str) -> str:
     return f"<think>{boxes}</think><rethink>{rethink}</rethink><answer>{answer}</answer>"
 
 
-def rethinking(asked: Asked, answer: str | None = None) -> str:
+def rethinking(asked: SceneQuestion, answer: str | None = None) -> str:
     """The sentence that says in words what the boxes show (or what a wrong `answer` claims)."""
     answer = asked.answer if answer is None else answer
     if asked.answer.isdigit():
@@ -171,6 +171,6 @@ def rethinking(asked: Asked, answer: str | None = None) -> str:
     return f"The {a.kind} is {'' if answer == 'Yes' else 'not '}{relation} the {b.kind}."
 
 
-def answer_kind(asked: Asked) -> str:
+def answer_kind(asked: SceneQuestion) -> str:
     """count, yesno or open."""
     return "count" if asked.answer.isdigit() else "yesno" if asked.answer in ("Yes", "No") else "open"

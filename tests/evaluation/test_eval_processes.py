@@ -28,7 +28,7 @@ from opengrit.runs.folder import RunDir
 from opengrit.sampling import Asked, SamplingSettings, Unsampled
 
 MODEL = Model(name="tiny-qwen2.5-vl")
-EXAM = EvaluationProtocol("grounded", "qwen2_5_vl", RuleJudge(), Rubric.named("paper"))
+PROTOCOL = EvaluationProtocol("grounded", "qwen2_5_vl", RuleJudge(), Rubric.named("paper"))
 SHORT = SamplingSettings(temperature=0, max_new_tokens=40)
 
 
@@ -65,7 +65,7 @@ def test_every_process_answers_some_of_the_questions():
     with open_samplers(MODEL.model_dump(), count=2) as samplers:
         first, second = [Noting(one) for one in samplers]
         examples = load_examples("stickers/count")[:4]
-        evaluate(first, examples, protocol=EXAM, settings=SHORT, more_samplers=[second], quiet=True)
+        evaluate(first, examples, protocol=PROTOCOL, settings=SHORT, more_samplers=[second], quiet=True)
         pids = {one.pid for one in samplers}
     # Two batches for two processes, though one batch of 16 would hold all; which takes which is theirs.
     assert Counter(count for _, count in seen) == {2: 2}
@@ -85,7 +85,7 @@ def test_an_evaluation_that_loses_a_process_keeps_what_the_others_answered_and_g
             evaluate(
                 first,
                 examples,
-                protocol=EXAM,
+                protocol=PROTOCOL,
                 settings=SHORT,
                 run=run,
                 questions_per_batch=2,
@@ -103,7 +103,7 @@ def test_an_evaluation_that_loses_a_process_keeps_what_the_others_answered_and_g
                 asked.extend(question.id for question in questions)
                 return first.sample(questions, **how)
 
-        records = evaluate(Noting(), examples, protocol=EXAM, settings=SHORT, run=run, quiet=True)
+        records = evaluate(Noting(), examples, protocol=PROTOCOL, settings=SHORT, run=run, quiet=True)
     assert asked == [e.id for e in examples if e.id not in kept]
     assert [record.example.id for record in records] == [e.id for e in examples]
     _, alone = run_evaluation(recipe(), tmp_path / "alone", quiet=True)

@@ -1,4 +1,4 @@
-"""An evaluation keeps every record, goes on where it stopped, and counts a failure as a failure."""
+"""An evaluation keeps every record, resumes where it stopped, and counts a failure as a failure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from opengrit.sampling import Asked, Sampled, SamplingSettings, Unsampled
 from opengrit.sampling.replay import ReplaySampler
 
 SIZE = Size(200, 100)
-EXAM = EvaluationProtocol("grounded", "qwen2_5_vl", RuleJudge(), Rubric.named("paper"))
+PROTOCOL = EvaluationProtocol("grounded", "qwen2_5_vl", RuleJudge(), Rubric.named("paper"))
 GREEDY = SamplingSettings(temperature=0)
 GOOD = "<think>[20, 10, 100, 50]</think><rethink>one dog</rethink><answer>1</answer>"
 
@@ -55,7 +55,7 @@ class CountingSampler:
 
 
 def test_a_record_holds_what_was_said_read_judged_and_scored():
-    (record,) = evaluate(CountingSampler(), [example(0)], protocol=EXAM, settings=GREEDY, quiet=True)
+    (record,) = evaluate(CountingSampler(), [example(0)], protocol=PROTOCOL, settings=GREEDY, quiet=True)
     assert record.id == "e0#0"
     assert record.completion.text == GOOD
     assert record.transcript.answer == "1"
@@ -69,7 +69,9 @@ def test_a_record_holds_what_was_said_read_judged_and_scored():
 def test_the_frame_counts_in_pixels_of_the_seen_picture_and_not_of_the_file():
     text = GOOD.replace("[20, 10, 100, 50]", "[40, 20, 200, 100]")
     sampled = Sampled(Completion(text), (), seen_size=Size(400, 200))
-    assert read(example(0), sampled, protocol=EXAM, sample=0).transcript.boxes == (Box(0.1, 0.1, 0.5, 0.5),)
+    assert read(example(0), sampled, protocol=PROTOCOL, sample=0).transcript.boxes == (
+        Box(0.1, 0.1, 0.5, 0.5),
+    )
 
 
 def test_a_question_is_put_in_the_words_of_the_strategy():
@@ -80,14 +82,14 @@ def test_a_question_is_put_in_the_words_of_the_strategy():
             asked.extend(questions)
             return super().sample(questions, **how)
 
-    evaluate(Listener(), [example(0)], protocol=EXAM, settings=GREEDY, quiet=True)
+    evaluate(Listener(), [example(0)], protocol=PROTOCOL, settings=GREEDY, quiet=True)
     assert asked[0].image == "0.png"
     assert "How many dogs are there?" in asked[0].text
     assert "<rethink>" in asked[0].text
 
 
 def test_what_could_not_be_sampled_is_a_failed_record_without_verdict_or_score():
-    record = read(example(0), Unsampled("the picture is torn"), protocol=EXAM, sample=2)
+    record = read(example(0), Unsampled("the picture is torn"), protocol=PROTOCOL, sample=2)
     assert record.id == record_id(example(0), sample=2) == "e0#2"
     assert record.failure == "the picture is torn"
     assert record.verdict == Unjudged("the picture is torn")
@@ -100,7 +102,7 @@ def test_a_broken_off_evaluation_asks_only_what_is_missing(tmp_path):
     evaluate(
         CountingSampler(),
         examples[:4],
-        protocol=EXAM,
+        protocol=PROTOCOL,
         settings=GREEDY,
         run=run,
         questions_per_batch=2,
@@ -108,7 +110,7 @@ def test_a_broken_off_evaluation_asks_only_what_is_missing(tmp_path):
     )
     sampler = CountingSampler()
     records = evaluate(
-        sampler, examples, protocol=EXAM, settings=GREEDY, run=run, questions_per_batch=2, quiet=True
+        sampler, examples, protocol=PROTOCOL, settings=GREEDY, run=run, questions_per_batch=2, quiet=True
     )
     assert [name for name, _ in sampler.asked] == ["e4", "e5", "e6"]
     assert [r.id for r in records] == [f"e{i}#0" for i in range(7)]
@@ -118,11 +120,13 @@ def test_a_broken_off_evaluation_asks_only_what_is_missing(tmp_path):
 def test_a_half_written_batch_is_gone_on_with_behind_its_last_record(tmp_path):
     examples = [example(i) for i in range(6)]
     run = RunDir.create(tmp_path / "run", recipe="a: 1\n")
-    evaluate(CountingSampler(), examples, protocol=EXAM, settings=GREEDY, run=run, quiet=True)
+    evaluate(CountingSampler(), examples, protocol=PROTOCOL, settings=GREEDY, run=run, quiet=True)
     lines = (run.path / "records.jsonl").read_bytes().splitlines(keepends=True)
     (run.path / "records.jsonl").write_bytes(b"".join(lines[:3]) + lines[3][:40])  # broken off in e3
     resumed = CountingSampler()
-    evaluate(resumed, examples, protocol=EXAM, settings=GREEDY, run=run, questions_per_batch=4, quiet=True)
+    evaluate(
+        resumed, examples, protocol=PROTOCOL, settings=GREEDY, run=run, questions_per_batch=4, quiet=True
+    )
     assert resumed.asked == [("e3", 0), ("e4", 0), ("e5", 0)]
     assert (run.path / "records.jsonl").read_bytes() == b"".join(lines)
 
@@ -149,21 +153,21 @@ def test_what_failed_is_asked_again_when_the_evaluation_is_continued_and_nothing
     examples = [example(i) for i in range(4)]
     run = RunDir.create(tmp_path / "run", recipe="a: 1\n")
     faulty = FaultySampler(("e1", 0), ("e3", 0))
-    records = evaluate(faulty, examples, protocol=EXAM, settings=GREEDY, run=run, quiet=True)
+    records = evaluate(faulty, examples, protocol=PROTOCOL, settings=GREEDY, run=run, quiet=True)
     assert [r.failure for r in records] == [None, "the endpoint is down", None, "the endpoint is down"]
     again = FaultySampler(("e3", 0))
-    evaluate(again, examples, protocol=EXAM, settings=GREEDY, run=run, quiet=True)
+    evaluate(again, examples, protocol=PROTOCOL, settings=GREEDY, run=run, quiet=True)
     assert [name for name, _ in again.asked] == ["e1", "e3"]
-    mended = CountingSampler()
-    records = evaluate(mended, examples, protocol=EXAM, settings=GREEDY, run=run, quiet=True)
-    assert [name for name, _ in mended.asked] == ["e3"]
+    fixed = CountingSampler()
+    records = evaluate(fixed, examples, protocol=PROTOCOL, settings=GREEDY, run=run, quiet=True)
+    assert [name for name, _ in fixed.asked] == ["e3"]
     assert [r.failure for r in records] == [None] * 4
     assert {r.id: r for r in run.records()} == {r.id: r for r in records}
 
 
 def test_a_sample_that_stands_already_is_kept_where_its_sibling_failed(tmp_path):
     run = RunDir.create(tmp_path / "run", recipe="a: 1\n")
-    how = {"protocol": EXAM, "settings": GREEDY, "run": run, "samples_per_question": 2, "quiet": True}
+    how = {"protocol": PROTOCOL, "settings": GREEDY, "run": run, "samples_per_question": 2, "quiet": True}
     evaluate(FaultySampler(("e0", 1)), [example(0)], **how)
     other = CountingSampler(GOOD.replace("one dog", "another dog"))
     first, second = evaluate(other, [example(0)], **how)
@@ -175,10 +179,10 @@ def test_a_sample_that_stands_already_is_kept_where_its_sibling_failed(tmp_path)
 
 def test_a_finished_evaluation_asks_nothing_and_writes_nothing(tmp_path):
     run = RunDir.create(tmp_path / "run", recipe="a: 1\n")
-    first = evaluate(CountingSampler(), [example(0)], protocol=EXAM, settings=GREEDY, run=run, quiet=True)
+    first = evaluate(CountingSampler(), [example(0)], protocol=PROTOCOL, settings=GREEDY, run=run, quiet=True)
     written = (run.path / "records.jsonl").read_bytes()
     sampler = CountingSampler()
-    assert evaluate(sampler, [example(0)], protocol=EXAM, settings=GREEDY, run=run, quiet=True) == first
+    assert evaluate(sampler, [example(0)], protocol=PROTOCOL, settings=GREEDY, run=run, quiet=True) == first
     assert sampler.asked == []
     assert (run.path / "records.jsonl").read_bytes() == written
 
@@ -187,7 +191,7 @@ def test_several_samples_of_an_example_are_kept_apart():
     records = evaluate(
         CountingSampler(),
         [example(0), example(1)],
-        protocol=EXAM,
+        protocol=PROTOCOL,
         settings=GREEDY,
         samples_per_question=2,
         quiet=True,
@@ -197,12 +201,14 @@ def test_several_samples_of_an_example_are_kept_apart():
 
 def test_two_rows_with_one_id_are_refused():
     with pytest.raises(DataError, match="e0"):
-        evaluate(CountingSampler(), [example(0), example(0)], protocol=EXAM, settings=GREEDY, quiet=True)
+        evaluate(CountingSampler(), [example(0), example(0)], protocol=PROTOCOL, settings=GREEDY, quiet=True)
 
 
 def test_recorded_completions_can_be_read_again():
     sampler = ReplaySampler({"e0": [Completion(GOOD)]}, seen_size=SIZE)
-    first, second = evaluate(sampler, [example(0), example(1)], protocol=EXAM, settings=GREEDY, quiet=True)
+    first, second = evaluate(
+        sampler, [example(0), example(1)], protocol=PROTOCOL, settings=GREEDY, quiet=True
+    )
     assert first.verdict == Verdict(correct=True, score=1.0, judge=first.verdict.judge)
     assert second.failure is not None
 
@@ -213,7 +219,7 @@ def test_a_plain_reply_to_the_direct_prompt_is_judged_as_the_answer():
     verdict = read(example(0), sampled, protocol=protocol, sample=0).verdict
     assert isinstance(verdict, Verdict)
     assert verdict.correct
-    asked_for_tags = read(example(0), sampled, protocol=EXAM, sample=0).verdict
+    asked_for_tags = read(example(0), sampled, protocol=PROTOCOL, sample=0).verdict
     assert isinstance(asked_for_tags, Verdict)
     assert not asked_for_tags.correct
 
@@ -221,7 +227,7 @@ def test_a_plain_reply_to_the_direct_prompt_is_judged_as_the_answer():
 def test_a_truncated_completion_is_counted_and_left_out_of_means_and_rewards():
     text = "<think>[1, 2, 30, 40]</think><rethink>one</rethink><answer>1 and"
     record = read(
-        example(0), Sampled(Completion(text, (1,), Finish.LENGTH), (), SIZE), protocol=EXAM, sample=0
+        example(0), Sampled(Completion(text, (1,), Finish.LENGTH), (), SIZE), protocol=PROTOCOL, sample=0
     )
     assert isinstance(record.verdict, Unjudged)
     assert record.score.total is None
@@ -234,10 +240,10 @@ def test_a_truncated_completion_is_counted_and_left_out_of_means_and_rewards():
 def test_an_evaluation_through_an_endpoint_asks_again_only_what_failed(tmp_path):
     first, second, third = load_examples("stickers/count")[:3]
     assert len({e.question for e in (first, second, third)}) == 3
-    mended = False
+    fixed = False
 
     def answer(request):
-        if second.question in request.text and not mended:
+        if second.question in request.text and not fixed:
             return Said("no room", status=400)  # no further try mends this
         return Said(GOOD)
 
@@ -250,7 +256,7 @@ def test_an_evaluation_through_an_endpoint_asks_again_only_what_failed(tmp_path)
         )
         run, before = run_evaluation(recipe, tmp_path / "run", quiet=True)
         assert len(stub.requests) == 3
-        mended = True
+        fixed = True
         _, after = run_evaluation(recipe, tmp_path / "run", quiet=True)
         assert len(stub.requests) == 4
     assert [r.failure and "no room" in r.failure for r in before] == [None, True, None]
@@ -263,7 +269,7 @@ def test_an_evaluation_through_an_endpoint_asks_again_only_what_failed(tmp_path)
 
 
 def test_what_was_not_judged_is_told_with_its_most_frequent_reason():
-    (record,) = evaluate(CountingSampler(), [example(0)], protocol=EXAM, settings=GREEDY, quiet=True)
+    (record,) = evaluate(CountingSampler(), [example(0)], protocol=PROTOCOL, settings=GREEDY, quiet=True)
     reasons = ("timed out", "the judge is\x1b[2J down", "the judge is\x1b[2J down")
     records = [record] + [replace(record, verdict=Unjudged(reason)) for reason in reasons]
     judge = {"kind": "endpoint", "url": "http://127.0.0.1:1/v1", "model": "m"}

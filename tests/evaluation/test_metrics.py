@@ -523,8 +523,8 @@ def test_random_boxes_earn_nothing_without_a_box_and_all_with_the_whole_picture(
     assert control(record(text="no box")) == 0.0
     assert control(record(text="(0, 0, 1000, 1000)")) == pytest.approx(0.5)  # it fits in one place only
     assert control(record(row(boxes=()))) is None
-    with pytest.raises(ValueError, match="at least one draw"):
-        random_boxes_control(draws=0)
+    with pytest.raises(ValueError, match="at least one move"):
+        random_boxes_control(moves=0)
 
 
 def test_moved_boxes_stay_in_the_picture_with_their_size() -> None:

@@ -53,7 +53,7 @@ from opengrit.sampling import Asked, Listener, Sampled, SamplingSettings, Unsamp
 
 SIZE = Size(40, 20)
 BOX = (10, 5, 20, 15)  # a quarter of the width, half of the height
-EXAM = EvaluationProtocol("grounded", "pixels", RuleJudge(), Rubric.named("paper"))
+PROTOCOL = EvaluationProtocol("grounded", "pixels", RuleJudge(), Rubric.named("paper"))
 SETTINGS = SamplingSettings(temperature=0.0, max_new_tokens=50)
 RED = (255, 0, 0)
 
@@ -263,7 +263,8 @@ def test_probes_are_asked_once_and_an_outage_is_asked_again(tmp_path: Path, pict
     run = RunDir.create(tmp_path / "probes", recipe="probe: {run: before}\n")
     sampler = RedCounter(fails=1)
     found = {
-        r.id: r for r in run_probes(sampler, pictured, protocol=EXAM, settings=SETTINGS, run=run, quiet=True)
+        r.id: r
+        for r in run_probes(sampler, pictured, protocol=PROTOCOL, settings=SETTINGS, run=run, quiet=True)
     }
     assert [q.id for q in sampler.asked] == ["a#0"] * 3
     assert found["occlude/a#0"].failure == "down"
@@ -273,7 +274,8 @@ def test_probes_are_asked_once_and_an_outage_is_asked_again(tmp_path: Path, pict
     assert "is now 20 x 40" in str(found["shuffle/d#0"].failure)
     assert found["shuffle/a#0"].verdict == Verdict(False, 0.0)
     again = {
-        r.id: r for r in run_probes(sampler, pictured, protocol=EXAM, settings=SETTINGS, run=run, quiet=True)
+        r.id: r
+        for r in run_probes(sampler, pictured, protocol=PROTOCOL, settings=SETTINGS, run=run, quiet=True)
     }
     assert len(sampler.asked) == 4
     assert again["occlude/a#0"].transcript.answer == "700"
@@ -286,17 +288,17 @@ def test_probes_are_asked_once_and_an_outage_is_asked_again(tmp_path: Path, pict
 
 def test_probes_of_other_answers_than_before_are_refused(tmp_path: Path, pictured: list[Record]) -> None:
     run = RunDir.create(tmp_path / "probes", recipe="probe: {run: before}\n")
-    run_probes(RedCounter(), pictured[:1], protocol=EXAM, settings=SETTINGS, run=run, quiet=True)
+    run_probes(RedCounter(), pictured[:1], protocol=PROTOCOL, settings=SETTINGS, run=run, quiet=True)
     other = record("a", "799", image=pictured[0].example.image)
     with pytest.raises(RunError, match="another text"):
-        run_probes(RedCounter(), [other], protocol=EXAM, settings=SETTINGS, run=run, quiet=True)
+        run_probes(RedCounter(), [other], protocol=PROTOCOL, settings=SETTINGS, run=run, quiet=True)
 
 
 def test_the_report_shows_the_probes_with_original_and_greyed_pictures(
     tmp_path: Path, pictured: list[Record]
 ) -> None:
     run = RunDir.create(tmp_path / "probes", recipe="probe: {run: '<b>before</b>'}\n")
-    run_probes(RedCounter(), pictured, protocol=EXAM, settings=SETTINGS, run=run, quiet=True)
+    run_probes(RedCounter(), pictured, protocol=PROTOCOL, settings=SETTINGS, run=run, quiet=True)
     page = build_report([read_probe_results(run, "<i>probes</i>")])
     assert "Does the evidence matter?" in page
     assert "1 without boxes" in page

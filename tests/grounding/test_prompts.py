@@ -13,10 +13,10 @@ from opengrit.grounding.frames import Frame
 from opengrit.grounding.parsing import parse
 from opengrit.grounding.prompts import (
     Strategy,
-    build,
     detection_question,
     judge_prompt,
     user_text,
+    user_turn,
     worked_example,
 )
 
@@ -73,20 +73,18 @@ def test_the_worked_example_writes_pixels_for_one_family_and_thousandths_for_ano
 @pytest.mark.parametrize("family", [None, "llava", ""])
 def test_a_worked_example_for_an_unknown_family_is_an_error_and_other_prompts_are_not(family):
     with pytest.raises(RecipeError, match="frame:"):
-        build("grounded-icl", QUESTION, family=family)
-    assert build("grounded", QUESTION, family=family).strategy is Strategy.GROUNDED
+        user_text("grounded-icl", QUESTION, family=family)
+    assert user_text("grounded", QUESTION, family=family) == user_text(Strategy.GROUNDED, QUESTION)
 
 
 def test_a_misspelt_strategy_is_an_error_and_never_a_prompt_without_instruction():
     """A misspelt setting made the released code ask without any suffix (its bug 27)."""
     with pytest.raises(RecipeError, match=r"direct, grounded, grounded-icl, sft.*'grounded_thinking'"):
-        build("grounded_thinking", QUESTION)
+        user_text("grounded_thinking", QUESTION)
 
 
 def test_a_prompt_is_one_user_turn_with_the_picture_first():
-    prompt = build(Strategy.DIRECT, QUESTION)
-
-    assert prompt.messages() == [
+    assert user_turn(user_text(Strategy.DIRECT, QUESTION)) == [
         {
             "role": "user",
             "content": [

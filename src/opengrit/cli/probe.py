@@ -177,7 +177,7 @@ def _ask(
     from opengrit.rewards.rubric import Rubric
     from opengrit.sampling import SamplingSettings
 
-    with evaluation.answering(recipe, 1) as asked, open_judge(recipe.judge, breaker=Breaker()) as judge:
+    with evaluation.open_model(recipe, 1) as asked, open_judge(recipe.judge, breaker=Breaker()) as judge:
         run_probes(
             asked.samplers[0],
             records,

@@ -1,4 +1,4 @@
-"""A picture with numbered boxes on it, told apart by number and by colour, readable at any size."""
+"""A picture with numbered boxes on it, distinguished by number and by colour, readable at any size."""
 
 from __future__ import annotations
 

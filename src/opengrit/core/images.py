@@ -71,7 +71,7 @@ def open_picture(path: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> Image.
     """The picture in a file: RGB, 8 bits a channel, turned upright as its EXIF orientation asks.
 
     Transparent pixels are laid on white; 16-bit grey keeps its upper 8 bits. The limits are checked on the
-    header, before a pixel is decoded. An animation or a multi-page file is refused, because nobody said which
+    header, before a pixel is decoded. An animation or a multi-page file is refused, because nothing says which
     of its frames the question is about.
 
     Raises:
@@ -85,7 +85,7 @@ def open_any(image: AnyPicture, *, limits: Limits = DEFAULT_LIMITS) -> Image.Ima
     """The picture in a file, in the bytes of a file, or in memory, as `open_picture` gives it.
 
     A picture of Pillow's is turned as its EXIF orientation asks and is itself left as it is. An array is H x W (grey),
-    H x W x 3 (RGB) or H x W x 4 (RGB and opacity) of uint8; other numbers are refused, since nobody said whether they
+    H x W x 3 (RGB) or H x W x 4 (RGB and opacity) of uint8; other numbers are refused, since nothing says whether they
     reach to 1 or to 255. A text is always a file's path: nothing is fetched.
 
     Raises:
@@ -156,11 +156,7 @@ def _open_header(path: Path, limits: Limits) -> Image.Image:
         ) from error
     if not stat.S_ISREG(status.st_mode):
         raise ImageError(f"a picture must be a file, {path} is a folder or a device; name the file in it")
-    if status.st_size > limits.max_bytes:
-        raise ImageError(
-            f"a picture's file has at most {limits.max_bytes} bytes, this one has {status.st_size}: {path}; "
-            "save it smaller"
-        )
+    _check_bytes(status.st_size, str(path), limits)
     return _identified(path, str(path), limits)
 
 
@@ -179,9 +175,7 @@ def _identified(source: Path | io.BytesIO, path: str, limits: Limits) -> Image.I
             "convert it to PNG or JPEG"
         ) from error
     except _DAMAGE as error:
-        raise ImageError(
-            f"a picture must open, this one does not ({error}): {path}; save it again"
-        ) from error
+        raise _damaged(error, path) from error
     try:
         _check_header(image, path, limits)
     except ImageError:
@@ -197,12 +191,21 @@ def _check_header(image: Image.Image, path: str, limits: Limits) -> None:
     try:
         animated = bool(getattr(image, "is_animated", False))
     except _DAMAGE as error:
-        raise ImageError(
-            f"a picture must open, this one does not ({error}): {path}; save it again"
-        ) from error
+        raise _damaged(error, path) from error
     if animated:
         raise ImageError(
             f"a picture has one frame, this {image.format} has several: {path}; save the frame you mean as PNG"
+        )
+
+
+def _damaged(error: Exception, path: str) -> ImageError:
+    return ImageError(f"a picture must open, this one does not ({error}): {path}; save it again")
+
+
+def _check_bytes(count: int, path: str, limits: Limits) -> None:
+    if count > limits.max_bytes:
+        raise ImageError(
+            f"a picture's file has at most {limits.max_bytes} bytes, this one has {count}: {path}; save it smaller"
         )
 
 
@@ -238,11 +241,7 @@ def _upright_rgb(image: Image.Image, path: str) -> Image.Image:
 
 def _open_bytes(content: bytes, limits: Limits) -> Image.Image:
     name = f"the {len(content)} bytes given"
-    if len(content) > limits.max_bytes:
-        raise ImageError(
-            f"a picture's file has at most {limits.max_bytes} bytes, this one has {len(content)}: {name}; "
-            "save it smaller"
-        )
+    _check_bytes(len(content), name, limits)
     with _identified(io.BytesIO(content), name, limits) as image:
         return _upright_rgb(image, name)
 

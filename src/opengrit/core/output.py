@@ -1,4 +1,4 @@
-"""What a command prints beside its results: our log, and the libraries' messages that help nobody left out."""
+"""What a command prints besides its results: our log, without the libraries' messages that help nobody."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from opengrit.core.escaping import harmless
 _LIBRARIES = r"(transformers|trl|peft|accelerate|datasets|huggingface_hub|torch)\."
 
 
-class _Plain(logging.Formatter):
-    """Messages as lines that steer no terminal: a reason may be a server's own words."""
+class _Escaped(logging.Formatter):
+    """Messages as lines that steer no terminal: a server may have worded a reason."""
 
     def format(self, record: logging.LogRecord) -> str:
         return harmless(super().format(record))
 
 
 def settle_output() -> None:
-    """Our log to standard error, and what the libraries below say to us rather than to a person left out.
+    """Our log goes to standard error, and the libraries' messages that are meant for us rather than for a person are off.
 
     Their warnings stay, but for three: what will change in a later version of theirs, progress bars of reading and
     writing files, and TRL's page about each truncated completion (counted in our metrics as such).
@@ -26,7 +26,7 @@ def settle_output() -> None:
     log = logging.getLogger("opengrit")
     log.setLevel(logging.INFO)
     handler = logging.StreamHandler()
-    handler.setFormatter(_Plain("%(message)s"))
+    handler.setFormatter(_Escaped("%(message)s"))
     handler.set_name("opengrit's commands")
     log.handlers = [h for h in log.handlers if h.get_name() != handler.get_name()] + [handler]
     logging.getLogger("trl.trainer.grpo_trainer").addFilter(_says_something)

@@ -3,14 +3,14 @@
 May import `rewards` and the floors below it. Begin with `sources.py`; one line of a file is `rows.py`.
 """
 
-from opengrit.data.grit import BadRows, Reading, load, read, write
+from opengrit.data.grit import BadRows, ParsedFile, load, read, write
 from opengrit.data.rows import Problem, Severity
 from opengrit.data.sources import load_examples, require_readable
 
 __all__ = [
     "BadRows",
+    "ParsedFile",
     "Problem",
-    "Reading",
     "Severity",
     "load",
     "load_examples",

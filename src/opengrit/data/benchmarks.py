@@ -104,7 +104,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         pictures=Pictures(_COCO, _COCO_LICENCE, "000000538194.jpg", 247),
         datasets=("vsr",),
         answers="yes/no (206 rows) or a word (82 rows); by rule, or by a judge that knows synonyms",
-        note="one box around the whole picture scores grounding IoU 0.588: read every figure beside that control",
+        note="one box around the whole picture scores grounding IoU 0.588: read every figure next to that control",
     ),
     _grit(
         name="tallyqa",

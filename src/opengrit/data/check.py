@@ -15,8 +15,8 @@ from opengrit.core.boxes import Size
 from opengrit.core.errors import ImageError
 from opengrit.core.images import open_picture
 from opengrit.core.types import Example
-from opengrit.data.grit import Reading, read
-from opengrit.data.rows import Problem
+from opengrit.data.grit import ParsedFile, read
+from opengrit.data.rows import Problem, Severity
 
 # A picture may be a rescaled copy of the annotated one; its sides may then round to the next pixel.
 _ROUNDING_PIXELS = 1.0
@@ -83,16 +83,13 @@ class FileCheck:
     @property
     def unusable(self) -> bool:
         """True where loading would fail: bad rows, or pictures missing or unreadable."""
-        return bool(self.missing_images or self.unreadable_images or self._errors)
+        bad_rows = any(problem.severity is Severity.ERROR for problem in self.problems)
+        return bool(self.missing_images or self.unreadable_images or bad_rows)
 
     @property
     def doubtful(self) -> bool:
         """True where loading works but the figures would mislead: sizes of another shape."""
         return any(not mismatch.harmless for mismatch in self.size_mismatches)
-
-    @property
-    def _errors(self) -> tuple[Problem, ...]:
-        return Reading(self.file, self.rows, (), self.problems).errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +149,7 @@ def check(files: Sequence[Source], against: Sequence[Source] = ()) -> Check:
     )
 
 
-def check_reading(reading: Reading, *, pictures: bool) -> FileCheck:
+def check_reading(reading: ParsedFile, *, pictures: bool) -> FileCheck:
     """One file's findings; `pictures` says whether its pictures are looked for and decoded."""
     images = {example.image for example in reading.examples}
     missing = sorted(image for image in images if not os.path.isfile(image)) if pictures else []

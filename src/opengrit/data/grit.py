@@ -44,7 +44,7 @@ class BadRows(DataError):
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ParsedFile:
     """A file read to its end: the usable examples and every problem, in the order of the lines."""
 
     file: str
@@ -87,7 +87,7 @@ def load(
     return list(reading.examples)
 
 
-def read(file: str | Path, *, images: str | Path | None = None) -> Reading:
+def read(file: str | Path, *, images: str | Path | None = None) -> ParsedFile:
     """Everything in a GRIT JSONL file, good rows and bad. Raises DataError only where the file itself is unreadable."""
     path = Path(file)
     root = path.parent if images is None else Path(images)
@@ -106,7 +106,7 @@ def read(file: str | Path, *, images: str | Path | None = None) -> Reading:
             examples.append(example)
     if rows == 0:
         raise DataError(f"a data file holds at least one row, {path} is empty; write one JSON object a line")
-    return Reading(file=str(path), rows=rows, examples=tuple(examples), problems=tuple(problems))
+    return ParsedFile(file=str(path), rows=rows, examples=tuple(examples), problems=tuple(problems))
 
 
 def write(examples: Iterable[Example], out: str | Path, *, images: str | Path | None = None) -> Path:

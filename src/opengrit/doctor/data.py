@@ -10,7 +10,7 @@ from opengrit.core.errors import DataError, RecipeError
 from opengrit.core.types import Example
 from opengrit.data import load_examples
 from opengrit.data.check import FileCheck, LeakKind, check_reading, find_leaks
-from opengrit.data.grit import Reading, read
+from opengrit.data.grit import ParsedFile, read
 from opengrit.doctor.context import Context, first_few
 from opengrit.doctor.findings import Area, Finding, split_message
 from opengrit.recipes.training_recipe import Source
@@ -37,7 +37,7 @@ def examine_data(context: Context) -> Iterator[Finding]:
         context.evaluated += reading.examples
         yield from _problems(reading)
         few = reading.examples[:: max(1, len(reading.examples) // _EVAL_PICTURES)]
-        yield from _pictures(check_reading(Reading(reading.file, len(few), few, ()), pictures=True))
+        yield from _pictures(check_reading(ParsedFile(reading.file, len(few), few, ()), pictures=True))
     if context.examples:
         yield from _rows(context)
         yield from _answers(context.examples)
@@ -45,7 +45,7 @@ def examine_data(context: Context) -> Iterator[Finding]:
         yield from _leaks(context)
 
 
-def _readings(sources: Sequence[Source]) -> tuple[list[Reading], list[DataError]]:
+def _readings(sources: Sequence[Source]) -> tuple[list[ParsedFile], list[DataError]]:
     """The data sets that can be read to their end, and why the others cannot."""
     readings, failures = [], []
     for source in sources:
@@ -65,15 +65,15 @@ def _unreadable(failures: Sequence[DataError], purpose: str, *, fails: bool) -> 
     yield _AREA.graded("rows", found, remedy, fails=fails, warns=True)
 
 
-def _reading(source: Source) -> Reading:
+def _reading(source: Source) -> ParsedFile:
     """A data set, good rows and bad. Raises DataError where it cannot be read at all."""
     if source.spec.endswith(".jsonl") or os.path.isfile(source.spec):
         return read(source.spec, images=source.images)
     examples = load_examples(source.spec, source.images)
-    return Reading(source.spec, len(examples), tuple(examples), ())
+    return ParsedFile(source.spec, len(examples), tuple(examples), ())
 
 
-def _problems(reading: Reading) -> Iterator[Finding]:
+def _problems(reading: ParsedFile) -> Iterator[Finding]:
     if reading.errors:
         lines = len({problem.line for problem in reading.errors})
         name = "boxes" if all(p.field.startswith("bboxs") for p in reading.errors) else "rows"

@@ -75,7 +75,8 @@ def evaluate(
                 done[record.id] = record
                 if writer is not None:
                     writer.write_record(record)
-            each = _questions_of_a_batch(len(pending), questions_per_batch, samplers=1 + len(more_samplers))
+            # Fewer than asked for where a sampler would get none.
+            each = max(1, min(questions_per_batch, -(-len(pending) // (1 + len(more_samplers)))))
             batches = [pending[start : start + each] for start in range(0, len(pending), each)]
 
             def sample(one: Sampler, batch: Sequence[Example]) -> list[list[Record]]:
@@ -105,11 +106,6 @@ def agreement_with_rule(records: Sequence[Record]) -> Agreement:
     asked = [(record, case) for record in records if (case := case_of(record)) is not None]
     rule = RuleJudge().judge_many([case for _, case in asked])
     return agreement(rule, [record.verdict for record, _ in asked])
-
-
-def _questions_of_a_batch(pending: int, most: int, *, samplers: int) -> int:
-    """As many as asked for, but fewer where a sampler would get none."""
-    return max(1, min(most, -(-pending // samplers)))
 
 
 def _sampled(

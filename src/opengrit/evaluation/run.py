@@ -56,14 +56,14 @@ def run_evaluation(
     started = os.path.isfile(Path(out) / RECIPE)
     RunDir.check(out, recipe=recipe.resolved_yaml(), resume=started)
     with (
-        answering(recipe, num_processes) as asked,
+        open_model(recipe, num_processes) as asked,
         open_judge(recipe.judge, breaker=Breaker()) as judge,
     ):
         run = RunDir.create(
             out, recipe=recipe.resolved_yaml(), resume=started, seeds={"sampling": recipe.seed}
         )
         if isinstance(judge, CachedJudge):
-            _log_estimate(judge, _cases_to_come(run, examples, samples=recipe.eval.samples))
+            _log_estimate(judge, _cases_to_judge(run, examples, samples=recipe.eval.samples))
         first, *more = asked.samplers
         records = evaluate(
             first,
@@ -109,9 +109,9 @@ def _agreement_line(found: Agreement) -> str:
     )
 
 
-def _cases_to_come(run: RunDir, examples: Sequence[Example], *, samples: int) -> list[Case]:
-    """What a judge is going to be asked at most: a right answer to each question that is still to be asked, and each
-    answer that nobody has judged. The number at its end keeps equal ones apart: the answers may differ.
+def _cases_to_judge(run: RunDir, examples: Sequence[Example], *, samples: int) -> list[Case]:
+    """The most that a judge is going to be asked: a right answer to each question that is still to be asked, and each
+    answer that nobody has judged. The number at its end keeps equal ones apart, as the answers may differ.
     """
     known = {record.id: record for record in run.records()}
     found = []
@@ -155,19 +155,19 @@ def _priced(cost: float | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Answering:
-    """What answers the questions, at least one, and the frame it writes in."""
+class OpenModel:
+    """The samplers of the model that is asked, at least one, and the frame it writes in."""
 
     samplers: Sequence[Sampler]
     frame: str
 
 
 @contextmanager
-def answering(recipe: EvalRecipe, num_processes: int) -> Iterator[Answering]:
+def open_model(recipe: EvalRecipe, num_processes: int) -> Iterator[OpenModel]:
     if recipe.endpoint is not None:
-        sampler = _behind(recipe.endpoint, recipe.model)
+        sampler = _served_sampler(recipe.endpoint, recipe.model)
         try:
-            yield Answering([sampler], sampler.frame)
+            yield OpenModel([sampler], sampler.frame)
         finally:
             sampler.close()
         return
@@ -175,16 +175,16 @@ def answering(recipe: EvalRecipe, num_processes: int) -> Iterator[Answering]:
         from opengrit.evaluation.processes import open_samplers
 
         with open_samplers(recipe.model.model_dump(mode="json"), count=num_processes) as samplers:
-            yield Answering(samplers, samplers[0].frame)
+            yield OpenModel(samplers, samplers[0].frame)
         return
     from opengrit.models.loading import load_for_inference
     from opengrit.sampling.transformers_engine import TransformersSampler
 
     loaded = load_for_inference(recipe.model)
-    yield Answering([TransformersSampler(loaded, vision_is_fixed=True)], loaded.frame)
+    yield OpenModel([TransformersSampler(loaded, vision_is_fixed=True)], loaded.frame)
 
 
-def _behind(endpoint: Served, model: Model) -> EndpointSampler:
+def _served_sampler(endpoint: Served, model: Model) -> EndpointSampler:
     from opengrit.sampling.endpoint import EndpointSampler
 
     if model.max_tiles is not None:

@@ -1,4 +1,4 @@
-"""Grounded text: what a model is told, what it writes, and the boxes in between.
+"""Grounded text: prompts for a model, what it writes, and the boxes in it.
 
 May import `core`. Begin with `parsing.py`; `frames.py` turns a family's coordinates into the unit square and back.
 """

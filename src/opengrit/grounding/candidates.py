@@ -16,7 +16,7 @@ _LABEL_KEYS = {
 
 
 class Cue(Enum):
-    """What the surroundings say that numbers are."""
+    """What the text around numbers says that they are."""
 
     BOX = "box"
     POINT = "point"

@@ -76,7 +76,7 @@ class Frame:
 
     @property
     def extent(self) -> tuple[float, float]:
-        """The numbers that stand for the picture's right and bottom edge."""
+        """The numbers of the picture's right and bottom edge."""
         match self.unit:
             case Unit.PIXELS:
                 return float(self.seen_size.width), float(self.seen_size.height)
@@ -86,7 +86,7 @@ class Frame:
                 return 1.0, 1.0
 
     def to_box(self, numbers: Sequence[float]) -> Box | Rejection:
-        """The box that left, top, right, bottom in this frame stand for, or why they stand for none.
+        """The box of left, top, right, bottom in this frame, or why there is none.
 
         A box that reaches over an edge by at most OVERSHOOT of the picture is clipped to it.
         """

@@ -1,6 +1,6 @@
 """Text from a model becomes a Transcript, once: sections, answer, boxes and what only looks like a box.
 
-What counts as a box is said in `coordinates.py`; whether it lies in the picture is the frame's to say.
+`coordinates.py` defines what counts as a box; the frame decides whether it lies in the picture.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -43,19 +42,12 @@ _EXAMPLE_CUPS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """One picture and the text that stands after it."""
+def user_turn(text: str) -> list[dict[str, Any]]:
+    """The text as transformers' chat templates take it: one user turn, a place for the picture, then the text.
 
-    strategy: Strategy
-    text: str
-
-    def messages(self) -> list[dict[str, Any]]:
-        """The prompt as transformers' chat templates take it: one user turn, a place for the picture, the text.
-
-        There is no system turn of our own; a family's template may add its default.
-        """
-        return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": self.text}]}]
+    There is no system turn of our own; a family's template may add its default.
+    """
+    return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
 
 
 def strategy_named(strategy: Strategy | str) -> Strategy:
@@ -69,24 +61,17 @@ def strategy_named(strategy: Strategy | str) -> Strategy:
         ) from None
 
 
-def build(strategy: Strategy | str, question: str, *, family: str | None = None) -> Prompt:
-    """The prompt that puts a question in the wording of a strategy.
-
-    `family` is the model type, or "pixels", "thousand" or "unit" where a recipe overrides the frame; only the
-    worked example of `grounded-icl` depends on it. Raises RecipeError for an unknown strategy, for
-    `grounded-icl` without a family, and for a family whose coordinates are not known.
-    """
-    named = strategy_named(strategy)
-    return Prompt(named, "Question: " + question + _suffix(named, family))
-
-
 def user_text(strategy: Strategy | str, question: str, *, family: str | None = None) -> str:
     """The text of the user's turn: "Question: ", the question, and the strategy's suffix.
 
     This is the form of the paper's demonstration. Its released training code puts a line end in front of
     "Question: "; the text is the same from there on.
+
+    `family` is the model type, or "pixels", "thousand" or "unit" where a recipe overrides the frame; only the
+    worked example of `grounded-icl` depends on it. Raises RecipeError for an unknown strategy, for
+    `grounded-icl` without a family, and for a family whose coordinates are not known.
     """
-    return build(strategy, question, family=family).text
+    return "Question: " + question + _suffix(strategy_named(strategy), family)
 
 
 def _suffix(strategy: Strategy, family: str | None) -> str:
@@ -137,7 +122,7 @@ _JUDGE_INSTRUCTION = (
 
 
 def judge_prompt(question: str, *, expected: str, given: str) -> str:
-    """What a language model is told when it marks an answer.
+    """What a language model is asked when it judges an answer.
 
     `question` is the user's question alone, without the format's instruction, and `given` is the answer alone. The
     answer is put on one line, so that it cannot pass a line of its own off as the standard answer.

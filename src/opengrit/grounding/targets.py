@@ -11,7 +11,7 @@ and with the prompt `sft` it is what that prompt asks for, a JSON list of the bo
     [{"bbox_2d": [12, 30, 58, 77], "label": "dogs"}]
     <answer>1</answer>
 
-Every annotated box stands in it, in the order of the row and in the numbers that the model's family writes. A row
+It has every annotated box, in the order of the row and in the numbers that the model's family writes. A row
 without boxes gets a target that points at nothing.
 """
 

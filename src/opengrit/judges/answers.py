@@ -204,7 +204,7 @@ def _with_numerals(words: list[str]) -> list[str]:
 
 
 def _without_markup(given: str) -> str:
-    """What was said, without Markdown, LaTeX wrappers, box coordinates, and what leads up to "the answer is"."""
+    """The answer without Markdown, LaTeX wrappers, box coordinates, and what leads up to "the answer is"."""
     text = re.sub(r"\\boxed\{([^{}]*)\}", r"\1", given)
     text = _BOX.sub(" ", text)
     text = re.sub(r"[*`$\"]", "", text)
@@ -273,7 +273,7 @@ def _picked_letters(said: str, choices: dict[str, str]) -> set[str]:
 
 
 def _options_mentioned(words: list[str], choices: dict[str, str]) -> set[str]:
-    """The options whose words stand in the answer; an option inside a longer one mentioned does not count."""
+    """The options whose words occur in the answer; an option inside a longer one mentioned does not count."""
     texts = {letter: _words(text) for letter, text in choices.items()}
     whole = {letter for letter, text in texts.items() if text == words}
     if whole:

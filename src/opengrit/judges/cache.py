@@ -91,7 +91,7 @@ class JudgeCache:
                     added = file.read()
             except OSError:
                 return
-            whole = added[: added.rfind(b"\n") + 1]  # a last line without its end may still be being written
+            whole = added[: added.rfind(b"\n") + 1]  # a last line without its end may still be incomplete
             self._read_to += len(whole)
             for line in whole.splitlines():
                 if line.strip():
@@ -166,7 +166,9 @@ class CachedJudge:
         unjudged = sum(isinstance(everything[case], Unjudged) for case in cases)
         judged = [self._fall_back(case, everything[case]) for case in cases]
         stepped_in = unjudged - sum(isinstance(opinion, Unjudged) for opinion in judged)
-        self._count(Counts(len(cases) - len(missing), len(missing), unjudged, fell_back=stepped_in))
+        more = Counts(len(cases) - len(missing), len(missing), unjudged, fell_back=stepped_in)
+        with self._lock:
+            self.counts = Counts(*map(operator.add, astuple(self.counts), astuple(more)))
         return judged
 
     @property
@@ -197,8 +199,3 @@ class CachedJudge:
         if self._fallback is None or isinstance(opinion, Verdict):
             return opinion
         return self._fallback.judge(case.question, expected=case.expected, given=case.given)
-
-    def _count(self, more: Counts) -> None:
-        with self._lock:
-            sums = map(operator.add, astuple(self.counts), astuple(more))
-            self.counts = Counts(*sums)

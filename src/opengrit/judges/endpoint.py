@@ -85,7 +85,7 @@ class EndpointJudge:
         return CostEstimate(len(cases), prompt, completion, cost)
 
     def verdict(self, score: float) -> Verdict:
-        """The verdict that a score in [0, 1] stands for."""
+        """The verdict for a score in [0, 1]."""
         return self._threshold.verdict(score, judge=self.name)
 
     def judge(self, question: str, *, expected: str, given: str) -> Verdict | Unjudged:

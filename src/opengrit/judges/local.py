@@ -22,7 +22,7 @@ _NO_LIMIT = 1 << 20  # positions, where a model's config names none
 
 
 class LocalJudge:
-    """Marks answers with a text model, several prompts at once. Greedy, so that it is repeatable.
+    """Judges answers with a text model, several prompts at once. Greedy, so that it is repeatable.
 
     A prompt that is longer than the model can read, and one that does not fit into memory, leaves its case
     `Unjudged`. It may be used by several threads, one batch at a time.
@@ -99,7 +99,7 @@ class LocalJudge:
         return f"local:{Path(self._source).name}"
 
     def verdict(self, score: float) -> Verdict:
-        """The verdict that a score in [0, 1] stands for."""
+        """The verdict for a score in [0, 1]."""
         return self._threshold.verdict(score, judge=self.name)
 
     def estimate(self, cases: Sequence[Case]) -> CostEstimate:
@@ -116,7 +116,7 @@ class LocalJudge:
     ) -> list[Verdict | Unjudged]:
         """One opinion a case, in order.
 
-        No batch is begun that would end after the deadline if it took as long as the longest before it.
+        No batch is started that would end after the deadline if it took as long as the longest before it.
         """
         ends_at = None if deadline_seconds is None else self._clock() + deadline_seconds
         found: list[Verdict | Unjudged] = [

@@ -29,7 +29,7 @@ class ReplySettings:
 class Threshold:
     """From which score on an answer counts as right.
 
-    The paper's reward is binary and does not say from where. The released code takes any score above 0, which makes
+    The paper's reward is binary and does not state the threshold. The released code takes any score above 0, which makes
     a partly right answer worth as much as a right one.
     """
 
@@ -42,7 +42,7 @@ class Threshold:
             )
 
     def verdict(self, score: float, *, judge: str) -> Verdict:
-        """The verdict that a score in [0, 1] stands for."""
+        """The verdict for a score in [0, 1]."""
         return Verdict(correct=score >= self.correct_from, score=score, judge=judge)
 
 

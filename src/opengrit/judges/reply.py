@@ -20,7 +20,7 @@ def read_score(text: str) -> float | Unjudged:
     """The score in [0, 1] that a reply gives, or why it gives none.
 
     The whole reply is one JSON object with the key "score", alone or in a Markdown fence; reasoning that ends with
-    </think> may stand before it, and other keys beside it. An object inside prose is not read: it may be a
+    </think> may come before it, and it may have other keys. An object inside prose is not read: it may be a
     quotation of the answer that is judged. The score is a number, or a string that is one ("0.5"). A boolean, a
     percentage, a fraction, two scores, and a number out of [0, 1] are no score, and nothing is clipped.
     """

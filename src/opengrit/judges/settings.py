@@ -120,7 +120,7 @@ class JudgeSection(RecipeSection):
 
 
 def judge_section(value: Any) -> Any:
-    """A bare name stands for a section of that kind; for pydantic's BeforeValidator."""
+    """A bare name becomes a section of that kind; for pydantic's BeforeValidator."""
     return {"kind": value} if isinstance(value, str) else value
 
 

@@ -20,12 +20,12 @@ class Served(RecipeSection):
     """A model behind an OpenAI-compatible endpoint; `model.name` is its name there."""
 
     url: str
-    frame: str | None  # a model type (qwen2_5_vl), or pixels, thousand or unit; an endpoint does not tell
-    api_key_env: str = "OPENAI_API_KEY"  # the name of a variable; the key itself stands nowhere
+    frame: str | None  # a model type (qwen2_5_vl), or pixels, thousand or unit; an endpoint does not say
+    api_key_env: str = "OPENAI_API_KEY"  # the name of a variable; the key itself is written nowhere
 
 
 class EvalRecipe(RecipeSection):
-    """Everything an evaluation does; saved with it, and what a continued evaluation is compared with."""
+    """Everything an evaluation does; saved with it, and what a resumed evaluation is compared with."""
 
     model: Model
     data: tuple[Source, ...]

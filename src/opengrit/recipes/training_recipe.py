@@ -1,4 +1,4 @@
-"""Recipes: one YAML file says everything a run does, and a wrong key is an error before anything loads."""
+"""The recipe of a training: one YAML file says everything a run does, and a wrong key is an error before anything loads."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ class Train(RecipeSection):
     bf16: bool = Field(default=True, description="compute in bfloat16 (released GRIT script; false on CPU)")
     vllm_mode: Literal["colocate", "server"] | None = Field(
         default=None,
-        description="rollouts drawn by vLLM, on the training GPUs or by a `trl vllm-serve`; null: by the model itself",
+        description="rollouts sampled by vLLM, on the training GPUs or by a `trl vllm-serve`; null: by the model itself",
     )
     vllm_server_host: str = Field(
         default="127.0.0.1", min_length=1, description="where `trl vllm-serve` runs (vllm_mode: server)"
@@ -307,7 +307,7 @@ class Train(RecipeSection):
 
 
 class Lora(RecipeSection):
-    """Low-rank adapters; the section stands for full fine-tuning where it is null."""
+    """Low-rank adapters; full fine-tuning where the section is null."""
 
     r: Count = Field(default=16, description="rank of the adapters (our choice; GRIT trains all weights)")
     alpha: Positive = Field(

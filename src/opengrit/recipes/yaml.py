@@ -24,16 +24,20 @@ _SHAPES = {
 }
 # What only one kind of recipe has, and the command that takes it. A table has sft and train too: it is known first.
 _COMMANDS = {"ways": "table", "models": "table", "sft": "sft", "train": "train"}
-_BRANCHES = ("[named]", "[weights]", "[list]")  # tags of a union's alternatives in pydantic's paths
+_BRANCHES = (
+    "[named]",
+    "[weights]",
+    "[list]",
+)  # tags of a union's alternatives in pydantic's paths, no keys of ours
 
 
 def named(value: Any) -> Any:
-    """A bare model name stands for a section with that name; for pydantic's BeforeValidator."""
+    """A bare model name becomes a section with that name; for pydantic's BeforeValidator."""
     return {"name": value} if isinstance(value, str) else value
 
 
 def data_source(value: Any) -> Any:
-    """A bare string stands for a packaged set, or for a file where it ends in .jsonl; for a BeforeValidator."""
+    """A bare string names a packaged set, or a file where it ends in .jsonl; for a BeforeValidator."""
     if not isinstance(value, str):
         return value
     return {"file": value} if value.endswith(".jsonl") else {"name": value}
@@ -103,7 +107,7 @@ def _meant_for(kind: type[BaseModel], values: dict[str, Any]) -> str | None:
 
 
 def _key_lines(node: yaml.Node | None, place: str) -> dict[_Path, int]:
-    """The line of every key, by its path. Raises RecipeError for a key that stands twice, which YAML would forgive."""
+    """The line of every key, by its path. Raises RecipeError for a key that occurs twice, which YAML would accept."""
     found: dict[_Path, int] = {}
 
     def walk(node: yaml.Node | None, path: _Path) -> None:
@@ -117,7 +121,7 @@ def _key_lines(node: yaml.Node | None, place: str) -> dict[_Path, int]:
             line = key.start_mark.line + 1
             if here in found:
                 raise RecipeError(
-                    f"a key stands once in a recipe, {'.'.join(here)} stands on line {found[here]} "
+                    f"a key occurs once in a recipe, {'.'.join(here)} stands on line {found[here]} "
                     f"and on line {line} of {place}; keep one"
                 )
             found[here] = line
@@ -186,7 +190,7 @@ def _message(
 ) -> str:
     found = []
     for item in error.errors(include_url=False):
-        path = tuple(str(part) for part in item["loc"] if not _is_branch(part))
+        path = tuple(str(part) for part in item["loc"] if part not in _BRANCHES)
         text = (
             _unknown_key(kind, path, called, item["input"])
             if item["type"] == "extra_forbidden"
@@ -198,11 +202,6 @@ def _message(
         return found[0]
     head = "every key of a recipe is known and every value possible, these are not:"
     return "\n".join([head, *(f"  {line}" for line in found)])
-
-
-def _is_branch(part: Any) -> bool:
-    """Whether a part of pydantic's path is the tag of a union's alternative, and no key of ours."""
-    return part in _BRANCHES
 
 
 def _where(path: _Path, place: str, lines: dict[_Path, int], set_here: set[_Path]) -> str:

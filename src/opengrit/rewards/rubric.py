@@ -2,7 +2,7 @@
 
 `paper` is the reward as the paper states it (GRIT, arXiv 2505.15879, section 3.2). `released` is what the official code
 adds up, formula by formula but without its mistakes: where a formula and a mistake in its code disagree, the formula
-stands and the docstring says what was dropped.
+is kept and the docstring says what was dropped.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Rubric:
 
         A part is None where its reward says nothing about the row, and adds nothing; where all are, there is no total.
         Nor is there one where a reward could not be measured: its part is absent, `missing` says why and the other
-        parts stand. A reward of weight 0 is only reported, and cannot cost the total. Raises RewardError where a
+        parts are kept. A reward of weight 0 is only reported, and cannot cost the total. Raises RewardError where a
         reward breaks its spec.
         """
         parts: dict[str, float | None] = {}
@@ -135,7 +135,9 @@ def measure(
     reward, spec = rewards[name], SPECS[name]
     try:
         value = reward(attempt)
-    except Exception as error:  # a reward is any code: whatever it raises is its own mistake, and says so
+    except (
+        Exception
+    ) as error:  # a reward is any code: whatever it raises is its own mistake, and is reported as such
         what = f"raised {type(error).__name__} ({' '.join(str(error).split())})"
         raise RewardError(_broken(name, reward, attempt, what)) from error
     if value is None or isinstance(value, Unjudged):

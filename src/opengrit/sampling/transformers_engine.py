@@ -16,6 +16,7 @@ from transformers import DynamicCache
 from opengrit.core.boxes import Size
 from opengrit.core.errors import ImageError
 from opengrit.core.images import open_picture
+from opengrit.grounding.prompts import user_turn
 from opengrit.sampling.continuous_batch import ContinuousBatch, Counts, Request
 from opengrit.sampling.detokenizing import StopFinder, token_texts
 from opengrit.sampling.kv_cache import KVCache, Prefix, kv_cache_for
@@ -75,7 +76,7 @@ class TransformersSampler:
         """The prompt as the model takes it. Raises ImageError when the picture cannot be read."""
         processor = self.vlm.processor
         picture = self._prepare_picture(question.image)
-        turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question.text}]}]
+        turn = user_turn(question.text)
         text = processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
         before, _, after = text.partition(processor.image_token)
         tokenizer = processor.tokenizer

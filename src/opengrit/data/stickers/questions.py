@@ -26,7 +26,7 @@ HELD_OUT_PAIRS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SceneQuestion:
     """A question about a scene with its answer and the objects a careful answer points at."""
 
     scene: Scene
@@ -46,7 +46,7 @@ def _offset(relation: str, a: Placed, b: Placed) -> float:
     return {"left of": bx - ax, "right of": ax - bx, "above": by - ay, "below": ay - by}[relation]
 
 
-def ask_count(rng: random.Random, count: int, styles: tuple[str, ...]) -> Asked:
+def ask_count(rng: random.Random, count: int, styles: tuple[str, ...]) -> SceneQuestion:
     """A counting question whose answer is `count` (0 to MAX_COUNT), with other kinds around."""
     while True:
         kind = rng.choice(KINDS)
@@ -58,16 +58,20 @@ def ask_count(rng: random.Random, count: int, styles: tuple[str, ...]) -> Asked:
             return count_question(scene, kind)
 
 
-def count_question(scene: Scene, kind: str) -> Asked:
+def count_question(scene: Scene, kind: str) -> SceneQuestion:
     """How many of a kind the scene shows."""
     pointed = scene.of_kind(kind)
-    return Asked(scene, f"How many {PLURALS[kind]} are there?", str(len(pointed)), pointed, (PLURALS[kind],))
+    return SceneQuestion(
+        scene, f"How many {PLURALS[kind]} are there?", str(len(pointed)), pointed, (PLURALS[kind],)
+    )
 
 
-def ask_yes_no(rng: random.Random, yes: bool, styles: tuple[str, ...], *, held_out: bool = False) -> Asked:
+def ask_yes_no(
+    rng: random.Random, yes: bool, styles: tuple[str, ...], *, held_out: bool = False
+) -> SceneQuestion:
     """A spatial question whose answer is Yes or No as asked for."""
     while True:
-        a, b = draw_pair(rng, held_out)
+        a, b = sample_pair(rng, held_out)
         others = [k for k in KINDS if k not in (a, b)]
         scene = compose(rng, [a, b, *rng.sample(others, rng.randint(0, 2))], styles)
         asked = scene and yes_no_question(scene, (a, b), rng.choice(RELATIONS))
@@ -75,19 +79,19 @@ def ask_yes_no(rng: random.Random, yes: bool, styles: tuple[str, ...], *, held_o
             return asked
 
 
-def yes_no_question(scene: Scene, kinds: tuple[str, str], relation: str) -> Asked | None:
+def yes_no_question(scene: Scene, kinds: tuple[str, str], relation: str) -> SceneQuestion | None:
     """Is the one left of, right of, above or below the other; None when it is too close to call."""
     (a,), (b,) = scene.of_kind(kinds[0]), scene.of_kind(kinds[1])
     if abs(_offset(relation, a, b)) < MARGIN:
         return None
     answer = "Yes" if holds(relation, a, b) else "No"
-    return Asked(scene, f"Is the {a.kind} {relation} the {b.kind}?", answer, (a, b), kinds)
+    return SceneQuestion(scene, f"Is the {a.kind} {relation} the {b.kind}?", answer, (a, b), kinds)
 
 
-def ask_open(rng: random.Random, styles: tuple[str, ...], *, held_out: bool = False) -> Asked:
+def ask_open(rng: random.Random, styles: tuple[str, ...], *, held_out: bool = False) -> SceneQuestion:
     """What is left of, right of, above or below an object: exactly one thing is."""
     while True:
-        a, b = draw_pair(rng, held_out)
+        a, b = sample_pair(rng, held_out)
         others = [k for k in KINDS if k not in (a, b)]
         scene = compose(rng, [a, b, *rng.sample(others, rng.randint(0, 1))], styles)
         asked = scene and open_question(scene, b, rng.choice(RELATIONS))
@@ -95,14 +99,14 @@ def ask_open(rng: random.Random, styles: tuple[str, ...], *, held_out: bool = Fa
             return asked
 
 
-def open_question(scene: Scene, anchor_kind: str, relation: str) -> Asked | None:
+def open_question(scene: Scene, anchor_kind: str, relation: str) -> SceneQuestion | None:
     """What stands in a relation to the anchor; None unless exactly one object clearly does."""
     (anchor,) = scene.of_kind(anchor_kind)
     offsets = [(_offset(relation, o, anchor), o) for o in scene.objects if o is not anchor]
     found = [o for offset, o in offsets if offset > 0]
     if len(found) != 1 or any(abs(offset) < MARGIN for offset, _ in offsets):
         return None
-    return Asked(
+    return SceneQuestion(
         scene,
         f"What is {relation} the {anchor_kind}?",
         found[0].kind,
@@ -111,7 +115,7 @@ def open_question(scene: Scene, anchor_kind: str, relation: str) -> Asked | None
     )
 
 
-def draw_pair(rng: random.Random, held_out: bool = False) -> tuple[str, str]:
+def sample_pair(rng: random.Random, held_out: bool = False) -> tuple[str, str]:
     """Two different kinds, from the held-out pairs or from the others."""
     while True:
         a, b = rng.sample(KINDS, 2)

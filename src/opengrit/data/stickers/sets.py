@@ -15,24 +15,24 @@ from PIL import Image
 from opengrit.core.boxes import Size
 from opengrit.core.errors import DataError
 from opengrit.core.types import Example
-from opengrit.data.stickers.questions import MAX_COUNT, Asked, ask_count, ask_open, ask_yes_no
+from opengrit.data.stickers.questions import MAX_COUNT, SceneQuestion, ask_count, ask_open, ask_yes_no
 from opengrit.data.stickers.world import SEEN_STYLES, UNSEEN_STYLE, draw, seeded
 
 VERSION = 1  # part of every seed and of the cache's name: a change of the world is a change of the number
 
 
-def _count(name: str, index: int) -> Asked:
+def _count(name: str, index: int) -> SceneQuestion:
     return ask_count(seeded(VERSION, name, index), index % (MAX_COUNT + 1), SEEN_STYLES)
 
 
-def _spatial(name: str, index: int) -> Asked:
+def _spatial(name: str, index: int) -> SceneQuestion:
     rng = seeded(VERSION, name, index)
     if index % 3 == 2:
         return ask_open(rng, SEEN_STYLES)
     return ask_yes_no(rng, index % 3 == 0, SEEN_STYLES)
 
 
-def _train(name: str, index: int) -> Asked:
+def _train(name: str, index: int) -> SceneQuestion:
     # GRIT's mix: ten counting rows with answers 0 to 4 twice each, ten spatial rows, half of them yes/no.
     rng = seeded(VERSION, name, index)
     if index < 10:
@@ -40,7 +40,7 @@ def _train(name: str, index: int) -> Asked:
     return ask_open(rng, SEEN_STYLES) if index % 2 else ask_yes_no(rng, index % 4 == 0, SEEN_STYLES)
 
 
-def _unseen(name: str, index: int) -> Asked:
+def _unseen(name: str, index: int) -> SceneQuestion:
     rng, styles = seeded(VERSION, name, index), (UNSEEN_STYLE,)
     if index % 2:
         return ask_count(rng, (index // 2) % (MAX_COUNT + 1), styles)
@@ -49,7 +49,7 @@ def _unseen(name: str, index: int) -> Asked:
     return ask_yes_no(rng, index % 3 == 0, styles, held_out=True)
 
 
-_SETS: dict[str, tuple[int, str, Callable[[str, int], Asked]]] = {
+_SETS: dict[str, tuple[int, str, Callable[[str, int], SceneQuestion]]] = {
     "train20": (20, "train", _train),
     "count": (240, "test", _count),
     "spatial": (240, "test", _spatial),
@@ -60,7 +60,7 @@ SET_NAMES = tuple(_SETS)
 
 
 @lru_cache(maxsize=len(_SETS))
-def asked(name: str) -> tuple[Asked, ...]:
+def asked(name: str) -> tuple[SceneQuestion, ...]:
     """Every question of a set with its scene, in order. Raises DataError for an unknown name."""
     if name not in _SETS:
         raise DataError(
@@ -107,7 +107,7 @@ def write(name: str, out: Path) -> Path:
     return jsonl
 
 
-def _row(name: str, question: Asked, *, image: str, split: str) -> dict[str, object]:
+def _row(name: str, question: SceneQuestion, *, image: str, split: str) -> dict[str, object]:
     size = question.scene.size
     return {
         "question": question.question,
@@ -122,13 +122,13 @@ def _row(name: str, question: Asked, *, image: str, split: str) -> dict[str, obj
     }
 
 
-def dataset_of(name: str, question: Asked) -> str:
-    """The data set a row reports under: its set, told apart by kind of question where a set mixes them."""
+def dataset_of(name: str, question: SceneQuestion) -> str:
+    """The data set a row reports under: its set, with the kind of question where a set mixes them."""
     kind = "count" if question.answer.isdigit() else "spatial"
     return f"stickers/{name}" if name == kind else f"stickers/{name}/{kind}"
 
 
-def _example(name: str, index: int, question: Asked, *, path: str, split: str) -> Example:
+def _example(name: str, index: int, question: SceneQuestion, *, path: str, split: str) -> Example:
     size: Size = question.scene.size
     return Example(
         id=f"stickers/{name}:{index}",

@@ -17,7 +17,7 @@ PLURALS = {kind: kind + "s" for kind in KINDS} | {"fish": "fish"}
 SEEN_STYLES = ("noto", "twemoji")
 UNSEEN_STYLE = "fluent"
 
-# Weights say how often a canvas is drawn; sides are multiples of 28 so that Qwen's resize leaves them alone.
+# Weights say how often a canvas is sampled; sides are multiples of 28 so that Qwen's resize leaves them alone.
 CANVASES = (
     (Size(112, 112), 8),
     (Size(140, 112), 3),
@@ -82,7 +82,7 @@ def compose(
     rng: random.Random, kinds: list[str], styles: tuple[str, ...], canvas: Size | None = None
 ) -> Scene | None:
     """A scene with one sprite for each of `kinds`, or None when they do not fit without hiding each other."""
-    size = canvas or draw_canvas(rng)
+    size = canvas or sample_canvas(rng)
     low, high = (28, 46) if len(kinds) <= 3 else (24, 38) if len(kinds) <= 5 else (22, 32)
     placed: list[Placed] = []
     for kind in kinds:
@@ -95,8 +95,8 @@ def compose(
     return Scene(size, tuple(placed), _background(rng))
 
 
-def draw_canvas(rng: random.Random) -> Size:
-    """A canvas size, drawn by its weight in CANVASES."""
+def sample_canvas(rng: random.Random) -> Size:
+    """A canvas size, sampled by its weight in CANVASES."""
     return rng.choices([c for c, _ in CANVASES], weights=[w for _, w in CANVASES])[0]
 
 

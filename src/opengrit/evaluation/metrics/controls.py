@@ -12,25 +12,25 @@ from opengrit.evaluation.metrics.estimates import BOOTSTRAP_SEED, Quantity, key_
 from opengrit.evaluation.metrics.quantities import is_complete, right
 from opengrit.judges.answers import normalise
 
-RANDOM_DRAWS = 4
+RANDOM_MOVES = 4
 
 
 def whole_picture_iou(record: Record) -> float | None:
-    """The grounding IoU of one box over the whole picture, on the same records: the control beside it."""
+    """The grounding IoU of one box over the whole picture, on the same records: its control."""
     if not is_complete(record) or not record.example.boxes:
         return None
     return union_iou((WHOLE_PICTURE,), record.example.boxes)
 
 
-def random_boxes_control(*, seed: int = BOOTSTRAP_SEED, draws: int = RANDOM_DRAWS) -> Quantity:
+def random_boxes_control(*, seed: int = BOOTSTRAP_SEED, moves: int = RANDOM_MOVES) -> Quantity:
     """A quantity: the grounding IoU of the record's own boxes after each is moved to a random place in the picture.
 
-    Number and sizes stay, so what the boxes earn above this is earned by where they are. The mean of `draws` moves;
+    Number and sizes stay, so what the boxes score above this comes from where they are. The mean of `moves` moves;
     they depend on the seed, the example and the sample, and not on the order of the records. 0 where no box is
-    written, None where the row has no boxes. Raises ValueError for less than one draw.
+    written, None where the row has no boxes. Raises ValueError for less than one move.
     """
-    if draws < 1:
-        raise ValueError(f"a control takes at least one draw, got {draws}")
+    if moves < 1:
+        raise ValueError(f"a control takes at least one move, got {moves}")
 
     def at_random_places(record: Record) -> float | None:
         if not is_complete(record) or not record.example.boxes:
@@ -39,8 +39,8 @@ def random_boxes_control(*, seed: int = BOOTSTRAP_SEED, draws: int = RANDOM_DRAW
         if not boxes:
             return 0.0
         generator = seeded_generator(seed, *key_of(record.example), record.sample)
-        ious = [union_iou(moved_at_random(boxes, generator), record.example.boxes) for _ in range(draws)]
-        return math.fsum(ious) / draws
+        ious = [union_iou(moved_at_random(boxes, generator), record.example.boxes) for _ in range(moves)]
+        return math.fsum(ious) / moves
 
     return at_random_places
 

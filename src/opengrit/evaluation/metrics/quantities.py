@@ -1,4 +1,4 @@
-"""What one record says: a number, or None where it says nothing."""
+"""Quantities of one record: a number, or None where it says nothing."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ _FULL_FORMAT = (Tag.THINK_OPEN, Tag.THINK_CLOSE, Tag.RETHINK_OPEN, Tag.RETHINK_C
 
 
 def full_format(transcript: Transcript, *, min_boxes: int = 1) -> bool:
-    """Whether the five tags stand once each and in order, the thought names a box and there is an answer.
+    """Whether the five tags occur once each and in order, the thought names a box and there is an answer.
 
     A closing answer tag may follow; no prompt asks for it. `min_boxes` is the number of boxes wanted in the thought.
     """

@@ -1,8 +1,8 @@
-"""GRIT's evaluation script as it was released, beside our own reading of it, so that published figures can be compared.
+"""GRIT's evaluation script as it was released, along with our own reading of it, so that published figures can be compared.
 
 The script compares the numbers a model wrote with boxes in pixels of the original picture. Qwen2.5-VL writes pixels of
 its resized input and the script does not scale them back, so a perfect model is marked down: never report one of these
-figures without the rescaled one beside it.
+figures without the rescaled one next to it.
 
 Two differences from the script remain. It takes any run of four whole numbers for a box, we take what the parser
 accepts; and it guesses the family from the experiment's name, we read the record's frame.

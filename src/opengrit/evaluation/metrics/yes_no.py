@@ -36,7 +36,7 @@ class YesNo:
 def yes_no(records: Sequence[Record]) -> YesNo:
     """Precision, recall, F1 and shares of the records whose expected answer is a plain yes or no.
 
-    What was said is read from the answer by rule, whoever judged it. Truncated and failed records are left out.
+    Yes and no are read from the answer by rule, whoever judged it. Truncated and failed records are left out.
     """
     says_yes = _where(lambda said, _: said == "yes")
     is_yes = _where(lambda _, expected: expected == "yes")
