@@ -1,4 +1,4 @@
-"""The command probe: does the evidence of an evaluation run matter?"""
+"""`opengrit probe`: does the evidence of an evaluation run matter?"""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from opengrit.cli.options import NoProgressOption
 from opengrit.core.errors import RecipeError, RunError
 from opengrit.core.output import settle_output
 
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
 
 def probe(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of an evaluation (opengrit eval).")],
-    out: Annotated[
-        Path, typer.Option(help="Folder of the probes; one that stands half done is gone on with.")
-    ],
+    out: Annotated[Path, typer.Option(help="Folder of the probes; unfinished ones resume.")],
     probes: Annotated[
         str | None,
         typer.Option(
@@ -46,7 +45,7 @@ def probe(
         str, typer.Option(help="Variable that holds the judge's key; unset: none is sent.")
     ] = "OPENAI_API_KEY",
     repeats: Annotated[int, typer.Option(min=1, help="How often --correlation asks about each answer.")] = 3,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    quiet: NoProgressOption = False,
 ) -> None:
     """Ask whether the boxes of an evaluation's answers matter to the answers.
 
@@ -54,7 +53,7 @@ def probe(
     answer that rests on it changes), keep greys everything else (the answer stays), shuffle greys boxes of the same
     sizes at random places (the control). Necessity and sufficiency are printed with 95 % intervals, and
     `opengrit report RUN OUT` shows them with examples. --correlation asks a vision judge which boxes fit the words, the
-    model's or random ones (GRIT, figure 4); alone it asks no model again. The same command goes on after it was broken off.
+    model's or random ones (GRIT, figure 4); alone it asks no model again. Interrupted probes resume with the same command.
 
     Examples:
 
@@ -143,7 +142,7 @@ def _recipe_of(run: RunDir) -> EvalRecipe:
 
 
 def _create(read: RunDir, out: Path) -> RunDir:
-    """The folder of the probes: new, or the one that stands half done there."""
+    """The folder of the probes: new, or the unfinished one there."""
     import yaml
 
     from opengrit.evaluation.metrics import BOOTSTRAP_SEED
