@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
+from typer import Argument, Option
 
 from opengrit.cli.options import (
     MODEL_HELP,
@@ -38,37 +39,36 @@ _PICTURE_FILES = (".png", ".jpg", ".jpeg")
 _EXIT_FAILED = 1
 
 _Image = Annotated[
-    Path | None,
-    typer.Argument(help="Picture file, or a folder: the question is put to each picture in it."),
+    Path | None, Argument(help="Picture file, or a folder: the question is put to each picture in it.")
 ]
+_Question = Annotated[str | None, Argument(help="What you want to know about it.")]
+_ImageOption = Annotated[Path | None, Option("--image", help="The same as IMAGE.")]
+_QuestionOption = Annotated[str | None, Option("--question", help="The same as QUESTION.")]
 _Batch = Annotated[
-    Path | None,
-    typer.Option(help='JSONL file of questions, {"image": ..., "question": ..., "id": ...} a line.'),
+    Path | None, Option(help='JSONL file of questions, {"image": ..., "question": ..., "id": ...} a line.')
 ]
-_Images = Annotated[
-    Path | None, typer.Option(help="Picture folder of --batch (default: the folder the file is in).")
-]
+_Images = Annotated[Path | None, Option(help="Picture folder of --batch (default: the file's own folder).")]
 _Out = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         help="File for the answers of --batch or a folder, a line of JSON each; what it holds is not asked again."
     ),
 ]
 _Model = Annotated[
-    str | None,
-    typer.Option(help=f"{MODEL_HELP} (default: {PACKAGED}); with --endpoint, its name there."),
+    str | None, Option(help=f"{MODEL_HELP} (default: {PACKAGED}); with --endpoint, its name there.")
 ]
+_Json = Annotated[bool, Option("--json", help="Print one JSON object.")]
 _Draw = Annotated[
     Path | None,
-    typer.Option(help="Write the picture with the boxes to this PNG or JPEG file; many go to this folder."),
+    Option(help="Write the picture with the boxes to this PNG or JPEG file; many go to this folder."),
 ]
 
 
 def ask(
     image: _Image = None,
-    question: Annotated[str | None, typer.Argument(help="What you want to know about it.")] = None,
-    image_option: Annotated[Path | None, typer.Option("--image", help="The same as IMAGE.")] = None,
-    question_option: Annotated[str | None, typer.Option("--question", help="The same as QUESTION.")] = None,
+    question: _Question = None,
+    image_option: _ImageOption = None,
+    question_option: _QuestionOption = None,
     batch: _Batch = None,
     images: _Images = None,
     out: _Out = None,
@@ -77,7 +77,7 @@ def ask(
     strategy: StrategyOption = "grounded",
     frame: FrameOption = None,
     max_pixels: MaxPixelsOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: _Json = False,
     draw: _Draw = None,
     max_new_tokens: LengthOption = 1000,
     temperature: TemperatureOption = 0.0,

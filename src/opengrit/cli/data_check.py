@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,36 +10,47 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from typer import Argument, Option
 
 from opengrit.core.errors import RecipeError
 from opengrit.core.escaping import harmless
 
 if TYPE_CHECKING:
-    from opengrit.data.check import Check, DataSetCounts, FileCheck, LeakKind, Source
+    from opengrit.data.check import Check, FileCheck, Source
 
 _EXIT_DOUBTFUL = 1
 _EXIT_UNUSABLE = 2
 _LISTED = 10  # how many missing pictures, duplicates or leaks of a kind are shown by name
 _ANSWERS_SHOWN = 10
 _NAME_WIDTH = 22  # of a data set, on one line: what the counts leave of 80 columns
+_COUNTS = {  # headings of the table, and what of DataSetCounts they show
+    "rows": "rows",
+    "pictures": "images",
+    "boxes": "boxes",
+    "rows\nwith\nboxes": "rows_with_boxes",
+    "rows\nwith\nno box": "rows_with_no_box",
+    "rows\nwithout\nbboxs": "rows_without_boxes_field",
+}
+_Files = Annotated[list[Path], Argument(metavar="FILE...", help="GRIT JSONL files.")]
+_Images = Annotated[
+    list[Path] | None,
+    Option(
+        help="Image folder: once for all files, or once for each, in their order. Without it pictures are not looked for."
+    ),
+]
+_Against = Annotated[
+    list[Path] | None, Option(help="A test file the FILEs must share nothing with; may be repeated.")
+]
+_AgainstImages = Annotated[
+    list[Path] | None, Option(help="Image folder of the test files (default: that of the FILEs, if any).")
+]
 
 
 def check(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="GRIT JSONL files.")],
-    images: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Image folder: once for all files, or once for each, in their order. Without it pictures are not looked for."
-        ),
-    ] = None,
-    against: Annotated[
-        list[Path] | None,
-        typer.Option(help="A test file the FILEs must share nothing with; may be repeated."),
-    ] = None,
-    against_images: Annotated[
-        list[Path] | None,
-        typer.Option(help="Image folder of the test files (default: that of the FILEs, if there is one)."),
-    ] = None,
+    files: _Files,
+    images: _Images = None,
+    against: _Against = None,
+    against_images: _AgainstImages = None,
 ) -> None:
     """Read GRIT JSONL files to their end and say everything that is wrong with them.
 
@@ -80,9 +92,8 @@ def _sources(files: list[Path], folders: list[Path], option: str) -> list[Source
             f"{option} is given once for all files or once for each, got {len(folders)} for {len(files)} files; "
             "repeat it in the files' order"
         )
-    if len(folders) == len(files):
-        return [Source(file, folder) for file, folder in zip(files, folders, strict=True)]
-    return [Source(file, folders[0] if folders else None) for file in files]
+    each = folders if len(folders) == len(files) else [folders[0] if folders else None] * len(files)
+    return [Source(file, folder) for file, folder in zip(files, each, strict=True)]
 
 
 def _print_check(console: Console, found: Check) -> None:
@@ -100,7 +111,10 @@ def _print_check(console: Console, found: Check) -> None:
     from opengrit.data.check import LeakKind
 
     for kind in LeakKind:
-        _print_leaks(console, found, kind)
+        leaks = [leak for leak in found.leaks if leak.kind is kind]
+        if not leaks:
+            console.print(f"{kind.value}: none", markup=False)
+        _print_list(console, kind.value, [f"{x.test_id} and {x.train_id}: {x.shared}" for x in leaks])
 
 
 def _print_file(console: Console, file: FileCheck) -> None:
@@ -110,26 +124,23 @@ def _print_file(console: Console, file: FileCheck) -> None:
     )
     longest = max((len(harmless(counts.dataset)) for counts in file.datasets), default=0)
     table.add_column("data set", overflow="fold", min_width=min(longest, _NAME_WIDTH))
-    for heading in (
-        "rows",
-        "pictures",
-        "boxes",
-        "rows\nwith\nboxes",
-        "rows\nwith\nno box",
-        "rows\nwithout\nbboxs",
-    ):
+    for heading in _COUNTS:
         table.add_column(heading, justify="right")
     for counts in file.datasets:
-        table.add_row(escape(harmless(counts.dataset)), *map(str, _numbers(counts)))
+        numbers = [str(getattr(counts, name)) for name in _COUNTS.values()]
+        table.add_row(escape(harmless(counts.dataset)), *numbers)
     console.print(table)
     for counts in file.datasets:
-        line = f"answers of {counts.dataset}: {_answers(counts)}"
+        shown = [f"{answer!r} {number}" for answer, number in counts.answers[:_ANSWERS_SHOWN]]
+        if len(counts.answers) > _ANSWERS_SHOWN:
+            shown.append(f"and {len(counts.answers) - _ANSWERS_SHOWN} others")
+        line = f"answers of {counts.dataset}: {', '.join(shown)}"
         console.print(harmless(line), markup=False, highlight=False)
     _print_list(console, "problems", [f"{p.severity.value}: {p}" for p in file.problems], limit=None)
     if not file.pictures_looked_for:
         console.print("pictures: not looked for; name their folder with --images", markup=False)
-    _print_list(console, "missing pictures", list(file.missing_images), limit=_LISTED)
-    _print_list(console, "unreadable pictures", list(file.unreadable_images), limit=_LISTED)
+    _print_list(console, "missing pictures", file.missing_images)
+    _print_list(console, "unreadable pictures", file.unreadable_images)
     for fits, title in (
         (False, "pictures of another shape than their row says"),
         (True, "rescaled pictures (boxes still fit)"),
@@ -139,41 +150,12 @@ def _print_file(console: Console, file: FileCheck) -> None:
             for m in file.size_mismatches
             if m.harmless is fits
         ]
-        _print_list(console, title, lines, limit=_LISTED)
-    _print_list(
-        console, "same picture and question twice", [", ".join(ids) for ids in file.duplicates], limit=_LISTED
-    )
+        _print_list(console, title, lines)
+    _print_list(console, "same picture and question twice", [", ".join(ids) for ids in file.duplicates])
     console.print()
 
 
-def _numbers(counts: DataSetCounts) -> tuple[int, ...]:
-    return (
-        counts.rows,
-        counts.images,
-        counts.boxes,
-        counts.rows_with_boxes,
-        counts.rows_with_no_box,
-        counts.rows_without_boxes_field,
-    )
-
-
-def _answers(counts: DataSetCounts) -> str:
-    shown = [f"{answer!r} {number}" for answer, number in counts.answers[:_ANSWERS_SHOWN]]
-    if len(counts.answers) > _ANSWERS_SHOWN:
-        shown.append(f"and {len(counts.answers) - _ANSWERS_SHOWN} others")
-    return ", ".join(shown)
-
-
-def _print_leaks(console: Console, found: Check, kind: LeakKind) -> None:
-    lines = [
-        f"{leak.test_id} and {leak.train_id}: {leak.shared}" for leak in found.leaks if leak.kind is kind
-    ]
-    if not lines:
-        console.print(f"{kind.value}: none", markup=False)
-    _print_list(console, kind.value, lines, limit=_LISTED)
-
-
-def _print_list(console: Console, title: str, lines: list[str], *, limit: int | None) -> None:
+def _print_list(console: Console, title: str, lines: Sequence[str], *, limit: int | None = _LISTED) -> None:
     """A title with the number of lines, and the first `limit` of them; nothing where there is none."""
     if not lines:
         return

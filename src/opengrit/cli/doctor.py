@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
+from typer import Argument, Option
 
 from opengrit.cli.options import OverridesOption
 from opengrit.core.escaping import harmless
@@ -27,32 +28,30 @@ if TYPE_CHECKING:
 _EXIT_WASTED = 1
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skipped": "dim"}
 
+_Recipe = Annotated[Path, Argument(help="Recipe of opengrit train, a YAML file (see recipes/).")]
 _Out = Annotated[
-    Path | None,
-    typer.Option(help="Run folder that train would get: is it free, and is there room for checkpoints?"),
+    Path | None, Option(help="Run folder of the training: is it free, and is there room for checkpoints?")
 ]
-_Quick = Annotated[
-    bool, typer.Option("--quick", help="Leave out what needs the model: loading, prompts, samples.")
-]
+_Quick = Annotated[bool, Option("--quick", help="Leave out what needs the model: loading, prompts, samples.")]
 _Questions = Annotated[
-    int, typer.Option(min=1, help="Training questions that the base is asked, eight samples each or more.")
+    int, Option(min=1, help="Training questions that the base is asked, eight samples each or more.")
 ]
-_Processes = Annotated[int, typer.Option(min=1, help="Processes that would train together, a device each.")]
+_Processes = Annotated[int, Option(min=1, help="Processes that would train together, a device each.")]
 _DeviceGb = Annotated[
-    float | None,
-    typer.Option(min=1, help="Plan for GPUs with this much memory instead of what is in this machine."),
+    float | None, Option(min=1, help="Plan for GPUs with this much memory, not for this machine.")
 ]
 _Sharding = Annotated[
     Sharding,
-    typer.Option(
+    Option(
         metavar="HOW",
         help="What the processes share out of what learns: none, zero1, zero2, zero3 (DeepSpeed ZeRO) or fsdp.",
     ),
 ]
+_Json = Annotated[bool, Option("--json", help="Print one JSON object, and nothing else.")]
 
 
 def doctor(
-    recipe: Annotated[Path, typer.Argument(help="Recipe of opengrit train, a YAML file (see recipes/).")],
+    recipe: _Recipe,
     overrides: OverridesOption = None,
     out: _Out = None,
     quick: _Quick = False,
@@ -60,7 +59,7 @@ def doctor(
     num_processes: _Processes = 1,
     device_gb: _DeviceGb = None,
     sharding: _Sharding = Sharding.NONE,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")] = False,
+    as_json: _Json = False,
 ) -> None:
     """Look at a recipe, its data, its model and this machine before a run: what would waste it, and what to change.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from typer import Option
 
 from opengrit.cli.options import (
     MODEL_HELP,
@@ -25,47 +26,43 @@ from opengrit.core.output import settle_output
 if TYPE_CHECKING:
     from opengrit.evaluation.run import EvalRecipe
 
-_Data = Annotated[
-    list[str], typer.Option(help="Packaged set (stickers/count) or GRIT JSONL file; may be repeated.")
-]
+_Data = Annotated[list[str], Option(help="Packaged set (stickers/count) or JSONL file; may be repeated.")]
 _Images = Annotated[
     list[Path] | None,
-    typer.Option(help="Image folder of the JSONL files: once for all, or once for each in order."),
+    Option(help="Image folder of the JSONL files: once for all, or once for each in order."),
 ]
-_MinPixels = Annotated[
-    int | None, typer.Option(min=1, help="Smallest picture the model sees, in pixels (Qwen families).")
-]
-_MaxTiles = Annotated[int | None, typer.Option(min=1, help="Most tiles a picture is cut into (InternVL).")]
+_Samples = Annotated[int, Option(min=1, help="Answers to each question.")]
+_BatchSize = Annotated[int, Option(min=1, help="Questions asked together.")]
+_Limit = Annotated[int | None, Option(min=1, help="Ask only the first N rows of each set.")]
+_MinPixels = Annotated[int | None, Option(min=1, help="Smallest picture the model sees, in pixels (Qwen).")]
+_MaxTiles = Annotated[int | None, Option(min=1, help="Most tiles a picture is cut into (InternVL).")]
 _Judge = Annotated[
     str | None,
-    typer.Option(
+    Option(
         metavar="rule|FILE.yaml",
         help="Who says whether an answer is right: rule (default), or a YAML file with a recipe's section judge:.",
     ),
 ]
 _JudgeUrl = Annotated[
     str | None,
-    typer.Option(
-        help="Judge by a model behind this OpenAI-compatible endpoint; its key is in OPENAI_API_KEY."
-    ),
+    Option(help="Judge by a model behind this OpenAI-compatible endpoint; its key is in OPENAI_API_KEY."),
 ]
-_Processes = Annotated[
-    int, typer.Option(min=1, help="Models that answer at once, each in its own process (on its own GPU).")
-]
+_JudgeModel = Annotated[str | None, Option(help="The judge's name at --judge-url.")]
+_Processes = Annotated[int, Option(min=1, help="Models that answer at once, each in its own process.")]
 
 
 def evaluate(
-    model: Annotated[str, typer.Option(help=f"{MODEL_HELP}.")],
+    model: Annotated[str, Option(help=f"{MODEL_HELP}.")],
     data: _Data,
-    out: Annotated[Path, typer.Option(help="Run folder; an unfinished evaluation resumes.")],
+    out: Annotated[Path, Option(help="Run folder; an unfinished evaluation resumes.")],
     images: _Images = None,
     endpoint: EndpointOption = None,
     strategy: StrategyOption = "grounded",
-    samples: Annotated[int, typer.Option(min=1, help="Answers to each question.")] = 1,
+    samples: _Samples = 1,
     temperature: TemperatureOption = 0.0,
     max_new_tokens: LengthOption = 1000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Questions asked together.")] = 32,
-    limit: Annotated[int | None, typer.Option(min=1, help="Ask only the first N rows of each set.")] = None,
+    batch_size: _BatchSize = 32,
+    limit: _Limit = None,
     frame: FrameOption = None,
     max_pixels: MaxPixelsOption = None,
     min_pixels: _MinPixels = None,
@@ -73,7 +70,7 @@ def evaluate(
     seed: SeedOption = 0,
     judge: _Judge = None,
     judge_url: _JudgeUrl = None,
-    judge_model: Annotated[str | None, typer.Option(help="The judge's name at --judge-url.")] = None,
+    judge_model: _JudgeModel = None,
     num_processes: _Processes = 1,
     quiet: NoProgressOption = False,
 ) -> None:

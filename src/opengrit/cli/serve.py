@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from opengrit.cli.options import MODEL_HELP, PACKAGED, FrameOption, MaxPixelsOption
 from opengrit.core.errors import RecipeError
@@ -22,52 +23,44 @@ if TYPE_CHECKING:
 _NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
 _Model = Annotated[
-    str | None,
-    typer.Argument(
-        help=f"{MODEL_HELP} (default: {PACKAGED}); with --endpoint the model's name there.",
-    ),
+    str | None, Argument(help=f"{MODEL_HELP} (default: {PACKAGED}); with --endpoint the model's name there.")
 ]
+_ModelOption = Annotated[str | None, Option("--model", help="The same as MODEL.")]
 _Compare = Annotated[
-    str | None, typer.Option(help="A second model; the page asks both and shows them side by side.")
+    str | None, Option(help="A second model; the page asks both and shows them side by side.")
 ]
 _Endpoint = Annotated[
-    str | None,
-    typer.Option(help="Stand in front of an OpenAI-compatible server (vLLM): http://host:8000/v1."),
+    str | None, Option(help="Stand in front of an OpenAI-compatible server (vLLM): http://host:8000/v1.")
 ]
-_EndpointKey = Annotated[str, typer.Option(help="Environment variable that holds the endpoint's key.")]
-_Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")]
-_Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
-_ApiKeyEnv = Annotated[
-    str | None, typer.Option(help="Environment variable that holds the key clients must send.")
-]
-_ApiKeyFile = Annotated[Path | None, typer.Option(help="File that holds the key clients must send.")]
+_EndpointKey = Annotated[str, Option(help="Environment variable that holds the endpoint's key.")]
+_Host = Annotated[str, Option(help="Address to listen on; 0.0.0.0 lets other machines in.")]
+_Port = Annotated[int, Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
+_ApiKeyEnv = Annotated[str | None, Option(help="Environment variable that holds the key clients must send.")]
+_ApiKeyFile = Annotated[Path | None, Option(help="File that holds the key clients must send.")]
 _TrustHost = Annotated[
     list[str] | None,
-    typer.Option(help="Another name this server goes by (behind a proxy or a tunnel); may be repeated."),
+    Option(help="Another name this server goes by (behind a proxy or a tunnel); may be repeated."),
 ]
 _AllowHost = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         help="Host from which a picture's address is fetched (none otherwise; never from private addresses); "
         "may be repeated."
     ),
 ]
-_MaxQueue = Annotated[
-    int, typer.Option(min=0, help="Questions that may wait; the next one gets 429 and Retry-After.")
-]
-_MaxBatch = Annotated[int, typer.Option(min=1, help="Questions answered together.")]
-_MaxLength = Annotated[int, typer.Option(min=1, help="Longest text that may be asked for, in tokens.")]
-_Deadline = Annotated[
-    float, typer.Option(min=0.1, help="Seconds an answer may take, waiting included; then 504.")
-]
+_MaxQueue = Annotated[int, Option(min=0, help="Questions that may wait; the next gets 429 and Retry-After.")]
+_MaxBatch = Annotated[int, Option(min=1, help="Questions answered together.")]
+_MaxLength = Annotated[int, Option(min=1, help="Longest text that may be asked for, in tokens.")]
+_Deadline = Annotated[float, Option(min=0.1, help="Seconds an answer may take, waiting included; then 504.")]
 _Grace = Annotated[
-    float, typer.Option(min=0, help="Seconds that unfinished answers get when the server is stopped.")
+    float, Option(min=0, help="Seconds that unfinished answers get when the server is stopped.")
 ]
+_Page = Annotated[bool, Option("--page/--no-page", help="The page at /, or the API alone.")]
 
 
 def serve(
     model: _Model = None,
-    model_option: Annotated[str | None, typer.Option("--model", help="The same as MODEL.")] = None,
+    model_option: _ModelOption = None,
     compare: _Compare = None,
     endpoint: _Endpoint = None,
     endpoint_key_env: _EndpointKey = "OPENAI_API_KEY",
@@ -84,7 +77,7 @@ def serve(
     max_new_tokens: _MaxLength = 4096,
     deadline: _Deadline = 120.0,
     grace: _Grace = 10.0,
-    page: Annotated[bool, typer.Option("--page/--no-page", help="The page at /, or the API alone.")] = True,
+    page: _Page = True,
 ) -> None:
     """Serve a model: a page for people at /, an API for programs at /v1.
 
