@@ -424,7 +424,7 @@ def test_the_command_exits_with_1_where_a_run_would_be_wasted_and_says_what_to_c
     assert result.exit_code == 1
     text = " ".join(result.stdout.split())
     assert "-> set train.questions_per_step to at most 20" in text
-    assert "This run would be wasted: 1 thing to mend (questions per step)" in text
+    assert "This run would be wasted: 1 thing to fix (questions per step)" in text
 
 
 def test_the_command_prints_json_alone_and_exits_with_2_for_what_is_no_recipe(tmp_path):

@@ -1,4 +1,4 @@
-"""The command that looks before a run: `opengrit doctor`."""
+"""`opengrit doctor`: what would waste a run, before it starts."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
+from typer import Argument, Option
 
+from opengrit.cli.options import OverridesOption
+from opengrit.core.escaping import harmless
 from opengrit.core.output import settle_output
-from opengrit.inference.terminal import harmless
 from opengrit.models.memory_estimate import Sharding
 
 if TYPE_CHECKING:
@@ -26,39 +28,38 @@ if TYPE_CHECKING:
 _EXIT_WASTED = 1
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skipped": "dim"}
 
+_Recipe = Annotated[Path, Argument(help="Recipe of opengrit train, a YAML file (see recipes/).")]
+_Out = Annotated[
+    Path | None, Option(help="Run folder of the training: is it free, and is there room for checkpoints?")
+]
+_Quick = Annotated[bool, Option("--quick", help="Leave out what needs the model: loading, prompts, samples.")]
+_Questions = Annotated[
+    int, Option(min=1, help="Training questions that the base is asked, eight samples each or more.")
+]
+_Processes = Annotated[int, Option(min=1, help="Processes that would train together, a device each.")]
+_DeviceGb = Annotated[
+    float | None, Option(min=1, help="Plan for GPUs with this much memory, not for this machine.")
+]
+_Sharding = Annotated[
+    Sharding,
+    Option(
+        metavar="HOW",
+        help="What the processes share out of what learns: none, zero1, zero2, zero3 (DeepSpeed ZeRO) or fsdp.",
+    ),
+]
+_Json = Annotated[bool, Option("--json", help="Print one JSON object, and nothing else.")]
+
 
 def doctor(
-    recipe: Annotated[Path, typer.Argument(help="Recipe of opengrit train, a YAML file (see recipes/).")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe; may be repeated."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Run folder that train would get: is it free, and is there room for checkpoints?"),
-    ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Leave out what needs the model: loading, prompts, samples.")
-    ] = False,
-    questions: Annotated[
-        int,
-        typer.Option(min=1, help="Training questions that the base is asked, eight samples each or more."),
-    ] = 8,
-    num_processes: Annotated[
-        int, typer.Option(min=1, help="Processes that would train together, a device each.")
-    ] = 1,
-    device_gb: Annotated[
-        float | None,
-        typer.Option(min=1, help="Plan for GPUs with this much memory instead of what is in this machine."),
-    ] = None,
-    sharding: Annotated[
-        Sharding,
-        typer.Option(
-            metavar="HOW",
-            help="What the processes share out of what learns: none, zero1, zero2, zero3 (DeepSpeed ZeRO) or fsdp.",
-        ),
-    ] = Sharding.NONE,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")] = False,
+    recipe: _Recipe,
+    overrides: OverridesOption = None,
+    out: _Out = None,
+    quick: _Quick = False,
+    questions: _Questions = 8,
+    num_processes: _Processes = 1,
+    device_gb: _DeviceGb = None,
+    sharding: _Sharding = Sharding.NONE,
+    as_json: _Json = False,
 ) -> None:
     """Look at a recipe, its data, its model and this machine before a run: what would waste it, and what to change.
 
@@ -100,25 +101,16 @@ def doctor(
             if not as_json:
                 console.print(Text(area.value.capitalize(), style="bold"))
 
-        found = diagnose(
+        for finding in diagnose(
             wanted, environment=environment, out=out, quick=quick, num_questions=questions, on_area=begin
-        )
-        for finding in found:
+        ):
             findings.append(finding)
             if not as_json:
                 _print(console, finding)
     wasted = would_be_wasted(findings)
     if as_json:
-        typer.echo(
-            json.dumps(
-                {
-                    "recipe": str(recipe),
-                    "wasted": wasted,
-                    "findings": [finding.as_json() for finding in findings],
-                },
-                indent=2,
-            )
-        )
+        found = [finding.as_json() for finding in findings]
+        typer.echo(json.dumps({"recipe": str(recipe), "wasted": wasted, "findings": found}, indent=2))
     else:
         _print_verdict(console, findings, _command(recipe, overrides or [], out))
     if wasted:
@@ -127,7 +119,7 @@ def doctor(
 
 @contextmanager
 def _quiet_log() -> Iterator[None]:
-    """Within the block our log holds its tongue: what it warns of are findings here."""
+    """Silences our log's warnings within the block: they are findings here."""
     log = logging.getLogger("opengrit")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -168,7 +160,7 @@ def _print_verdict(console: Console, findings: list[Finding], command: str) -> N
     if failed:
         names = ", ".join(dict.fromkeys(f.name for f in findings if f.level is Level.FAIL))
         text = (
-            f"This run would be wasted: {failed} thing{'s' if failed != 1 else ''} to mend ({names}); {rest}."
+            f"This run would be wasted: {failed} thing{'s' if failed != 1 else ''} to fix ({names}); {rest}."
         )
         console.print(Text(text, style="bold red"))
         return

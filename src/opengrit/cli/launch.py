@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple
@@ -54,9 +53,7 @@ def run_together(command: Sequence[str], *, count: int) -> int:
     """
     port = _free_port()
     with tempfile.TemporaryDirectory() as folder:
-        workers = [
-            _Worker.start(command, rank, count, port, Path(folder) / str(rank)) for rank in range(count)
-        ]
+        workers = [_Worker(command, rank, count=count, port=port, folder=folder) for rank in range(count)]
         try:
             with _signals_go_to(workers) as received:
                 _wait(workers, received)
@@ -88,21 +85,14 @@ class _Signal(NamedTuple):
     at: float  # time.monotonic(), which is the same clock in every process
 
 
-@dataclass(slots=True, eq=False)
 class _Worker:
-    """One of the processes."""
+    """One of the processes; all but the first are listened to."""
 
-    rank: int
-    name: str
-    process: subprocess.Popen[bytes]
-    report: Path
-    refusals: list[str] = field(default_factory=list)  # its error lines: mostly those of every process
-    was_ended: bool = False  # by us
-    listener: Thread | None = None
-
-    @classmethod
-    def start(cls, command: Sequence[str], rank: int, count: int, port: int, report: Path) -> _Worker:
-        """Start the process of a rank; all but the first are listened to."""
+    def __init__(self, command: Sequence[str], rank: int, *, count: int, port: int, folder: str) -> None:
+        self.rank, self.name = rank, f"process {rank + 1} of {count}"
+        self.refusals: list[str] = []  # its error lines: mostly those of every process
+        self.was_ended = False  # by us
+        self._report = Path(folder) / str(rank)
         own = {
             "RANK": rank,
             "LOCAL_RANK": rank,
@@ -110,10 +100,10 @@ class _Worker:
             "LOCAL_WORLD_SIZE": count,
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": port,
-            REPORT: report,
+            REPORT: self._report,
         }
         threads = str(max(1, (os.cpu_count() or 1) // count))
-        process = subprocess.Popen(
+        self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,  # closes when this process ends, however it does
             stdout=subprocess.PIPE if rank else None,
@@ -125,16 +115,12 @@ class _Worker:
                 **{name: str(value) for name, value in own.items()},
             },
         )
-        worker = cls(rank, f"process {rank + 1} of {count}", process, report)
-        if rank:
-            worker.listener = Thread(target=worker._listen, daemon=True)
-            worker.listener.start()
-        return worker
+        self._listener = Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def _listen(self) -> None:
         """Passes on what the process says, line by line, until it says no more."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
+        for line in self.process.stdout or ():
             text = line.decode("utf-8", "replace").rstrip()
             if text.startswith("error: "):
                 self.refusals.append(text)
@@ -157,7 +143,7 @@ class _Worker:
 
     def cause(self) -> dict[str, Any] | None:
         """What it died of (`at`, of time.monotonic(), and `text`), where it could say so."""
-        return json.loads(self.report.read_text()) if self.report.is_file() else None
+        return json.loads(self._report.read_text()) if self._report.is_file() else None
 
     def end(self) -> None:
         """Ends it now. What it has written is whole: checkpoints are renamed into place, lines are appended whole."""
@@ -165,8 +151,7 @@ class _Worker:
             self.was_ended = True
             self.process.kill()
             self.process.wait()
-        if self.listener is not None:
-            self.listener.join(1.0)  # longer only where a process of its own still has the pipe
+        self._listener.join(1.0)  # longer only where a process of its own still has the pipe
 
 
 def _free_port() -> int:

@@ -1,16 +1,18 @@
-"""The command probe: does the evidence of an evaluation run matter?"""
+"""`opengrit probe`: does the evidence of an evaluation run matter?"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from typer import Argument, Option
 
+from opengrit.cli.options import NoProgressOption
 from opengrit.core.errors import RecipeError, RunError
 from opengrit.core.output import settle_output
 
@@ -21,32 +23,35 @@ if TYPE_CHECKING:
     from opengrit.runs.folder import RunDir
 
 
+_Run = Annotated[Path, Argument(metavar="RUN", help="Folder of an evaluation (opengrit eval).")]
+_Out = Annotated[Path, Option(help="Folder of the probes; unfinished ones resume.")]
+_Probes = Annotated[
+    str | None,
+    Option("--probe", help="What to grey out: occlude, keep, shuffle, with commas (default: all)."),
+]
+_Limit = Annotated[int | None, Option(min=1, help="Probe only the first N answers.")]
+_Correlation = Annotated[
+    bool, Option("--correlation", help="Let a vision judge compare the boxes with random ones.")
+]
+_JudgeUrl = Annotated[
+    str | None, Option(help="Address of the judge's OpenAI-compatible endpoint (http://host:8000/v1).")
+]
+_JudgeModel = Annotated[str | None, Option(help="The judge's name there.")]
+_JudgeKey = Annotated[str, Option(help="Variable that holds the judge's key; unset: none is sent.")]
+_Repeats = Annotated[int, Option(min=1, help="How often --correlation asks about each answer.")]
+
+
 def probe(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of an evaluation (opengrit eval).")],
-    out: Annotated[
-        Path, typer.Option(help="Folder of the probes; one that stands half done is gone on with.")
-    ],
-    probes: Annotated[
-        str | None,
-        typer.Option(
-            "--probe",
-            help="What to grey out: occlude, keep, shuffle, with commas between (default: all three).",
-        ),
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Probe only the first N answers.")] = None,
-    correlation: Annotated[
-        bool, typer.Option("--correlation", help="Let a vision judge compare the boxes with random ones.")
-    ] = False,
-    judge_url: Annotated[
-        str | None,
-        typer.Option(help="Address of the judge's OpenAI-compatible endpoint (http://host:8000/v1)."),
-    ] = None,
-    judge_model: Annotated[str | None, typer.Option(help="The judge's name there.")] = None,
-    judge_key_env: Annotated[
-        str, typer.Option(help="Variable that holds the judge's key; unset: none is sent.")
-    ] = "OPENAI_API_KEY",
-    repeats: Annotated[int, typer.Option(min=1, help="How often --correlation asks about each answer.")] = 3,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    run: _Run,
+    out: _Out,
+    probes: _Probes = None,
+    limit: _Limit = None,
+    correlation: _Correlation = False,
+    judge_url: _JudgeUrl = None,
+    judge_model: _JudgeModel = None,
+    judge_key_env: _JudgeKey = "OPENAI_API_KEY",
+    repeats: _Repeats = 3,
+    quiet: NoProgressOption = False,
 ) -> None:
     """Ask whether the boxes of an evaluation's answers matter to the answers.
 
@@ -54,7 +59,7 @@ def probe(
     answer that rests on it changes), keep greys everything else (the answer stays), shuffle greys boxes of the same
     sizes at random places (the control). Necessity and sufficiency are printed with 95 % intervals, and
     `opengrit report RUN OUT` shows them with examples. --correlation asks a vision judge which boxes fit the words, the
-    model's or random ones (GRIT, figure 4); alone it asks no model again. The same command goes on after it was broken off.
+    model's or random ones (GRIT, figure 4); alone it asks no model again. Interrupted probes resume with the same command.
 
     Examples:
 
@@ -70,20 +75,17 @@ def probe(
             f"--correlation goes with --judge-url and --judge-model, got "
             f"{' and '.join(named) or 'none of them'} {'with' if correlation else 'without'} it; give all three or none"
         )
-    from opengrit.clients import EndpointSettings
+    judge = None
+    if judge_url is not None and judge_model is not None:
+        from opengrit.clients import EndpointSettings
 
-    judge = (
-        EndpointSettings(url=judge_url, model=judge_model, api_key_env=judge_key_env)
-        if judge_url is not None and judge_model is not None
-        else None
-    )
+        judge = EndpointSettings(url=judge_url, model=judge_model, api_key_env=judge_key_env)
     settle_output()
     read = _read(run)
     records = list(read.records())[:limit]
     if not records:
         raise RunError(f"probes ask about answers, {run} holds none; finish the evaluation first")
     kept = _create(read, out)
-    console = Console()
     if wanted:
         _ask(_recipe_of(read), records, kept, wanted, quiet=quiet)
     if judge is not None:
@@ -97,7 +99,7 @@ def probe(
             )
     from opengrit.reports.probe_results import print_probe_results, read_probe_results
 
-    print_probe_results(read_probe_results(kept, kept.path.name), console)
+    print_probe_results(read_probe_results(kept, kept.path.name), Console())
     typer.echo(f"probes: {kept.path / 'records.jsonl'} (see them with: opengrit report {run} {out})")
 
 
@@ -143,7 +145,7 @@ def _recipe_of(run: RunDir) -> EvalRecipe:
 
 
 def _create(read: RunDir, out: Path) -> RunDir:
-    """The folder of the probes: new, or the one that stands half done there."""
+    """The folder of the probes: new, or the unfinished one there."""
     import yaml
 
     from opengrit.evaluation.metrics import BOOTSTRAP_SEED
@@ -151,19 +153,16 @@ def _create(read: RunDir, out: Path) -> RunDir:
     from opengrit.reports.runs import recipe_of
     from opengrit.runs.folder import RECIPE, RunDir, recipe_hash
 
-    recipe: Mapping[str, Any] = {
-        "probe": {
-            "run": read.path.resolve().name,
-            "recipe": recipe_hash(read.recipe),
-            "grey": list(GREY),
-            "seed": BOOTSTRAP_SEED,
-            "evaluate": recipe_of(read)["evaluate"],
-        }
+    section = {
+        "run": read.path.resolve().name,
+        "recipe": recipe_hash(read.recipe),
+        "grey": list(GREY),
+        "seed": BOOTSTRAP_SEED,
+        "evaluate": recipe_of(read)["evaluate"],
     }
-    started = os.path.isfile(out / RECIPE)
-    return RunDir.create(
-        out, recipe=yaml.safe_dump(recipe, sort_keys=False), resume=started, seeds={"probes": BOOTSTRAP_SEED}
-    )
+    recipe = yaml.safe_dump({"probe": section}, sort_keys=False)
+    resume = os.path.isfile(out / RECIPE)
+    return RunDir.create(out, recipe=recipe, resume=resume, seeds={"probes": BOOTSTRAP_SEED})
 
 
 def _ask(

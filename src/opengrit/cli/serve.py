@@ -1,4 +1,4 @@
-"""The command that serves: `opengrit serve`."""
+"""`opengrit serve`: a page for people and an API for programs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import tempfile
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
-from opengrit.cli.models import FrameOption, MaxPixelsOption
+from opengrit.cli.options import MODEL_HELP, PACKAGED, FrameOption, MaxPixelsOption
 from opengrit.core.errors import RecipeError
 from opengrit.core.output import settle_output
 
@@ -19,76 +20,72 @@ if TYPE_CHECKING:
     from opengrit.serving.app import ServeSettings
     from opengrit.serving.engine import Engine
 
-_PACKAGED = "tiny-qwen2.5-vl"
 _NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
+
+_Model = Annotated[
+    str | None, Argument(help=f"{MODEL_HELP} (default: {PACKAGED}); with --endpoint the model's name there.")
+]
+_ModelOption = Annotated[str | None, Option("--model", help="The same as MODEL.")]
+_Compare = Annotated[
+    str | None, Option(help="A second model; the page asks both and shows them side by side.")
+]
+_Endpoint = Annotated[
+    str | None, Option(help="Stand in front of an OpenAI-compatible server (vLLM): http://host:8000/v1.")
+]
+_EndpointKey = Annotated[str, Option(help="Environment variable that holds the endpoint's key.")]
+_Host = Annotated[str, Option(help="Address to listen on; 0.0.0.0 lets other machines in.")]
+_Port = Annotated[int, Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
+_ApiKeyEnv = Annotated[str | None, Option(help="Environment variable that holds the key clients must send.")]
+_ApiKeyFile = Annotated[Path | None, Option(help="File that holds the key clients must send.")]
+_TrustHost = Annotated[
+    list[str] | None,
+    Option(help="Another name this server goes by (behind a proxy or a tunnel); may be repeated."),
+]
+_AllowHost = Annotated[
+    list[str] | None,
+    Option(
+        help="Host from which a picture's address is fetched (none otherwise; never from private addresses); "
+        "may be repeated."
+    ),
+]
+_MaxQueue = Annotated[int, Option(min=0, help="Questions that may wait; the next gets 429 and Retry-After.")]
+_MaxBatch = Annotated[int, Option(min=1, help="Questions answered together.")]
+_MaxLength = Annotated[int, Option(min=1, help="Longest text that may be asked for, in tokens.")]
+_Deadline = Annotated[float, Option(min=0.1, help="Seconds an answer may take, waiting included; then 504.")]
+_Grace = Annotated[
+    float, Option(min=0, help="Seconds that unfinished answers get when the server is stopped.")
+]
+_Page = Annotated[bool, Option("--page/--no-page", help="The page at /, or the API alone.")]
 
 
 def serve(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            help=f"Packaged model, run folder, model folder, adapter or hub id (default: {_PACKAGED}); "
-            "with --endpoint the model's name there."
-        ),
-    ] = None,
-    model_option: Annotated[str | None, typer.Option("--model", help="The same as MODEL.")] = None,
-    compare: Annotated[
-        str | None, typer.Option(help="A second model; the page asks both and shows them side by side.")
-    ] = None,
-    endpoint: Annotated[
-        str | None,
-        typer.Option(help="Stand in front of an OpenAI-compatible server (vLLM): http://host:8000/v1."),
-    ] = None,
-    endpoint_key_env: Annotated[
-        str, typer.Option(help="Environment variable that holds the endpoint's key.")
-    ] = "OPENAI_API_KEY",
+    model: _Model = None,
+    model_option: _ModelOption = None,
+    compare: _Compare = None,
+    endpoint: _Endpoint = None,
+    endpoint_key_env: _EndpointKey = "OPENAI_API_KEY",
     frame: FrameOption = None,
     max_pixels: MaxPixelsOption = None,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
-    ] = 7860,
-    api_key_env: Annotated[
-        str | None, typer.Option(help="Environment variable that holds the key clients must send.")
-    ] = None,
-    api_key_file: Annotated[
-        Path | None, typer.Option(help="File that holds the key clients must send.")
-    ] = None,
-    trust_host: Annotated[
-        list[str] | None,
-        typer.Option(help="Another name this server goes by (behind a proxy or a tunnel); may be repeated."),
-    ] = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Host from which a picture's address is fetched (none otherwise; never from private addresses); "
-            "may be repeated."
-        ),
-    ] = None,
-    max_queue: Annotated[
-        int, typer.Option(min=0, help="Questions that may wait; the next one gets 429 and Retry-After.")
-    ] = 64,
-    max_batch: Annotated[int, typer.Option(min=1, help="Questions answered together.")] = 32,
-    max_new_tokens: Annotated[
-        int, typer.Option(min=1, help="Longest text that may be asked for, in tokens.")
-    ] = 4096,
-    deadline: Annotated[
-        float, typer.Option(min=0.1, help="Seconds an answer may take, waiting included; then 504.")
-    ] = 120.0,
-    grace: Annotated[
-        float, typer.Option(min=0, help="Seconds that answers under way get when the server is stopped.")
-    ] = 10.0,
-    page: Annotated[bool, typer.Option("--page/--no-page", help="The page at /, or the API alone.")] = True,
+    host: _Host = "127.0.0.1",
+    port: _Port = 7860,
+    api_key_env: _ApiKeyEnv = None,
+    api_key_file: _ApiKeyFile = None,
+    trust_host: _TrustHost = None,
+    allow_host: _AllowHost = None,
+    max_queue: _MaxQueue = 64,
+    max_batch: _MaxBatch = 32,
+    max_new_tokens: _MaxLength = 4096,
+    deadline: _Deadline = 120.0,
+    grace: _Grace = 10.0,
+    page: _Page = True,
 ) -> None:
     """Serve a model: a page for people at /, an API for programs at /v1.
 
     POST /v1/ground answers with boxes; POST /v1/chat/completions speaks OpenAI's language, so the openai package, LangChain
     and the like work with base_url http://127.0.0.1:7860/v1. /healthz says whether it is up, /metrics counts for Prometheus.
-    Questions that come together are answered together. Ctrl-C or SIGTERM lets answers under way finish.
+    Questions that come together are answered together. Ctrl-C or SIGTERM lets unfinished answers finish.
 
-    It listens on this machine alone and fetches nothing unless told otherwise. With a key, programs send it as
+    By default it listens on this machine alone and fetches nothing. With a key, programs send it as
     Authorization: Bearer KEY, and a browser asks for it as a password (any user name).
 
     Examples:
@@ -111,30 +108,20 @@ def serve(
     settle_output()
     from opengrit.serving.run import address, bind, run_until_stopped
 
+    how = dict[str, Any](frame=frame, max_pixels=max_pixels, max_queue=max_queue, max_batch=max_batch)
     listening = bind(host, port)  # a port that is taken is known before a model loads
     with tempfile.TemporaryDirectory(prefix="opengrit-serve-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
-        names = [model or model_option, *([compare] if compare else [])]
         engines: dict[str, Engine] = {}
-        for name in names:
-            engine = (
-                _local(name or _PACKAGED, frame, max_pixels, max_queue=max_queue, max_batch=max_batch)
-                if endpoint is None
-                else _remote(
-                    endpoint,
-                    name,
-                    frame,
-                    max_pixels,
-                    endpoint_key_env,
-                    max_queue=max_queue,
-                    max_live=max_batch,
-                )
-            )
-            if engine.name in engines:
+        for name in [model or model_option, *([compare] if compare else [])]:
+            if endpoint is None:
+                engine = _local(name, **how)
+            else:
+                engine = _remote(endpoint, endpoint_key_env, name, **how)
+            if engines.setdefault(engine.name, engine) is not engine:
                 raise RecipeError(
                     f"--compare names another model, got {engine.name!r} twice; name another one"
                 )
-            engines[engine.name] = engine
         from opengrit.serving.app import ServeSettings, build_app
         from opengrit.serving.safety import Access
 
@@ -159,20 +146,16 @@ def _announce(where: str, engines: dict[str, Engine], settings: ServeSettings, p
 
 
 def _check_installed(page: bool) -> None:
-    needed = (*_NEEDED, "gradio") if page else _NEEDED
-    missing = [name for name in needed if not _is_there(name)]
+    missing = []
+    for name in (*_NEEDED, *(["gradio"] if page else [])):
+        try:
+            import_module(name)
+        except ModuleNotFoundError:
+            missing.append(name)
     if missing:
         raise RecipeError(
             f"serving needs the extra serve, {', '.join(missing)} is not installed; run pip install 'opengrit[serve]'"
         )
-
-
-def _is_there(name: str) -> bool:
-    try:
-        import_module(name)
-    except ModuleNotFoundError:
-        return False
-    return True
 
 
 def _api_key(name: str | None, file: Path | None) -> str | None:
@@ -197,39 +180,36 @@ def _api_key(name: str | None, file: Path | None) -> str | None:
     return key.strip()
 
 
-def _local(name: str, frame: str | None, max_pixels: int | None, *, max_queue: int, max_batch: int) -> Engine:
+def _local(
+    name: str | None, *, frame: str | None, max_pixels: int | None, max_queue: int, max_batch: int
+) -> Engine:
     from opengrit.inference.grounder import Grounder
     from opengrit.serving.local import LocalEngine
 
+    name = name or PACKAGED
     if name.startswith(("http://", "https://")):
         raise RecipeError(
             f"an address is named with --endpoint, got {name!r} as the model; write --endpoint {name}"
         )
-    _leave_a_core()
+    if "OMP_NUM_THREADS" not in os.environ:
+        # A core for the requests: threads that wait for each other at every step stand still whenever another thread
+        # takes one of their cores.
+        import torch
+
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
     grounder = Grounder.load(name, frame=frame, max_pixels=max_pixels)
     return LocalEngine(grounder, max_queue=max_queue, max_batch=max_batch)
 
 
-def _leave_a_core() -> None:
-    """Keep one core for the requests, unless OMP_NUM_THREADS says how many threads the model computes with.
-
-    Threads that wait for each other at every step stand still whenever another thread takes one of their cores.
-    """
-    import torch
-
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
-
-
 def _remote(
     url: str,
+    key_env: str,
     name: str | None,
+    *,
     frame: str | None,
     max_pixels: int | None,
-    key_env: str,
-    *,
     max_queue: int,
-    max_live: int,
+    max_batch: int,
 ) -> Engine:
     from opengrit.core.boxes import Size
     from opengrit.grounding.frames import frame_for
@@ -238,8 +218,8 @@ def _remote(
     from opengrit.serving.remote import RemoteEngine
 
     sampler = EndpointSampler.connect(
-        url, model=name, frame=frame, max_pixels=max_pixels, api_key_env=key_env, concurrency=max_live
+        url, model=name, frame=frame, max_pixels=max_pixels, api_key_env=key_env, concurrency=max_batch
     )
     grounder = Grounder(sampler, frame=sampler.frame, model=sampler.model, turn=nullcontext())
-    sight = ResizeRule(frame_for(sampler.frame, Size(1, 1)).unit, max_pixels=max_pixels)
-    return RemoteEngine(grounder, max_queue=max_queue, max_live=max_live, sight=sight.seen_size)
+    resize = ResizeRule(frame_for(sampler.frame, Size(1, 1)).unit, max_pixels=max_pixels)
+    return RemoteEngine(grounder, max_queue=max_queue, max_live=max_batch, sight=resize.seen_size)

@@ -1,4 +1,4 @@
-"""The commands that fetch benchmarks: `opengrit data get` and `opengrit data list`."""
+"""`opengrit data get`: a benchmark's annotation files."""
 
 from __future__ import annotations
 
@@ -43,25 +43,3 @@ def get(
     )
     for path in paths:
         typer.echo(f"verified: {path}")
-
-
-def list_benchmarks() -> None:
-    """List the benchmarks known by name: rows, pictures, licences, and what an answer is."""
-    from opengrit.data.benchmarks import BENCHMARKS, UNKNOWN
-    from opengrit.data.stickers import SET_NAMES
-
-    for known in BENCHMARKS:
-        rows = UNKNOWN if known.rows is None else known.rows
-        pictures = known.pictures
-        lines = {
-            "questions": f"rows: {rows}; licence: {known.licence}; {known.page}",
-            "pictures": f"{pictures.source}; size {pictures.size}; licence: {pictures.licence}",
-            "answers": known.answers,
-            "note": known.note,
-        }
-        typer.echo(f"{known.name}: {known.title}")
-        for label, text in lines.items():
-            if text:
-                typer.echo(f"  {label}: {text}")
-    packaged = ", ".join(f"stickers/{name}" for name in SET_NAMES)
-    typer.echo(f"{packaged}: packaged, nothing to fetch")

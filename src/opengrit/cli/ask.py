@@ -1,0 +1,236 @@
+"""`opengrit ask`: one question about a picture, or many."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from typer import Argument, Option
+
+from opengrit.cli.options import (
+    MODEL_HELP,
+    PACKAGED,
+    EndpointOption,
+    FrameOption,
+    LengthOption,
+    MaxPixelsOption,
+    NoProgressOption,
+    SeedOption,
+    StrategyOption,
+    TemperatureOption,
+)
+from opengrit.core.errors import RecipeError, RunError
+from opengrit.core.output import settle_output
+
+if TYPE_CHECKING:
+    from opengrit.inference.batch import Asking, BadRow, Row
+    from opengrit.inference.grounder import Grounder
+
+_T = TypeVar("_T")
+_PICTURE_FILES = (".png", ".jpg", ".jpeg")
+_EXIT_FAILED = 1
+
+_Image = Annotated[
+    Path | None, Argument(help="Picture file, or a folder: the question is put to each picture in it.")
+]
+_Question = Annotated[str | None, Argument(help="What you want to know about it.")]
+_ImageOption = Annotated[Path | None, Option("--image", help="The same as IMAGE.")]
+_QuestionOption = Annotated[str | None, Option("--question", help="The same as QUESTION.")]
+_Batch = Annotated[
+    Path | None, Option(help='JSONL file of questions, {"image": ..., "question": ..., "id": ...} a line.')
+]
+_Images = Annotated[Path | None, Option(help="Picture folder of --batch (default: the file's own folder).")]
+_Out = Annotated[
+    Path | None,
+    Option(
+        help="File for the answers of --batch or a folder, a line of JSON each; what it holds is not asked again."
+    ),
+]
+_Model = Annotated[
+    str | None, Option(help=f"{MODEL_HELP} (default: {PACKAGED}); with --endpoint, its name there.")
+]
+_Json = Annotated[bool, Option("--json", help="Print one JSON object.")]
+_Draw = Annotated[
+    Path | None,
+    Option(help="Write the picture with the boxes to this PNG or JPEG file; many go to this folder."),
+]
+
+
+def ask(
+    image: _Image = None,
+    question: _Question = None,
+    image_option: _ImageOption = None,
+    question_option: _QuestionOption = None,
+    batch: _Batch = None,
+    images: _Images = None,
+    out: _Out = None,
+    model: _Model = None,
+    endpoint: EndpointOption = None,
+    strategy: StrategyOption = "grounded",
+    frame: FrameOption = None,
+    max_pixels: MaxPixelsOption = None,
+    as_json: _Json = False,
+    draw: _Draw = None,
+    max_new_tokens: LengthOption = 1000,
+    temperature: TemperatureOption = 0.0,
+    seed: SeedOption = 0,
+    quiet: NoProgressOption = False,
+) -> None:
+    """Ask pictures questions; the answers point.
+
+    One picture: prints what the model writes (as it is written, on a terminal), the boxes in the picture's pixels and
+    the answer. Many, with --batch or a folder: a line of JSON each, to standard output or to --out, which the same
+    command resumes; a row that cannot be asked is a line with an error, and the exit code is 1 then. The packaged
+    models know emoji stickers only (opengrit data make stickers writes some).
+
+    Examples:
+
+        opengrit ask stickers/images/count-00003.png "How many flowers are there?" \\
+            --draw out.png
+
+        opengrit ask --batch questions.jsonl --out answers.jsonl --draw drawn/
+
+        opengrit ask photos/ "How many people are there?" \\
+            --endpoint http://127.0.0.1:8000/v1 --frame qwen2_5_vl
+    """
+    from opengrit.grounding.prompts import strategy_named
+    from opengrit.inference.batch import Asking
+    from opengrit.inference.grounder import Grounder
+
+    image, question = _one_of(image, image_option, "IMAGE"), _one_of(question, question_option, "QUESTION")
+    load = partial(
+        Grounder.load,
+        _source(model, endpoint),
+        model=model if endpoint else None,
+        strategy=strategy_named(strategy),
+        frame=frame,
+        max_pixels=max_pixels,
+    )
+    settings = Asking(max_new_tokens, temperature, seed, draw=draw, quiet=quiet)
+    if batch is None and image is not None and question is not None and not os.path.isdir(image):
+        if out is not None or images is not None:
+            raise RecipeError("--out and --images belong to many questions, this is one; leave them out")
+        _ask_one(load, image, question, settings, as_json=as_json)
+        return
+    if as_json:
+        raise RecipeError(
+            "--json prints the answer to one question, many are JSON lines already; leave it out"
+        )
+    if draw is not None and draw.suffix.lower() in _PICTURE_FILES:
+        raise RecipeError(f"--draw names a folder where many questions are asked, got {draw}; name a folder")
+    _ask_many(load, _rows(batch, images, image, question), settings, out)
+
+
+def _one_of(argument: _T | None, option: _T | None, name: str) -> _T | None:
+    if argument is not None and option is not None:
+        raise RecipeError(
+            f"{name} is given once, got {argument} and --{name.lower()} {option}; leave one of them out"
+        )
+    return option if argument is None else argument
+
+
+def _source(model: str | None, endpoint: str | None) -> str:
+    """What `Grounder.load` is given first: the endpoint, or the model in memory."""
+    if endpoint is None:
+        return model or PACKAGED
+    if not endpoint.startswith(("http://", "https://")):
+        raise RecipeError(
+            f"--endpoint is an http or https address, got {endpoint!r}; write http://127.0.0.1:8000/v1"
+        )
+    return endpoint
+
+
+def _rows(
+    batch: Path | None, images: Path | None, image: Path | None, question: str | None
+) -> list[Row | BadRow]:
+    from opengrit.inference.batch import read_rows, rows_of_folder
+    from opengrit.inference.grounder import check_question
+
+    if batch is not None:
+        if image is not None or question is not None:
+            raise RecipeError(
+                f"--batch holds pictures and questions, got {image or question} beside it; leave that out"
+            )
+        return read_rows(batch, images=images)
+    if image is None or question is None:
+        raise RecipeError(
+            "ask takes a picture and a question, or --batch FILE, got neither pair; see opengrit ask --help"
+        )
+    if images is not None:
+        raise RecipeError(f"--images is the picture folder of --batch, got {images} without it; leave it out")
+    check_question(question)
+    return rows_of_folder(image, question)
+
+
+def _ask_one(
+    load: Callable[[], Grounder], image: Path, question: str, settings: Asking, *, as_json: bool
+) -> None:
+    if settings.draw is not None:
+        _check_drawing(settings.draw)
+    from opengrit.core.images import open_picture
+    from opengrit.inference.grounder import check_question
+    from opengrit.inference.terminal import print_boxes_and_answer, stream_text
+
+    check_question(question)
+    picture = open_picture(image)  # a picture that cannot be read is known before the model loads
+    settle_output()
+    grounder = load()
+    how: dict[str, Any] = {
+        "max_new_tokens": settings.max_new_tokens,
+        "temperature": settings.temperature,
+        "seed": settings.seed,
+    }
+    if as_json:
+        answer = grounder.ask(picture, question, **how)
+        typer.echo(json.dumps(answer.as_json()))  # ASCII: what a model wrote steers no terminal
+    else:
+        console = Console(soft_wrap=True)
+        answer = stream_text(console, grounder, picture, grounder.stream(picture, question, **how))
+        print_boxes_and_answer(console, answer)
+    if settings.draw is not None:
+        grounder.draw(answer, picture).save(settings.draw)
+        typer.echo(f"drawn: {settings.draw}", err=as_json)
+
+
+def _ask_many(
+    load: Callable[[], Grounder], rows: list[Row | BadRow], settings: Asking, out: Path | None
+) -> None:
+    from opengrit.inference import batch as asking
+
+    results = asking.Printed() if out is None else asking.JsonLines(out, rows)
+    if out is None and sys.stdout.isatty():  # the answers scroll by; a bar would run through them
+        settings = replace(settings, quiet=True)
+    try:
+        asking.check_drawings(settings.draw, [row for row in rows if row.id not in results.answered])
+        if all(row.id in results.answered for row in rows):
+            tally = asking.Tally(asked=0, failed=0, skipped=len(rows))
+        else:
+            settle_output()
+            tally = asking.ask_rows(load(), rows, results, asking=settings)
+    finally:
+        results.close()
+    before = f", {tally.skipped} were answered before" if tally.skipped else ""
+    typer.echo(f"asked: {tally.asked} ({tally.failed} failed){before}", err=True)
+    if tally.failed:
+        raise typer.Exit(_EXIT_FAILED)
+
+
+def _check_drawing(path: Path) -> None:
+    if path.suffix.lower() not in _PICTURE_FILES:
+        raise RecipeError(f"--draw writes PNG or JPEG, got {path}; end its name in .png or .jpg")
+    if os.path.lexists(path):
+        raise RunError(f"nothing is overwritten, {path} exists; choose another name for --draw")
+    if not os.path.isdir(path.parent):
+        raise RunError(f"--draw writes into a folder that exists, {path.parent} is none; make it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise RunError(
+            f"--draw writes into a folder that can be written, {path.parent} cannot; choose another"
+        )

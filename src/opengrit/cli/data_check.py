@@ -1,0 +1,166 @@
+"""`opengrit data check`: everything that is wrong with GRIT JSONL files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from typer import Argument, Option
+
+from opengrit.core.errors import RecipeError
+from opengrit.core.escaping import harmless
+
+if TYPE_CHECKING:
+    from opengrit.data.check import Check, FileCheck, Source
+
+_EXIT_DOUBTFUL = 1
+_EXIT_UNUSABLE = 2
+_LISTED = 10  # how many missing pictures, duplicates or leaks of a kind are shown by name
+_ANSWERS_SHOWN = 10
+_NAME_WIDTH = 22  # of a data set, on one line: what the counts leave of 80 columns
+_COUNTS = {  # headings of the table, and what of DataSetCounts they show
+    "rows": "rows",
+    "pictures": "images",
+    "boxes": "boxes",
+    "rows\nwith\nboxes": "rows_with_boxes",
+    "rows\nwith\nno box": "rows_with_no_box",
+    "rows\nwithout\nbboxs": "rows_without_boxes_field",
+}
+_Files = Annotated[list[Path], Argument(metavar="FILE...", help="GRIT JSONL files.")]
+_Images = Annotated[
+    list[Path] | None,
+    Option(
+        help="Image folder: once for all files, or once for each, in their order. Without it pictures are not looked for."
+    ),
+]
+_Against = Annotated[
+    list[Path] | None, Option(help="A test file the FILEs must share nothing with; may be repeated.")
+]
+_AgainstImages = Annotated[
+    list[Path] | None, Option(help="Image folder of the test files (default: that of the FILEs, if any).")
+]
+
+
+def check(
+    files: _Files,
+    images: _Images = None,
+    against: _Against = None,
+    against_images: _AgainstImages = None,
+) -> None:
+    """Read GRIT JSONL files to their end and say everything that is wrong with them.
+
+    Prints rows, pictures, boxes and answer balance of each data set; every bad row with its line, field and
+    remedy; missing and unreadable pictures; sizes that are not the picture's; duplicates; and what training
+    rows share with test rows (pictures are compared by content).
+
+    Without --against, rows whose split is "train" are compared with those of any other split.
+
+    Exit code: 0 all is well (clipped boxes, duplicates and shared question texts are listed, no more);
+    1 it loads but misleads (a picture in training and test, a size of another shape); 2 it does not load
+    (bad rows, pictures missing or unreadable).
+
+    Examples:
+
+        opengrit data check mine.jsonl --images photos/
+
+        opengrit data check train.jsonl --images photos/ --against test.jsonl
+    """
+    from opengrit.data.check import check as check_files
+
+    folders = images or []
+    test_folders = against_images or (folders if len(folders) == 1 else [])
+    found = check_files(
+        _sources(files, folders, "--images"), _sources(against or [], test_folders, "--against-images")
+    )
+    _print_check(Console(soft_wrap=True), found)
+    if found.unusable:
+        raise typer.Exit(_EXIT_UNUSABLE)
+    if found.doubtful:
+        raise typer.Exit(_EXIT_DOUBTFUL)
+
+
+def _sources(files: list[Path], folders: list[Path], option: str) -> list[Source]:
+    from opengrit.data.check import Source
+
+    if len(folders) not in (0, 1, len(files)) and files:
+        raise RecipeError(
+            f"{option} is given once for all files or once for each, got {len(folders)} for {len(files)} files; "
+            "repeat it in the files' order"
+        )
+    each = folders if len(folders) == len(files) else [folders[0] if folders else None] * len(files)
+    return [Source(file, folder) for file, folder in zip(files, each, strict=True)]
+
+
+def _print_check(console: Console, found: Check) -> None:
+    for file in found.files:
+        _print_file(console, file)
+    if found.train_rows == 0:
+        console.print(
+            "Leaks: not looked for; name the test files with --against, or mark rows with split.",
+            markup=False,
+        )
+        return
+    console.print(
+        f"Leaks: {found.train_rows} training rows against {found.test_rows} test rows", style="bold"
+    )
+    from opengrit.data.check import LeakKind
+
+    for kind in LeakKind:
+        leaks = [leak for leak in found.leaks if leak.kind is kind]
+        if not leaks:
+            console.print(f"{kind.value}: none", markup=False)
+        _print_list(console, kind.value, [f"{x.test_id} and {x.train_id}: {x.shared}" for x in leaks])
+
+
+def _print_file(console: Console, file: FileCheck) -> None:
+    table = Table(
+        title=f"{escape(harmless(file.file))}: {file.rows} rows, {file.unique_images} pictures",
+        title_justify="left",
+    )
+    longest = max((len(harmless(counts.dataset)) for counts in file.datasets), default=0)
+    table.add_column("data set", overflow="fold", min_width=min(longest, _NAME_WIDTH))
+    for heading in _COUNTS:
+        table.add_column(heading, justify="right")
+    for counts in file.datasets:
+        numbers = [str(getattr(counts, name)) for name in _COUNTS.values()]
+        table.add_row(escape(harmless(counts.dataset)), *numbers)
+    console.print(table)
+    for counts in file.datasets:
+        shown = [f"{answer!r} {number}" for answer, number in counts.answers[:_ANSWERS_SHOWN]]
+        if len(counts.answers) > _ANSWERS_SHOWN:
+            shown.append(f"and {len(counts.answers) - _ANSWERS_SHOWN} others")
+        line = f"answers of {counts.dataset}: {', '.join(shown)}"
+        console.print(harmless(line), markup=False, highlight=False)
+    _print_list(console, "problems", [f"{p.severity.value}: {p}" for p in file.problems], limit=None)
+    if not file.pictures_looked_for:
+        console.print("pictures: not looked for; name their folder with --images", markup=False)
+    _print_list(console, "missing pictures", file.missing_images)
+    _print_list(console, "unreadable pictures", file.unreadable_images)
+    for fits, title in (
+        (False, "pictures of another shape than their row says"),
+        (True, "rescaled pictures (boxes still fit)"),
+    ):
+        lines = [
+            f"{m.id}: {m.image} is {m.in_file.width} x {m.in_file.height}, its row says {m.in_row.width} x {m.in_row.height}"
+            for m in file.size_mismatches
+            if m.harmless is fits
+        ]
+        _print_list(console, title, lines)
+    _print_list(console, "same picture and question twice", [", ".join(ids) for ids in file.duplicates])
+    console.print()
+
+
+def _print_list(console: Console, title: str, lines: Sequence[str], *, limit: int | None = _LISTED) -> None:
+    """A title with the number of lines, and the first `limit` of them; nothing where there is none."""
+    if not lines:
+        return
+    console.print(f"{title}: {len(lines)}", markup=False, highlight=False)
+    for line in lines[:limit]:
+        console.print(f"  {harmless(line)}", markup=False, highlight=False)
+    if limit is not None and len(lines) > limit:
+        console.print(f"  and {len(lines) - limit} more", markup=False, highlight=False)

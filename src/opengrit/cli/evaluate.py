@@ -1,0 +1,144 @@
+"""`opengrit eval`: a model answers every question of some data sets, and the answers are measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from typer import Option
+
+from opengrit.cli.options import (
+    MODEL_HELP,
+    EndpointOption,
+    FrameOption,
+    LengthOption,
+    MaxPixelsOption,
+    NoProgressOption,
+    SeedOption,
+    StrategyOption,
+    TemperatureOption,
+)
+from opengrit.core.errors import RecipeError
+from opengrit.core.output import settle_output
+
+if TYPE_CHECKING:
+    from opengrit.evaluation.run import 
+    from opengrit.recipes.evaluation_recipe import EvalRecipe
+
+_Data = Annotated[list[str], Option(help="Packaged set (stickers/count) or JSONL file; may be repeated.")]
+_Images = Annotated[
+    list[Path] | None,
+    Option(help="Image folder of the JSONL files: once for all, or once for each in order."),
+]
+_Samples = Annotated[int, Option(min=1, help="Answers to each question.")]
+_BatchSize = Annotated[int, Option(min=1, help="Questions asked together.")]
+_Limit = Annotated[int | None, Option(min=1, help="Ask only the first N rows of each set.")]
+_MinPixels = Annotated[int | None, Option(min=1, help="Smallest picture the model sees, in pixels (Qwen).")]
+_MaxTiles = Annotated[int | None, Option(min=1, help="Most tiles a picture is cut into (InternVL).")]
+_Judge = Annotated[
+    str | None,
+    Option(
+        metavar="rule|FILE.yaml",
+        help="Who says whether an answer is right: rule (default), or a YAML file with a recipe's section judge:.",
+    ),
+]
+_JudgeUrl = Annotated[
+    str | None,
+    Option(help="Judge by a model behind this OpenAI-compatible endpoint; its key is in OPENAI_API_KEY."),
+]
+_JudgeModel = Annotated[str | None, Option(help="The judge's name at --judge-url.")]
+_Processes = Annotated[int, Option(min=1, help="Models that answer at once, each in its own process.")]
+
+
+def evaluate(
+    model: Annotated[str, Option(help=f"{MODEL_HELP}.")],
+    data: _Data,
+    out: Annotated[Path, Option(help="Run folder; an unfinished evaluation resumes.")],
+    images: _Images = None,
+    endpoint: EndpointOption = None,
+    strategy: StrategyOption = "grounded",
+    samples: _Samples = 1,
+    temperature: TemperatureOption = 0.0,
+    max_new_tokens: LengthOption = 1000,
+    batch_size: _BatchSize = 32,
+    limit: _Limit = None,
+    frame: FrameOption = None,
+    max_pixels: MaxPixelsOption = None,
+    min_pixels: _MinPixels = None,
+    max_tiles: _MaxTiles = None,
+    seed: SeedOption = 0,
+    judge: _Judge = None,
+    judge_url: _JudgeUrl = None,
+    judge_model: _JudgeModel = None,
+    num_processes: _Processes = 1,
+    quiet: NoProgressOption = False,
+) -> None:
+    """Ask a model every question of some data sets and measure the answers.
+
+    OUT gets records.jsonl, one line a question with text, boxes, verdict and scores. An interrupted evaluation resumes
+    with the same command; no question that was answered is asked twice, and those that failed (an endpoint that was
+    down, a picture that could not be read) are asked again. What a judge could not judge is judged again, and not
+    asked again.
+
+    Examples:
+
+        opengrit eval --model tiny-qwen2.5-vl \\
+            --data stickers/count --data stickers/spatial --out runs/before
+
+        opengrit eval --model runs/demo --data mine.jsonl --images photos/ \\
+            --out runs/mine
+
+        opengrit eval --model runs/demo --data mine.jsonl \\
+            --judge-url http://127.0.0.1:8000/v1 --judge-model big --out runs/judged
+
+        opengrit eval --endpoint http://127.0.0.1:8000/v1 --model my-3b \\
+            --frame qwen2_5_vl --data mine.jsonl --out runs/3b
+    """
+    from opengrit.evaluation.run import judging_lines, run_evaluation
+    from opengrit.recipes.evaluation_recipe import judge_of, sources_of
+
+    sizes = {"min_pixels": min_pixels, "max_pixels": max_pixels, "max_tiles": max_tiles}
+    recipe = _recipe(
+        model={"name": model, "frame": frame if endpoint is None else None, **sizes},
+        data=sources_of(data, images or []),
+        endpoint=None if endpoint is None else {"url": endpoint, "frame": frame},
+        strategy=strategy,
+        eval={
+            "max_completion_length": max_new_tokens,
+            "batch_size": batch_size,
+            "samples": samples,
+            "temperature": temperature,
+        },
+        limit=limit,
+        seed=seed,
+        judge=judge_of(judge, url=judge_url, model=judge_model),
+    )
+    settle_output()
+    run, records = run_evaluation(recipe, out, num_processes=num_processes, quiet=quiet)
+    from opengrit.reports import print_summary
+
+    print_summary({run.path.name: records}, Console())
+    for line in judging_lines(recipe, records):
+        typer.echo(line)
+    typer.echo(f"records: {run.path / 'records.jsonl'}")
+
+
+def _recipe(**sections: Any) -> EvalRecipe:
+    """The recipe of these sections. Raises RecipeError for what the options ask and no evaluation can do."""
+    from pydantic import ValidationError
+
+    from opengrit.evaluation.run import 
+    from opengrit.recipes.evaluation_recipe import EvalRecipe
+
+    try:
+        return EvalRecipe.model_validate(sections)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(str(part) for part in problem["loc"])
+        rule = problem["msg"][0].lower() + problem["msg"][1:]
+        said = f"{place}: {rule}, got {problem['input']!r}"
+        if problem["type"] == "value_error":
+            said = str(problem["ctx"]["error"])
+        raise RecipeError(f"{said}; see opengrit eval --help") from error

@@ -1,0 +1,32 @@
+"""`opengrit report`: one HTML page about runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, the earliest first.")],
+    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
+) -> None:
+    """Write one HTML page about runs: tables before and after, reward curves, examples that light up their boxes.
+
+    The first evaluation run is what the later ones are compared with, on the same questions. The page needs no
+    network and can be sent to anybody as a file.
+
+    Example:
+
+        opengrit report runs/before runs/demo runs/after --out report.html
+    """
+    from opengrit.reports import RunView, load_runs, print_summary, write_report
+
+    views = load_runs(runs)
+    write_report(views, out)
+    evaluated = {v.name: v.records for v in views if isinstance(v, RunView) and v.is_evaluation}
+    if evaluated:
+        print_summary(evaluated, Console())
+    typer.echo(f"report: {out.resolve()}")

@@ -1,0 +1,67 @@
+"""`opengrit train`: a model learns to show its evidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from opengrit.cli.launch import launch
+from opengrit.cli.options import (
+    OverridesOption,
+    ProcessesOption,
+    ResumeAnywayOption,
+    ResumeFromOption,
+    ResumeOption,
+    TrainingFolderOption,
+)
+from opengrit.core.output import settle_output
+
+
+def train(
+    context: typer.Context,
+    recipe: Annotated[Path, typer.Argument(help="Recipe, a YAML file (see recipes/).")],
+    out: TrainingFolderOption,
+    overrides: OverridesOption = None,
+    resume: ResumeOption = False,
+    resume_anyway: ResumeAnywayOption = False,
+    resume_from: ResumeFromOption = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="One line a step instead of a live table.")] = False,
+    num_processes: ProcessesOption = 1,
+) -> None:
+    """Train a model to show its evidence, as a recipe says (GRPO-GR).
+
+    OUT gets the resolved recipe, records.jsonl (every rollout with its reward parts), metrics.jsonl (a line a step),
+    checkpoints/ and final/, the trained model. Nothing in it is ever overwritten, and nothing is deleted unless the recipe
+    says so (train.keep_checkpoints). SIGTERM and Ctrl-C end the run after the step it is in, with a checkpoint (exit codes
+    143 and 130); a second one ends it at once.
+
+    Examples:
+
+        opengrit train recipes/demo.yaml --out runs/demo
+
+        opengrit train recipes/demo.yaml --set train.seed=2 \\
+            --set model=tiny-internvl3 --out runs/demo-2
+
+        opengrit train recipes/demo.yaml --out runs/demo --resume
+
+        opengrit train recipes/demo.yaml --out runs/demo --num-processes 2 \\
+            --set train.per_device_train_batch_size=80
+    """
+    from opengrit.recipes.training_recipe import load_recipe
+
+    wanted = load_recipe(recipe, overrides or [])
+    if num_processes > 1:
+        wanted.train.passes_per_step(num_processes)
+        raise typer.Exit(launch(context, count=num_processes))
+    settle_output()
+    from opengrit.training import run as training  # imports torch; the recipe is known to be good by now
+
+    run = training.ending(
+        lambda: training.train(
+            wanted, out, resume=resume, resume_anyway=resume_anyway, resume_from=resume_from, quiet=quiet
+        )
+    )
+    if training.leave_processes():
+        typer.echo(f"trained model: {run.path / 'final'}")
