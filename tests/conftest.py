@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 
 import pytest
 
@@ -30,7 +29,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first; the others keep their order."""
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what -m does not name
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Mark what trains and what opens a page, and put the longest files first; the others keep their order."""
+    for item in items:
+        if item.path.parent.name == "training":
+            item.add_marker("trains")
+        if "browser" in item.fixturenames:
+            item.add_marker("browser")
     place = {name: number for number, name in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: place.get(Path(item.path).name, len(place)))
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))

@@ -314,6 +314,7 @@ def test_a_model_that_cannot_be_had_whole_is_refused_by_every_command(name: str)
     assert said in refused("train", recipe("good.jsonl"), "--set", f"model={name}", "--out", "run")
 
 
+@pytest.mark.slow
 def test_a_hub_model_that_is_not_downloaded_is_refused_offline() -> None:
     before = tree(Path.cwd())
     data = ["--data", "good.jsonl", "--images", "pictures", "--out", "run"]
@@ -490,6 +491,7 @@ def test_what_may_not_be_read_or_written_is_one_error(locked: Path, arguments: t
     assert not Path("run").exists()
 
 
+@pytest.mark.slow
 def test_the_installed_command_says_the_same_without_a_traceback() -> None:
     before = tree(Path.cwd())
     commands = (
@@ -547,6 +549,7 @@ def test_a_picture_that_vanishes_while_a_model_is_asked_is_a_failure_and_no_wron
     assert "1 of 13" in result.stdout
 
 
+@pytest.mark.trains
 def test_a_picture_that_vanishes_while_a_model_trains_teaches_nothing_and_is_recorded() -> None:
     file = recipe("good.jsonl")
     overrides = {"max_steps": 20, "questions_per_step": 2, "per_device_train_batch_size": 4}

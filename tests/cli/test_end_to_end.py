@@ -244,6 +244,7 @@ def test_the_commands_print_what_we_mean_and_nothing_of_the_libraries_below(tmp_
     assert stderr == []
 
 
+@pytest.mark.slow
 def test_our_own_warnings_are_not_silenced_with_the_others(tmp_path: Path) -> None:
     # A box of a 112 x 112 picture that leaves it by 3 pixels is clipped, and the user is told.
     shutil.copy(sticker(), tmp_path / "a.png")

@@ -31,6 +31,8 @@ MODEL = Model(name="tiny-qwen2.5-vl")
 PROTOCOL = EvaluationProtocol("grounded", "qwen2_5_vl", RuleJudge(), Rubric.named("paper"))
 SHORT = SamplingSettings(temperature=0, max_new_tokens=40)
 
+pytestmark = pytest.mark.slow
+
 
 def recipe(**more) -> EvalRecipe:
     how = {"max_completion_length": 40, "batch_size": 3} | more

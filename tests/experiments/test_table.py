@@ -431,6 +431,7 @@ def test_a_table_killed_ten_times_ends_as_if_it_had_not_been_and_asks_nothing_tw
         assert files(killed) == files(whole)
 
 
+@pytest.mark.slow
 def test_two_tables_do_not_work_in_one_folder(tmp_path):
     asked, release = threading.Event(), threading.Event()
 
@@ -487,6 +488,7 @@ def test_questions_that_failed_are_counted_and_asked_again_alone(tmp_path):
 # -- the whole of it -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.trains
 @pytest.mark.slow
 def test_six_ways_are_trained_asked_and_gone_on_with(tmp_path):
     recipe = parse(
@@ -536,6 +538,7 @@ eval: {max_completion_length: 16}
 """
 
 
+@pytest.mark.trains
 def test_a_table_goes_on_after_a_signal_a_damaged_checkpoint_and_another_version(tmp_path):
     (tmp_path / "recipe.yaml").write_text(SMALL)
     words = ("table", tmp_path / "recipe.yaml", "--out", tmp_path / "table", "--quiet")

@@ -39,6 +39,7 @@ from opengrit.rewards.rubric import REWARDS
 COUNT, SEED = 20_000, 0
 
 
+@pytest.mark.slow
 def test_twenty_thousand_completions_go_through_everything() -> None:
     tally = fuzz.drive(COUNT, SEED).counts
     assert tally["completions"] == COUNT

@@ -114,6 +114,7 @@ class Course(TrainerCallback):
         self.after.get(state.global_step, lambda: None)()
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("beta", [0.0, 0.1])
 def test_an_outage_of_several_steps_changes_no_weight_is_counted_and_learning_goes_on_after_it(
     beta: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -157,6 +158,7 @@ def test_an_outage_of_several_steps_changes_no_weight_is_counted_and_learning_go
     assert "step 2 is not learned from: 0 of" in said
 
 
+@pytest.mark.trains
 def test_a_generation_that_is_skipped_is_counted_in_every_step_that_is_made_with_it(tmp_path: Path) -> None:
     down = threading.Event()
     run = RunDir.create(tmp_path / "run", recipe="a: 1\n")
@@ -174,6 +176,7 @@ def test_a_generation_that_is_skipped_is_counted_in_every_step_that_is_made_with
     assert [row.get("judge/unjudged") for row in run.metrics()] == [0, None, 1, None, 0, None]
 
 
+@pytest.mark.trains
 def test_a_step_under_the_floor_is_skipped_though_some_of_it_is_judged(tmp_path: Path) -> None:
     judge_some = lambda request: Fault.NONE if request.number % 4 == 0 else Fault.BAD_REQUEST  # noqa: E731
     run = RunDir.create(tmp_path / "run", recipe="a: 1\n")
@@ -191,6 +194,7 @@ def test_a_step_under_the_floor_is_skipped_though_some_of_it_is_judged(tmp_path:
     assert same(start, weights(made.model))
 
 
+@pytest.mark.trains
 def test_a_judge_that_fails_now_and_then_leaves_no_row_scored_wrong(tmp_path: Path) -> None:
     draw = random.Random(5)
     failing = [draw.random() < 0.3 for _ in range(1000)]
@@ -245,6 +249,7 @@ class Waiting:
         return [Verdict(correct=True, score=1.0, judge="waiting")] * len(cases)
 
 
+@pytest.mark.trains
 def test_judging_and_the_reference_log_probabilities_overlap(tmp_path: Path) -> None:
     judge, run = Waiting(), RunDir.create(tmp_path / "run", recipe="a: 1\n")
     made = trainer(tmp_path, judge, run=run, judging=Judging(100, 0.5), max_steps=1, beta=0.1)
@@ -260,6 +265,7 @@ def holds(folder: Path, text: str) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
 
 
+@pytest.mark.trains
 def test_the_key_of_a_judge_stands_in_no_file_of_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -193,6 +193,7 @@ def row_alone(made, row, completion):
     return logits.log_softmax(-1).gather(1, torch.tensor(completion)[:, None])[:, 0]
 
 
+@pytest.mark.trains
 def test_three_steps_of_training_move_language_and_vision(family, tmp_path):
     made = trainer(talkative(family), tmp_path)
     before = state(made.model)
@@ -203,6 +204,7 @@ def test_three_steps_of_training_move_language_and_vision(family, tmp_path):
     assert {made.loaded.family.is_vision(name) for name in moved} == {True, False}
 
 
+@pytest.mark.trains
 def test_adapters_on_the_language_model_leave_the_vision_tower_alone(family, tmp_path):
     loaded = talkative(family)
     lora = LoraConfig(

@@ -31,6 +31,8 @@ TRUTH = Box(0.25, 0.25, 0.75, 0.75)
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"></script><script>document.title='owned'</script>"
 PATIENCE_MS = 90_000
 
+pytestmark = pytest.mark.browser
+
 
 def record(number: int, image: str) -> Record:
     """Right where the number is even; on its mark where it is a multiple of 5; of set "b" from 9,000 on."""

@@ -428,6 +428,7 @@ SHORT = [
 ]
 
 
+@pytest.mark.trains
 def test_a_training_says_once_that_all_is_cut_off_even_where_it_is_resumed(tmp_path, caplog):
     recipe = load_recipe(
         "recipes/demo.yaml",
@@ -459,6 +460,7 @@ def test_a_training_says_once_that_all_is_cut_off_even_where_it_is_resumed(tmp_p
     assert [(one.step, one.kind) for one in alarms_of(again.alarms())] == [(5, Kind.TRUNCATED)]
 
 
+@pytest.mark.trains
 def test_the_share_of_flat_groups_in_the_metrics_is_that_of_the_records(tmp_path):
     changes = [
         "train.questions_per_step=10",

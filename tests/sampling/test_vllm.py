@@ -112,6 +112,7 @@ def test_every_process_asks_for_all_its_rows_though_a_picture_is_gone(loaded, tm
     assert len(fake.asked[1][0]) == 2
 
 
+@pytest.mark.trains
 def test_training_with_vllm_shares_prefixes_and_corrects_for_what_it_sampled_with(tmp_path):
     loaded = tiny_random.qwen()
     end = loaded.end_ids[0]
