@@ -367,7 +367,7 @@ class Held:
 def test_pictures_beyond_what_is_held_for_another_server_are_refused(scene):
     async def scenario() -> None:
         sampler = Held()
-        remote = Grounder(sampler, frame="qwen2_5_vl", model="held", turn=nullcontext())
+        remote = Grounder(sampler, frame="qwen2_5_vl", model="held", lock=nullcontext())
         ask = ask_of(scene)
         engine = RemoteEngine(remote, max_pixels_held=2 * ask.pixels)
 
@@ -499,7 +499,7 @@ def test_the_size_the_model_will_see_is_foreseen_right():
 
 def test_a_server_in_front_of_another_gives_the_same_answers(server, scene):
     sampler = EndpointSampler.connect(f"{server.url}/v1", model=MODEL, frame="qwen2_5_vl")
-    remote = Grounder(sampler, frame="qwen2_5_vl", model=MODEL, turn=nullcontext())
+    remote = Grounder(sampler, frame="qwen2_5_vl", model=MODEL, lock=nullcontext())
     engines = {"front": RemoteEngine(remote, name="front")}
     expected = grounder().ask(scene.png, scene.question)
     with running(build_app(engines, ServeSettings(), page=False), engines) as front, front.client() as client:
@@ -519,7 +519,7 @@ def test_a_server_behind_that_is_down_is_502_and_says_so(scene):
     sampler = EndpointSampler.connect(
         "http://127.0.0.1:9/v1", model="gone", frame="qwen2_5_vl", max_tries=1, timeout_seconds=30
     )
-    remote = Grounder(sampler, frame="qwen2_5_vl", model="gone", turn=nullcontext())
+    remote = Grounder(sampler, frame="qwen2_5_vl", model="gone", lock=nullcontext())
     engines = {"gone": RemoteEngine(remote)}
     with running(build_app(engines, ServeSettings(), page=False), engines) as front, front.client() as client:
         response = client.post("/v1/ground", json={"image": scene.uri, "question": scene.question})

@@ -19,7 +19,7 @@ from opengrit.core.output import settle_output
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-    from opengrit.inference.batch import Asking, BadRow, Row
+    from opengrit.inference.batch import AskOptions, BadRow, Row
     from opengrit.inference.grounder import Grounder
 
 _T = TypeVar("_T")
@@ -318,7 +318,7 @@ def ask(
 
     image, question = _one_of(image, image_option, "IMAGE"), _one_of(question, question_option, "QUESTION")
     source = _source(model, endpoint)
-    settings = asking.Asking(
+    settings = asking.AskOptions(
         max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, draw=draw, quiet=quiet
     )
     chosen = _Chosen(source, model if endpoint else None, strategy, frame, max_pixels)
@@ -380,8 +380,8 @@ def _source(model: str | None, endpoint: str | None) -> str:
 def _rows(
     batch: Path | None, images: Path | None, image: Path | None, question: str | None
 ) -> list[Row | BadRow]:
+    from opengrit.inference.answer import check_question
     from opengrit.inference.batch import read_rows, rows_of_folder
-    from opengrit.inference.grounder import check_question
 
     if batch is not None:
         if image is not None or question is not None:
@@ -399,12 +399,12 @@ def _rows(
     return rows_of_folder(image, question)
 
 
-def _ask_one(chosen: _Chosen, image: Path, question: str, settings: Asking, *, as_json: bool) -> None:
+def _ask_one(chosen: _Chosen, image: Path, question: str, settings: AskOptions, *, as_json: bool) -> None:
     if settings.draw is not None:
         _check_drawing(settings.draw)
     from opengrit.core.images import open_picture
     from opengrit.grounding.prompts import strategy_named
-    from opengrit.inference.grounder import check_question
+    from opengrit.inference.answer import check_question
 
     check_question(question)
     strategy_named(chosen.strategy)
@@ -430,21 +430,21 @@ def _ask_one(chosen: _Chosen, image: Path, question: str, settings: Asking, *, a
         typer.echo(f"drawn: {settings.draw}", err=as_json)
 
 
-def _ask_many(chosen: _Chosen, rows: list[Row | BadRow], settings: Asking, out: Path | None) -> None:
+def _ask_many(chosen: _Chosen, rows: list[Row | BadRow], settings: AskOptions, out: Path | None) -> None:
     from opengrit.grounding.prompts import strategy_named
     from opengrit.inference import batch as asking
 
     strategy_named(chosen.strategy)
-    results = asking.Printed() if out is None else asking.JsonLines(out, rows)
+    results = asking.StdoutWriter() if out is None else asking.JsonLinesWriter(out, rows)
     if out is None and sys.stdout.isatty():  # the answers scroll by; a bar would run through them
         settings = replace(settings, quiet=True)
     try:
         asking.check_drawings(settings.draw, [row for row in rows if row.id not in results.answered])
         if all(row.id in results.answered for row in rows):
-            tally = asking.Tally(asked=0, failed=0, skipped=len(rows))
+            tally = asking.BatchCounts(asked=0, failed=0, skipped=len(rows))
         else:
             settle_output()
-            tally = asking.ask_rows(chosen.load(), rows, results, asking=settings)
+            tally = asking.ask_rows(chosen.load(), rows, results, options=settings)
     finally:
         results.close()
     before = f", {tally.skipped} were answered before" if tally.skipped else ""

@@ -240,6 +240,6 @@ def _remote(
     sampler = EndpointSampler.connect(
         url, model=name, frame=frame, max_pixels=max_pixels, api_key_env=key_env, concurrency=max_live
     )
-    grounder = Grounder(sampler, frame=sampler.frame, model=sampler.model, turn=nullcontext())
+    grounder = Grounder(sampler, frame=sampler.frame, model=sampler.model, lock=nullcontext())
     sight = Sight(frame_for(sampler.frame, Size(1, 1)).unit, max_pixels=max_pixels)
     return RemoteEngine(grounder, max_queue=max_queue, max_live=max_live, sight=sight.seen_size)
