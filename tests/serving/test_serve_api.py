@@ -20,11 +20,12 @@ import openai
 import pytest
 
 from opengrit.core.boxes import Size
-from opengrit.inference.grounder import Answer, Grounder
+from opengrit.inference.answer import Answer
+from opengrit.inference.grounder import Grounder
 from opengrit.sampling import SamplingSettings, Unsampled
 from opengrit.sampling.endpoint import EndpointSampler
 from opengrit.serving.app import ServeSettings, build_app
-from opengrit.serving.engine import Ask, Busy, EngineFailed, Load, StopHolder, TooLate, Unanswerable
+from opengrit.serving.engine import Ask, Busy, EngineFailed, Load, StopFilter, TooLate, Unanswerable
 from opengrit.serving.local import LocalEngine
 from opengrit.serving.remote import RemoteEngine
 from opengrit.serving.safety import Access
@@ -318,7 +319,7 @@ class Pausing:
 def test_a_question_whose_prompt_is_being_read_has_its_place_in_the_batch(scene):
     async def scenario() -> None:
         batch = Pausing()
-        engine = LocalEngine(grounder(), max_queue=1, max_batch=1, running=lambda: batch)
+        engine = LocalEngine(grounder(), max_queue=1, max_batch=1, make_batch=lambda: batch)
         await engine.start()
         first = asyncio.create_task(collected(engine, ask_of(scene)))
         assert await asyncio.to_thread(batch.reading.wait, PATIENCE)
@@ -426,7 +427,7 @@ def test_closing_waits_for_answers_under_way_and_takes_no_more(scene):
     asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
 
 
-def test_what_the_model_cannot_take_is_told_and_holds_up_nobody(scene):
+def test_what_the_model_cannot_take_is_refused_and_holds_up_nobody(scene):
     async def scenario() -> None:
         engine = LocalEngine(grounder())
         await engine.start()
@@ -476,7 +477,7 @@ def test_a_model_that_fails_is_an_error_for_those_who_wait_and_for_nobody_after(
             made.append(broken() if not made else ContinuousBatch(grounder().sampler))
             return made[-1]
 
-        engine = LocalEngine(grounder(), running=next_batch)
+        engine = LocalEngine(grounder(), make_batch=next_batch)
         await engine.start()
         with pytest.raises(EngineFailed, match="MemoryError"):
             await collected(engine, ask_of(scene))
@@ -489,7 +490,7 @@ def test_a_model_that_fails_is_an_error_for_those_who_wait_and_for_nobody_after(
     asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
 
 
-def test_the_size_the_model_will_see_is_foreseen_right():
+def test_the_size_the_model_will_see_is_predicted():
     engine = LocalEngine(grounder())
     picture = scenes()[0].picture
     for size in [(112, 112), (500, 300), (61, 200), (28, 28), (1400, 30)]:
@@ -541,16 +542,16 @@ def test_a_server_behind_that_is_down_is_502_and_says_so(scene):
     ],
 )
 def test_text_that_may_begin_a_stop_string_is_held_back(pieces, stops, shown, ended):
-    holder = StopHolder(stops)
-    assert [holder.let_through(piece) for piece in pieces] == shown
-    assert holder.ended is ended
-    assert holder.rest() == ""
+    stop_filter = StopFilter(stops)
+    assert [stop_filter.push(piece) for piece in pieces] == shown
+    assert stop_filter.ended is ended
+    assert stop_filter.flush() == ""
 
 
 def test_what_was_held_back_comes_at_the_end():
-    holder = StopHolder(["stop"])
-    assert holder.let_through("full st") == "full "
-    assert holder.rest() == "st"
+    stop_filter = StopFilter(["stop"])
+    assert stop_filter.push("full st") == "full "
+    assert stop_filter.flush() == "st"
 
 
 # -- the command ------------------------------------------------------------------------------------------------------

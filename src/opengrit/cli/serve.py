@@ -242,4 +242,4 @@ def _remote(
     )
     grounder = Grounder(sampler, frame=sampler.frame, model=sampler.model, lock=nullcontext())
     sight = Sight(frame_for(sampler.frame, Size(1, 1)).unit, max_pixels=max_pixels)
-    return RemoteEngine(grounder, max_queue=max_queue, max_live=max_live, sight=sight.seen_size)
+    return RemoteEngine(grounder, max_queue=max_queue, max_live=max_live, seen_size_of=sight.seen_size)
