@@ -28,7 +28,7 @@ from opengrit.serving.app import ServeSettings, build_app
 from opengrit.serving.engine import Ask, Busy, EngineFailed, Load, StopFilter, TooLate, Unanswerable
 from opengrit.serving.local import LocalEngine
 from opengrit.serving.remote import RemoteEngine
-from opengrit.serving.safety import Access
+from opengrit.serving.security import Access
 from serving import MODEL, PATIENCE, Scene, Served, grounder, running, scenes, served, until
 
 ROOT = Path(__file__).parents[2]

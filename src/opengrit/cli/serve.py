@@ -136,7 +136,7 @@ def serve(
                 )
             engines[engine.name] = engine
         from opengrit.serving.app import ServeSettings, build_app
-        from opengrit.serving.safety import Access
+        from opengrit.serving.security import Access
 
         settings = ServeSettings(
             access=Access.bound_to(host, api_key=key, trusted=trust_host or []),

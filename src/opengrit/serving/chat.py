@@ -12,11 +12,11 @@ from typing import Any
 
 from opengrit.core.types import Finish
 from opengrit.grounding.prompts import Strategy, user_text
-from opengrit.inference.grounder import Answer
+from opengrit.inference.answer import Answer
 from opengrit.sampling import SamplingSettings
 from opengrit.serving.engine import NoAnswer
-from opengrit.serving.safety import Refused
 from opengrit.serving.schemas import ChatRequest, ImagePart, ImageUrl, Message
+from opengrit.serving.security import Refused
 
 # Grounder.ask's own, which are the defaults of a request too.
 DEFAULTS = SamplingSettings(temperature=0.0, max_new_tokens=1000)

@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import httpcore
 
-from opengrit.serving.safety import Refused
+from opengrit.serving.security import Refused
 
 _PORTS = {"http": 80, "https": 443}
 _FETCH_SECONDS = 10.0

@@ -29,7 +29,7 @@ from opengrit.reports.live import Progress, Saying, answer_html
 from opengrit.sampling import SamplingSettings
 from opengrit.serving.engine import Ask, Busy, Engine, NoAnswer
 from opengrit.serving.gradio_lockdown import read_body
-from opengrit.serving.safety import MAX_ASPECT
+from opengrit.serving.security import MAX_ASPECT
 from opengrit.serving.session_store import KeptPicture, Shelf, keep
 
 _log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from opengrit.serving.safety import Refused
+from opengrit.serving.security import Refused
 
 _SHOWN = 80  # characters of a wrong value in a message
 

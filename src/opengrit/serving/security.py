@@ -146,7 +146,7 @@ class _ClientStuck(Exception):
     """Raised where a response is sent to a client that does not take it; nobody can be told."""
 
 
-class Guard:
+class SecurityMiddleware:
     """The server's door: what does not pass gets a 4xx here, and every response gets its security headers.
 
     It checks, in this order: the Host header (a web page must not reach the server under its own name), the Origin
