@@ -342,7 +342,7 @@ class Grounder:
         began: float,
         listener: StopSignal | None,
     ) -> list[Answer | Unanswered]:
-        """What the model says to each question about its picture, which has the size in pixels behind it."""
+        """What the model says to each question about its picture, whose size in pixels is given."""
         asked = [
             Asked(GROUND_ID, picture, user_text(self._strategy, question, family=self._frame))
             for question, picture, _ in questions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -43,7 +43,7 @@ _STATUS: dict[type[NoAnswer], int] = {
 
 
 def build_app(engines: Mapping[str, Engine], settings: ServeSettings, *, page: bool = True) -> FastAPI:
-    """The application over engines by name, the first of which answers who names none; the page stands at `/`.
+    """The application over engines by name; the first answers a request that names none, and the page is at `/`.
 
     The engines start and close with the application.
     """
@@ -139,7 +139,7 @@ def _body(models: dict[str, type[BaseModel]]) -> dict[str, Any]:
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The API's document, with the bodies that the routes read by themselves."""
+    """The OpenAPI document, with the bodies that the routes read by themselves."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, routes=app.routes)
         kinds: list[type[BaseModel]] = [GroundRequest, GroundForm, ChatRequest]
@@ -150,30 +150,23 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
 
 
 def _add_errors(app: FastAPI) -> None:
-    handler = Callable[[Request, Any], Awaitable[Response]]
-
+    @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> Response:
         return error_response(error)
 
+    @app.exception_handler(NoAnswer)
     async def no_answer(request: Request, error: NoAnswer) -> Response:
         headers = {"Retry-After": str(error.retry_after_seconds)} if isinstance(error, Busy) else None
         return error_response(Refused(_STATUS.get(type(error), 500), str(error)), headers)
 
+    @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
         return error_response(Refused(error.status_code, str(error.detail)), dict(error.headers or {}))
 
-    async def gone(request: Request, error: ClientGone) -> Response:
+    @app.exception_handler(ClientGone)
+    async def client_gone(request: Request, error: ClientGone) -> Response:
         return Response(status_code=_CLIENT_GONE)
 
+    @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> Response:
         return error_response(Refused(500, "the server has a bug here; its log says more"))
-
-    handlers: dict[Any, handler] = {  # type: ignore[valid-type]
-        Refused: refused,
-        NoAnswer: no_answer,
-        HTTPException: http_error,
-        ClientGone: gone,
-        Exception: bug,
-    }
-    for kind, answer in handlers.items():
-        app.add_exception_handler(kind, answer)  # type: ignore[arg-type]

@@ -199,8 +199,8 @@ class PageBackend:
         changed = asyncio.Event()
 
         async def follow(name: str) -> None:
-            async with aclosing(self._follow(self._engines[name], image, stored, question)) as heard:
-                async for saying in heard:
+            async with aclosing(self._follow(self._engines[name], image, stored, question)) as changes:
+                async for saying in changes:
                     sayings[name] = saying
                     changed.set()
 

@@ -28,6 +28,7 @@ from opengrit.serving.security import (
     Access,
     Refused,
     UploadLimits,
+    bad_parameter,
     decode_base64,
     decode_data_uri,
     open_upload,
@@ -40,9 +41,9 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class ServeSettings:
-    """How the server answers: who may ask, how much at once, how long, and from where pictures are fetched.
+    """How the server answers: who may ask, how much at once, for how long, and from which hosts pictures are fetched.
 
-    Seconds: `deadline_seconds` for one answer, `grace_seconds` for the answers under way when the server is stopped.
+    Seconds: `deadline_seconds` for one answer, `grace_seconds` for the answers in progress when the server is stopped.
     """
 
     access: Access = field(default_factory=Access)
@@ -58,7 +59,7 @@ class ClientGone(Exception):
 
 
 class Service:
-    """Answers requests that were let in: reads them, asks an engine, shapes the answer."""
+    """Answers the requests that passed the security checks."""
 
     def __init__(self, engines: Mapping[str, Engine], settings: ServeSettings) -> None:
         self._engines = engines
@@ -130,9 +131,7 @@ class Service:
         settings = chat.read_settings(asked, max_new_tokens=self._settings.max_new_tokens)
         count = asked.n or 1
         if count > 1 and asked.stream:
-            raise Refused(
-                400, f"n: is 1 where the text is streamed, got {count}; ask {count} times", param="n"
-            )
+            raise bad_parameter("n", f"is 1 where the text is streamed, got {count}; ask {count} times")
         picture = await self._picture(turn.picture, param="messages")
         deadline = self._settings.deadline_seconds
         ask = Ask(picture, turn.question, settings, turn.strategy, deadline, chat.read_stops(asked))
@@ -169,18 +168,17 @@ class Service:
 
     def _check_question(self, question: str) -> None:
         if len(question) > self._limits.question_characters:
-            raise Refused(
-                400,
-                f"question: has at most {self._limits.question_characters} characters, got {len(question)}; shorten it",
-                param="question",
+            raise bad_parameter(
+                "question",
+                f"has at most {self._limits.question_characters} characters, got {len(question)}; shorten it",
             )
         try:
             check_question(question)
         except DataError as error:
-            raise Refused(400, f"question: {error}", param="question") from None
+            raise bad_parameter("question", f"{error}") from None
 
     async def _picture(self, address: str, *, param: str) -> Image.Image:
-        """The picture in base64, in a data URI, or at an address that may be fetched."""
+        """The picture in base64, in a data URI, or at an address from an allowed host."""
         head = address[:16].lower()
         if head.startswith("data:"):
             return await self._opened(decode_data_uri(address, param=param), param=param)
@@ -196,10 +194,8 @@ class Service:
         async with request.form(max_files=1, max_fields=32, max_part_size=64 * 1024) as form:
             upload = form.get("image")
             if not isinstance(upload, UploadFile):
-                raise Refused(
-                    400,
-                    "image: a form has the picture's file in the field image, this one has not",
-                    param="image",
+                raise bad_parameter(
+                    "image", "a form has the picture's file in the field image, this one has not"
                 )
             fields: dict[str, Any] = {"image": ""}
             for name in form:
