@@ -1,4 +1,4 @@
-"""`opengrit ask`: one question, many from a file, a folder; results that go on where they stopped; text in a terminal."""
+"""`opengrit ask`: one question, many from a file, a folder; results that resume where they stopped; text in a terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from opengrit.core.boxes import Size
 from opengrit.core.escaping import harmless
 from opengrit.grounding.frames import Frame
 from opengrit.grounding.parsing import parse
-from opengrit.inference.batch import Asking, JsonLines, Row, ask_rows, drawing_path, read_rows
+from opengrit.inference.batch import AskOptions, JsonLinesWriter, Row, ask_rows, drawing_path, read_rows
 from opengrit.inference.grounder import Grounder
 from opengrit.inference.terminal import TextStream
 
@@ -119,7 +119,7 @@ def test_an_endpoint_that_does_not_answer_is_one_error_line(folder):
         (("--batch", "none.jsonl"), "--batch is a JSONL file in UTF-8, none.jsonl is not"),
         (("--batch", "photos/a.png"), "--batch is a JSONL file in UTF-8"),
         (("--batch", "empty.jsonl"), "--batch holds a question a line"),
-        (("--batch", "twice.jsonl"), "'x' stands twice"),
+        (("--batch", "twice.jsonl"), "'x' occurs twice"),
         (("--batch", "twice.jsonl", "--question", "Why?"), "--batch holds pictures and questions"),
         (("photos/a.png", "Why?", "--endpoint", "localhost:8000"), "--endpoint is an http or https address"),
         (
@@ -181,13 +181,13 @@ def test_a_file_of_questions_gives_a_line_each_and_a_bad_row_is_a_line_with_an_e
     assert "line 2 is not" in errors["line 2"]
     assert "there is none at photos/none.png" in errors["missing"]
     assert 'with ".."' in errors["outside"]
-    assert "has the text 'question', line 7 has not" in errors["unasked"]
+    assert "has text under 'question', line 7 does not" in errors["unasked"]
     assert "line 9 is not" in errors["line 9"]
     assert "something in it" in errors["empty"]
     assert stderr.endswith("asked: 9 (6 failed)\n")
 
 
-def test_asked_again_it_goes_on_behind_what_stands_in_the_output(folder):
+def test_asked_again_it_resumes_after_what_the_output_holds(folder):
     rows = [{"image": f"photos/{n}", "question": "Colour?", "id": n} for n in ("a.png", "b.JPG", "c.webp")]
     path = batch_file(folder, *rows)
     with endpoint_stub(lambda request: Said("busy", status=400)) as stub:
@@ -241,7 +241,7 @@ def test_a_row_put_above_the_answered_ones_is_not_taken_for_one_of_them(folder):
     assert (folder / "out.jsonl").read_bytes() == written
 
 
-def test_a_row_that_went_bad_is_told_though_its_id_was_answered(folder):
+def test_a_row_that_went_bad_is_reported_though_its_id_was_answered(folder):
     row = {"image": "photos/a.png", "question": "Which colour?", "id": "a"}
     with endpoint_stub(colour_seen) as stub:
         run("--batch", batch_file(folder, row), "--out", "out.jsonl", stub=stub)
@@ -250,11 +250,11 @@ def test_a_row_that_went_bad_is_told_though_its_id_was_answered(folder):
     assert stderr.endswith("asked: 1 (1 failed)\n")
 
 
-def test_asking_goes_on_after_an_end_between_a_drawing_and_its_line(folder):
+def test_asking_resumes_after_an_end_between_a_drawing_and_its_line(folder):
     rows = [{"image": f"photos/{n}", "question": "Colour?", "id": n} for n in ("a.png", "b.JPG", "c.webp")]
     path = batch_file(folder, *rows)
 
-    class Ended(JsonLines):
+    class Ended(JsonLinesWriter):
         def write(self, result):
             if result["id"] == "b.JPG":
                 raise KeyboardInterrupt
@@ -264,10 +264,10 @@ def test_asking_goes_on_after_an_end_between_a_drawing_and_its_line(folder):
         asked = [row for row in read_rows(path) if isinstance(row, Row)]
         out = Ended(folder / "out.jsonl", asked)
         (folder / "drawn").mkdir()
-        how = Asking(max_new_tokens=64, temperature=0.0, seed=0, draw=Path("drawn"), quiet=True)
+        how = AskOptions(max_new_tokens=64, temperature=0.0, seed=0, draw=Path("drawn"), quiet=True)
         grounder = Grounder.load(stub.url, frame="qwen2_5_vl")
         with pytest.raises(KeyboardInterrupt):
-            ask_rows(grounder, asked, out, asking=how)
+            ask_rows(grounder, asked, out, options=how)
         out.close()
         assert {"a.png.png", "b.JPG.png"} <= {p.name for p in (folder / "drawn").iterdir()}
         assert len(lines((folder / "out.jsonl").read_text())) == 1

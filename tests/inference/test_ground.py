@@ -19,7 +19,7 @@ from opengrit.core.errors import DataError, ImageError, ModelError
 from opengrit.core.types import Completion, Finish
 from opengrit.data.stickers import world
 from opengrit.grounding.prompts import detection_question
-from opengrit.inference.grounder import Answer, Grounder, Unanswered, draw_answer
+from opengrit.inference.grounder import Answer, Grounder, Unanswered
 from opengrit.sampling import Sampled, SamplingSettings, Unsampled
 from opengrit.sampling.replay import ReplaySampler
 
@@ -194,14 +194,14 @@ def test_a_stream_gives_each_piece_when_it_is_written_and_stops_the_model_when_c
     assert slow.ended.is_set()
 
 
-def test_asking_from_an_event_loop_lets_the_loop_go_on(photo):
+def test_asking_from_an_event_loop_keeps_the_loop_free(photo):
     slow = SlowSampler()
     asked = Grounder(slow, frame="thousand")
 
     async def both() -> list[Answer]:
         waiting = [asyncio.create_task(asked.aask(photo, QUESTION, max_new_tokens=2)) for _ in range(3)]
         await asyncio.sleep(0)
-        slow.letters.release(6)  # reached only because the loop goes on
+        slow.letters.release(6)  # reached only because the loop stays free
         return await asyncio.gather(*waiting)
 
     assert [answer.text for answer in asyncio.run(both())] == ["xx"] * 3
@@ -266,7 +266,8 @@ def test_boxes_are_drawn_where_they_are_in_the_first_colour(photo):
 
 def test_a_small_picture_is_enlarged_and_its_boxes_with_it(tmp_path):
     small = Image.new("RGB", (48, 24), "white")
-    drawn = draw_answer(grounder().ask(small, QUESTION), small)
+    asked = grounder()
+    drawn = asked.draw(asked.ask(small, QUESTION), small)
     assert drawn.size == (480, 240)
     # A tenth of the width and half of the height: the left edge stands at x = 48, below y = 120.
     assert drawn.getpixel((48, 200)) == (0xE6, 0x9F, 0x00)

@@ -25,14 +25,15 @@ from opengrit.data.stickers.sets import asked
 from opengrit.data.stickers.world import draw
 from opengrit.grounding.frames import Frame, Unit
 from opengrit.grounding.parsing import parse
-from opengrit.inference.grounder import Answer, Grounder, read_answer
+from opengrit.inference.answer import Answer, read_answer
+from opengrit.inference.grounder import Grounder
 from opengrit.reports.live import LiveReply, Progress, answer_html
 from opengrit.sampling import Sampled
 from opengrit.serving.app import ServeSettings, build_app
 from opengrit.serving.engine import Ask, Busy, Load, TooLate
 from opengrit.serving.local import LocalEngine
 from opengrit.serving.page import PageSettings, mount_page, sticker_examples
-from opengrit.serving.session_store import Shelf, keep, plain_name
+from opengrit.serving.session_store import SessionStore, plain_name, prepare
 
 expect.set_options(timeout=PATIENCE_SECONDS * 1000)
 
@@ -182,7 +183,7 @@ def visit(
 
 def bring(page: Page) -> None:
     page.locator("#og-file").set_input_files(UPLOAD)  # type: ignore[arg-type]
-    expect(page.locator("#og-stage .og-frame img")).to_be_visible()
+    expect(page.locator("#og-result .og-frame img")).to_be_visible()
 
 
 def ask(page: Page, question: str = "How many animals are there?") -> None:
@@ -247,7 +248,7 @@ def test_a_picture_is_brought_asked_about_and_its_answer_watched_found_and_taken
         bring(page)
         ask(page)
         assert script.began.wait(PATIENCE_SECONDS)
-        text, rects = page.locator("#og-stage .og-text"), page.locator("rect.og-box")
+        text, rects = page.locator("#og-result .og-text"), page.locator("rect.og-box")
         lengths = []
         for gate, said, boxes in ((0, "dog", 1), (1, "</think>", 2), (2, "</answer>", 2)):
             script.open_gate(gate)
@@ -350,14 +351,14 @@ def test_focus_and_lit_boxes_stay_where_they_are_while_the_text_grows(
         script.open_gate(0)
         point = page.locator(".og-point").first
         point.focus()
-        picture = page.locator("#og-stage .og-frame img").element_handle()
+        picture = page.locator("#og-result .og-frame img").element_handle()
         for gate in (1, 2, 3):
             script.open_gate(gate)
         finished(page)
         expect(point).to_be_focused()
         assert_lit(page, 1)
         assert picture.evaluate("e => e.isConnected")
-        expect(page.locator("#og-voice")).to_contain_text("Answer 2. 2 boxes")
+        expect(page.locator("#og-announcer")).to_contain_text("Answer 2. 2 boxes")
 
 
 # -- ways to bring a picture, and to see answers again ---------------------------------------------------------------
@@ -379,7 +380,7 @@ def test_a_picture_can_be_pasted_and_dropped(browser: Browser, address: str, kin
     with visit(browser, address) as page:
         page.evaluate(SEND, [list(PICTURE), kind])
         expect(page.locator("#og-choose-name")).to_have_text("sent.png")
-        expect(page.locator("#og-stage .og-frame img")).to_be_visible()
+        expect(page.locator("#og-result .og-frame img")).to_be_visible()
 
 
 @pytest.mark.slow
@@ -452,11 +453,11 @@ def test_stop_ends_the_work_and_keeps_what_is_written(
         ask(page)
         assert script.began.wait(PATIENCE_SECONDS)
         script.open_gate(0)
-        expect(page.locator("#og-stage .og-text")).to_contain_text("dog")
+        expect(page.locator("#og-result .og-text")).to_contain_text("dog")
         page.locator("#og-stop").click()
         finished(page, "stopped")
         assert script.closed.wait(PATIENCE_SECONDS)
-        expect(page.locator("#og-stage .og-text")).to_contain_text("dog")
+        expect(page.locator("#og-result .og-text")).to_contain_text("dog")
         expect(page.locator(".og-note")).to_have_text("Stopped, 1 box")
         engine.script = Script()
         ask(page)
@@ -533,14 +534,14 @@ def test_markup_in_questions_texts_labels_and_file_names_stays_text(
         page.locator("#og-file").set_input_files(
             {"name": f"{HOSTILE.replace('/', '')}.png", "mimeType": "image/png", "buffer": PICTURE}
         )
-        expect(page.locator("#og-stage .og-frame img")).to_be_visible()
+        expect(page.locator("#og-result .og-frame img")).to_be_visible()
         ask(page, HOSTILE)
         finished(page)
         expect(page.locator(".og-asked")).to_have_text(HOSTILE)
         expect(page.locator(".og-final strong")).to_have_text(HOSTILE)
         expect(page.locator("#og-history button")).to_contain_text(HOSTILE)
         assert page.evaluate("window.harm === undefined")
-        assert page.locator("#og-desk b, #og-desk script, #og-desk img[src='x']").count() == 0
+        assert page.locator("#og-layout b, #og-layout script, #og-layout img[src='x']").count() == 0
         name, _ = download(page, page.get_by_role("link", name="Picture (PNG)").click)
         assert name.endswith("-boxes.png")
         assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
@@ -651,26 +652,26 @@ def test_gradio_takes_no_file_serves_no_file_and_fetches_nothing_for_a_caller() 
         assert fetched == []
 
 
-def test_the_shelf_drops_the_oldest_and_keeps_examples() -> None:
-    picture = keep(PICTURE, name="a.png")
-    shelf = Shelf(max_bytes=int(2.5 * picture.num_bytes))
-    example = shelf.put_example(keep(PICTURE))
-    first, second, third = (shelf.put_picture(keep(PICTURE)) for _ in range(3))
-    assert shelf.picture(first) is None
-    assert None not in (shelf.picture(second), shelf.picture(third), shelf.picture(example))
-    assert shelf.num_bytes == 2 * picture.num_bytes
+def test_the_session_store_drops_the_oldest_and_keeps_examples() -> None:
+    picture = prepare(PICTURE, name="a.png")
+    store = SessionStore(max_bytes=int(2.5 * picture.num_bytes))
+    example = store.add_example(prepare(PICTURE))
+    first, second, third = (store.add_picture(prepare(PICTURE)) for _ in range(3))
+    assert store.picture(first) is None
+    assert None not in (store.picture(second), store.picture(third), store.picture(example))
+    assert store.num_bytes == 2 * picture.num_bytes
 
 
 def test_a_picture_is_counted_once_however_many_answers_it_has() -> None:
-    picture, shelf = keep(PICTURE), Shelf()
-    shelf.put_picture(picture)
+    picture, store = prepare(PICTURE), SessionStore()
+    store.add_picture(picture)
     said = Sampled(Completion("<answer>1</answer>"), (), SEEN)
     answer = read_answer(
         said, question="q", picture_size=SIZE, strategy="grounded", frame_name="pixels", seconds=1, model="m"
     )
     for _ in range(5):
-        shelf.put_answer(answer, picture)
-    assert shelf.num_bytes < picture.num_bytes + 5 * 3000
+        store.add_answer(answer, picture)
+    assert store.num_bytes < picture.num_bytes + 5 * 3000
 
 
 def test_a_name_for_a_download_holds_nothing_but_letters_digits_and_dashes() -> None:

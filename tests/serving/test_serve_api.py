@@ -21,14 +21,15 @@ import pytest
 from fresh import Printed, printed_by
 
 from opengrit.core.boxes import Size
-from opengrit.inference.grounder import Answer, Grounder
+from opengrit.inference.answer import Answer
+from opengrit.inference.grounder import Grounder
 from opengrit.sampling import SamplingSettings, Unsampled
 from opengrit.sampling.endpoint import EndpointSampler
 from opengrit.serving.app import ServeSettings, build_app
-from opengrit.serving.engine import Ask, Busy, EngineFailed, Load, StopHolder, TooLate, Unanswerable
+from opengrit.serving.engine import Ask, Busy, EngineFailed, Load, StopFilter, TooLate, Unanswerable
 from opengrit.serving.local import LocalEngine
 from opengrit.serving.remote import RemoteEngine
-from opengrit.serving.safety import Access
+from opengrit.serving.security import Access
 from serving import MODEL, PATIENCE, Scene, Served, grounder, running, scenes, served, until
 
 ROOT = Path(__file__).parents[2]
@@ -319,7 +320,7 @@ class Pausing:
 def test_a_question_whose_prompt_is_being_read_has_its_place_in_the_batch(scene):
     async def scenario() -> None:
         batch = Pausing()
-        engine = LocalEngine(grounder(), max_queue=1, max_batch=1, running=lambda: batch)
+        engine = LocalEngine(grounder(), max_queue=1, max_batch=1, make_batch=lambda: batch)
         await engine.start()
         first = asyncio.create_task(collected(engine, ask_of(scene)))
         assert await asyncio.to_thread(batch.reading.wait, PATIENCE)
@@ -368,7 +369,7 @@ class Held:
 def test_pictures_beyond_what_is_held_for_another_server_are_refused(scene):
     async def scenario() -> None:
         sampler = Held()
-        remote = Grounder(sampler, frame="qwen2_5_vl", model="held", turn=nullcontext())
+        remote = Grounder(sampler, frame="qwen2_5_vl", model="held", lock=nullcontext())
         ask = ask_of(scene)
         engine = RemoteEngine(remote, max_pixels_held=2 * ask.pixels)
 
@@ -427,7 +428,7 @@ def test_closing_waits_for_answers_under_way_and_takes_no_more(scene):
     asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
 
 
-def test_what_the_model_cannot_take_is_told_and_holds_up_nobody(scene):
+def test_what_the_model_cannot_take_is_refused_and_holds_up_nobody(scene):
     async def scenario() -> None:
         engine = LocalEngine(grounder())
         await engine.start()
@@ -477,7 +478,7 @@ def test_a_model_that_fails_is_an_error_for_those_who_wait_and_for_nobody_after(
             made.append(broken() if not made else ContinuousBatch(grounder().sampler))
             return made[-1]
 
-        engine = LocalEngine(grounder(), running=next_batch)
+        engine = LocalEngine(grounder(), make_batch=next_batch)
         await engine.start()
         with pytest.raises(EngineFailed, match="MemoryError"):
             await collected(engine, ask_of(scene))
@@ -490,7 +491,7 @@ def test_a_model_that_fails_is_an_error_for_those_who_wait_and_for_nobody_after(
     asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
 
 
-def test_the_size_the_model_will_see_is_foreseen_right():
+def test_the_size_the_model_will_see_is_predicted():
     engine = LocalEngine(grounder())
     picture = scenes()[0].picture
     for size in [(112, 112), (500, 300), (61, 200), (28, 28), (1400, 30)]:
@@ -500,7 +501,7 @@ def test_the_size_the_model_will_see_is_foreseen_right():
 
 def test_a_server_in_front_of_another_gives_the_same_answers(server, scene):
     sampler = EndpointSampler.connect(f"{server.url}/v1", model=MODEL, frame="qwen2_5_vl")
-    remote = Grounder(sampler, frame="qwen2_5_vl", model=MODEL, turn=nullcontext())
+    remote = Grounder(sampler, frame="qwen2_5_vl", model=MODEL, lock=nullcontext())
     engines = {"front": RemoteEngine(remote, name="front")}
     expected = grounder().ask(scene.png, scene.question)
     with running(build_app(engines, ServeSettings(), page=False), engines) as front, front.client() as client:
@@ -520,7 +521,7 @@ def test_a_server_behind_that_is_down_is_502_and_says_so(scene):
     sampler = EndpointSampler.connect(
         "http://127.0.0.1:9/v1", model="gone", frame="qwen2_5_vl", max_tries=1, timeout_seconds=30
     )
-    remote = Grounder(sampler, frame="qwen2_5_vl", model="gone", turn=nullcontext())
+    remote = Grounder(sampler, frame="qwen2_5_vl", model="gone", lock=nullcontext())
     engines = {"gone": RemoteEngine(remote)}
     with running(build_app(engines, ServeSettings(), page=False), engines) as front, front.client() as client:
         response = client.post("/v1/ground", json={"image": scene.uri, "question": scene.question})
@@ -542,16 +543,16 @@ def test_a_server_behind_that_is_down_is_502_and_says_so(scene):
     ],
 )
 def test_text_that_may_begin_a_stop_string_is_held_back(pieces, stops, shown, ended):
-    holder = StopHolder(stops)
-    assert [holder.let_through(piece) for piece in pieces] == shown
-    assert holder.ended is ended
-    assert holder.rest() == ""
+    stop_filter = StopFilter(stops)
+    assert [stop_filter.push(piece) for piece in pieces] == shown
+    assert stop_filter.ended is ended
+    assert stop_filter.flush() == ""
 
 
 def test_what_was_held_back_comes_at_the_end():
-    holder = StopHolder(["stop"])
-    assert holder.let_through("full st") == "full "
-    assert holder.rest() == "st"
+    stop_filter = StopFilter(["stop"])
+    assert stop_filter.push("full st") == "full "
+    assert stop_filter.flush() == "st"
 
 
 # -- the command ------------------------------------------------------------------------------------------------------

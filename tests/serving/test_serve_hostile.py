@@ -32,7 +32,7 @@ from opengrit.sampling import Sampled
 from opengrit.serving.app import ServeSettings, build_app
 from opengrit.serving.engine import Ask, Load
 from opengrit.serving.fetch import Fetcher, is_public
-from opengrit.serving.safety import Access, Refused, UploadLimits
+from opengrit.serving.security import Access, Refused, UploadLimits
 from serving import MODEL, PATIENCE, Served, grounder, running, scenes, served, until
 
 SCENE = scenes()[0]

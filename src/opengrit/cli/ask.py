@@ -31,7 +31,7 @@ from opengrit.core.errors import RecipeError, RunError
 from opengrit.core.output import settle_output
 
 if TYPE_CHECKING:
-    from opengrit.inference.batch import Asking, BadRow, Row
+    from opengrit.inference.batch import AskOptions, BadRow, Row
     from opengrit.inference.grounder import Grounder
 
 _T = TypeVar("_T")
@@ -102,7 +102,7 @@ def ask(
             --endpoint http://127.0.0.1:8000/v1 --frame qwen2_5_vl
     """
     from opengrit.grounding.prompts import strategy_named
-    from opengrit.inference.batch import Asking
+    from opengrit.inference.batch import AskOptions
     from opengrit.inference.grounder import Grounder
 
     image, question = _one_of(image, image_option, "IMAGE"), _one_of(question, question_option, "QUESTION")
@@ -114,7 +114,7 @@ def ask(
         frame=frame,
         max_pixels=max_pixels,
     )
-    settings = Asking(max_new_tokens, temperature, seed, draw=draw, quiet=quiet)
+    settings = AskOptions(max_new_tokens, temperature, seed, draw=draw, quiet=quiet)
     if batch is None and image is not None and question is not None and not os.path.isdir(image):
         if out is not None or images is not None:
             raise RecipeError("--out and --images belong to many questions, this is one; leave them out")
@@ -151,8 +151,8 @@ def _source(model: str | None, endpoint: str | None) -> str:
 def _rows(
     batch: Path | None, images: Path | None, image: Path | None, question: str | None
 ) -> list[Row | BadRow]:
+    from opengrit.inference.answer import check_question
     from opengrit.inference.batch import read_rows, rows_of_folder
-    from opengrit.inference.grounder import check_question
 
     if batch is not None:
         if image is not None or question is not None:
@@ -171,12 +171,12 @@ def _rows(
 
 
 def _ask_one(
-    load: Callable[[], Grounder], image: Path, question: str, settings: Asking, *, as_json: bool
+    load: Callable[[], Grounder], image: Path, question: str, settings: AskOptions, *, as_json: bool
 ) -> None:
     if settings.draw is not None:
         _check_drawing(settings.draw)
     from opengrit.core.images import open_picture
-    from opengrit.inference.grounder import check_question
+    from opengrit.inference.answer import check_question
     from opengrit.inference.terminal import print_boxes_and_answer, stream_text
 
     check_question(question)
@@ -201,25 +201,25 @@ def _ask_one(
 
 
 def _ask_many(
-    load: Callable[[], Grounder], rows: list[Row | BadRow], settings: Asking, out: Path | None
+    load: Callable[[], Grounder], rows: list[Row | BadRow], settings: AskOptions, out: Path | None
 ) -> None:
     from opengrit.inference import batch as asking
 
-    results = asking.Printed() if out is None else asking.JsonLines(out, rows)
+    results = asking.StdoutWriter() if out is None else asking.JsonLinesWriter(out, rows)
     if out is None and sys.stdout.isatty():  # the answers scroll by; a bar would run through them
         settings = replace(settings, quiet=True)
     try:
         asking.check_drawings(settings.draw, [row for row in rows if row.id not in results.answered])
         if all(row.id in results.answered for row in rows):
-            tally = asking.Tally(asked=0, failed=0, skipped=len(rows))
+            counts = asking.BatchCounts(asked=0, failed=0, skipped=len(rows))
         else:
             settle_output()
-            tally = asking.ask_rows(load(), rows, results, asking=settings)
+            counts = asking.ask_rows(load(), rows, results, options=settings)
     finally:
         results.close()
-    before = f", {tally.skipped} were answered before" if tally.skipped else ""
-    typer.echo(f"asked: {tally.asked} ({tally.failed} failed){before}", err=True)
-    if tally.failed:
+    before = f", {counts.skipped} were answered before" if counts.skipped else ""
+    typer.echo(f"asked: {counts.asked} ({counts.failed} failed){before}", err=True)
+    if counts.failed:
         raise typer.Exit(_EXIT_FAILED)
 
 

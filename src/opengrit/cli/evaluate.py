@@ -24,7 +24,6 @@ from opengrit.core.errors import RecipeError
 from opengrit.core.output import settle_output
 
 if TYPE_CHECKING:
-    from opengrit.evaluation.run import 
     from opengrit.recipes.evaluation_recipe import EvalRecipe
 
 _Data = Annotated[list[str], Option(help="Packaged set (stickers/count) or JSONL file; may be repeated.")]
@@ -129,7 +128,6 @@ def _recipe(**sections: Any) -> EvalRecipe:
     """The recipe of these sections. Raises RecipeError for what the options ask and no evaluation can do."""
     from pydantic import ValidationError
 
-    from opengrit.evaluation.run import 
     from opengrit.recipes.evaluation_recipe import EvalRecipe
 
     try:

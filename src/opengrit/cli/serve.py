@@ -123,7 +123,7 @@ def serve(
                     f"--compare names another model, got {engine.name!r} twice; name another one"
                 )
         from opengrit.serving.app import ServeSettings, build_app
-        from opengrit.serving.safety import Access
+        from opengrit.serving.security import Access
 
         settings = ServeSettings(
             access=Access.bound_to(host, api_key=key, trusted=trust_host or []),
@@ -220,6 +220,6 @@ def _remote(
     sampler = EndpointSampler.connect(
         url, model=name, frame=frame, max_pixels=max_pixels, api_key_env=key_env, concurrency=max_batch
     )
-    grounder = Grounder(sampler, frame=sampler.frame, model=sampler.model, turn=nullcontext())
+    grounder = Grounder(sampler, frame=sampler.frame, model=sampler.model, lock=nullcontext())
     resize = ResizeRule(frame_for(sampler.frame, Size(1, 1)).unit, max_pixels=max_pixels)
-    return RemoteEngine(grounder, max_queue=max_queue, max_live=max_batch, sight=resize.seen_size)
+    return RemoteEngine(grounder, max_queue=max_queue, max_live=max_batch, seen_size_of=resize.seen_size)

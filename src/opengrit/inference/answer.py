@@ -14,7 +14,7 @@ from opengrit.grounding.frames import frame_for
 from opengrit.grounding.prompts import Strategy
 from opengrit.sampling import Sampled
 
-# The question id of every single ask: whoever asks (a Grounder, the server), the same seed draws the same tokens.
+# One question id for a Grounder and the server, so that the same seed samples the same tokens in both.
 GROUND_ID = "ask"
 
 
@@ -39,7 +39,7 @@ class Answer:
     """What a model said about a picture. `answer` is None where it gave none; `seconds` is wall-clock time.
 
     `picture_size` is that of the picture as given (turned upright), `seen_size` that of what the model saw of it.
-    The token counts are None where nobody counted them.
+    A token count is None where it is unknown.
     """
 
     question: str
@@ -92,7 +92,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """A question among many that could not be asked, and why: the picture is unreadable, the endpoint is down."""
+    """A question of several that got no answer, and why: the picture is unreadable, the endpoint is down."""
 
     question: str
     reason: str
@@ -114,10 +114,10 @@ def read_answer(
     prompt_tokens: int | None = None,
     completion_tokens: int | None = None,
 ) -> Answer:
-    """What was sampled about a picture, read: the one place that makes an `Answer`.
+    """The answer in what was sampled about a picture; nothing else makes an `Answer`.
 
-    `frame_name` is a model type, or "pixels", "thousand" or "unit". Raises RecipeError for another name. Tokens that
-    are not counted here are counted by the ids in `sampled`, where it has any.
+    `frame_name` is a model type, or "pixels", "thousand" or "unit". Raises RecipeError for another name. Token
+    counts that are not given come from the ids in `sampled`, where it has any.
     """
     frame = frame_for(frame_name, sampled.seen_size)
     transcript = transcribe(sampled.completion, strategy=strategy, frame=frame)
@@ -141,7 +141,7 @@ def read_answer(
 
 
 def check_question(question: str) -> None:
-    """Raise DataError for a question with nothing in it, or with half a character."""
+    """Raise DataError for an empty question, or one with half a character."""
     if not isinstance(question, str) or not question.strip() or not encodable(question):
         raise DataError(
             f"a question is text with something in it, got {question!r}; write what you want to know"

@@ -16,36 +16,37 @@ from opengrit.core.drawing import draw_boxes
 from opengrit.core.errors import DataError, RunError
 from opengrit.core.images import confined, open_picture
 from opengrit.evaluation.evaluator import progress_bar
-from opengrit.inference.grounder import Answer, Grounder, Unanswered
+from opengrit.inference.answer import Answer, Unanswered
+from opengrit.inference.grounder import Grounder
 from opengrit.runs.jsonl import LineWriter
 
 _PICTURES = frozenset(
     (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
 )
-_ASKED_TOGETHER = 32
+_BATCH_SIZE = 32
 _PLAIN_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A question to ask: `image` is a file's path as it can be opened, `named` the path as the row wrote it."""
+    """A question to ask: `image` is the path to open, `image_name` the path as the row writes it."""
 
     id: str
     image: str
-    named: str
+    image_name: str
     question: str
 
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A line that is no question, and why."""
+    """A row that holds no question, and why."""
 
     id: str
     reason: str
 
 
-class Out(Protocol):
-    """Where results go, a JSON object a line, and the ids that are answered there already."""
+class ResultWriter(Protocol):
+    """Where results go, a JSON object a line; `answered` are the ids with an answer there already."""
 
     answered: frozenset[str]
 
@@ -54,13 +55,13 @@ class Out(Protocol):
     def close(self) -> None: ...
 
 
-class Printed:
-    """Results on standard output."""
+class StdoutWriter:
+    """Writes results to standard output."""
 
     answered: frozenset[str] = frozenset()
 
     def write(self, result: dict[str, Any]) -> None:
-        """Print the result; it is there for the next program in a pipe at once."""
+        """Print the result and flush, so that the next program in a pipe has it at once."""
         sys.stdout.write(json.dumps(result, allow_nan=False) + "\n")
         sys.stdout.flush()
 
@@ -69,8 +70,8 @@ class Printed:
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
-    """How the questions are asked, and the folder the drawn pictures go to, if any."""
+class AskOptions:
+    """How the questions are asked, and the folder for the drawn pictures, if any."""
 
     max_new_tokens: int
     temperature: float
@@ -80,8 +81,8 @@ class Asking:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
-    """How many questions were asked, how many of them failed, and how many were answered before."""
+class BatchCounts:
+    """How many questions were asked, how many of these failed, and how many had an answer before."""
 
     asked: int
     failed: int
@@ -91,8 +92,8 @@ class Tally:
 def read_rows(path: Path, *, images: Path | None = None) -> list[Row | BadRow]:
     """The questions of a JSONL file: `{"image": "a.png", "question": "...", "id": "..."}` a line, other keys are ignored.
 
-    Pictures lie in `images`, or beside the file. A row without id is called "line" and its number; an empty
-    line is no row. A line that is no question is a `BadRow`. Raises DataError where there is no file, no row, or an id twice.
+    Pictures are in `images`, or beside the file. A row without id gets "line" and its number as id; empty lines are
+    skipped. A line without a question is a `BadRow`. Raises DataError where there is no file, no row, or an id twice.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
@@ -108,7 +109,7 @@ def read_rows(path: Path, *, images: Path | None = None) -> list[Row | BadRow]:
     for row in rows:
         if row.id in seen:
             raise DataError(
-                f"an id stands once in a file, {row.id!r} stands twice in {path}; change one of them"
+                f"an id occurs once in a file, {row.id!r} occurs twice in {path}; change one of them"
             )
         seen.add(row.id)
     return rows
@@ -129,29 +130,29 @@ def _row(line: str, number: int, root: Path) -> Row | BadRow:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return BadRow(unnamed, f"a row is one line of JSON, line {number} is not ({error}); mend it")
+        return BadRow(unnamed, f"a row is one line of JSON, line {number} is not ({error}); fix it")
     if not isinstance(value, dict):
-        return BadRow(unnamed, f"a row is a JSON object, line {number} is not; mend it")
+        return BadRow(unnamed, f"a row is a JSON object, line {number} is not; fix it")
     given = value.get("id")
     row_id = str(given) if isinstance(given, str | int) and not isinstance(given, bool) else unnamed
     for key in ("image", "question"):
         if not isinstance(value.get(key), str):
-            return BadRow(row_id, f"a row has the text {key!r}, line {number} has not; add it")
+            return BadRow(row_id, f"a row has text under {key!r}, line {number} does not; add it")
     try:
         return Row(row_id, str(confined(value["image"], root)), value["image"], value["question"])
     except DataError as error:
         return BadRow(row_id, str(error))
 
 
-class JsonLines:
-    """A file of results that only grows. Opening it reads which ids are answered in it already.
+class JsonLinesWriter:
+    """Appends results to a file, after reading which ids it answers already.
 
-    A result with an error is no answer: its question is asked again, and its later line counts.
+    A result with an error is no answer: its question is asked again, and the later line counts.
     """
 
     def __init__(self, path: Path, rows: Sequence[Row | BadRow]) -> None:
         """Raises DataError for a file of something else, or of answers to other questions; RunError if unwritable."""
-        asked = {row.id: (row.named, row.question) for row in rows if isinstance(row, Row)}
+        asked = {row.id: (row.image_name, row.question) for row in rows if isinstance(row, Row)}
         self.answered = frozenset(_answered(path, asked))
         self._writer = LineWriter(path)
 
@@ -163,11 +164,11 @@ class JsonLines:
 
 
 def _answered(path: Path, asked: dict[str, tuple[str, str]]) -> Iterator[str]:
-    """The ids whose answers stand in the file; `asked` is the picture and the question of each id."""
+    """The ids that the file answers; `asked` is the picture and the question of each id."""
     if not os.path.lexists(path):
         return
     try:
-        lines = path.read_bytes().split(b"\n")[:-1]  # what stands behind the last line end is torn
+        lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last line end is incomplete
     except OSError as error:
         raise RunError(
             f"--out is a file, {path} cannot be read ({error.strerror}); choose another"
@@ -198,35 +199,39 @@ def _result_in(line: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) and isinstance(value.get("id"), str) else None
 
 
-def ask_rows(grounder: Grounder, rows: Sequence[Row | BadRow], out: Out, *, asking: Asking) -> Tally:
+def ask_rows(
+    grounder: Grounder, rows: Sequence[Row | BadRow], out: ResultWriter, *, options: AskOptions
+) -> BatchCounts:
     """Ask what is not answered yet, batch by batch, and write each result to `out` in the order of the rows.
 
     A result is an `Answer` as JSON with the row's id and image; a bad row or picture is one with an `error`.
     """
-    open_rows = [row for row in rows if row.id not in out.answered]
+    unanswered = [row for row in rows if row.id not in out.answered]
     failed = 0
-    with progress_bar(asking.quiet) as progress:
-        task = progress.add_task("asking", total=len(rows), completed=len(rows) - len(open_rows))
-        for start in range(0, len(open_rows), _ASKED_TOGETHER):
-            batch = open_rows[start : start + _ASKED_TOGETHER]
-            for result in _results(grounder, batch, asking):
+    with progress_bar(options.quiet) as progress:
+        task = progress.add_task("asking", total=len(rows), completed=len(rows) - len(unanswered))
+        for start in range(0, len(unanswered), _BATCH_SIZE):
+            batch = unanswered[start : start + _BATCH_SIZE]
+            for result in _results(grounder, batch, options):
                 failed += "error" in result
                 out.write(result)
                 if "drawn" in result:
-                    _begun(Path(result["drawn"])).unlink(missing_ok=True)
+                    _marker_of(Path(result["drawn"])).unlink(missing_ok=True)
             progress.advance(task, len(batch))
-    return Tally(asked=len(open_rows), failed=failed, skipped=len(rows) - len(open_rows))
+    return BatchCounts(asked=len(unanswered), failed=failed, skipped=len(rows) - len(unanswered))
 
 
-def _results(grounder: Grounder, batch: Sequence[Row | BadRow], asking: Asking) -> Iterator[dict[str, Any]]:
+def _results(
+    grounder: Grounder, batch: Sequence[Row | BadRow], options: AskOptions
+) -> Iterator[dict[str, Any]]:
     good = [row for row in batch if isinstance(row, Row)]
     answers = iter(
         grounder.ask_many(
             [(row.image, row.question) for row in good],
-            max_new_tokens=asking.max_new_tokens,
-            temperature=asking.temperature,
-            seed=asking.seed,
-            batch_size=_ASKED_TOGETHER,
+            max_new_tokens=options.max_new_tokens,
+            temperature=options.temperature,
+            seed=options.seed,
+            batch_size=_BATCH_SIZE,
             quiet=True,
         )
     )
@@ -235,35 +240,35 @@ def _results(grounder: Grounder, batch: Sequence[Row | BadRow], asking: Asking) 
             case BadRow(id=row_id, reason=reason):
                 yield {"id": row_id, "error": reason}
             case Row():
-                yield {"id": row.id, "image": row.named} | _result(row, next(answers), asking.draw)
+                yield {"id": row.id, "image": row.image_name} | _result(row, next(answers), options.draw)
 
 
 def _result(row: Row, answer: Answer | Unanswered, draw: Path | None) -> dict[str, Any]:
     if draw is None or isinstance(answer, Unanswered):
         return answer.as_json()
     path = drawing_path(draw, row.id)
-    _begun(path).touch()
+    _marker_of(path).touch()
     draw_boxes(open_picture(row.image), answer.boxes).save(path)
     return answer.as_json() | {"drawn": str(path)}
 
 
 def drawing_path(folder: Path, row_id: str) -> Path:
-    """Where a row's drawing goes: its id in plain letters, with a part of its digest where those are not all of it."""
+    """Where a row's drawing goes: its id in plain letters, with a part of its digest where letters were replaced."""
     plain = _PLAIN_NAME.sub("_", row_id).strip(".")[:100]
     if plain != row_id or not plain:
         plain += "-" + hashlib.sha256(row_id.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return folder / f"{plain}.png"
 
 
-def _begun(drawing: Path) -> Path:
-    """The empty file that lies beside a drawing until its line is written: after a kill, it is drawn anew."""
+def _marker_of(drawing: Path) -> Path:
+    """The empty file beside a drawing whose line is not written yet: after a kill, the drawing is made again."""
     return drawing.with_name(f".{drawing.name}.begun")  # no drawing's name starts with a full stop
 
 
 def check_drawings(folder: Path | None, rows: Sequence[Row | BadRow]) -> None:
     """Make the folder of the drawings. Raises RunError where it cannot be, or a drawing would be overwritten.
 
-    A drawing whose line was never written, because asking was broken off between the two, may be drawn again.
+    A drawing whose line was never written, because the run ended between the two, may be made again.
     """
     if folder is None:
         return
@@ -275,5 +280,5 @@ def check_drawings(folder: Path | None, rows: Sequence[Row | BadRow]) -> None:
         ) from error
     for row in rows:
         path = drawing_path(folder, row.id)
-        if os.path.lexists(path) and not os.path.lexists(_begun(path)):
+        if os.path.lexists(path) and not os.path.lexists(_marker_of(path)):
             raise RunError(f"nothing is overwritten, {path} exists; choose another folder for --draw")

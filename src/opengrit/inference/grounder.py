@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,34 +22,15 @@ from opengrit.core.errors import DataError, ImageError, ModelError
 from opengrit.core.images import open_any, picture_size
 from opengrit.evaluation.evaluator import progress_bar
 from opengrit.grounding.prompts import Strategy, strategy_named, user_text
-from opengrit.inference.answer import (
-    GROUND_ID,
-    Answer,
-    GroundedBox,
-    Unanswered,
-    check_question,
-    read_answer,
-)
-from opengrit.inference.listeners import Heard, Wanted, put_into
-from opengrit.sampling import Asked, Sampled, Sampler, SamplingSettings, Unsampled
+from opengrit.inference.answer import GROUND_ID, Answer, Unanswered, check_question, read_answer
+from opengrit.inference.listeners import QueueListener, StopSignal
+from opengrit.sampling import Asked, Sampler, SamplingSettings, Unsampled
 
 if TYPE_CHECKING:
     from opengrit.core.images import AnyPicture
 
-__all__ = [
-    "GROUND_ID",
-    "Answer",
-    "GroundedBox",
-    "Grounder",
-    "Unanswered",
-    "check_question",
-    "draw_answer",
-    "is_endpoint",
-    "read_answer",
-]
-
-_ASKED_AT_ONCE = 64  # threads that stream or wait for an answer on behalf of an event loop
-_TRIES = 3  # requests for one question at an endpoint, before a person is told
+_MAX_THREADS = 64  # that stream, or wait for an answer on behalf of an event loop
+_MAX_TRIES = 3  # requests for one question at an endpoint
 _T = TypeVar("_T")
 
 
@@ -68,21 +50,21 @@ class Grounder:
         frame: str,
         strategy: Strategy | str = Strategy.GROUNDED,
         model: str = "",
-        sees: Callable[[Image.Image], Size] | None = None,
-        turn: AbstractContextManager[Any] | None = None,
+        seen_size_of: Callable[[Image.Image], Size] | None = None,
+        lock: AbstractContextManager[Any] | None = None,
     ) -> None:
         """`model` names the sampler's model in answers.
 
-        `sees` tells the size in which the model sees a picture (default: its own), and `turn` is held while the sampler
-        samples (default: a lock of its own).
+        `seen_size_of` gives the size in which the model sees a picture (default: the picture's), and `lock` is held while
+        the sampler samples (default: a lock of its own).
         """
         self._sampler = sampler
         self._frame = frame
         self._strategy = strategy_named(strategy)
         self._model = model
-        self._turn = threading.Lock() if turn is None else turn
-        self._sees = sees
-        self._threads = ThreadPoolExecutor(_ASKED_AT_ONCE, thread_name_prefix="opengrit-ask")
+        self._seen_size_of = seen_size_of
+        self._lock = threading.Lock() if lock is None else lock
+        self._threads = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="opengrit-ask")
 
     @classmethod
     def load(
@@ -108,7 +90,7 @@ class Grounder:
         model loads.
         """
         strategy = strategy_named(strategy)
-        if is_endpoint(name):
+        if name.startswith(("http://", "https://")):
             from opengrit.sampling.endpoint import EndpointSampler
 
             remote = EndpointSampler.connect(
@@ -118,15 +100,15 @@ class Grounder:
                 min_pixels=min_pixels,
                 max_pixels=max_pixels,
                 api_key_env=api_key_env,
-                max_tries=_TRIES,
+                max_tries=_MAX_TRIES,
             )
             return cls(
                 remote,
                 frame=remote.frame,
                 strategy=strategy,
                 model=remote.model,
-                sees=remote.sees,
-                turn=nullcontext(),
+                seen_size_of=remote.sees,
+                lock=nullcontext(),
             )
         if model is not None:
             raise ModelError(
@@ -138,10 +120,12 @@ class Grounder:
         loaded = load(name, frame=frame, min_pixels=min_pixels, max_pixels=max_pixels)
         sampler = TransformersSampler(loaded, vision_is_fixed=True)
 
-        def sees(picture: Image.Image) -> Size:
+        def seen_size_of(picture: Image.Image) -> Size:
             return sampler.prepare(Asked(GROUND_ID, picture, "")).picture.seen_size
 
-        return cls(sampler, frame=loaded.frame, strategy=strategy, model=loaded.name, sees=sees)
+        return cls(
+            sampler, frame=loaded.frame, strategy=strategy, model=loaded.name, seen_size_of=seen_size_of
+        )
 
     @property
     def sampler(self) -> Sampler:
@@ -155,16 +139,16 @@ class Grounder:
 
     @property
     def model(self) -> str:
-        """The model's name, as it stands in the answers."""
+        """The model's name in the answers."""
         return self._model
 
     def seen_size(self, image: AnyPicture) -> Size:
         """The size in pixels in which the model sees a picture. Raises ImageError."""
         picture = open_any(image)
-        if self._sees is None:
+        if self._seen_size_of is None:
             return Size(*picture.size)
-        with self._turn:
-            return self._sees(picture)
+        with self._lock:
+            return self._seen_size_of(picture)
 
     # -- one question -------------------------------------------------------------------------------------------
 
@@ -183,7 +167,7 @@ class Grounder:
         where the model cannot take them (a picture too slim for its processor) or its endpoint does not answer.
         """
         settings = SamplingSettings(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
-        return self._ask(image, question, settings, listener=None)
+        return self._ask(image, question, settings)
 
     def stream(
         self,
@@ -201,19 +185,15 @@ class Grounder:
         """
         settings = SamplingSettings(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
         pieces: queue.SimpleQueue[str | Answer | Exception] = queue.SimpleQueue()
-        heard = Heard(pieces.put)
-        working = self._threads.submit(self._speak, image, question, settings, heard)
+        listener = QueueListener[Answer | Exception](pieces.put)
+        writing = self._threads.submit(self._write, listener, image, question, settings)
         try:
-            while True:
-                piece = pieces.get()
-                if isinstance(piece, Exception):
-                    raise piece
+            while isinstance(piece := _unless_failed(pieces.get()), str):
                 yield piece
-                if isinstance(piece, Answer):
-                    return
+            yield piece
         finally:
-            heard.stop()
-            working.result()
+            listener.stop()
+            writing.result()
 
     async def aask(
         self,
@@ -224,11 +204,9 @@ class Grounder:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> Answer:
-        """As `ask`, in a thread, so that the event loop goes on. Cancelling it stops the model at its next token."""
+        """As `ask`, in a thread, so that the event loop stays free. Cancelling it stops the model at its next token."""
         settings = SamplingSettings(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
-        wanted = Wanted()
-        with wanted:
-            return await self._in_a_thread(lambda: self._ask(image, question, settings, listener=wanted))
+        return await self._in_thread(partial(self._ask, image, question, settings))
 
     async def astream(
         self,
@@ -241,45 +219,42 @@ class Grounder:
     ) -> AsyncIterator[str | Answer]:
         """As `stream`, for an event loop."""
         settings = SamplingSettings(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
-        loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[str | Answer | Exception] = asyncio.Queue()
-        heard = Heard(lambda piece: put_into(loop, pieces, piece))
-        self._threads.submit(self._speak, image, question, settings, heard)
+        listener = QueueListener[Answer | Exception].in_loop(pieces)
+        self._threads.submit(self._write, listener, image, question, settings)
         try:
-            while True:
-                piece = await pieces.get()
-                if isinstance(piece, Exception):
-                    raise piece
+            while isinstance(piece := _unless_failed(await pieces.get()), str):
                 yield piece
-                if isinstance(piece, Answer):
-                    return
+            yield piece
         finally:
-            heard.stop()
+            listener.stop()
 
-    def _speak(self, image: AnyPicture, question: str, settings: SamplingSettings, heard: Heard) -> None:
+    def _write(
+        self,
+        listener: QueueListener[Answer | Exception],
+        image: AnyPicture,
+        question: str,
+        settings: SamplingSettings,
+    ) -> None:
         try:
-            heard.end(self._ask(image, question, settings, listener=heard))
-        except Exception as error:  # handed over to whoever listens, and raised there
-            heard.end(error)
+            listener.put(self._ask(image, question, settings, listener))
+        except Exception as error:  # raised where the pieces are read
+            listener.put(error)
 
     def _ask(
         self,
         image: AnyPicture,
         question: str,
         settings: SamplingSettings,
-        *,
-        listener: Wanted | None,
+        listener: StopSignal | None = None,
     ) -> Answer:
         check_question(question)
         began = time.perf_counter()
         picture = open_any(image)
-        asked = Asked(GROUND_ID, picture, user_text(self._strategy, question, family=self._frame))
-        [[said]] = self._sample([asked], settings, listener=listener)
-        match said:
-            case Unsampled(reason=reason):
-                raise ModelError(reason)
-            case Sampled():
-                return self._read(said, question, Size(*picture.size), time.perf_counter() - began)
+        [answer] = self._answers([(question, picture, Size(*picture.size))], settings, began, listener)
+        if isinstance(answer, Unanswered):
+            raise ModelError(answer.reason)
+        return answer
 
     # -- many questions -----------------------------------------------------------------------------------------
 
@@ -300,7 +275,7 @@ class Grounder:
         and a progress bar runs on standard error unless `quiet`. `seconds` of an answer are those of its batch.
         """
         settings = SamplingSettings(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
-        return self._ask_many(list(pairs), settings, batch_size=batch_size, quiet=quiet, listener=None)
+        return self._ask_many(list(pairs), settings, batch_size, quiet)
 
     async def aask_many(
         self,
@@ -312,23 +287,17 @@ class Grounder:
         batch_size: int = 32,
         quiet: bool = True,
     ) -> list[Answer | Unanswered]:
-        """As `ask_many`, in a thread, so that the event loop goes on. Cancelling it stops the model at its next token."""
+        """As `ask_many`, in a thread, so that the event loop stays free. Cancelling it stops the model at its next token."""
         settings = SamplingSettings(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
-        wanted = Wanted()
-        with wanted:
-            asked = list(pairs)
-            return await self._in_a_thread(
-                lambda: self._ask_many(asked, settings, batch_size=batch_size, quiet=quiet, listener=wanted)
-            )
+        return await self._in_thread(partial(self._ask_many, list(pairs), settings, batch_size, quiet))
 
     def _ask_many(
         self,
         pairs: Sequence[tuple[AnyPicture, str]],
         settings: SamplingSettings,
-        *,
         batch_size: int,
         quiet: bool,
-        listener: Wanted | None,
+        listener: StopSignal | None = None,
     ) -> list[Answer | Unanswered]:
         if batch_size < 1:
             raise DataError(f"batch_size is at least 1 question, got {batch_size}; give a larger one")
@@ -337,9 +306,9 @@ class Grounder:
             task = progress.add_task("asking", total=len(pairs))
             for start in range(0, len(pairs), batch_size):
                 if listener is not None and not listener.wants(0):
-                    break  # cancelled: nobody hears the rest
+                    break  # cancelled: nobody waits for the rest
                 batch = pairs[start : start + batch_size]
-                given += self._ask_batch(batch, settings, listener=listener)
+                given += self._ask_batch(batch, settings, listener)
                 progress.advance(task, len(batch))
         return given
 
@@ -347,92 +316,92 @@ class Grounder:
         self,
         pairs: Sequence[tuple[AnyPicture, str]],
         settings: SamplingSettings,
-        *,
-        listener: Wanted | None,
+        listener: StopSignal | None,
     ) -> list[Answer | Unanswered]:
         began = time.perf_counter()
-        opened = _Opened()
-        ready: dict[int, tuple[Asked, Size]] = {}
+        opened: dict[int, Image.Image] = {}
+        ready: dict[int, tuple[str, str | Image.Image, Size]] = {}
         given: dict[int, Answer | Unanswered] = {}
         for place, (image, question) in enumerate(pairs):
             try:
                 check_question(question)
-                picture, size = opened.open(image)
+                ready[place] = question, *_opened(image, opened)
             except (ImageError, DataError) as error:
                 given[place] = Unanswered(str(question), str(error))
-                continue
-            text = user_text(self._strategy, question, family=self._frame)
-            ready[place] = Asked(GROUND_ID, picture, text), size
-        asked = [question for question, _ in ready.values()]
-        groups = self._sample(asked, settings, listener=listener) if asked else []
-        seconds = time.perf_counter() - began
-        for (place, (_, size)), [said] in zip(ready.items(), groups, strict=True):
-            question = pairs[place][1]
-            match said:
-                case Unsampled(reason=reason):
-                    given[place] = Unanswered(question, reason)
-                case Sampled():
-                    given[place] = self._read(said, question, size, seconds)
+        if ready:
+            answers = self._answers(list(ready.values()), settings, began, listener)
+            given |= zip(ready, answers, strict=True)
         return [given[place] for place in range(len(pairs))]
 
-    # -- looking ------------------------------------------------------------------------------------------------
+    # -- both ---------------------------------------------------------------------------------------------------
+
+    def _answers(
+        self,
+        questions: Sequence[tuple[str, str | Image.Image, Size]],
+        settings: SamplingSettings,
+        began: float,
+        listener: StopSignal | None,
+    ) -> list[Answer | Unanswered]:
+        """What the model says to each question about its picture, whose size in pixels is given."""
+        asked = [
+            Asked(GROUND_ID, picture, user_text(self._strategy, question, family=self._frame))
+            for question, picture, _ in questions
+        ]
+        with self._lock:
+            groups = self._sampler.sample(asked, samples_per_question=1, settings=settings, listener=listener)
+        seconds = time.perf_counter() - began
+        return [
+            Unanswered(question, sampled.reason)
+            if isinstance(sampled, Unsampled)
+            else read_answer(
+                sampled,
+                question=question,
+                picture_size=size,
+                strategy=self._strategy,
+                frame_name=self._frame,
+                seconds=seconds,
+                model=self._model,
+            )
+            for (question, _, size), [sampled] in zip(questions, groups, strict=True)
+        ]
+
+    async def _in_thread(self, work: Callable[[StopSignal], _T]) -> _T:
+        signal = StopSignal()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work, signal)
+        finally:
+            signal.stop()
 
     def draw(self, answer: Answer, image: AnyPicture) -> Image.Image:
         """The picture with the answer's boxes on it, numbered and coloured (see `opengrit.core.drawing.draw_boxes`).
 
         Raises ImageError for a picture that cannot be read or is of another size than the one the answer is about.
         """
-        return draw_answer(answer, image)
-
-    async def _in_a_thread(self, work: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-    def _sample(
-        self, asked: Sequence[Asked], settings: SamplingSettings, *, listener: Wanted | None
-    ) -> list[list[Sampled | Unsampled]]:
-        with self._turn:
-            return self._sampler.sample(asked, samples_per_question=1, settings=settings, listener=listener)
-
-    def _read(self, sampled: Sampled, question: str, size: Size, seconds: float) -> Answer:
-        return read_answer(
-            sampled,
-            question=question,
-            picture_size=size,
-            strategy=self._strategy,
-            frame_name=self._frame,
-            seconds=seconds,
-            model=self._model,
-        )
+        picture = open_any(image)
+        if Size(*picture.size) != answer.picture_size:
+            raise ImageError(
+                f"an answer is drawn on the picture it is about, of {answer.picture_size.width} x "
+                f"{answer.picture_size.height} pixels, this one has {picture.width} x {picture.height}; "
+                "give that picture"
+            )
+        return draw_boxes(picture, answer.boxes)
 
 
-def draw_answer(answer: Answer, image: AnyPicture) -> Image.Image:
-    """The picture with the answer's boxes on it; raises ImageError as `Grounder.draw` does."""
-    picture = open_any(image)
-    if Size(*picture.size) != answer.picture_size:
-        raise ImageError(
-            f"an answer is drawn on the picture it is about, of {answer.picture_size.width} x "
-            f"{answer.picture_size.height} pixels, this one has {picture.width} x {picture.height}; give that picture"
-        )
-    return draw_boxes(picture, answer.boxes)
+def _unless_failed(piece: str | Answer | Exception) -> str | Answer:
+    if isinstance(piece, Exception):
+        raise piece
+    return piece
 
 
-def is_endpoint(name: str) -> bool:
-    """Whether a model's name is the URL of an OpenAI-compatible endpoint."""
-    return name.startswith(("http://", "https://"))
+def _opened(image: AnyPicture, opened: dict[int, Image.Image]) -> tuple[str | Image.Image, Size]:
+    """What the sampler is given, and the picture's size. Raises ImageError.
 
-
-class _Opened:
-    """The pictures of a batch: a file is left to the sampler, anything else is opened once however often it is asked about."""
-
-    def __init__(self) -> None:
-        self._by_object: dict[int, Image.Image] = {}
-
-    def open(self, image: AnyPicture) -> tuple[str | Image.Image, Size]:
-        """What the sampler is given, and the picture's size. Raises ImageError."""
-        if isinstance(image, str | os.PathLike):
-            path = Path(image)
-            return str(path), picture_size(path)
-        if id(image) not in self._by_object:
-            self._by_object[id(image)] = open_any(image)
-        picture = self._by_object[id(image)]
-        return picture, Size(*picture.size)
+    A file is left to the sampler; a picture in memory is opened once, however often a batch asks about it.
+    """
+    if isinstance(image, str | os.PathLike):
+        path = Path(image)
+        return str(path), picture_size(path)
+    if id(image) not in opened:
+        opened[id(image)] = open_any(image)
+    picture = opened[id(image)]
+    return picture, Size(*picture.size)

@@ -1,26 +1,20 @@
-"""Listeners to a completion while it is written, for whoever waits in another thread or in an event loop."""
+"""Listeners to a completion while it is written, for a consumer in another thread or in an event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from typing import Generic, TypeVar
 
-from opengrit.inference.answer import Answer
+_End = TypeVar("_End")
 
 
-class Wanted:
-    """A listener that hears nothing and stops the model when its block is left."""
+class StopSignal:
+    """A listener that ignores the text, and stops the model at its next token once `stop` is called."""
 
     def __init__(self) -> None:
         self._stopped = threading.Event()
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def stop(self) -> None:
         self._stopped.set()
@@ -32,27 +26,27 @@ class Wanted:
         return not self._stopped.is_set()
 
 
-class Heard(Wanted):
-    """A listener that passes on what is written to whoever waits for it in another thread or an event loop."""
+class QueueListener(StopSignal, Generic[_End]):
+    """A listener that puts each piece of text into a consumer's queue; its user puts the end there too."""
 
-    def __init__(self, put: Callable[[str | Answer | Exception], None]) -> None:
+    def __init__(self, put: Callable[[str | _End], object]) -> None:
         super().__init__()
-        self._put = put
+        self.put = put
+
+    @classmethod
+    def in_loop(cls, pieces: asyncio.Queue[str | _End]) -> QueueListener[_End]:
+        """For a queue of the running event loop."""
+        loop = asyncio.get_running_loop()
+
+        def put(piece: str | _End) -> None:
+            try:
+                loop.call_soon_threadsafe(pieces.put_nowait, piece)
+            except RuntimeError:  # the loop is closed: nobody waits there any more
+                listener.stop()
+
+        listener = cls(put)
+        return listener
 
     def wrote(self, question: int, sample: int, text: str) -> None:
         if text:
-            self._put(text)
-
-    def end(self, end: Answer | Exception) -> None:
-        """The last thing said."""
-        self._put(end)
-
-
-def put_into(
-    loop: asyncio.AbstractEventLoop,
-    pieces: asyncio.Queue[str | Answer | Exception],
-    piece: str | Answer | Exception,
-) -> None:
-    # A loop that is closed by now has nobody in it who waits for this piece.
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(pieces.put_nowait, piece)
+            self.put(text)

@@ -1,4 +1,4 @@
-"""An answer in the terminal: the text while it is written, each pointing in its colour, then boxes and answer."""
+"""An answer in the terminal: the text while it is written, each pointing in its colour, then the boxes and the answer."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ from opengrit.core.escaping import harmless
 from opengrit.core.types import Transcript
 from opengrit.grounding.frames import Frame, frame_for
 from opengrit.grounding.parsing import parse
-from opengrit.inference.grounder import Answer, Grounder
+from opengrit.inference.answer import Answer
+from opengrit.inference.grounder import Grounder
 
 _CLOSER = {"[": "]", "(": ")", "{": "}", "<": ">"}
 _HELD_BACK = 200  # characters; coordinates are shorter
 
 
 class TextStream:
-    """Prints a text while it comes. What may be the beginning of coordinates is held back until they are whole."""
+    """Prints a text while it is written. What may begin coordinates is held back until they are complete."""
 
     def __init__(self, console: Console, frame: Frame) -> None:
-        """`frame` tells which coordinates are boxes of the picture; only those are coloured."""
+        """`frame` says which coordinates are boxes of the picture; only those are coloured."""
         self._console = console
         self._frame = frame
         self._text = ""
         self._shown = 0
 
     def write(self, piece: str) -> None:
-        """Show the next piece of the text, or as much as is sure."""
+        """Show the next piece of the text, as far as it is final."""
         self._text += piece
-        sure = self._sure()
-        if sure > self._shown:
-            self._show(parse(self._text, self._frame), sure)
+        end = self._final_end()
+        if end > self._shown:
+            self._show(parse(self._text, self._frame), end)
 
     def end(self, transcript: Transcript) -> None:
         """Show the rest, and a line end."""
@@ -43,7 +44,7 @@ class TextStream:
         self._show(transcript, len(self._text))
         self._console.print()
 
-    def _sure(self) -> int:
+    def _final_end(self) -> int:
         """The place up to which the text is shown: where the innermost object or bracket still open begins."""
         open_at: list[int] = []
         for place in range(max(self._shown, len(self._text) - _HELD_BACK), len(self._text)):
@@ -52,7 +53,7 @@ class TextStream:
                 open_at.append(place)
             elif open_at and letter == _CLOSER[self._text[open_at[-1]]]:
                 open_at.pop()
-        # Coordinates in an object count once the object is closed; in a list, once they are themselves.
+        # Coordinates in an object count once the object is closed; in a list, once they are closed themselves.
         objects = [place for place in open_at if self._text[place] == "{"]
         return (objects or open_at or [len(self._text)])[-1]
 
@@ -67,7 +68,7 @@ class TextStream:
 def stream_text(
     console: Console, grounder: Grounder, picture: Image.Image, pieces: Iterator[str | Answer]
 ) -> Answer:
-    """Print the text, while it is written where the console is a terminal, and give the answer at its end."""
+    """Print the text (while it is written, where the console is a terminal) and return the answer."""
     stream: TextStream | None = None
     for piece in pieces:
         if isinstance(piece, Answer):
@@ -81,13 +82,13 @@ def stream_text(
 
 
 def style_of(number: int) -> str:
-    """How the pointing of that number is shown: its colour behind it, readable on a dark and on a light terminal."""
-    paper, ink = colour_of(number)
-    return f"underline {ink if len(ink) == 7 else '#' + ink[1] * 6} on {paper}"
+    """The style of a pointing by number: its colour as background, readable on a dark and on a light terminal."""
+    background, ink = colour_of(number)
+    return f"underline {ink if len(ink) == 7 else '#' + ink[1] * 6} on {background}"
 
 
 def print_boxes_and_answer(console: Console, answer: Answer) -> None:
-    """The boxes in picture pixels by number, what only looked like a box, and the answer."""
+    """Print the boxes in picture pixels by number, what only looked like a box, and the answer."""
     console.print()
     for box in answer.boxes:
         edges = ", ".join(f"{n:.0f}" for n in box.pixels)

@@ -12,19 +12,19 @@ from typing import Any
 
 from opengrit.core.types import Finish
 from opengrit.grounding.prompts import Strategy, user_text
-from opengrit.inference.grounder import Answer
+from opengrit.inference.answer import Answer
 from opengrit.sampling import SamplingSettings
 from opengrit.serving.engine import NoAnswer
-from opengrit.serving.safety import Refused
 from opengrit.serving.schemas import ChatRequest, ImagePart, ImageUrl, Message
+from opengrit.serving.security import Refused, bad_parameter
 
-# Grounder.ask's own, which are the defaults of a request too.
+# Those of Grounder.ask.
 DEFAULTS = SamplingSettings(temperature=0.0, max_new_tokens=1000)
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What a conversation comes down to: one question, how it is put, and one picture's address."""
+    """A conversation's only turn: one question, its strategy, and one picture's address."""
 
     question: str
     strategy: str
@@ -34,34 +34,32 @@ class Turn:
 def read_turn(request: ChatRequest, *, frame: str) -> Turn:
     """The question and the picture of a conversation's only turn.
 
-    A system message stands in front of the question. Raises Refused for an earlier turn, and unless there is exactly one
-    picture.
+    A system message is put in front of the question. Raises Refused for an earlier turn, and unless there is exactly
+    one picture.
     """
     texts: list[str] = []
     pictures: list[str] = []
     for place, message in enumerate(request.messages):
         if message.role not in ("system", "developer", "user"):
-            raise Refused(
-                400,
-                f"messages.{place}: the model answers one question and knows no earlier turns, got the role "
+            raise bad_parameter(
+                f"messages.{place}",
+                f"the model answers one question and knows no earlier turns, got the role "
                 f"{message.role!r}; send the last question alone",
-                param=f"messages.{place}",
             )
         found_texts, found_pictures = _contents(message)
         if found_pictures and message.role != "user":
             raise Refused(
                 400,
-                f"messages.{place}: a picture stands in a user's message; move it there",
+                f"messages.{place}: a picture belongs into a user's message; move it there",
                 param="messages",
             )
         texts += found_texts
         pictures += found_pictures
     if len(pictures) != 1:
-        raise Refused(
-            400,
-            f"messages: a question is about one picture, got {len(pictures)}; send one content part "
+        raise bad_parameter(
+            "messages",
+            f"a question is about one picture, got {len(pictures)}; send one content part "
             '{"type": "image_url", "image_url": {"url": "data:image/png;base64,..."}}',
-            param="messages",
         )
     question, strategy = _unwrapped("\n".join(texts), frame)
     return Turn(question, request.strategy or strategy, pictures[0])
@@ -82,9 +80,9 @@ def _contents(message: Message) -> tuple[list[str], list[str]]:
 
 
 def _unwrapped(text: str, frame: str) -> tuple[str, str]:
-    """The question and the strategy in a text; one that was put in GRIT's words already is not put so twice.
+    """The question and the strategy in a text; a question inside GRIT's prompt is taken out of it.
 
-    That is how the endpoint sampler of this package asks, of whatever server.
+    The endpoint sampler of this package sends such prompts to any server.
     """
     for strategy in (Strategy.GROUNDED_ICL, Strategy.SFT, Strategy.GROUNDED):
         head, _, tail = user_text(strategy, "\0", family=frame).partition("\0")
@@ -108,7 +106,7 @@ def read_settings(request: ChatRequest, *, max_new_tokens: int) -> SamplingSetti
 def allowed_tokens(asked: int | None, *, limit: int, param: str) -> int:
     """The number asked for, or the default, both within the limit. Raises Refused."""
     if asked is not None and asked > limit:
-        raise Refused(400, f"{param}: is at most {limit} here, got {asked}; ask for fewer", param=param)
+        raise bad_parameter(param, f"is at most {limit} here, got {asked}; ask for fewer")
     return min(DEFAULTS.max_new_tokens, limit) if asked is None else asked
 
 
@@ -157,7 +155,7 @@ def _finish_reason(finish: Finish) -> str:
 
 
 def _usage(answers: Sequence[Answer]) -> dict[str, int] | None:
-    """Token counts in OpenAI's shape; the prompt, read once, is counted once. None where a server did not count."""
+    """Token counts in OpenAI's shape; the prompt, read once, is counted once. None where a count is unknown."""
     prompt = answers[0].prompt_tokens
     written = [answer.completion_tokens for answer in answers]
     if prompt is None or None in written:
@@ -175,7 +173,7 @@ async def events(
 ) -> AsyncGenerator[str, None]:
     """The server-sent events of a streamed completion; the last choice carries `grounding` in its delta.
 
-    What fails midway is an event with `error`, which OpenAI's client raises.
+    A failure midway is an event with `error`, which OpenAI's client raises.
     """
     head = _head("chat.completion.chunk", model) | ({"usage": None} if with_usage else {})
 

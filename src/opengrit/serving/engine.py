@@ -1,4 +1,4 @@
-"""Engines: what answers the server's questions, many at once, and stops when nobody waits any more."""
+"""Engines: they answer the server's questions, many at once, and stop a question that nobody waits for."""
 
 from __future__ import annotations
 
@@ -8,26 +8,31 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from PIL import Image
 
 from opengrit.core.boxes import Size
 from opengrit.core.errors import ImageError
 from opengrit.core.types import Finish
-from opengrit.grounding.prompts import Strategy
-from opengrit.inference.grounder import Answer, read_answer
-from opengrit.sampling import Sampled, SamplingSettings
+from opengrit.grounding.prompts import Strategy, user_text
+from opengrit.inference.answer import GROUND_ID, Answer, read_answer
+from opengrit.sampling import Asked, Sampled, SamplingSettings
+
+if TYPE_CHECKING:
+    from opengrit.inference.grounder import Grounder
 
 _LONGEST_RETRY_SECONDS = 60
 
-# The size in which a model sees a picture, or None where it is not known.
-Sees = Callable[[Size], Size | None]
+# The size in which a model sees a picture of a size, or None where it is not known.
+SeenSizeOf = Callable[[Size], Size | None]
+# What happens to a question: a piece of its text, its completion, or the failure that ends it.
+Event = str | Sampled | Exception
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One question about one picture (upright, RGB), how it is put, and how long its asker waits.
+    """One question about one picture (upright, RGB), how it is asked, and how long its asker waits.
 
     `cut_before` are strings that end the text and are left out of it, as OpenAI's `stop` asks; the stop strings of
     `settings` end the text and stay in it.
@@ -46,13 +51,13 @@ class Ask:
         return self.image.width * self.image.height
 
     @property
-    def drawn_with(self) -> SamplingSettings:
-        """The settings, with every string that ends the text among their stop strings."""
+    def sampling_settings(self) -> SamplingSettings:
+        """The settings, with `cut_before` among their stop strings."""
         return replace(self.settings, stop=tuple(dict.fromkeys((*self.settings.stop, *self.cut_before))))
 
 
 class NoAnswer(Exception):
-    """A question that is not answered; the kinds below say why."""
+    """A question gets no answer; the subclasses say why."""
 
 
 class Busy(NoAnswer):
@@ -82,7 +87,7 @@ class TooLate(NoAnswer):
 
 
 class Unanswerable(NoAnswer):
-    """The question cannot be put to the model: its picture does not suit it, its text holds a picture token."""
+    """The model cannot take the question: its picture is too slim, or its text holds a picture token."""
 
 
 class EngineFailed(NoAnswer):
@@ -91,7 +96,7 @@ class EngineFailed(NoAnswer):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How much an engine has to do: questions that wait, and questions being answered."""
+    """An engine's load: how many questions wait, and how many are being answered."""
 
     queued: int
     live: int
@@ -118,11 +123,11 @@ class Engine(Protocol):
         ...
 
     def seen_size(self, picture_size: Size) -> Size | None:
-        """The size in which the model will see a picture, or None where only the answer tells."""
+        """The size in which the model will see a picture, or None where it is known only with the answer."""
         ...
 
     def load(self) -> Load:
-        """What it has to do now."""
+        """The questions it has now."""
         ...
 
     async def start(self) -> None:
@@ -130,7 +135,7 @@ class Engine(Protocol):
         ...
 
     async def close(self, grace_seconds: float = 0.0) -> None:
-        """Take no more questions, give those being answered some time, then stop."""
+        """Take no more questions, give those being answered the grace time, then stop."""
         ...
 
 
@@ -143,16 +148,113 @@ async def answered(engine: Engine, ask: Ask) -> Answer:
     raise EngineFailed("the engine ended without an answer")
 
 
-class StopHolder:
-    """Lets text through, but for what may be the beginning of a string that ends it and is left out."""
+async def cancel_all(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel the tasks and wait for their end; what they raise is dropped."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+# -- what the engines have in common ------------------------------------------------------------------------------------
+
+
+class QueueingEngine:
+    """The base of the engines: admits a question or refuses it as Busy, and makes an answer of its events.
+
+    At most `max_live` questions are answered together and at most `max_queue` wait; the pictures of all of them have
+    at most `max_pixels_held` pixels together (one picture alone may have more).
+    """
+
+    def __init__(
+        self,
+        grounder: Grounder,
+        *,
+        name: str | None,
+        max_queue: int,
+        max_live: int,
+        max_pixels_held: int,
+        seen_size_of: SeenSizeOf,
+    ) -> None:
+        self.name = name or grounder.model
+        self.frame = grounder.frame
+        self._max_queue = max_queue
+        self._max_live = max_live
+        self._max_pixels_held = max_pixels_held
+        self._seen_size_of = seen_size_of
+        self._pixels_held = 0
+        self._mean_seconds = 1.0
+
+    def seen_size(self, picture_size: Size) -> Size | None:
+        try:
+            return self._seen_size_of(picture_size)
+        except ImageError:  # too slim for the model, which will say so
+            return None
+
+    def _admit(self, ask: Ask, *, num_asked: int) -> None:
+        """Hold the picture of one question more than `num_asked`. Raises Busy."""
+        crowded = self._pixels_held and self._pixels_held + ask.pixels > self._max_pixels_held
+        if crowded or num_asked >= self._max_queue + self._max_live:
+            # When half of the turns before one's own are likely over.
+            seconds = math.ceil(num_asked / self._max_live * self._mean_seconds / 2)
+            raise Busy(max(1, min(_LONGEST_RETRY_SECONDS, seconds)))
+        self._pixels_held += ask.pixels
+
+    def _asked(self, ask: Ask) -> Asked:
+        """The question as a sampler takes it."""
+        return Asked(GROUND_ID, ask.image, user_text(ask.strategy, ask.question, family=self.frame))
+
+    async def _answer(
+        self, ask: Ask, events: asyncio.Queue[Event], began: float
+    ) -> AsyncGenerator[str | Answer, None]:
+        """The text as its events come, and the answer. Raises TooLate, and the failure among the events."""
+        shown = StopFilter(ask.cut_before)
+        while isinstance(event := await _next_event(ask, events, began), str):
+            if piece := shown.push(event):
+                yield piece
+        if isinstance(event, Exception):
+            raise event
+        if rest := shown.flush():
+            yield rest
+        seconds = time.perf_counter() - began
+        self._mean_seconds += 0.1 * (seconds - self._mean_seconds)
+        yield read_answer(
+            without_stop(event, ask.cut_before),
+            question=ask.question,
+            picture_size=Size(*ask.image.size),
+            strategy=ask.strategy,
+            frame_name=self.frame,
+            seconds=seconds,
+            model=self.name,
+        )
+
+
+async def _next_event(ask: Ask, events: asyncio.Queue[Event], began: float) -> Event:
+    if not events.empty():
+        return events.get_nowait()
+    async with within_deadline(ask, began):
+        return await events.get()
+
+
+@asynccontextmanager
+async def within_deadline(ask: Ask, began: float) -> AsyncGenerator[None, None]:
+    """The asker's deadline. Raises TooLate."""
+    try:
+        async with asyncio.timeout(began + ask.deadline_seconds - time.perf_counter()):
+            yield
+    except TimeoutError:
+        raise TooLate(ask.deadline_seconds) from None
+
+
+class StopFilter:
+    """Passes text on, up to the first stop string; what may begin one is held back."""
 
     def __init__(self, cut_before: Sequence[str]) -> None:
         self._stops = tuple(cut_before)
         self._held = ""
         self.ended = False
 
-    def let_through(self, text: str) -> str:
-        """The part of all text so far, not let through before, that is no part of a stop string."""
+    def push(self, text: str) -> str:
+        """The part of all text so far, not passed on before, that is no part of a stop string."""
         if not self._stops:
             return text
         if self.ended:
@@ -164,8 +266,8 @@ class StopHolder:
         self._held = cut[len(cut) - kept :]
         return cut[: len(cut) - kept]
 
-    def rest(self) -> str:
-        """What is still held back when the text is over: it was no stop string."""
+    def flush(self) -> str:
+        """What is held back when the text is over: it was no stop string."""
         held, self._held = self._held, ""
         return held
 
@@ -187,44 +289,3 @@ def without_stop(sampled: Sampled, cut_before: Sequence[str]) -> Sampled:
     if text == sampled.completion.text:
         return sampled
     return replace(sampled, completion=replace(sampled.completion, text=text, finish=Finish.STOP))
-
-
-def answer_to(ask: Ask, sampled: Sampled, *, frame: str, seconds: float, model: str) -> Answer:
-    """What the model wrote, read as the answer to what was asked."""
-    return read_answer(
-        without_stop(sampled, ask.cut_before),
-        question=ask.question,
-        picture_size=Size(*ask.image.size),
-        strategy=ask.strategy,
-        frame_name=frame,
-        seconds=seconds,
-        model=model,
-    )
-
-
-def foreseen(sight: Sees, picture_size: Size) -> Size | None:
-    """The size in which the model will see a picture; None also where the picture is too slim for it."""
-    try:
-        return sight(picture_size)
-    except ImageError:  # too slim for the model, which will say so
-        return None
-
-
-def unforeseen(picture_size: Size) -> Size | None:
-    """The sight of a model of which only the answer tells how it saw the picture."""
-    return None
-
-
-@asynccontextmanager
-async def within_deadline(ask: Ask, began: float) -> AsyncGenerator[None, None]:
-    """The asker's deadline. Raises TooLate."""
-    try:
-        async with asyncio.timeout(began + ask.deadline_seconds - time.perf_counter()):
-            yield
-    except TimeoutError:
-        raise TooLate(ask.deadline_seconds) from None
-
-
-def retry_after_seconds(turns: float, mean_seconds: float) -> int:
-    """When half of the turns before one's own are likely over, in whole seconds."""
-    return max(1, min(_LONGEST_RETRY_SECONDS, math.ceil(turns * mean_seconds / 2)))

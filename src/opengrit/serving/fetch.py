@@ -1,4 +1,4 @@
-"""Pictures at an address: fetched from hosts the operator named, and from public addresses only."""
+"""Fetches pictures by URL: from hosts the operator named, at public addresses only."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from urllib.parse import SplitResult, urlsplit
 
 import httpcore
 
-from opengrit.serving.safety import Refused
+from opengrit.serving.security import bad_parameter
 
 _PORTS = {"http": 80, "https": 443}
 _FETCH_SECONDS = 10.0
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the public internet, and not one inside it in disguise."""
+    """Whether an IP address belongs to the public internet, and holds no private one inside."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        # Other ways to write an IPv4 address (mapped, NAT64) are reserved, and refused below whatever they hold.
+        # Other forms of an IPv4 address (mapped, NAT64) are reserved, and refused below whatever they hold.
         inside = ip.sixtofour or (ip.teredo or (None, None))[1]
         if inside is not None and not is_public(str(inside)):
             return False
@@ -31,10 +31,10 @@ def is_public(address: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Fetcher:
-    """Fetches pictures from the hosts it knows ("example.org", or "example.org:8443" for another port).
+    """Fetches pictures from the allowed hosts ("example.org", or "example.org:8443" for another port).
 
-    A name is resolved once, every address it has must be public, and the connection goes to a checked address: a name
-    that answers differently a moment later changes nothing. Redirects are not followed.
+    A name is resolved once, all its addresses must be public, and the connection goes to a checked address: a name
+    that resolves differently a moment later changes nothing. Redirects are not followed.
     """
 
     hosts: frozenset[str] = frozenset()
@@ -44,7 +44,7 @@ class Fetcher:
 
     @classmethod
     def of(cls, hosts: Iterable[str], *, max_bytes: int) -> Fetcher:
-        """For hosts as an operator writes them."""
+        """A fetcher for hosts as an operator writes them."""
         return cls(frozenset(host.strip().lower().rstrip(".") for host in hosts), max_bytes)
 
     async def fetch(self, url: str, *, param: str) -> bytes:
@@ -54,11 +54,10 @@ class Fetcher:
             async with asyncio.timeout(self.seconds):
                 return await self._get(parts, param)
         except TimeoutError:
-            raise Refused(
-                400,
-                f"{param}: a picture comes within {self.seconds:g} s, {parts.hostname} did not send it; "
+            raise bad_parameter(
+                param,
+                f"a picture comes within {self.seconds:g} s, {parts.hostname} did not send it; "
                 "send the picture itself",
-                param=param,
             ) from None
         except (
             httpcore.NetworkError,
@@ -66,19 +65,17 @@ class Fetcher:
             httpcore.UnsupportedProtocol,
             OSError,
         ) as error:
-            raise Refused(
-                400,
-                f"{param}: the picture could not be fetched from {parts.hostname} ({type(error).__name__}); "
+            raise bad_parameter(
+                param,
+                f"the picture could not be fetched from {parts.hostname} ({type(error).__name__}); "
                 "send the picture itself",
-                param=param,
             ) from None
 
     def _allowed(self, url: str, param: str) -> SplitResult:
-        refused = Refused(
-            400,
-            f"{param}: pictures are sent as data (data:image/png;base64,...), this server does not fetch that address; "
+        refused = bad_parameter(
+            param,
+            "pictures are sent as data (data:image/png;base64,...), this server does not fetch that address; "
             "send the picture itself, or start the server with --allow-host HOST",
-            param=param,
             code="remote_image_refused",
         )
         if any(c <= " " or c == "\\" or c >= "\x7f" for c in url):
@@ -102,7 +99,7 @@ class Fetcher:
         address = httpcore.URL(
             scheme=parts.scheme.encode(), host=host.encode(), port=parts.port, target=target.encode()
         )
-        async with httpcore.AsyncConnectionPool(network_backend=_Checked(self, param)) as pool:
+        async with httpcore.AsyncConnectionPool(network_backend=_PublicBackend(self, param)) as pool:
             named: dict[bytes | str, bytes | str] = {
                 "Host": parts.netloc,
                 "Accept": "image/*",
@@ -110,26 +107,24 @@ class Fetcher:
             }
             async with pool.stream("GET", address, headers=named) as response:
                 if response.status != 200:
-                    raise Refused(
-                        400,
-                        f"{param}: a picture's address answers with 200, {host} answered {response.status} "
+                    raise bad_parameter(
+                        param,
+                        f"a picture's address answers with 200, {host} answered {response.status} "
                         "(redirects are not followed); name the picture's own address, or send it",
-                        param=param,
                     )
                 content = bytearray()
                 async for chunk in response.aiter_stream():
                     content += chunk
                     if len(content) > self.max_bytes:
-                        raise Refused(
-                            400,
-                            f"{param}: a picture has at most {self.max_bytes} bytes, {host} sends more; "
+                        raise bad_parameter(
+                            param,
+                            f"a picture has at most {self.max_bytes} bytes, {host} sends more; "
                             "send a smaller one",
-                            param=param,
                         )
                 return bytes(content)
 
 
-class _Checked(httpcore.AsyncNetworkBackend):
+class _PublicBackend(httpcore.AsyncNetworkBackend):
     """Connects to public addresses only, and to the very address that was checked."""
 
     def __init__(self, fetcher: Fetcher, param: str) -> None:
@@ -144,11 +139,10 @@ class _Checked(httpcore.AsyncNetworkBackend):
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         if not addresses or not all(self._fetcher.is_public(address) for address in addresses):
-            raise Refused(
-                400,
-                f"{self._param}: pictures are fetched from public addresses only, {host} has another; "
+            raise bad_parameter(
+                self._param,
+                f"pictures are fetched from public addresses only, {host} has another; "
                 "send the picture itself",
-                param=self._param,
                 code="remote_image_refused",
             )
         return await self._inner.connect_tcp(addresses[0], port, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""What of Gradio is open: what the page itself asks for, and nothing else."""
+"""The Gradio lock-down: only the routes that the page itself uses are open."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 _JOIN = "/gradio_api/queue/join"
 _MAX_JOIN_BYTES = 64 * 1024
 
-# What the page asks Gradio for. Its other routes (uploads, proxies, files, an API of its own) are closed: some of them
-# fetch addresses that a caller names.
+# Gradio's other routes (uploads, proxies, files, an API of its own) are closed: some fetch addresses that a caller names.
 _OPEN_ROUTES = (
     "/",
     "/config",
@@ -30,11 +29,11 @@ _OPEN_ROUTES = (
 _OPEN_FOLDERS = ("/assets/", "/static/", "/gradio_api/heartbeat/")
 
 
-class OnlyThePage:
-    """Lets through what the page itself asks of Gradio; everything else is not there.
+class GradioLockdown:
+    """Middleware that passes on what the page itself asks of Gradio; everything else is not found.
 
-    Gradio looks for files in whatever it is sent and fetches those that are named by an address. What the page sends
-    is words and lists of words: anything else is refused.
+    Gradio looks for files in whatever it receives and fetches those named by an address. The page sends texts and lists
+    of texts only: anything else is refused.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -52,14 +51,14 @@ class OnlyThePage:
             await self._app(scope, receive, send)
             return
         content = await read_body(Request(scope, receive), _MAX_JOIN_BYTES)
-        if content is None or not _is_words(content):
-            await JSONResponse({"error": "The page sends words only."}, status_code=400)(scope, receive, send)
+        if content is None or not _is_text(content):
+            await JSONResponse({"error": "The page sends text only."}, status_code=400)(scope, receive, send)
             return
-        await self._app(scope, _again(content, receive), send)
+        await self._app(scope, _replayed(content, receive), send)
 
 
-def _is_words(content: bytes) -> bool:
-    """Whether this is the JSON of an event whose data are words, lists of words, or nothing."""
+def _is_text(content: bytes) -> bool:
+    """Whether this is the JSON of an event whose data are texts, lists of texts, or nothing."""
     try:
         event = json.loads(content)
     except (ValueError, RecursionError):
@@ -69,12 +68,12 @@ def _is_words(content: bytes) -> bool:
     data = event.get("data", [])
     if not isinstance(data, list):
         return False
-    words = [word for item in data for word in (item if isinstance(item, list) else [item])]
-    return all(word is None or isinstance(word, str) for word in words)
+    texts = [text for item in data for text in (item if isinstance(item, list) else [item])]
+    return all(text is None or isinstance(text, str) for text in texts)
 
 
-def _again(content: bytes, receive: Receive) -> Receive:
-    """A request's messages, its body having been read already."""
+def _replayed(content: bytes, receive: Receive) -> Receive:
+    """The messages of a request whose body has been read already."""
     first = [{"type": "http.request", "body": content, "more_body": False}]
 
     async def replay() -> Message:

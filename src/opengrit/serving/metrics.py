@@ -1,4 +1,4 @@
-"""What Prometheus reads at /metrics: requests, waiting and running questions, tokens, seconds."""
+"""Metrics for Prometheus at /metrics: requests, waiting and running questions, tokens, seconds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from opengrit.core.boxes import Size
-from opengrit.inference.grounder import Answer
+from opengrit.inference.answer import Answer
 from opengrit.serving.engine import Ask, Engine, Load, NoAnswer
 
 ROUTES = ("/v1/ground", "/v1/chat/completions", "/v1/models", "/healthz", "/metrics", "/openapi.json")
@@ -18,7 +18,7 @@ _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
 class Metrics:
-    """The server's counts. Routes are the API's own names, everything else is the page."""
+    """The server's metrics. Routes of the API count by name, all others as "page"."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -49,12 +49,12 @@ class Metrics:
         self.in_flight = 0  # requests to the API whose response is not over
         self._engines: list[Engine] = []
 
-    def watch(self, engine: Engine) -> Watched:
-        """The engine, its questions and tokens counted."""
+    def measured(self, engine: Engine) -> MeasuredEngine:
+        """The engine, with its questions and tokens counted."""
         self.queued.labels(engine.name).set_function(lambda: engine.load().queued)
         self.live.labels(engine.name).set_function(lambda: engine.load().live)
         self._engines.append(engine)
-        return Watched(engine, self)
+        return MeasuredEngine(engine, self)
 
     def busy(self) -> bool:
         """Whether an engine has questions that wait or are being answered."""
@@ -65,20 +65,14 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-class Watched:
+class MeasuredEngine:
     """An engine whose questions and tokens are counted."""
 
     def __init__(self, engine: Engine, metrics: Metrics) -> None:
+        self.name = engine.name
+        self.frame = engine.frame
         self._engine = engine
         self._metrics = metrics
-
-    @property
-    def name(self) -> str:
-        return self._engine.name
-
-    @property
-    def frame(self) -> str:
-        return self._engine.frame
 
     def seen_size(self, picture_size: Size) -> Size | None:
         return self._engine.seen_size(picture_size)
@@ -112,7 +106,7 @@ class Watched:
             self._metrics.tokens.labels(self.name, kind).inc(count or 0)
 
 
-class Counting:
+class MetricsMiddleware:
     """Counts requests by route and status, and how long they take, refused ones included."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics, routes: Sequence[str] = ROUTES) -> None:
@@ -125,7 +119,7 @@ class Counting:
             await self._app(scope, receive, send)
             return
         route = scope["path"] if scope["path"] in self._routes else "page"
-        status = 499  # nginx's number for a client that went away before anything was said
+        status = 499  # as nginx: the client left before the response began
 
         async def sending(message: Message) -> None:
             nonlocal status

@@ -1,4 +1,4 @@
-"""The page: bring a picture, ask, watch the answer being written and what it points at light up."""
+"""The page: choose a picture, ask, watch the answer being written and the boxes it points at."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from markupsafe import Markup
 
 from opengrit.reports.viewer import asset
 from opengrit.serving.engine import Engine
-from opengrit.serving.gradio_lockdown import OnlyThePage
-from opengrit.serving.page_backend import MAX_QUESTION, Desk, PageExample, PageSettings, picture_path
+from opengrit.serving.gradio_lockdown import GradioLockdown
+from opengrit.serving.page_backend import MAX_QUESTION, PageBackend, PageExample, PageSettings, picture_path
 from opengrit.serving.theme import theme
 
-__all__ = ["PageExample", "PageSettings", "build_page", "mount_page", "sticker_examples"]
+__all__ = ["PageSettings", "mount_page", "sticker_examples"]
+
+_EXAMPLE_NUMBERS = (33, 38, 43, 40, 23, 28)
 
 
 def sticker_examples() -> list[PageExample]:
@@ -31,27 +33,16 @@ def sticker_examples() -> list[PageExample]:
     ]
 
 
-_EXAMPLE_NUMBERS = (33, 38, 43, 40, 23, 28)
-
-
 def mount_page(
-    app: FastAPI,
-    engines: Mapping[str, Engine],
-    *,
-    examples: Sequence[PageExample] | None = None,
-    settings: PageSettings | None = None,
+    app: FastAPI, engines: Mapping[str, Engine], *, settings: PageSettings | None = None
 ) -> FastAPI:
     """The app with the page at `/`; call it last, since what is mounted at `/` takes every path that is left.
 
-    `engines` are asked by their names, the first one if nothing else is chosen; the first two together where there are
-    several. `examples` are the packaged stickers unless others are given.
+    Each engine may be chosen by its name; the first one is chosen at first, or the first two together.
     """
-    settings = settings or PageSettings()
-    desk = Desk(engines, settings)
-    page = build_page(
-        engines, sticker_examples() if examples is None else examples, settings=settings, desk=desk
-    )
-    app.include_router(desk.routes())
+    backend = PageBackend(engines, settings or PageSettings())
+    page = _build_page(backend, list(engines))
+    app.include_router(backend.routes())
     mounted = gr.mount_gradio_app(
         app,
         page,
@@ -68,27 +59,19 @@ def mount_page(
         head=_head(),
     )
     gradio_app = mounted.routes[-1].app  # type: ignore[attr-defined]
-    gradio_app.add_middleware(OnlyThePage)
+    gradio_app.add_middleware(GradioLockdown)
     return mounted
 
 
-def build_page(
-    engines: Mapping[str, Engine],
-    examples: Sequence[PageExample],
-    *,
-    settings: PageSettings | None = None,
-    desk: Desk | None = None,
-) -> gr.Blocks:
-    """The page's parts and what they do. `mount_page` puts it under an app with its style, script and routes."""
-    desk = desk or Desk(engines, settings or PageSettings())
-    names = list(engines)
+def _build_page(backend: PageBackend, names: list[str]) -> gr.Blocks:
+    """The page's parts and what they do, without style, script and routes; `names` are the engines'."""
     with gr.Blocks(
         title="OpenGRIT", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True
     ) as page:
         _html(_static("header.html"), elem_id="og-top")
-        with gr.Row(elem_id="og-desk"):
+        with gr.Row(elem_id="og-layout"):
             with gr.Column(elem_id="og-form", min_width=280):
-                _html(_static("drop.html"), elem_id="og-drop-block")
+                _html(_static("upload.html"), elem_id="og-upload-block")
                 question = gr.Textbox(
                     label="Question",
                     placeholder="For example: How many dogs are there?",
@@ -108,32 +91,32 @@ def build_page(
                     ask = gr.Button("Ask", variant="primary", elem_id="og-ask", scale=3, min_width=80)
                     stop = gr.Button("Stop", elem_id="og-stop", scale=1, min_width=80)
                 _html('<p id="og-status" role="status"></p>', elem_id="og-status-block")
-            with gr.Column(elem_id="og-stage-block", min_width=280):
-                _html(_static("stage.html"))
-            with gr.Column(elem_id="og-shelf", min_width=280):
-                _html(_shelf_html(desk.add_examples(examples), settings or PageSettings()))
-        feed = gr.HTML(
+            with gr.Column(elem_id="og-result-block", min_width=280):
+                _html(_static("result.html"))
+            with gr.Column(elem_id="og-sidebar", min_width=280):
+                _html(_sidebar_html(backend.add_examples(sticker_examples())))
+        updates = gr.HTML(
             value=None,
             html_template="",
             js_on_load="opengritPage.listen(props, watch);",
-            elem_id="og-feed",
+            elem_id="og-updates",
             visible="hidden",
             apply_default_css=False,
         )
         picture = gr.Textbox(visible=False)
-        asking = ask.click(
-            desk.ask,
+        submitted = ask.click(
+            backend.ask,
             inputs=[picture, question, models],
-            outputs=feed,
-            js="(picture, question, models) => opengritPage.asked(models)",
+            outputs=updates,
+            js="(picture, question, models) => opengritPage.submit(models)",
             show_progress="hidden",
             trigger_mode="multiple",
             concurrency_limit=None,
             api_visibility="private",
         )
-        asking.failure(fn=None, js="() => opengritPage.lost()", api_visibility="private")
-        stop.click(desk.stop, show_progress="hidden", api_visibility="private")
-        page.unload(desk.stop)
+        submitted.failure(fn=None, js="() => opengritPage.disconnected()", api_visibility="private")
+        stop.click(backend.stop, show_progress="hidden", api_visibility="private")
+        page.unload(backend.stop)
     page.queue(max_size=None, default_concurrency_limit=None, api_open=False)
     return page
 
@@ -156,7 +139,7 @@ def _static(name: str) -> str:
     return files("opengrit.serving").joinpath("static", name).read_text(encoding="utf-8")
 
 
-def _shelf_html(examples: Sequence[tuple[str, PageExample]], settings: PageSettings) -> str:
+def _sidebar_html(examples: Sequence[tuple[str, PageExample]]) -> str:
     buttons = Markup("").join(
         Markup(
             '<button type="button" data-example="{name}" data-question="{question}">'
@@ -164,13 +147,4 @@ def _shelf_html(examples: Sequence[tuple[str, PageExample]], settings: PageSetti
         ).format(name=name, question=example.question, src=picture_path(name))
         for name, example in examples
     )
-    shown = (
-        Markup(
-            '<section aria-labelledby="og-try"><h2 id="og-try">Try one of these</h2>'
-            '<div class="og-cards">{}</div></section>'
-        ).format(buttons)
-        if examples
-        else Markup("")
-    )
-    hint = Markup('<p class="og-small">{}</p>').format(settings.hint) if settings.hint else Markup("")
-    return str(Markup(_static("shelf.html")).format(examples=shown, hint=hint))
+    return str(Markup(_static("sidebar.html")).format(examples=buttons))

@@ -1,4 +1,4 @@
-"""The desk behind the page: takes pictures in, has questions answered, hands answers out."""
+"""The page's back end: stores uploaded pictures, has questions answered, serves pictures and answers."""
 
 from __future__ import annotations
 
@@ -24,19 +24,21 @@ from opengrit.core.types import Completion, Transcript
 from opengrit.evaluation.rollout import transcribe
 from opengrit.grounding.frames import UNIT_BY_MODEL_TYPE, Unit, frame_for
 from opengrit.grounding.prompts import Strategy
-from opengrit.inference.grounder import Answer, check_question
+from opengrit.inference.answer import Answer, check_question
 from opengrit.reports.live import LiveReply, Progress, answer_html
 from opengrit.sampling import SamplingSettings
-from opengrit.serving.engine import Ask, Busy, Engine, NoAnswer
+from opengrit.serving.engine import Ask, Busy, Engine, NoAnswer, cancel_all
 from opengrit.serving.gradio_lockdown import read_body
-from opengrit.serving.safety import MAX_ASPECT
-from opengrit.serving.session_store import KeptPicture, Shelf, keep
+from opengrit.serving.security import MAX_ASPECT
+from opengrit.serving.session_store import SessionStore, StoredPicture, prepare
 
 _log = logging.getLogger(__name__)
 
 MAX_QUESTION = 4000  # characters
-_PAUSE_SECONDS = 0.1  # between two pictures of a text that grows
-_SEPARATE = "/page"  # where the page's own routes stand
+_UPDATE_SECONDS = 0.1  # between two updates of a text that grows
+_DECODED_AT_ONCE = 2  # pictures; each may take some hundred megabytes while it is decoded
+_STRATEGY = Strategy.GROUNDED.value
+_NOTHING = Transcript("", None, None, None, (), (), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,118 +50,99 @@ class PageExample:
     name: str = "example"
 
 
-_LIMITS = replace(DEFAULT_LIMITS, max_aspect=MAX_ASPECT)
-
-
 @dataclass(frozen=True, slots=True)
 class PageSettings:
-    """How the page asks, and which pictures it takes.
+    """How long an answer may take on the page, and which pictures it takes."""
 
-    `hint` is a line under the examples, for what a newcomer should know about the models.
-    """
-
-    strategy: str = Strategy.GROUNDED.value
-    sampling: SamplingSettings = field(default_factory=lambda: SamplingSettings(temperature=0.0))
     deadline_seconds: float = 120.0
-    limits: Limits = _LIMITS
-    max_kept_bytes: int = 256 * 2**20
-    hint: str = ""
+    limits: Limits = field(default_factory=lambda: replace(DEFAULT_LIMITS, max_aspect=MAX_ASPECT))
 
 
-class Desk:
-    """What happens when somebody asks, stops, brings a picture or takes an answer away."""
+class PageBackend:
+    """What happens when a visitor asks, stops, uploads a picture or downloads an answer."""
 
     def __init__(self, engines: Mapping[str, Engine], settings: PageSettings) -> None:
         self._engines = dict(engines)
         self._settings = settings
-        self._shelf = Shelf(settings.max_kept_bytes)
+        self._store = SessionStore()
         self._stops: dict[str, asyncio.Event] = {}
-        self._decoding = asyncio.Semaphore(
-            2
-        )  # pictures unpacked at a time: one may take hundreds of megabytes
+        self._decoding = asyncio.Semaphore(_DECODED_AT_ONCE)
         self._asked = 0
 
     # -- pictures -------------------------------------------------------------------------------------------------
 
     def add_examples(self, examples: Sequence[PageExample]) -> list[tuple[str, PageExample]]:
-        """The examples with the names under which their pictures are kept."""
-        return [
-            (self._shelf.put_example(keep(example.content, name=example.name)), example)
-            for example in examples
-        ]
+        """The examples with the names under which their pictures are stored."""
+        return [(self._store.add_example(prepare(e.content, name=e.name)), e) for e in examples]
 
     def routes(self) -> APIRouter:
-        """Pictures in and out, and answers out. All of it is served from memory."""
-        router = APIRouter(prefix=_SEPARATE, include_in_schema=False)
+        """Uploads, pictures and downloads; everything is served from memory."""
+        router = APIRouter(prefix="/page", include_in_schema=False)
         router.add_api_route("/alive", self.is_alive, methods=["GET"], response_model=None)
-        router.add_api_route("/pictures", self.bring, methods=["POST"], response_model=None)
-        router.add_api_route("/pictures/{name}", self.show, methods=["GET"], response_model=None)
+        router.add_api_route("/pictures", self.upload, methods=["POST"], response_model=None)
+        router.add_api_route("/pictures/{name}", self.preview, methods=["GET"], response_model=None)
         router.add_api_route("/answers/{name}.png", self.drawn, methods=["GET"], response_model=None)
         router.add_api_route("/answers/{name}.json", self.as_json, methods=["GET"], response_model=None)
         return router
 
-    async def bring(self, request: Request) -> JSONResponse:
-        """Keeps the picture in the request's body; answers with its name and a fragment that shows it."""
+    async def upload(self, request: Request) -> JSONResponse:
+        """Store the picture in the request's body; the response has its name and a fragment that shows it."""
         content = await read_body(request, self._settings.limits.max_bytes)
         if content is None:
             megabytes = self._settings.limits.max_bytes / 2**20
             return _refusal(413, f"A picture's file has at most {megabytes:g} MB here; save it smaller.")
         try:
             async with self._decoding:
-                picture = await asyncio.to_thread(
-                    keep,
-                    content,
-                    name=request.query_params.get("name", ""),
-                    limits=self._settings.limits,
-                )
+                name = request.query_params.get("name", "")
+                picture = await asyncio.to_thread(prepare, content, name=name, limits=self._settings.limits)
         except OpenGritError as error:
             return _refusal(400, _sentence(str(error)))
-        name = self._shelf.put_picture(picture)
-        waiting = [LiveReply("", Progress.WAITING, _nothing())]
+        name = self._store.add_picture(picture)
+        waiting = [LiveReply("", Progress.WAITING, _NOTHING)]
         html = answer_html("", waiting, src=picture_path(name), size=picture.size, id=f"p-{name}")
         return JSONResponse({"name": name, "src": picture_path(name), "html": str(html)})
 
     async def is_alive(self) -> Response:
-        """Nothing, for a page that waits for an answer and wonders."""
+        """An empty response, for a page that waits for an answer and checks that the server runs."""
         return Response(status_code=204)
 
-    async def show(self, name: str) -> Response:
+    async def preview(self, name: str) -> Response:
         """The smaller copy of a picture."""
-        kept = self._shelf.picture(name)
-        if kept is None:
+        stored = self._store.picture(name)
+        if stored is None:
             return _gone()
         headers = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff"}
-        return Response(kept.preview, media_type=kept.media_type, headers=headers)
+        return Response(stored.preview, media_type=stored.media_type, headers=headers)
 
     async def drawn(self, name: str) -> Response:
         """The picture of an answer with its boxes, as PNG, in the picture's own pixels."""
-        kept = self._shelf.answer(name)
-        if kept is None:
+        stored = self._store.answer(name)
+        if stored is None:
             return _gone()
         async with self._decoding:
-            content = await asyncio.to_thread(_draw, kept.picture, kept.answer, self._settings.limits)
-        return _download(content, "image/png", f"{kept.picture.name}-boxes.png")
+            content = await asyncio.to_thread(_draw, stored.picture, stored.answer, self._settings.limits)
+        return _download(content, "image/png", f"{stored.picture.name}-boxes.png")
 
     async def as_json(self, name: str) -> Response:
         """An answer as JSON."""
-        kept = self._shelf.answer(name)
-        if kept is None:
+        stored = self._store.answer(name)
+        if stored is None:
             return _gone()
-        text = json.dumps(kept.answer.as_json(), indent=2)
-        return _download(text.encode("utf-8"), "application/json", f"{kept.picture.name}-answer.json")
+        text = json.dumps(stored.answer.as_json(), indent=2)
+        return _download(text.encode("utf-8"), "application/json", f"{stored.picture.name}-answer.json")
 
     # -- questions ------------------------------------------------------------------------------------------------
 
     async def ask(
         self, picture: str | None, question: str | None, models: list[str] | None, request: gr.Request
     ) -> AsyncGenerator[dict[str, Any]]:
-        """What the page shows, again and again while the answers grow. The last one has `running` False."""
+        """The page's updates while the answers grow. The last one has `running` False."""
         question = (question or "").strip()
-        kept = self._shelf.picture(picture or "")
-        if problem := self._what_is_missing(picture, kept, question, models):
-            yield _news("", status=problem, running=False)
+        stored = self._store.picture(picture or "")
+        if problem := self._problem(picture, stored, question, models):
+            yield _update("", status=problem, running=False)
             return
-        assert kept is not None
+        assert stored is not None
         self._asked += 1
         id = f"a{self._asked}"
         names = [name for name in self._engines if len(self._engines) == 1 or name in (models or ())]
@@ -168,29 +151,31 @@ class Desk:
         self._stops[request.session_hash or ""] = stopped
         html = ""
         try:
-            async with aclosing(self._answers(kept, question, names, stopped)) as changes:
-                async for sayings in changes:
+            async with aclosing(self._answers(stored, question, names, stopped)) as changes:
+                async for replies in changes:
                     html = str(
-                        answer_html(question, sayings, src=picture_path(picture or ""), size=kept.size, id=id)
+                        answer_html(
+                            question, replies, src=picture_path(picture or ""), size=stored.size, id=id
+                        )
                     )
-                    yield _news(html, status=_status(sayings), running=True)
-            yield _news(html, status=_status(sayings), running=False)
+                    yield _update(html, status=_status(replies), running=True)
+            yield _update(html, status=_status(replies), running=False)
         finally:
             if self._stops.get(request.session_hash or "") is stopped:
                 del self._stops[request.session_hash or ""]
 
     async def stop(self, request: gr.Request) -> None:
-        """Ends what this visitor asked for; what is written stays."""
+        """End what this visitor asked for; what is written stays."""
         if stopped := self._stops.get(request.session_hash or ""):
             stopped.set()
 
-    def _what_is_missing(
-        self, picture: str | None, kept: KeptPicture | None, question: str, models: list[str] | None
+    def _problem(
+        self, picture: str | None, stored: StoredPicture | None, question: str, models: list[str] | None
     ) -> str:
         if not picture:
             return "Choose a picture first: drop one, paste one, or take an example."
-        if kept is None:
-            return "The server does not keep this picture any more; bring it again."
+        if stored is None:
+            return "The server does not have this picture any more; choose it again."
         if not question:
             return "Write a question first."
         if len(question) > MAX_QUESTION:
@@ -204,19 +189,19 @@ class Desk:
         return ""
 
     async def _answers(
-        self, kept: KeptPicture, question: str, names: Sequence[str], stopped: asyncio.Event
+        self, stored: StoredPicture, question: str, names: Sequence[str], stopped: asyncio.Event
     ) -> AsyncGenerator[list[LiveReply]]:
-        """The answers of these engines as far as they are, whenever one has changed, but not too often."""
-        sayings = {name: LiveReply(name, Progress.WRITING, _nothing()) for name in names}
-        yield list(sayings.values())
+        """The answers of these engines so far, whenever one has changed, but not too often."""
+        replies = {name: LiveReply(name, Progress.WRITING, _NOTHING) for name in names}
+        yield list(replies.values())
         async with self._decoding:
-            image = await asyncio.to_thread(kept.open, self._settings.limits)
+            image = await asyncio.to_thread(stored.open, self._settings.limits)
         changed = asyncio.Event()
 
         async def follow(name: str) -> None:
-            async with aclosing(self._follow(self._engines[name], image, kept, question)) as heard:
-                async for saying in heard:
-                    sayings[name] = saying
+            async with aclosing(self._follow(self._engines[name], image, stored, question)) as changes:
+                async for reply in changes:
+                    replies[name] = reply
                     changed.set()
 
         work = [asyncio.create_task(follow(name)) for name in names]
@@ -224,44 +209,45 @@ class Desk:
         waiting = asyncio.create_task(stopped.wait())
         try:
             while not all_done.done() and not stopped.is_set():
-                news = asyncio.create_task(changed.wait())
-                await asyncio.wait((news, all_done, waiting), return_when=asyncio.FIRST_COMPLETED)
-                news.cancel()
+                change = asyncio.create_task(changed.wait())
+                await asyncio.wait((change, all_done, waiting), return_when=asyncio.FIRST_COMPLETED)
+                change.cancel()
                 changed.clear()
                 if not stopped.is_set():
-                    yield list(sayings.values())
-                    await asyncio.wait((all_done, waiting), timeout=_PAUSE_SECONDS)
+                    yield list(replies.values())
+                    await asyncio.wait((all_done, waiting), timeout=_UPDATE_SECONDS)
         finally:
-            for task in (*work, all_done, waiting):
-                task.cancel()
-            await asyncio.gather(*work, all_done, waiting, return_exceptions=True)
-        yield [_ended(saying) for saying in sayings.values()]
+            await cancel_all(*work, all_done, waiting)
+        yield [
+            replace(reply, progress=Progress.STOPPED) if reply.progress is Progress.WRITING else reply
+            for reply in replies.values()
+        ]
 
     async def _follow(
-        self, engine: Engine, image: Image.Image, kept: KeptPicture, question: str
+        self, engine: Engine, image: Image.Image, stored: StoredPicture, question: str
     ) -> AsyncGenerator[LiveReply]:
-        """One engine's answer as it grows; whatever goes wrong is a saying that says so."""
+        """One engine's answer as it grows; a failure is shown in its place."""
         asked = Ask(
             image=image,
             question=question,
-            settings=self._settings.sampling,
-            strategy=self._settings.strategy,
+            settings=SamplingSettings(temperature=0.0),
+            strategy=_STRATEGY,
             deadline_seconds=self._settings.deadline_seconds,
         )
-        seen_size = _seen_size(engine, kept.size)
-        saying = LiveReply(engine.name, Progress.WRITING, _nothing(), placed=seen_size is not None)
-        frame = frame_for(engine.frame, seen_size or kept.size)
+        seen_size = _seen_size(engine, stored.size)
+        reply = LiveReply(engine.name, Progress.WRITING, _NOTHING, placed=seen_size is not None)
+        frame = frame_for(engine.frame, seen_size or stored.size)
         text = ""
         try:
             async with aclosing(engine.stream(asked)) as pieces:
                 async for piece in pieces:
                     if isinstance(piece, Answer):
-                        yield self._finished(engine, piece, kept)
+                        yield self._finished(engine, piece, stored)
                         return
                     text += piece
-                    transcript = transcribe(Completion(text), strategy=self._settings.strategy, frame=frame)
-                    saying = replace(saying, transcript=transcript)
-                    yield saying
+                    transcript = transcribe(Completion(text), strategy=_STRATEGY, frame=frame)
+                    reply = replace(reply, transcript=transcript)
+                    yield reply
         except Busy as error:
             wait = "a second" if error.retry_after_seconds == 1 else f"{error.retry_after_seconds} seconds"
             problem = f"Too many people are asking right now. Try again in {wait}."
@@ -273,10 +259,10 @@ class Desk:
             problem = "Something went wrong on the server; its log says what. Try again."
         else:
             problem = "The model ended without an answer. Try again."
-        yield replace(saying, progress=Progress.FAILED, problem=problem)
+        yield replace(reply, progress=Progress.FAILED, problem=problem)
 
-    def _finished(self, engine: Engine, answer: Answer, kept: KeptPicture) -> LiveReply:
-        name = self._shelf.put_answer(answer, kept)
+    def _finished(self, engine: Engine, answer: Answer, stored: StoredPicture) -> LiveReply:
+        name = self._store.add_answer(answer, stored)
         return LiveReply(
             engine.name,
             Progress.DONE,
@@ -284,47 +270,39 @@ class Desk:
             seconds=answer.seconds,
             completion_tokens=answer.completion_tokens,
             downloads=(
-                ("Picture (PNG)", f"{_SEPARATE[1:]}/answers/{name}.png"),
-                ("Answer (JSON)", f"{_SEPARATE[1:]}/answers/{name}.json"),
+                ("Picture (PNG)", f"page/answers/{name}.png"),
+                ("Answer (JSON)", f"page/answers/{name}.json"),
             ),
         )
 
 
-def _news(html: str, *, status: str, running: bool) -> dict[str, Any]:
+def _update(html: str, *, status: str, running: bool) -> dict[str, Any]:
     return {"html": html, "status": status, "running": running}
 
 
-def _status(sayings: Sequence[LiveReply]) -> str:
-    if any(saying.progress is Progress.WRITING for saying in sayings):
+def _status(replies: Sequence[LiveReply]) -> str:
+    if any(reply.progress is Progress.WRITING for reply in replies):
         return "Writing the answer."
     return ""
 
 
-def _ended(saying: LiveReply) -> LiveReply:
-    return replace(saying, progress=Progress.STOPPED) if saying.progress is Progress.WRITING else saying
-
-
 def _seen_size(engine: Engine, picture_size: Size) -> Size | None:
-    """What the model sees of a picture of this size; the picture itself where its frame does not depend on it."""
+    """The size in which the model sees a picture; the picture's own where the frame does not depend on it."""
     unit = UNIT_BY_MODEL_TYPE.get(engine.frame)
     if (unit or Unit(engine.frame)) is not Unit.PIXELS:
         return picture_size
     return engine.seen_size(picture_size)
 
 
-def _nothing() -> Transcript:
-    return Transcript("", None, None, None, (), (), ())
-
-
-def _draw(picture: KeptPicture, answer: Answer, limits: Limits) -> bytes:
+def _draw(picture: StoredPicture, answer: Answer, limits: Limits) -> bytes:
     out = io.BytesIO()
     draw_boxes(picture.open(limits), answer.boxes).save(out, format="PNG")
     return out.getvalue()
 
 
 def picture_path(name: str) -> str:
-    """Where the page finds a picture, from its own address."""
-    return f"{_SEPARATE[1:]}/pictures/{name}"
+    """A picture's address, relative to the page's."""
+    return f"page/pictures/{name}"
 
 
 def _sentence(text: str) -> str:
@@ -337,7 +315,7 @@ def _refusal(status: int, problem: str) -> JSONResponse:
 
 
 def _gone() -> Response:
-    problem = "The server does not keep this any more; ask again."
+    problem = "The server does not have this any more; ask again."
     return Response(problem, status_code=404, media_type="text/plain")
 
 

@@ -1,4 +1,4 @@
-"""Runs the server: binds a port, says where, and lets answers under way finish when it is stopped."""
+"""Runs the server: binds a port, gives its address, and lets answers in progress finish when it is stopped."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from fastapi import FastAPI
 from opengrit.core.errors import RecipeError
 from opengrit.serving.metrics import Metrics
 
-_LOOKED_UP_EVERY = 0.05  # seconds
+_POLL_SECONDS = 0.05
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which waits for every open connection when it is stopped; here those that only listen are let go.
+    """uvicorn, but a stop does not wait for idle connections.
 
     An open page holds a connection for as long as it is open, and would use up the grace time of every stop.
     """
@@ -39,13 +39,13 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's, until nobody waits for an answer."""
-        letting_go = asyncio.create_task(self._let_go())
+        dropping = asyncio.create_task(self._drop_idle_connections())
         await super().shutdown(sockets)
-        letting_go.cancel()
+        dropping.cancel()
 
-    async def _let_go(self) -> None:
+    async def _drop_idle_connections(self) -> None:
         while self._metrics.in_flight or self._metrics.busy():
-            await asyncio.sleep(_LOOKED_UP_EVERY)
+            await asyncio.sleep(_POLL_SECONDS)
         for task in list(self.server_state.tasks):
             task.cancel()
 
@@ -90,9 +90,9 @@ def server(app: FastAPI, *, grace_seconds: float = 10.0, ready: Callable[[], Non
 def run_until_stopped(
     app: FastAPI, listening: socket.socket, *, grace_seconds: float, ready: Callable[[], None]
 ) -> None:
-    """Answers until SIGINT or SIGTERM comes; then takes no more, and gives the answers under way the grace time."""
+    """Serve until SIGINT or SIGTERM; then take no more requests, and give the answers in progress the grace time."""
     # uvicorn raises a signal once more when it is done; by default that would end the process before it has cleaned up.
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, _exit)
     try:
         server(app, grace_seconds=grace_seconds, ready=ready).run(sockets=[listening])
     except KeyboardInterrupt:
@@ -101,5 +101,5 @@ def run_until_stopped(
         listening.close()
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
+def _exit(number: int, frame: FrameType | None) -> None:
     raise SystemExit(0)

@@ -1,4 +1,4 @@
-"""What clients send and get: the JSON of `/v1/ground` and of OpenAI's chat completions."""
+"""Requests and responses: the JSON of `/v1/ground` and of OpenAI's chat completions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from opengrit.serving.safety import Refused
+from opengrit.serving.security import Refused, bad_parameter
 
 _SHOWN = 80  # characters of a wrong value in a message
 
@@ -14,11 +14,17 @@ Temperature = Annotated[
     float, Field(ge=0, le=2, allow_inf_nan=False, description="0 takes the most likely token.")
 ]
 TopP = Annotated[
-    float, Field(gt=0, le=1, allow_inf_nan=False, description="Share of the likeliest tokens drawn from.")
+    float,
+    Field(
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Probability share of the likeliest tokens to sample from.",
+    ),
 ]
-TopK = Annotated[int, Field(ge=0, le=1_000_000, description="Number of tokens drawn from; 0 means all.")]
+TopK = Annotated[int, Field(ge=0, le=1_000_000, description="Number of tokens to sample from; 0 means all.")]
 Tokens = Annotated[int, Field(ge=1, le=2**31 - 1, description="Longest text, in tokens.")]
-Seed = Annotated[int, Field(ge=0, le=2**63 - 1, description="The same seed draws the same text.")]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1, description="The same seed samples the same text.")]
 Stop = Annotated[str, Field(min_length=1, max_length=200)]
 Stops = Annotated[
     list[Stop], Field(max_length=16, description="Strings that end the text and are left out of it.")
@@ -54,7 +60,7 @@ class GroundForm(GroundRequest):
 
 
 class BoxSeen(BaseModel):
-    """A pointing: where it stands in the transcript (characters), and its box."""
+    """A pointing: its place in the transcript (in characters), and its box."""
 
     number: int
     label: str | None
@@ -136,7 +142,7 @@ class StreamOptions(BaseModel):
 
 
 class ChatRequest(BaseModel):
-    """OpenAI's chat completion, as far as one question about one picture needs it; other fields are ignored.
+    """OpenAI's chat completion, as far as one question about one picture needs it; unknown fields are ignored.
 
     Fields that would change the answer and are not supported (tools, logprobs, response formats, penalties) are refused.
     """
@@ -156,7 +162,7 @@ class ChatRequest(BaseModel):
     strategy: Strategy | None = None
 
 
-# Fields of OpenAI's that change what comes back, with the values that ask for nothing.
+# OpenAI's fields that change the response, with the values that change nothing.
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "tools": (None, []),
     "functions": (None, []),
@@ -176,26 +182,24 @@ _M = TypeVar("_M", bound=BaseModel)
 def read(kind: type[_M], value: Any, *, strict: bool = True) -> _M:
     """The request a JSON value holds; with `strict` off, numbers may be written as text (as in forms).
 
-    Raises Refused with the first thing that is wrong.
+    Raises Refused with the first problem.
     """
     if not isinstance(value, dict):
         raise Refused(400, f"a body is a JSON object, got {_short(value)}; see /openapi.json")
     if kind is ChatRequest:
         for name, idle in _UNSUPPORTED.items():
             if value.get(name) not in idle:
-                raise Refused(
-                    400, f"{name}: is not supported here, got {_short(value[name])}; leave it out", param=name
-                )
+                raise bad_parameter(name, f"is not supported here, got {_short(value[name])}; leave it out")
     try:
         return kind.model_validate(value, strict=strict)
     except ValidationError as error:
         problems = error.errors(include_url=False)
-        # Of a union's branches the one that got furthest tells most.
+        # Of a union's branches the deepest error says most.
         problem = max(problems, key=lambda p: len(p["loc"])) if len(problems) > 1 else problems[0]
         place = ".".join(str(part) for part in problem["loc"] if not _is_branch(part))
         rule = problem["msg"][:1].lower() + problem["msg"][1:]
         got = "" if problem["type"] == "missing" else f", got {_short(problem['input'])}"
-        raise Refused(400, f"{place}: {rule}{got}; see /openapi.json", param=place) from None
+        raise bad_parameter(place, f"{rule}{got}; see /openapi.json") from None
 
 
 def _is_branch(part: int | str) -> bool:

@@ -1,4 +1,4 @@
-"""What the page keeps in memory: pictures people brought and answers they got, the oldest dropped first."""
+"""The page's session store: uploaded pictures and their answers, in memory; the oldest are dropped first."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from PIL import Image
 
 from opengrit.core.boxes import Size
 from opengrit.core.images import DEFAULT_LIMITS, Limits, open_any
-from opengrit.inference.grounder import Answer
+from opengrit.inference.answer import Answer
 
-PREVIEW_SIDE = 1280  # pixels; a larger picture is shown smaller, and asked about and downloaded as it is
-PREVIEW_QUALITY = 88
+_PREVIEW_SIDE = 1280  # pixels; a larger picture is only shown smaller
+_PREVIEW_QUALITY = 88
 
 
 @dataclass(frozen=True, slots=True)
-class KeptPicture:
-    """A picture's file as it came, its upright size, and a smaller copy for the page (its bytes and media type)."""
+class StoredPicture:
+    """A picture's file as uploaded, its upright size, and a smaller copy for the page (its bytes and media type)."""
 
     content: bytes
     name: str
@@ -35,32 +35,31 @@ class KeptPicture:
 
     @property
     def num_bytes(self) -> int:
-        """What it takes in memory."""
+        """Its size in memory."""
         return len(self.content) + len(self.preview)
 
 
 @dataclass(frozen=True, slots=True)
-class KeptAnswer:
+class StoredAnswer:
     """An answer and the picture it is about."""
 
     answer: Answer
-    picture: KeptPicture
+    picture: StoredPicture
 
 
-def keep(content: bytes, *, name: str = "", limits: Limits = DEFAULT_LIMITS) -> KeptPicture:
-    """The picture in these bytes, ready to be kept; `name` is the name of its file, and may be anything.
+def prepare(content: bytes, *, name: str = "", limits: Limits = DEFAULT_LIMITS) -> StoredPicture:
+    """The picture in these bytes, ready for the store; `name` is the name of its file, and may be anything.
 
     Raises ImageError where the bytes are no picture or are over the limits.
     """
     picture = open_any(content, limits=limits)
     size = Size(*picture.size)
-    picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE), Image.Resampling.LANCZOS)
-    out = io.BytesIO()
-    if max(size.width, size.height) <= PREVIEW_SIDE // 2:
-        picture.save(out, format="PNG")
-        return KeptPicture(content, plain_name(name), size, out.getvalue(), "image/png")
-    picture.save(out, format="JPEG", quality=PREVIEW_QUALITY)
-    return KeptPicture(content, plain_name(name), size, out.getvalue(), "image/jpeg")
+    picture.thumbnail((_PREVIEW_SIDE, _PREVIEW_SIDE), Image.Resampling.LANCZOS)
+    small = max(size.width, size.height) <= _PREVIEW_SIDE // 2
+    preview = io.BytesIO()
+    picture.save(preview, **({"format": "PNG"} if small else {"format": "JPEG", "quality": _PREVIEW_QUALITY}))
+    media_type = "image/png" if small else "image/jpeg"
+    return StoredPicture(content, plain_name(name), size, preview.getvalue(), media_type)
 
 
 def plain_name(name: str) -> str:
@@ -69,52 +68,52 @@ def plain_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-")[:60] or "picture"
 
 
-class Shelf:
-    """Pictures and answers by names that nobody can guess. At most `max_bytes` are kept; the oldest go first."""
+class SessionStore:
+    """Pictures and answers by unguessable names. It holds at most `max_bytes`; the oldest go first."""
 
     def __init__(self, max_bytes: int = 256 * 2**20) -> None:
         self._max_bytes = max_bytes
-        self._examples: dict[str, KeptPicture] = {}
-        self._pictures: OrderedDict[str, KeptPicture] = OrderedDict()
-        self._answers: OrderedDict[str, KeptAnswer] = OrderedDict()
+        self._examples: dict[str, StoredPicture] = {}
+        self._pictures: OrderedDict[str, StoredPicture] = OrderedDict()
+        self._answers: OrderedDict[str, StoredAnswer] = OrderedDict()
 
-    def put_example(self, picture: KeptPicture) -> str:
-        """The name of a picture that stays as long as the server."""
+    def add_example(self, picture: StoredPicture) -> str:
+        """The name of a picture that is never dropped."""
         name = f"example-{len(self._examples)}"
         self._examples[name] = picture
         return name
 
-    def put_picture(self, picture: KeptPicture) -> str:
-        """The name under which the picture is kept."""
+    def add_picture(self, picture: StoredPicture) -> str:
+        """The name under which the picture is stored."""
         name = secrets.token_urlsafe(18)
         self._pictures[name] = picture
         self._make_room()
         return name
 
-    def put_answer(self, answer: Answer, picture: KeptPicture) -> str:
-        """The name under which the answer is kept, its picture with it."""
+    def add_answer(self, answer: Answer, picture: StoredPicture) -> str:
+        """The name under which the answer and its picture are stored."""
         name = secrets.token_urlsafe(18)
-        self._answers[name] = KeptAnswer(answer, picture)
+        self._answers[name] = StoredAnswer(answer, picture)
         self._make_room()
         return name
 
-    def picture(self, name: str) -> KeptPicture | None:
+    def picture(self, name: str) -> StoredPicture | None:
         """The picture of that name, or None where there is none (any more)."""
         if name in self._pictures:
             self._pictures.move_to_end(name)
         return self._examples.get(name) or self._pictures.get(name)
 
-    def answer(self, name: str) -> KeptAnswer | None:
+    def answer(self, name: str) -> StoredAnswer | None:
         """The answer of that name, or None where there is none (any more)."""
         return self._answers.get(name)
 
     @property
     def num_bytes(self) -> int:
-        """What pictures and answers take, examples left out; a picture that several answers share counts once."""
+        """The size of pictures and answers without the examples; a picture that several answers share counts once."""
         pictures = {id(p): p for p in self._pictures.values()}
-        pictures |= {id(kept.picture): kept.picture for kept in self._answers.values()}
+        pictures |= {id(stored.picture): stored.picture for stored in self._answers.values()}
         examples = {id(p) for p in self._examples.values()}
-        texts = sum(2_000 + 4 * len(kept.answer.text) for kept in self._answers.values())
+        texts = sum(2_000 + 4 * len(stored.answer.text) for stored in self._answers.values())
         return texts + sum(p.num_bytes for key, p in pictures.items() if key not in examples)
 
     def _make_room(self) -> None:

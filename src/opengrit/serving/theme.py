@@ -1,4 +1,4 @@
-"""How the page looks: the viewer's colours in Gradio's names, and fonts that need no fetching."""
+"""How the page looks: the viewer's colours under Gradio's names, and fonts that need no download."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ def theme() -> gr.themes.Base:
         font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"],
         font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"],
     )
-    both = {name: colour for pair in _COLOURS.items() for name, colour in _light_and_dark(*pair)}
-    return base.set(**both)
+    colours = {name: light for name, (light, _) in _COLOURS.items()}
+    colours |= {f"{name}_dark": dark for name, (_, dark) in _COLOURS.items() if name != "color_accent"}
+    return base.set(**colours)
 
 
-# Gradio's names for the viewer's colours (report/viewer.css): light and dark.
+# Gradio's names for the viewer's colours (reports/viewer.css): light and dark. (`color_accent` has no dark one in Gradio.)
 _INK, _SOFT, _LINE = ("#1d2329", "#e4e8eb"), ("#5c6670", "#9aa5af"), ("#d9dee3", "#343c44")
 _GROUND, _RAISED, _ACCENT = ("#fff", "#14181c"), ("#f5f7f8", "#1d2329"), ("#0b5c8f", "#7cc4f2")
 _COLOURS = {
@@ -34,7 +35,7 @@ _COLOURS = {
     "border_color_accent": _ACCENT,
     "color_accent": _ACCENT,
     "input_background_fill": _GROUND,
-    "input_border_color": (_SOFT[0], _SOFT[1]),
+    "input_border_color": _SOFT,
     "input_border_color_focus": _ACCENT,
     "input_placeholder_color": _SOFT,
     "checkbox_background_color_selected": (_ACCENT[0], "#2f8ac0"),
@@ -43,7 +44,7 @@ _COLOURS = {
     "checkbox_label_background_fill_selected": _RAISED,
     "checkbox_label_border_color": _LINE,
     "checkbox_label_text_color_selected": _INK,
-    "button_primary_background_fill": ("#0b5c8f", "#7cc4f2"),
+    "button_primary_background_fill": _ACCENT,
     "button_primary_background_fill_hover": ("#0a4d78", "#9bd3f6"),
     "button_primary_text_color": ("#fff", "#10181e"),
     "button_secondary_background_fill": _GROUND,
@@ -51,9 +52,3 @@ _COLOURS = {
     "button_secondary_border_color": _LINE,
     "button_secondary_text_color": _INK,
 }
-_WITHOUT_DARK = ("color_accent",)
-
-
-def _light_and_dark(name: str, colours: tuple[str, str]) -> list[tuple[str, str]]:
-    light = (name, colours[0])
-    return [light] if name in _WITHOUT_DARK else [light, (f"{name}_dark", colours[1])]

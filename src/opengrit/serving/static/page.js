@@ -1,65 +1,65 @@
-/* The page's behaviour: brings pictures, shows answers as they grow without losing focus, keeps what was asked. */
+/* The page's behaviour: uploads pictures, shows answers as they grow without losing focus, keeps a history. */
 var opengritPage = (function () {
   "use strict";
 
-  var picture = "", source = "", running = false, watch = null, next = null, viewer = null, past = [], spoken = {};
+  var picture = "", source = "", running = false, timer = null, next = null, viewer = null, entries = [], announced = {};
 
-  function at(id) { return document.getElementById(id); }
-  function box() { return document.querySelector("#og-question textarea"); }
+  function byId(id) { return document.getElementById(id); }
+  function questionBox() { return document.querySelector("#og-question textarea"); }
 
-  /* -- what Gradio asks for when somebody asks ---------------------------------------------------------------- */
+  /* -- questions ----------------------------------------------------------------------------------------------- */
 
-  function question() { return box() ? box().value : ""; }
+  function question() { return questionBox() ? questionBox().value : ""; }
 
-  function write(text) {
+  function setQuestion(text) {
     var set = Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value").set;
-    set.call(box(), text);
-    box().dispatchEvent(new Event("input", { bubbles: true }));
+    set.call(questionBox(), text);
+    questionBox().dispatchEvent(new Event("input", { bubbles: true }));
   }
 
   /* What Gradio sends when the Ask button is pressed. From here on the page waits for an answer. */
-  function asked(models) {
+  function submit(models) {
     setRunning(true);
     return [picture, question(), models];
   }
 
-  function ask() { if (!running) at("og-ask").click(); }
+  function ask() { if (!running) byId("og-ask").click(); }
 
   function whenIdle(act) {
     if (!running) { act(); return; }
     next = act;
-    at("og-stop").click();
+    byId("og-stop").click();
   }
 
   /* -- pictures ------------------------------------------------------------------------------------------------ */
 
-  function tell(text, isProblem) {
-    at("og-status").textContent = text;
-    at("og-status").classList.toggle("og-problem", Boolean(isProblem));
+  function showStatus(text, isProblem) {
+    byId("og-status").textContent = text;
+    byId("og-status").classList.toggle("og-problem", Boolean(isProblem));
   }
 
-  function take(name, src, title) {
+  function selectPicture(name, src, title) {
     picture = name; source = src;
-    at("og-thumb").src = src;
-    at("og-thumb").hidden = false;
-    at("og-choose").classList.add("og-has");
-    at("og-choose-name").textContent = title;
-    at("og-choose-how").textContent = "Choose, drop or paste another";
-    document.body.classList.add("og-begun");
+    byId("og-thumb").src = src;
+    byId("og-thumb").hidden = false;
+    byId("og-choose").classList.add("og-has");
+    byId("og-choose-name").textContent = title;
+    byId("og-choose-how").textContent = "Choose, drop or paste another";
+    document.body.classList.add("og-has-picture");
   }
 
-  function bring(file) {
-    tell("Reading the picture.");
+  function upload(file) {
+    showStatus("Reading the picture.");
     var name = file.name || "picture";
     return fetch("page/pictures?name=" + encodeURIComponent(name), { method: "POST", body: file }).then(function (reply) {
       return reply.json().then(function (said) {
-        if (!reply.ok) { tell(said.error.message || said.error, true); return; }
-        take(said.name, said.src, name);
-        tell("");
-        if (!running) { swap(said.html); mark(null); }
-        box().focus();
+        if (!reply.ok) { showStatus(said.error.message || said.error, true); return; }
+        selectPicture(said.name, said.src, name);
+        showStatus("");
+        if (!running) { render(said.html); markEntry(null); }
+        questionBox().focus();
       });
-    }).catch(function () { tell("The server cannot be reached. Is it still running?", true); });
+    }).catch(function () { showStatus("The server cannot be reached. Is it still running?", true); });
   }
 
   function firstPicture(transfer) {
@@ -70,7 +70,7 @@ var opengritPage = (function () {
 
   /* -- answers ------------------------------------------------------------------------------------------------- */
 
-  /* Makes `old` like `fresh` and keeps every node that did not change: focus, scroll and the picture stay. */
+  /* Makes `old` like `fresh` and keeps every unchanged node: focus, scroll and the picture stay. */
   function morph(old, fresh) {
     if (old.nodeType !== 1) { if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue; return; }
     Array.from(fresh.attributes).forEach(function (a) {
@@ -92,104 +92,104 @@ var opengritPage = (function () {
     while (place) { var gone = place; place = place.nextSibling; old.removeChild(gone); }
   }
 
-  function swap(html) {
+  function render(html) {
     var fresh = document.createElement("template");
     fresh.innerHTML = html;
-    var wrapped = at("og-stage").cloneNode(false);
+    var wrapped = byId("og-result").cloneNode(false);
     wrapped.appendChild(fresh.content);
-    morph(at("og-stage"), wrapped);
+    morph(byId("og-result"), wrapped);
     viewer.paint();
   }
 
-  /* What is new in each text is read out in whole sentences, and the answer at the end. */
-  function speak() {
+  /* Screen readers hear what is new in each text in whole sentences, and the answer at the end. */
+  function announce() {
     var said = [];
-    at("og-stage").querySelectorAll(".og-reply").forEach(function (part) {
+    byId("og-result").querySelectorAll(".og-reply").forEach(function (part) {
       var text = part.querySelector(".og-text") ? part.querySelector(".og-text").textContent : "";
-      var from = spoken[part.id] || 0, ended = part.dataset.progress !== "writing";
+      var from = announced[part.id] || 0, ended = part.dataset.progress !== "writing";
       var to = ended ? text.length : Math.max(from, text.lastIndexOf(". ") + 1, text.lastIndexOf(">") + 1);
       if (to > from) said.push(text.slice(from, to));
-      spoken[part.id] = to;
+      announced[part.id] = to;
       var end = part.querySelector(".og-problem, .og-final");
       if (ended && end) said.push(part.getAttribute("aria-label") + ": " + end.textContent + ". " + part.querySelector(".og-note").textContent);
     });
-    if (said.length) at("og-voice").textContent = said.join(" ");
+    if (said.length) byId("og-announcer").textContent = said.join(" ");
   }
 
   function setRunning(now) {
     var began = now && !running, ended = running && !now;
     running = now;
     document.body.classList.toggle("og-running", now);
-    at("og-ask").setAttribute("aria-disabled", String(now));
-    at("og-stop").setAttribute("aria-disabled", String(!now));
+    byId("og-ask").setAttribute("aria-disabled", String(now));
+    byId("og-stop").setAttribute("aria-disabled", String(!now));
     if (began) {
-      spoken = {};
-      if (document.activeElement === at("og-ask")) at("og-stop").focus({ preventScroll: true });
-      watch = setInterval(lookAfter, 3000);
+      announced = {};
+      if (document.activeElement === byId("og-ask")) byId("og-stop").focus({ preventScroll: true });
+      timer = setInterval(checkServer, 3000);
     }
-    if (ended) clearInterval(watch);
-    if (ended && document.activeElement === at("og-stop")) at("og-ask").focus({ preventScroll: true });
+    if (ended) clearInterval(timer);
+    if (ended && document.activeElement === byId("og-stop")) byId("og-ask").focus({ preventScroll: true });
     if (ended && next) { var act = next; next = null; setTimeout(act, 0); }
   }
 
-  function reveal() {
-    var top = at("og-stage").getBoundingClientRect().top;
+  function scrollToResult() {
+    var top = byId("og-result").getBoundingClientRect().top;
     if (top >= 0 && top < window.innerHeight / 2) return;
     var calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
-    at("og-stage").scrollIntoView({ block: "start", behavior: calm ? "auto" : "smooth" });
+    byId("og-result").scrollIntoView({ block: "start", behavior: calm ? "auto" : "smooth" });
   }
 
-  /* A server that is gone sends no news: ask for a sign of life as long as some are awaited. */
-  function lookAfter() { fetch("page/alive", { cache: "no-store" }).catch(function () { if (running) lost(); }); }
+  /* A server that is gone sends no updates: while some are awaited, check that it runs. */
+  function checkServer() { fetch("page/alive", { cache: "no-store" }).catch(function () { if (running) disconnected(); }); }
 
-  function news(said) {
+  function update(said) {
     if (!said) return;
-    tell(said.status, !said.running && said.status !== "");
+    showStatus(said.status, !said.running && said.status !== "");
     if (said.running !== running) setRunning(said.running);
     if (!said.html) return;
-    var isNew = !at("og-stage").querySelector("#" + /id="([^"]+)"/.exec(said.html)[1]);
-    swap(said.html);
-    mark(null);
-    if (isNew) reveal();
-    speak();
-    if (!said.running) remember(said.html);
+    var isNew = !byId("og-result").querySelector("#" + /id="([^"]+)"/.exec(said.html)[1]);
+    render(said.html);
+    markEntry(null);
+    if (isNew) scrollToResult();
+    announce();
+    if (!said.running) addToHistory(said.html);
   }
 
-  function lost() {
-    tell("The server cannot be reached. Is it still running?", true);
+  function disconnected() {
+    showStatus("The server cannot be reached. Is it still running?", true);
     if (running) setRunning(false);
   }
 
-  /* -- what was asked so far ----------------------------------------------------------------------------------- */
+  /* -- history ------------------------------------------------------------------------------------------------- */
 
-  function remember(html) {
-    var finals = Array.from(at("og-stage").querySelectorAll(".og-final strong"));
-    past.unshift({ html: html, src: source, question: at("og-stage").querySelector(".og-asked").textContent.trim(),
+  function addToHistory(html) {
+    var finals = Array.from(byId("og-result").querySelectorAll(".og-final strong"));
+    entries.unshift({ html: html, src: source, question: byId("og-result").querySelector(".og-asked").textContent.trim(),
                    answer: finals.map(function (f) { return f.textContent; }).join(" | ") || "no answer" });
-    past.length = Math.min(past.length, 40);
-    at("og-past").hidden = false;
-    at("og-history").replaceChildren.apply(at("og-history"), past.map(function (entry, i) {
+    entries.length = Math.min(entries.length, 40);
+    byId("og-history-section").hidden = false;
+    byId("og-history").replaceChildren.apply(byId("og-history"), entries.map(function (entry, i) {
       var card = document.createElement("button"), image = document.createElement("img");
       var words = document.createElement("span"), answer = document.createElement("small");
-      card.type = "button"; card.dataset.past = String(i);
+      card.type = "button"; card.dataset.entry = String(i);
       image.src = entry.src; image.alt = "";
       words.textContent = entry.question; answer.textContent = entry.answer;
       words.append(answer); card.append(image, words);
       return card;
     }));
-    mark(0);
+    markEntry(0);
   }
 
-  function mark(index) {
+  function markEntry(index) {
     document.querySelectorAll("#og-history button").forEach(function (card) {
-      if (card.dataset.past === String(index)) card.setAttribute("aria-current", "true");
+      if (card.dataset.entry === String(index)) card.setAttribute("aria-current", "true");
       else card.removeAttribute("aria-current");
     });
   }
 
   function fetchFile(link) {
     fetch(link.href).then(function (reply) {
-      if (!reply.ok) return reply.text().then(function (problem) { tell(problem, true); });
+      if (!reply.ok) return reply.text().then(function (problem) { showStatus(problem, true); });
       var name = /filename="([^"]+)"/.exec(reply.headers.get("Content-Disposition") || "");
       return reply.blob().then(function (content) {
         var way = document.createElement("a");
@@ -198,14 +198,14 @@ var opengritPage = (function () {
         way.click();
         setTimeout(function () { URL.revokeObjectURL(way.href); }, 60000);
       });
-    }).catch(function () { tell("The server cannot be reached. Is it still running?", true); });
+    }).catch(function () { showStatus("The server cannot be reached. Is it still running?", true); });
   }
 
   /* -- colours ------------------------------------------------------------------------------------------------- */
 
   function paintTheme() {
     var dark = document.body.classList.contains("dark");
-    if (at("og-theme")) at("og-theme").setAttribute("aria-pressed", String(dark));
+    if (byId("og-theme")) byId("og-theme").setAttribute("aria-pressed", String(dark));
   }
 
   /* -- events -------------------------------------------------------------------------------------------------- */
@@ -218,21 +218,21 @@ var opengritPage = (function () {
   document.addEventListener("click", function (event) {
     var part = event.target.closest ? event.target.closest("button, a") : null;
     if (!part) return;
-    if (part.id === "og-choose") at("og-file").click();
+    if (part.id === "og-choose") byId("og-file").click();
     if (part.id === "og-theme") { document.body.classList.toggle("dark"); paintTheme(); }
     if (part.dataset.example) {
       whenIdle(function () {
-        take(part.dataset.example, part.querySelector("img").getAttribute("src"), "Example picture");
-        write(part.dataset.question);
+        selectPicture(part.dataset.example, part.querySelector("img").getAttribute("src"), "Example picture");
+        setQuestion(part.dataset.question);
         setTimeout(ask, 0);
       });
     }
-    if (part.dataset.past && !running) { swap(past[Number(part.dataset.past)].html); mark(part.dataset.past); tell(""); reveal(); }
+    if (part.dataset.entry && !running) { render(entries[Number(part.dataset.entry)].html); markEntry(part.dataset.entry); showStatus(""); scrollToResult(); }
     if (part.closest(".og-downloads")) { event.preventDefault(); fetchFile(part); }
   });
   document.addEventListener("change", function (event) {
     if (event.target.id !== "og-file" || !event.target.files.length) return;
-    bring(event.target.files[0]);
+    upload(event.target.files[0]);
     event.target.value = "";
   });
   document.addEventListener("keydown", function (event) {
@@ -246,11 +246,11 @@ var opengritPage = (function () {
     if (event.key === "Enter" && event.target.closest("#og-question")) event.stopPropagation();
   }, true);
   document.addEventListener("keydown", function (event) {
-    if (event.key === "Escape" && running && !event.target.closest("#og-stage")) at("og-stop").click();
+    if (event.key === "Escape" && running && !event.target.closest("#og-result")) byId("og-stop").click();
   });
   document.addEventListener("paste", function (event) {
     var file = firstPicture(event.clipboardData);
-    if (file) { event.preventDefault(); bring(file); }
+    if (file) { event.preventDefault(); upload(file); }
   });
   ["dragenter", "dragover"].forEach(function (kind) {
     document.addEventListener(kind, function (event) {
@@ -267,22 +267,22 @@ var opengritPage = (function () {
     if (!event.dataTransfer || !event.dataTransfer.files.length) return;
     event.preventDefault();
     var file = firstPicture(event.dataTransfer);
-    if (file) bring(file); else tell("This is not a picture. Drop a PNG or a JPEG, for example.", true);
+    if (file) upload(file); else showStatus("This is not a picture. Drop a PNG or a JPEG, for example.", true);
   });
 
   function listen(props, follow) {
-    follow("value", function () { news(props.value); });
+    follow("value", function () { update(props.value); });
     (function start() {
-      if (!["og-stage", "og-ask", "og-stop", "og-status", "og-history"].every(at) || !box()) {
+      if (!["og-result", "og-ask", "og-stop", "og-status", "og-history"].every(byId) || !questionBox()) {
         requestAnimationFrame(start);
         return;
       }
-      viewer = opengritViewer.start(at("og-stage"));
-      at("og-stop").setAttribute("aria-disabled", "true");
+      viewer = opengritViewer.start(byId("og-result"));
+      byId("og-stop").setAttribute("aria-disabled", "true");
       paintTheme();
       document.body.classList.add("og-started");
     })();
   }
 
-  return { asked: asked, listen: listen, lost: lost };
+  return { submit: submit, listen: listen, disconnected: disconnected };
 })();

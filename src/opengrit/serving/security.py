@@ -1,4 +1,4 @@
-"""What the server lets in: hosts, origins, keys, sizes and pictures, each checked before any work is done."""
+"""Checks on requests before any work is done: hosts, origins, keys, sizes and pictures."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 class UploadLimits:
     """The largest request: bytes and pixels of a picture, its longer side over its shorter, characters of a question.
 
-    And the slowest client: seconds until its whole body is here, and until it takes the next piece of a response.
+    And the slowest client: seconds for its whole body, and for taking the next piece of a response.
     """
 
     picture_bytes: int = 20 * 2**20
@@ -46,15 +46,13 @@ class UploadLimits:
     aspect: float = MAX_ASPECT
     question_characters: int = 8_000
     json_depth: int = 32
-    body_seconds: float = 30.0  # until the whole body is here
-    write_seconds: float = (
-        30.0  # until the client has taken so much of a response that the next piece may go out
-    )
-    bytes_at_once: int = 512 * 2**20  # of all bodies that are held at one time
+    body_seconds: float = 30.0
+    write_seconds: float = 30.0
+    bytes_at_once: int = 512 * 2**20  # of all bodies held at one time
 
     @property
     def picture(self) -> Limits:
-        """What is checked of a picture before it is decoded."""
+        """The limits of a picture, checked before it is decoded."""
         return Limits(max_bytes=self.picture_bytes, max_pixels=self.pixels, max_aspect=self.aspect)
 
     @property
@@ -65,10 +63,10 @@ class UploadLimits:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may ask: `api_key` (None: anybody who reaches the port) and the host names the server goes by.
+    """Who may ask: `api_key` (None: anybody who reaches the port) and the host names the server answers to.
 
     `hosts` None means any name: right where the server is meant to be reached from elsewhere. A server on a loopback
-    address goes by loopback names only, so that a web page cannot reach it under a name of its own. `origins` are host
+    address answers to loopback names only, so that a web page cannot reach it under a name of its own. `origins` are host
     names (lower case) whose pages may ask too, besides the server's own: those of a proxy in front of it.
     """
 
@@ -104,7 +102,7 @@ class Access:
 
 
 def _digest(text: str) -> bytes:
-    """Of one length for every text, so that comparing two tells nothing of either's."""
+    """Of one length for every text, so that a comparison reveals no length."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
@@ -115,7 +113,7 @@ def _host_name(host: str) -> str:
 
 
 class Refused(Exception):
-    """A request the server does not take: the HTTP status, and what is wrong, where, and what helps."""
+    """A refused request: the HTTP status, what is wrong, where, and the remedy."""
 
     def __init__(
         self, status: int, message: str, *, param: str | None = None, code: str | None = None
@@ -125,6 +123,11 @@ class Refused(Exception):
         self.param = param
         self.code = code
         super().__init__(message)
+
+
+def bad_parameter(param: str, problem: str, *, code: str | None = None) -> Refused:
+    """A 400 for one parameter of a request; `problem` says the rule, the value and the remedy."""
+    return Refused(400, f"{param}: {problem}", param=param, code=code)
 
 
 def error_response(refused: Refused, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -139,20 +142,20 @@ def error_response(refused: Refused, headers: dict[str, str] | None = None) -> J
 
 
 class _BodyRefused(Exception):
-    """Raised where a body is read that is too large or too slow; the guard answers in the application's place."""
+    """Raised where a body is read that is too large or too slow; the middleware responds instead of the application."""
 
 
 class _ClientStuck(Exception):
-    """Raised where a response is sent to a client that does not take it; nobody can be told."""
+    """Raised where a response is sent to a client that does not take it."""
 
 
-class Guard:
-    """The server's door: what does not pass gets a 4xx here, and every response gets its security headers.
+class SecurityMiddleware:
+    """Middleware that refuses bad requests with a 4xx and gives every response its security headers.
 
     It checks, in this order: the Host header (a web page must not reach the server under its own name), the Origin
     header (another site's page must not ask through its visitor's browser), the key (not for /healthz), and the size
-    and time of the body while it comes in. A client that stops reading its response is given up, so that it does not
-    hold its picture and its place for ever.
+    and time of the body while it comes in. A client that stops reading its response is dropped, so that it does not
+    hold its picture and its place without end.
     """
 
     def __init__(self, app: ASGIApp, *, access: Access, limits: UploadLimits) -> None:
@@ -189,7 +192,7 @@ class Guard:
                 await error_response(body.refused, headers)(scope, receive, send)
 
     def _hold(self, count: int) -> bool:
-        """Count bytes that came in; False where that is more than the server holds at one time."""
+        """Count received bytes; False where that is more than the server holds at one time."""
         self._bytes_held += count
         return self._bytes_held <= self._limits.bytes_at_once
 
@@ -199,7 +202,7 @@ class Guard:
         if not self._access.knows(host):
             raise Refused(
                 421,
-                f"this server goes by {', '.join(sorted(self._access.hosts or ()))}, the request's Host header says "
+                f"this server answers to {', '.join(sorted(self._access.hosts or ()))}, the request's Host header says "
                 f"{host[:100]!r}; use one of these names, or start the server with --trust-host",
             )
         self._check_origin(headers, host)
@@ -255,7 +258,7 @@ def _with_headers(send: Send, policy: str) -> Send:
             headers["Cross-Origin-Resource-Policy"] = "same-origin"
             if policy is _DATA_POLICY:
                 headers.setdefault("Cache-Control", "no-store")
-            # The page's framework would tell other origins that they may read; here none may.
+            # Gradio would allow other origins to read.
             for name in [n for n in headers if n.lower().startswith("access-control-")]:
                 del headers[name]
         await send(message)
@@ -309,7 +312,7 @@ class _Body:
 
     async def send(self, message: Message) -> None:
         if self.refused is not None and not self.started:
-            return  # what the application says to a broken-off body; the guard has the word
+            return  # the application's response to an aborted body; the middleware sends its own
         self.started = True
         try:
             async with asyncio.timeout(self._limits.write_seconds):
@@ -351,10 +354,8 @@ def decode_base64(text: str, *, param: str) -> bytes:
     try:
         return base64.b64decode("".join(text.split()).encode("ascii"), validate=True)
     except (binascii.Error, UnicodeEncodeError):
-        raise Refused(
-            400,
-            f"{param}: a picture is given in base64, this text is not; encode the file's bytes",
-            param=param,
+        raise bad_parameter(
+            param, "a picture is given in base64, this text is not; encode the file's bytes"
         ) from None
 
 
@@ -363,16 +364,12 @@ def decode_data_uri(uri: str, *, param: str) -> bytes:
     head, comma, content = uri.partition(",")
     media, *options = head[len("data:") :].strip().lower().split(";")
     if not comma or "base64" not in [o.strip() for o in options]:
-        raise Refused(
-            400,
-            f"{param}: a data URI of a picture reads data:image/png;base64,..., got {head[:60]!r}; write it so",
-            param=param,
+        raise bad_parameter(
+            param, f"a data URI of a picture reads data:image/png;base64,..., got {head[:60]!r}; write it so"
         )
     if media and not media.startswith("image/") and media != "application/octet-stream":
-        raise Refused(
-            400,
-            f"{param}: a data URI here is a picture's, got one of {media[:60]!r}; send a picture",
-            param=param,
+        raise bad_parameter(
+            param, f"a data URI here is a picture's, got one of {media[:60]!r}; send a picture"
         )
     return decode_base64(content, param=param)
 
@@ -380,8 +377,8 @@ def decode_data_uri(uri: str, *, param: str) -> bytes:
 def open_upload(content: bytes, limits: UploadLimits, *, param: str) -> Image.Image:
     """The picture in a client's bytes, upright, RGB. Raises Refused."""
     if not content:
-        raise Refused(400, f"{param}: a picture has bytes, this one has none; send the file", param=param)
+        raise bad_parameter(param, "a picture has bytes, this one has none; send the file")
     try:
         return open_any(content, limits=limits.picture)
     except ImageError as error:
-        raise Refused(400, f"{param}: {error}", param=param, code="invalid_image") from None
+        raise bad_parameter(param, f"{error}", code="invalid_image") from None
