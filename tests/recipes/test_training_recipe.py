@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from opengrit.cli import models as cli_models
+from opengrit.cli import train as train_command
 from opengrit.core.errors import RecipeError
 from opengrit.experiments.recipe import load_table_recipe
 from opengrit.recipes import training_recipe as config
@@ -321,7 +321,7 @@ def test_wrong_vllm_lines_are_named(override: str, message: str) -> None:
 
 def test_the_commands_for_two_processes_that_are_shown_divide_their_work() -> None:
     shown = (RECIPES.parent / "docs" / "scaling.md").read_text(encoding="utf-8") + str(
-        cli_models.train.__doc__
+        train_command.train.__doc__
     )
     pattern = r"(train|sft) recipes/((?:sft-)?demo)\.yaml[ \\\n]*(.*)"
     found = re.findall(pattern, shown.replace("\\\n", " "))
