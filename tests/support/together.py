@@ -32,9 +32,10 @@ from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import SamplingSettings
 from opengrit.sampling.replay import ReplaySampler
-from opengrit.training.run import save_final
 from opengrit.training.sharding import whole_weights
-from opengrit.training.trainer import GritTrainer, Probe
+from opengrit.training.trainer import GritTrainer
+from opengrit.training.training_evaluation import TrainingEvaluation
+from opengrit.training.training_loop import save_final
 
 RUBRIC = Rubric.from_weights({"correct": 1.0, "tag_walk": 0.5, "answer_tag": 0.5, "grounding_iou": 0.5})
 GROUP = 4
@@ -110,7 +111,7 @@ class NotANumber(TrainerCallback):
 
     def on_step_begin(self, args, state, control, **_):
         if state.global_step == 1 and not self._trainer.accelerator.is_main_process:
-            self._trainer.finite.saw(torch.tensor(torch.nan))
+            self._trainer.nonfinite_guard.check_loss(torch.tensor(torch.nan))
 
 
 def train(
@@ -154,8 +155,8 @@ def train(
         args=args,
         protocol=EvaluationProtocol("direct", loaded.frame, MoodyJudge(), RUBRIC),
         run=RunDir.open(run),
-        rollouts=sampler,
-        probes=[Probe("held-out", tuple(examples), GREEDY, every=every)] if every else (),
+        rollout_sampler=sampler,
+        evaluations=[TrainingEvaluation("held-out", tuple(examples), GREEDY, every=every)] if every else (),
     )
     if stop_after is not None:
         made.add_callback(StopAfter(stop_after))
@@ -170,8 +171,8 @@ def train(
     weights = whole_weights(model)
     if state.is_main_process:
         torch.save(model.state_dict() if weights is None else weights, place / "weights.pt")
-        if stop_after is None:
-            save_final(made, place / "final", weights=weights)
+    if stop_after is None:
+        save_final(made, place / "final")
 
 
 FIXED = {

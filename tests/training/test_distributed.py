@@ -30,8 +30,9 @@ from opengrit.core.errors import RecipeError, RunError
 from opengrit.data.grit import write
 from opengrit.recipes.training_recipe import load_recipe
 from opengrit.runs.folder import RunDir
-from opengrit.training.run import check_model, count_processes
+from opengrit.training.settings import count_processes
 from opengrit.training.sharding import check_sharding
+from opengrit.training.trainable_weights import check_model
 
 ROOT = Path(__file__).parents[2]
 GENEROUS_SECONDS = 240.0
@@ -185,8 +186,9 @@ def test_weights_are_not_said_to_be_shared_out_where_accelerate_would_not(monkey
 
 def test_adapters_and_sharing_weights_out_are_refused_together(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    recipe = load_recipe(ROOT / "recipes" / "demo.yaml", ["lora={}"])
     with pytest.raises(RecipeError, match="adapters"):
-        check_model(load_recipe(ROOT / "recipes" / "demo.yaml", ["lora={}"]))
+        check_model(recipe.model, recipe.lora)
 
 
 # One process makes one pass of eight completions (qwen) or two of four (internvl), two processes one pass of four each:

@@ -23,7 +23,8 @@ from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import Sampled
 from opengrit.training.shared_prefix import pack
-from opengrit.training.trainer import GritTrainer, freeze_vision
+from opengrit.training.trainable_weights import freeze_vision_weights
+from opengrit.training.trainer import GritTrainer
 
 FAMILIES = {"qwen": tiny_random.qwen, "internvl": tiny_random.internvl}
 RUBRIC = Rubric.from_weights({"tag_walk": 1.0, "answer_tag": 0.5, "repetition": 0.25})
@@ -78,7 +79,7 @@ def grit(folder, loaded, *, questions, group, lora=None, run=None, **changes):
         examples(folder, questions),
         args=config(folder, questions=questions, group=group, **changes),
         protocol=EvaluationProtocol("direct", loaded.frame, RuleJudge(), RUBRIC),
-        rollouts=Script(loaded),
+        rollout_sampler=Script(loaded),
         peft_config=lora,
         run=run,
     )
@@ -338,7 +339,7 @@ def test_a_group_without_an_advantage_costs_no_gradient_and_changes_none(family,
 
     made.current_gradient_accumulation_steps = 1
     loss, ours = step(made._compute_loss)
-    entropy = made.tally.values()["entropy"]  # moved there, weighted by tokens
+    entropy = made.metric_sums.values()["entropy"]  # moved there, weighted by tokens
     assert 0 < learned[True] < learned[False]  # one group of three is learned from
     whole, theirs = step(lambda model, inputs: GRPOTrainer._compute_loss(made, model, inputs))
     assert loss == pytest.approx(whole, abs=1e-6)
@@ -366,9 +367,9 @@ def test_a_pass_reads_each_prompt_once_and_pads_little(family, tmp_path):
         with_kwargs=True,
     )
     scores(made, output, GritTrainer)
-    prompts = {id(p): len(p.ids) for p in made._prompts}
+    prompts = {id(p): len(p.ids) for p in made.rollouts.prompts}
     assert len(prompts) == 5
-    least = sum(prompts.values()) + sum(made._lengths)  # U (P + G C)
+    least = sum(prompts.values()) + sum(made.rollouts.lengths)  # U (P + G C)
     assert 0.95 * least <= tokens["read"] <= 1.05 * least
     assert (output["completion_mask"].sum(1) != output["completion_mask"].shape[1]).any()
 
@@ -378,9 +379,9 @@ def test_pictures_are_encoded_once_a_pass_and_once_a_run_where_the_tower_is_froz
     folder = str(tiny_random.save(tiny_random.talkative(tiny_random.qwen()), tmp_path / "base"))
     loaded = opengrit.models.families.load(folder)
     if frozen:
-        freeze_vision(loaded)
+        freeze_vision_weights(loaded)
     made = grit(tmp_path, loaded, questions=4, group=8, beta=0.1, max_completion_length=8)
-    made.rollouts = None  # the model draws
+    made.rollout_sampler = None  # the model samples
     made.train()
     # Three steps of four questions: generation, reference and loss; stock TRL encodes 3 x 3 x 32.
     assert made.sampler.counts.pictures_encoded == encoded

@@ -34,12 +34,13 @@ from opengrit.recipes.training_recipe import load_recipe
 from opengrit.rewards.rubric import REWARDS, Rubric
 from opengrit.runs.folder import RunDir
 from opengrit.runs.lock import held
+from opengrit.training.callbacks import MOST_IN_A_ROW
 from opengrit.training.checkpoint_sidecar import SIDECAR
-from opengrit.training.nonfinite_guard import MOST_IN_A_ROW
+from opengrit.training.rollouts import JudgeSettings
 from opengrit.training.run import train
-from opengrit.training.sft import lessons_of, sft_config
+from opengrit.training.settings import sft_config
+from opengrit.training.sft import sft_examples
 from opengrit.training.sft_trainer import GritSFTTrainer
-from opengrit.training.trainer import Judging
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,7 +88,7 @@ def steps(out: Path) -> list[int]:
 def test_sigterm_ends_the_step_with_a_checkpoint_and_exits_143(scene: Path, tmp_path: Path) -> None:
     stopped = go(scene / "recipe.yaml", tmp_path / "run", before=at(Moment("generation", 2, 40), terminate))
     assert stopped.code() == 143, stopped.said
-    assert "stopped by SIGTERM after step 3 of 6; the same command with --resume goes on" in stopped.said
+    assert "stopped by SIGTERM after step 3 of 6; the same command with --resume continues" in stopped.said
     assert steps(tmp_path / "run") == [2, 3]
     assert not (tmp_path / "run" / ".lock").exists()
     again = go(scene / "recipe.yaml", tmp_path / "run")
@@ -152,7 +153,7 @@ def test_sigint_once_saves_and_exits_130_also_where_the_recipe_saves_nothing(tmp
     stopped = go(recipe, tmp_path / "run", before=at(Moment("loss", 1, 10), interrupt))
     assert stopped.code() == 130, stopped.said
     assert steps(tmp_path / "run") == [1]
-    assert stopped.said.splitlines()[-1].endswith("--resume goes on")
+    assert stopped.said.splitlines()[-1].endswith("--resume continues")
 
 
 def test_sigint_twice_stops_at_once_with_the_last_checkpoint_intact(scene: Path, tmp_path: Path) -> None:
@@ -457,7 +458,7 @@ def test_a_step_that_is_not_finite_changes_no_weight_is_counted_and_learning_goe
     assert same(course.weights[1], course.weights[2])
     assert not same(course.weights[2], course.weights[3])
     assert [row["nonfinite/skipped_step"] for row in run.metrics()] == [0, 1, 0]
-    assert "step 2 is left out: its loss or its gradient is not finite" in caplog.text
+    assert "step 2 is skipped: its loss or its gradient is not finite" in caplog.text
 
 
 def spoil(model: Any, bad: threading.Event, what: str) -> None:
@@ -478,9 +479,11 @@ def test_a_step_of_fine_tuning_that_is_not_finite_changes_no_weight(tmp_path: Pa
     settings |= {"bf16": False, "gradient_checkpointing": False, "lr_scheduler_type": "constant"}
     recipe = SftRecipe.model_validate({"model": "x", "data": {"train": ["y"]}, "sft": settings})
     loaded = tiny_random.qwen()
-    lessons = lessons_of(tiny_random.examples(tmp_path, 4), loaded=loaded, strategy="grounded")
+    examples = sft_examples(tiny_random.examples(tmp_path, 4), loaded=loaded, strategy="grounded")
     run = small_trainers.new_run(tmp_path)
-    made = GritSFTTrainer(loaded, lessons, args=sft_config(recipe, tmp_path / "unused", num_rows=4), run=run)
+    made = GritSFTTrainer(
+        loaded, examples, args=sft_config(recipe.sft, tmp_path / "unused", num_rows=4), run=run
+    )
     bad = threading.Event()
     spoil(made.model, bad, "gradient")
     course = Keep({1: bad.set, 2: bad.clear})
@@ -535,12 +538,12 @@ def test_ten_steps_without_a_judge_change_no_weight_and_the_eleventh_is_learned_
     run = small_trainers.new_run(tmp_path)
     made = small_trainers.trainer(
         tmp_path, run=run, judge=judge, rubric=Rubric.from_weights({"correct": 1.0, "tag_walk": 0.5}), max_steps=12,
-        lr_scheduler_type="constant", extra={"judging": Judging(0.05, 0.5)}, max_completion_length=30,
+        lr_scheduler_type="constant", extra={"judge_settings": JudgeSettings(0.05, 0.5)}, max_completion_length=30,
     )  # fmt: skip
     course = Keep({1: fault.set, 11: fault.clear})
     made.add_callback(course)
     made.train()
-    made.judge_pool.close()
+    made.scorer.close()
     assert [row["judge/skipped_step"] for row in run.metrics()] == [0, *[1] * 10, 0]
     assert same(course.weights[1], course.weights[11])
     assert not same(course.weights[11], course.weights[12])

@@ -48,19 +48,19 @@ def sft(
         opengrit sft recipes/sft-demo.yaml --out runs/sft --resume
     """
     from opengrit.recipes.sft_recipe import load_sft_recipe
-    from opengrit.training.sft import fine_tune
 
     wanted = load_sft_recipe(recipe, overrides or [])
     if num_processes > 1:
         wanted.sft.passes_per_step(num_processes)
         raise typer.Exit(launch(context, count=num_processes))
     settle_output()
-    from opengrit.training.run import ending, leave_processes
+    from opengrit.training.sft import fine_tune
+    from opengrit.training.training_loop import run_as_command
 
-    run = ending(
+    run = run_as_command(
         lambda: fine_tune(wanted, out, resume=resume, resume_anyway=resume_anyway, resume_from=resume_from)
     )
-    if leave_processes():
+    if run is not None:
         typer.echo(f"trained model: {run.path / 'final'}")
 
 

@@ -92,12 +92,13 @@ def _last_word(patient: Patient) -> Iterator[Finding]:
     """What `opengrit train` itself would refuse and nothing above has seen; not asked where something failed already."""
     if patient.quick or not patient.here.is_here or would_be_wasted(patient.findings):
         return
-    from opengrit.training.run import check_model, grpo_config
+    from opengrit.training.settings import grpo_config
+    from opengrit.training.trainable_weights import check_model
 
     notes = Notes(Area.PROCESSES)
     try:
-        check_model(patient.recipe)
+        check_model(patient.recipe.model, patient.recipe.lora)
         with tempfile.TemporaryDirectory() as scratch:
-            grpo_config(patient.recipe, scratch)
+            grpo_config(patient.recipe.train, scratch)
     except OpenGritError as error:
         yield notes.fail("opengrit train", *split_message(str(error)))

@@ -120,10 +120,10 @@ def _loaded(patient: Patient, loaded: Loaded) -> Iterator[Finding]:
     )
     recipe = patient.recipe
     try:
-        from opengrit.training.run import check_lora, check_model
+        from opengrit.training.trainable_weights import check_lora, check_model
 
-        check_model(recipe)
-        check_lora(loaded.model, recipe)
+        check_model(recipe.model, recipe.lora)
+        check_lora(loaded, recipe.lora)
     except RecipeError as error:
         yield _NOTES.fail("lora", *split_message(str(error)))
     own, chosen = loaded.family.frame, loaded.frame

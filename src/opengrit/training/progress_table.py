@@ -28,7 +28,7 @@ _ROWS = 12
 _ALARMS = 3  # the last ones, under the table
 
 
-class Watch:
+class ProgressTable:
     """Shows rows of metrics as they come. Use as a context; `show` may be called outside one too.
 
     With a terminal it is a table of the last steps, with the mean of each reward part and the time left; without one,
@@ -46,7 +46,7 @@ class Watch:
         self._started = time.monotonic()
         self._first_step: int | None = None
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> ProgressTable:
         self._started = time.monotonic()
         if self._wants_table:
             stderr = sys.stderr

@@ -7,23 +7,21 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import SFTConfig, SFTTrainer
 
-from opengrit.models.families import Loaded, save_origin
+from opengrit.models.families import Loaded
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import Asked
 from opengrit.sampling.transformers_engine import PreparedPrompt, TransformersSampler, widen
-from opengrit.training.checkpoint import restore_weights, save_step
-from opengrit.training.nonfinite_guard import FiniteSteps
+from opengrit.training.callbacks import NonFiniteGuard
+from opengrit.training.checkpoint import restore_weights, save_checkpoint
 
 _log = logging.getLogger(__name__)
 _PICTURE_INPUTS = ("pixel_values", "image_grid_thw")
@@ -31,7 +29,7 @@ _NO_LOSS = -100  # a label that is not learned
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class SftExample:
     """A question about a picture, as it is asked, and the reply to learn (without the token that ends it)."""
 
     asked: Asked
@@ -39,7 +37,7 @@ class Lesson:
 
 
 class GritSFTTrainer(SFTTrainer):
-    """TRL's SFTTrainer on lessons. The loss is taken on the reply and its end token alone.
+    """TRL's SFTTrainer on `SftExample` rows. The loss is taken on the reply and its end token alone.
 
     Overridden, and why: batches (prompts and pictures are prepared as they are when the model is asked, token for
     token, and are never cut), the weights a resume starts from (all of them), checkpoints (whole or not at all) and
@@ -49,14 +47,14 @@ class GritSFTTrainer(SFTTrainer):
     def __init__(
         self,
         loaded: Loaded,
-        lessons: Sequence[Lesson],
+        examples: Sequence[SftExample],
         *,
         args: SFTConfig,
         run: RunDir | None = None,
         peft_config: LoraConfig | None = None,
     ) -> None:
         self.loaded, self.run = loaded, run
-        self.lessons = list(lessons)
+        self.examples = list(examples)
         self.preparer = TransformersSampler(loaded)
         super().__init__(
             model=loaded.model,
@@ -65,8 +63,8 @@ class GritSFTTrainer(SFTTrainer):
             # A column "image" tells TRL to leave the rows to the collator.
             train_dataset=Dataset.from_dict(
                 {
-                    "image": [str(lesson.asked.image) for lesson in self.lessons],
-                    "lesson": list(range(len(self.lessons))),
+                    "image": [str(example.asked.image) for example in self.examples],
+                    "example": list(range(len(self.examples))),
                 }
             ),
             processing_class=loaded.processor,
@@ -74,42 +72,28 @@ class GritSFTTrainer(SFTTrainer):
         )
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
-        self.finite = FiniteSteps(self)
-        self.add_callback(self.finite)
-        self.add_callback(_Counted(self))
+        self.add_callback(NonFiniteGuard(self))
 
     def batch_of(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """The model's inputs for rows of the data set, padded on the right; labels on the replies alone."""
-        lessons = [self.lessons[row["lesson"]] for row in rows]
-        prompts = [self.preparer.prepare(lesson.asked) for lesson in lessons]
-        return lesson_batch(
-            self.loaded, list(zip(prompts, (self.reply_ids(lesson) for lesson in lessons), strict=True))
+        examples = [self.examples[row["example"]] for row in rows]
+        return sft_batch(
+            self.loaded, [(self.preparer.prepare(one.asked), self.reply_ids(one)) for one in examples]
         )
 
-    def reply_ids(self, lesson: Lesson) -> list[int]:
+    def reply_ids(self, example: SftExample) -> list[int]:
         """The token ids of a reply, the token that ends it included."""
         tokenizer = self.loaded.processor.tokenizer
-        return [*tokenizer(lesson.reply, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        return [*tokenizer(example.reply, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
 
     # -- checkpoints and log ------------------------------------------------------------------------------------
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        if self.run is None:
-            return
-        # Past TRL's own override, which writes a model card that names this machine's folders.
-        write = partial(super(SFTTrainer, self)._save_checkpoint, model, trial)
-
-        def save() -> None:
-            write()
-            if self.accelerator.is_main_process:
-                save_origin(
-                    Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}", self.loaded
-                )
-
         rows = self.args.train_batch_size * self.accelerator.num_processes
         passes = self.state.global_step * self.args.gradient_accumulation_steps
-        epoch, batch = divmod(passes, math.ceil(len(self.lessons) / rows))
-        save_step(self, self.run, save, data_order={"epoch": epoch, "batch": batch, "seed": self.args.seed})
+        epoch, batch = divmod(passes, math.ceil(len(self.examples) / rows))
+        order = {"epoch": epoch, "batch": batch, "seed": self.args.seed}
+        save_checkpoint(self, model, trial, run=self.run, data_order=order)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         restore_weights(model or self.model, Path(resume_from_checkpoint))
@@ -132,18 +116,7 @@ class GritSFTTrainer(SFTTrainer):
         )
 
 
-class _Counted(TrainerCallback):
-    """Counts the steps that are left out; TRL logs the mean over the steps of a row."""
-
-    def __init__(self, trainer: GritSFTTrainer) -> None:
-        self._trainer = trainer
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        left_out = float(self._trainer.finite.left_out)
-        self._trainer._metrics["train"]["nonfinite/skipped_step"].append(left_out)
-
-
-def lesson_batch(
+def sft_batch(
     loaded: Loaded, rows: Sequence[tuple[PreparedPrompt, Sequence[int]]]
 ) -> dict[str, torch.Tensor]:
     """`input_ids`, `attention_mask`, `labels` (B x T), `position_ids` and the pictures of prompts with their replies."""
