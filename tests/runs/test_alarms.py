@@ -31,10 +31,10 @@ from opengrit.runs.alarms import (
 )
 from opengrit.runs.folder import RunDir
 from opengrit.training.callbacks import GritCallback
+from opengrit.training.metrics import StepLog
 from opengrit.training.progress_table import ProgressTable
 from opengrit.training.rollouts import flat_groups
 from opengrit.training.run import train
-from opengrit.training.step_log import StepLog
 
 SETTING = Setting(max_completion_length=160, frame="qwen2_5_vl")
 # A row as the demo writes it in its tenth step, rounded.

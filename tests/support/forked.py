@@ -18,9 +18,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    ["opengrit.training.run", "opengrit.training.sft_trainer", "opengrit.cli.app"]
-)
+_CONTEXT.set_forkserver_preload(["opengrit.training.run", "opengrit.training.sft", "opengrit.cli.app"])
 PATIENCE = 240.0  # seconds for what takes two; waiting ends with the condition
 
 

@@ -22,6 +22,7 @@ from opengrit.judges import RuleJudge
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import Sampled
+from opengrit.training.rollouts import completion_row
 from opengrit.training.shared_prefix import pack
 from opengrit.training.trainable_weights import freeze_vision_weights
 from opengrit.training.trainer import GritTrainer
@@ -38,7 +39,7 @@ PLAIN = [
 
 
 class Script:
-    """A sampler that draws completions from a list of texts, each with an end of its own; question e0 never points."""
+    """A sampler that picks completions from a list of texts, each with an end of its own; question e0 never points."""
 
     def __init__(self, loaded, *, seed=0):
         self._loaded = loaded
@@ -222,7 +223,9 @@ def said_in(run, made):
     for record in run.records():
         while len(generations) < record.step:
             generations.append({})
-        ids, mask = made._completion_row(record)
+        ids, mask = completion_row(
+            record, end_ids=made.eos_token_ids, appended_id=made._tokenizer.eos_token_id
+        )
         generations[record.step - 1].setdefault(record.example.id, []).append(
             Said(ids, mask, record.score.total)
         )
@@ -230,24 +233,24 @@ def said_in(run, made):
 
 
 def stock(folder, loaded, made, generations, *, lora, **settings):
-    """TRL's own trainer, which is told what our run sampled and what that was worth."""
+    """TRL's own trainer, which gets what our run sampled and what that was worth."""
     rows = made.examples
     by_text = {user_text("direct", e.question, family=loaded.frame): e.id for e in rows}
-    told: dict[str, list] = {}
+    given: dict[str, list] = {}
     turn = iter(generations)
 
     def say_again(prompts, trainer):
         generation = {name: iter(said) for name, said in next(turn).items()}
         names = [by_text[p[0]["content"][-1]["text"]] for p in prompts]
-        told["rows"] = [next(generation[name]) for name in names]
+        given["rows"] = [next(generation[name]) for name in names]
         prompt_ids, _, _ = trainer._tokenize_prompts(prompts)
         return {
-            "prompt_ids": prompt_ids, "completion_ids": [s.ids for s in told["rows"]], "logprobs": None,
-            "env_mask": [s.mask for s in told["rows"]],
+            "prompt_ids": prompt_ids, "completion_ids": [s.ids for s in given["rows"]], "logprobs": None,
+            "env_mask": [s.mask for s in given["rows"]],
         }  # fmt: skip
 
     def worth(**_):
-        return [s.total for s in told["rows"]]
+        return [s.total for s in given["rows"]]
 
     dataset = Dataset.from_dict(
         {
@@ -392,7 +395,7 @@ def test_without_a_kl_term_there_is_no_reference(tmp_path):
     made = grit(tmp_path, tiny_random.qwen(), questions=2, group=2, max_steps=1)
     made.train()
     assert made.ref_model is None
-    assert made.sampler.counts.pictures_encoded == 2  # the script draws: only the loss looks
+    assert made.sampler.counts.pictures_encoded == 2  # the script samples: only the loss looks
 
 
 @pytest.mark.parametrize(

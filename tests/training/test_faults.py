@@ -1,4 +1,4 @@
-"""What can go wrong around a training, one test each: it stops with one clear line, the checkpoints stay, and it goes on."""
+"""What can go wrong around a training, one test each: it stops with one clear line, the checkpoints stay, and it resumes."""
 
 from __future__ import annotations
 
@@ -39,14 +39,13 @@ from opengrit.training.checkpoint_sidecar import SIDECAR
 from opengrit.training.rollouts import JudgeSettings
 from opengrit.training.run import train
 from opengrit.training.settings import sft_config
-from opengrit.training.sft import sft_examples
-from opengrit.training.sft_trainer import GritSFTTrainer
+from opengrit.training.sft import GritSFTTrainer, sft_examples
 
 ROOT = Path(__file__).parents[2]
 
 
 def go(recipe: Path, out: Path, *options: object, before: Callable[[], Any] | None = None) -> Running:
-    """The training, begun or gone on with, in a process of its own; waited for."""
+    """The training, started or resumed, in a process of its own; waited for."""
     running = command("train", recipe, "--out", out, "--quiet", *resuming(out), *options, before=before)
     running.code()
     return running
@@ -61,7 +60,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def goes_on(scene: Path, out: Path, *options: object) -> None:
+def resumes(scene: Path, out: Path, *options: object) -> None:
     """The run ends as the one that nothing disturbed."""
     again = go(scene / "recipe.yaml", out, *options)
     assert again.code() == 0, again.said
@@ -162,7 +161,7 @@ def test_sigint_twice_stops_at_once_with_the_last_checkpoint_intact(scene: Path,
     assert stopped.code() == -signal.SIGINT, stopped.said
     assert steps(tmp_path / "run") == [2]
     check_readable(tmp_path / "run")
-    goes_on(scene, tmp_path / "run")
+    resumes(scene, tmp_path / "run")
 
 
 def test_fine_tuning_stops_and_goes_on_in_the_same_way(tmp_path: Path) -> None:
@@ -248,7 +247,7 @@ def test_a_disk_that_is_full_at_any_write_stops_the_run_and_costs_no_checkpoint(
         assert not list(out.rglob(".staged-*")), moment
         if (out / "recipe.yaml").exists():
             assert steps(out)[: len(before)] == before
-    goes_on(scene, out)
+    resumes(scene, out)
 
 
 @contextmanager
@@ -280,7 +279,7 @@ def test_a_real_file_system_that_is_full_stops_the_run_and_more_room_lets_it_go_
         assert steps(out) == [2]
         check_readable(out)
         resize(10 * size)
-        goes_on(scene, out)
+        resumes(scene, out)
 
 
 @contextmanager
@@ -313,7 +312,7 @@ def test_a_folder_without_the_right_to_write_stops_the_run_with_its_checkpoints_
         assert "must be writable" in refusal(go(scene / "recipe.yaml", out))
     assert steps(out) == before
     check_readable(out)
-    goes_on(scene, out)
+    resumes(scene, out)
 
 
 def test_a_file_where_the_checkpoints_belong_stops_the_run_with_one_line(scene: Path, tmp_path: Path) -> None:
@@ -324,7 +323,7 @@ def test_a_file_where_the_checkpoints_belong_stops_the_run_with_one_line(scene: 
     assert "must be writable" in refusal(go(scene / "recipe.yaml", out))
     (out / "checkpoints").unlink()
     shutil.move(tmp_path / "kept", out / "checkpoints")
-    goes_on(scene, out)
+    resumes(scene, out)
 
 
 # -- checkpoints that are damaged ---------------------------------------------------------------------------------
@@ -385,7 +384,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one_which_is_set_asi
     out = tmp_path / "run"
     shutil.copytree(unfinished, out)
     cut(out / "checkpoints" / "step-000004" / "optimizer.pt")
-    goes_on(scene, out, "--resume-from", "step-000002")
+    resumes(scene, out, "--resume-from", "step-000002")
     assert (out / "checkpoints" / "step-000004.set-aside-1" / "optimizer.pt").is_file()
     assert steps(out) == [2, 4, 6]
 
@@ -441,7 +440,7 @@ def test_a_reward_that_raises_once_ends_the_run_and_a_resume_comes_to_the_same_w
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
 @pytest.mark.parametrize("max_grad_norm", [1.0, 0.0], ids=["clipped", "not clipped"])
-def test_a_step_that_is_not_finite_changes_no_weight_is_counted_and_learning_goes_on(
+def test_a_step_that_is_not_finite_changes_no_weight_is_counted_and_learning_resumes(
     what: str, max_grad_norm: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = small_trainers.new_run(tmp_path)

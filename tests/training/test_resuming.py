@@ -1,4 +1,4 @@
-"""A run is gone on with as it was, or the difference is shown; and only what a recipe gives up is ever deleted."""
+"""A run resumes as it was, or the difference is shown; and only what a recipe gives up is ever deleted."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def copied(scene: Path, tmp_path: Path, name: str = "run") -> Path:
 
 
 def change(checkpoint: Path, **values: Any) -> None:
-    account = json.loads((checkpoint / SIDECAR).read_text())
-    (checkpoint / SIDECAR).write_text(json.dumps(account | values))
+    written = json.loads((checkpoint / SIDECAR).read_text())
+    (checkpoint / SIDECAR).write_text(json.dumps(written | values))
 
 
 def test_a_checkpoint_says_what_wrote_it_and_where_it_stands(scene: Path) -> None:
@@ -187,13 +187,15 @@ def test_no_file_of_a_checkpoint_runs_code(name: str, tmp_path: Path) -> None:
 
 def checkpoint(run: RunDir, step: int, *, of: str | None = None) -> Path:
     """A checkpoint of one file, as a run writes it."""
-    save_whole(
-        run.checkpoint_path(step),
-        lambda folder: [(folder / name).write_text("x" * 9) for name in ("weights", "trainer_state.json")],
-        describe=lambda folder: write_sidecar(
+
+    def write(folder: Path) -> None:
+        for name in ("weights", "trainer_state.json"):
+            (folder / name).write_text("x" * 9)
+        write_sidecar(
             folder, step=step, cycle_step=0, data_order={}, run=of or run.id, recipe="a: 1\n", world_size=1
-        ),
-    )
+        )
+
+    save_whole(run.checkpoint_path(step), write)
     return run.checkpoint_path(step)
 
 
@@ -226,7 +228,7 @@ def test_of_two_that_are_as_good_the_newer_is_the_best(run: RunDir) -> None:
     assert names(run) == [4, 6]
 
 
-def test_a_checkpoint_of_another_run_or_without_an_account_is_neither_counted_nor_deleted(
+def test_a_checkpoint_of_another_run_or_without_a_sidecar_is_neither_counted_nor_deleted(
     run: RunDir,
 ) -> None:
     checkpoint(run, 2, of="another")

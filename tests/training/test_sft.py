@@ -30,8 +30,7 @@ from opengrit.recipes.yaml import parse as parse_yaml
 from opengrit.rewards.rubric import Rubric
 from opengrit.sampling import Asked, Sampled
 from opengrit.sampling.transformers_engine import TransformersSampler
-from opengrit.training.sft import fine_tune, sft_examples
-from opengrit.training.sft_trainer import SftExample, sft_batch
+from opengrit.training.sft import SftExample, fine_tune, sft_batch, sft_examples
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "sft-demo.yaml"
 FAMILIES = ("tiny-qwen2.5-vl", "tiny-internvl3")
@@ -197,7 +196,7 @@ def test_the_loss_falls_and_a_resumed_run_ends_with_the_same_weights(tmp_path):
     losses = [line["loss"] for line in whole.metrics()]
     assert len(losses) == 4  # ten rows a step: two steps see all twenty
     assert sum(losses[2:]) < 0.95 * sum(losses[:2])
-    # The same run as it stands after a crash behind its third step, in the midst of an epoch.
+    # The same run after a crash past its third step, in the middle of an epoch.
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "recipe.yaml").write_bytes((whole.path / "recipe.yaml").read_bytes())

@@ -24,9 +24,8 @@ from opengrit.core.errors import ModelError, RecipeError, RunError
 from opengrit.core.types import Completion, Finish, Unjudged
 from opengrit.data.grit import write
 from opengrit.grounding.prompts import user_text
-from opengrit.recipes.training_recipe import parse_recipe
+from opengrit.recipes.training_recipe import Eval, parse_recipe
 from opengrit.rewards.rubric import Rubric
-from opengrit.sampling import SamplingSettings
 from opengrit.sampling.replay import ReplaySampler
 from opengrit.training.data_order import EvenOrder
 from opengrit.training.progress_table import ProgressTable
@@ -44,9 +43,9 @@ def test_every_row_is_used_in_every_epoch(rows, questions):
     order = EvenOrder(rows, questions=questions, group=2, repeats=1, seed=0)
     for epoch in range(4):
         order.set_epoch(epoch)
-        drawn = list(order)
-        assert len(drawn) == len(order) == math.ceil(rows / questions) * questions * 2
-        assert set(drawn) == set(range(rows))
+        sampled = list(order)
+        assert len(sampled) == len(order) == math.ceil(rows / questions) * questions * 2
+        assert set(sampled) == set(range(rows))
 
 
 def test_rows_that_fill_up_the_last_batch_change_so_that_all_are_used_alike():
@@ -183,7 +182,7 @@ def test_the_reference_model_keeps_the_first_weights_and_the_kl_starts_at_zero(t
     assert kl[-1] > 1e-5
 
 
-def test_rollouts_are_drawn_by_the_step_alone_so_that_processes_draw_what_one_would(tmp_path):
+def test_rollouts_are_sampled_by_the_step_alone_so_that_processes_sample_what_one_would(tmp_path):
     made = trainer(tmp_path)
     seeds = [made.sampling_settings(generation).seed for generation in range(3)]
     assert len(set(seeds)) == 3
@@ -316,9 +315,7 @@ def test_a_picture_that_vanishes_is_a_failed_record_and_teaches_nothing(tmp_path
 def test_an_evaluation_measures_without_disturbing_the_training(tmp_path):
     (tmp_path / "pictures").mkdir()
     asked = tuple(tiny_random.examples(tmp_path / "pictures", 3))
-    evaluation = TrainingEvaluation(
-        "held-out", asked, SamplingSettings(temperature=0, max_new_tokens=60), every=2
-    )
+    evaluation = TrainingEvaluation("held-out", asked, Eval(max_completion_length=60), every=2)
     run = new_run(tmp_path)
     evaluated = trainer(tmp_path, run=run, max_steps=4, extra={"evaluations": [evaluation]})
     evaluated.train()

@@ -104,10 +104,7 @@ class NonFiniteGuard(TrainerCallback):
         self._trainer._metrics["train"]["nonfinite/skipped_step"].append(float(self._skipped))
 
     def _all_agree(self, finite: bool) -> bool:
-        accelerator = self._trainer.accelerator
-        if accelerator.num_processes == 1:
-            return finite
-        return bool(gather(torch.tensor([finite], device=accelerator.device)).all())
+        return bool(gather(torch.tensor([finite], device=self._trainer.accelerator.device)).all())
 
 
 class StopAtStepEnd(TrainerCallback):
@@ -146,11 +143,7 @@ class StopAtStepEnd(TrainerCallback):
 
     def agreed(self) -> int:
         """The signal that some process got, 0 for none; every process must ask at the same time."""
-        accelerator = self._trainer.accelerator
-        if accelerator.num_processes == 1:
-            return self._received
-        own = torch.tensor([self._received], device=accelerator.device)
-        return int(gather(own).max())
+        return int(gather(torch.tensor([self._received], device=self._trainer.accelerator.device)).max())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         is_end = state.global_step % self._cycle == 0 or state.global_step >= state.max_steps

@@ -19,25 +19,23 @@ from opengrit.runs.folder import STAGED, RunDir
 from opengrit.training.checkpoint_sidecar import write_sidecar
 from opengrit.training.sharding import drop_second_copy, model_class, set_weights
 
-STATE = (
-    "trainer_state.json"  # the Trainer's own; a checkpoint is complete when the folder with it has its name
-)
+STATE = "trainer_state.json"  # the Trainer's own: a folder of a checkpoint's name that has it is complete
 _ADAPTER = "adapter_model.safetensors"
+_TORCH_CANNOT_WRITE = ("PytorchStreamWriter", "inline_container", "iostream error")  # in its RuntimeErrors
 
 
 def save_whole(
     target: Path,
     write: Callable[[Path], None],
     *,
-    describe: Callable[[Path], None] = lambda folder: None,
     leads: bool = True,
     wait: Callable[[], None] = lambda: None,
 ) -> None:
     """Let `write` fill a staged folder, sync it to the disk and rename it: there is never half of a checkpoint.
 
-    With several processes each one calls this; one of them `leads` and may `describe` what all have written, and `wait`
-    returns when all have called it. Raises RunError where `target` exists (a checkpoint is not overwritten), and where
-    something cannot be written: what is unfinished is removed then, and nothing else.
+    With several processes each one calls this; one of them `leads`, and `wait` returns when all have called it. Raises
+    RunError where `target` exists (a checkpoint is not overwritten), and where something cannot be written: the staged
+    folder is removed then, and nothing else.
     """
     if target.exists():
         raise RunError(f"a checkpoint is written once, {target} exists; choose another --out")
@@ -52,12 +50,11 @@ def save_whole(
         write(staged)
         wait()
         if leads:
-            describe(staged)
             _settle(staged)
             os.rename(staged, target)
             sync(target.parent)
     except (OSError, SafetensorError, RuntimeError, RunError) as error:
-        if not _is_refusal(error):
+        if isinstance(error, RuntimeError) and not any(word in str(error) for word in _TORCH_CANNOT_WRITE):
             raise
         shutil.rmtree(staged, ignore_errors=True)  # it may be what fills the disk
         if isinstance(error, RunError):
@@ -70,13 +67,6 @@ def save_whole(
             "free some space or fix the folder, and resume with --resume"
         ) from error
     wait()
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Whether a file could not be written; torch and safetensors have messages of their own for that."""
-    if isinstance(error, (OSError, SafetensorError, RunError)):
-        return True
-    return any(word in str(error) for word in ("PytorchStreamWriter", "inline_container", "iostream error"))
 
 
 def _settle(staged: Path) -> None:
@@ -125,20 +115,18 @@ def save_checkpoint(
             for path in inner.iterdir():
                 path.rename(staged / path.name)
             inner.rmdir()
-
-    def describe(staged: Path) -> None:
-        write_sidecar(
-            staged,
-            step=step,
-            cycle_step=cycle_step,
-            data_order=data_order,
-            run=run.id,
-            recipe=run.recipe,
-            world_size=trainer.accelerator.num_processes,
-        )
+            write_sidecar(
+                staged,
+                step=step,
+                cycle_step=cycle_step,
+                data_order=data_order,
+                run=run.id,
+                recipe=run.recipe,
+                world_size=trainer.accelerator.num_processes,
+            )
 
     try:
-        save_whole(target, write, describe=describe, leads=leads, wait=wait)
+        save_whole(target, write, leads=leads, wait=wait)
     finally:
         trainer.args.output_dir = output_dir
 

@@ -64,7 +64,7 @@ class ProgressTable:
             self._live = None
 
     def _log_above_the_table(self, stderr: Any) -> None:
-        """Our log writes through the table's console while it lives: a line past it would tear the table."""
+        """Our log writes through the table's console while it lives: a line past it would break the table."""
         for handler in log.handlers:
             if isinstance(handler, logging.StreamHandler) and handler.stream is stderr:
                 self._handlers.append((handler, handler.stream))
@@ -84,7 +84,7 @@ class ProgressTable:
             )
 
     def warn(self, alarm: Alarm) -> None:
-        """Take in an alarm: its kind stands under the table from now on. Its text is for the log."""
+        """Take in an alarm: its kind is shown under the table from now on. Its text is for the log."""
         self._alarms.append(alarm)
 
     def _time_left(self, step: int) -> str:

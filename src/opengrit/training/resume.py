@@ -107,7 +107,7 @@ def on_first_process(action: Callable[[], _T]) -> _T:
 
 def _lock_and_find(stack: ExitStack, out: Path, *, recipe: str, resume: Resume) -> Start:
     stack.enter_context(held(out))
-    # Once more: another training may have come and gone between the first look and the lock.
+    # Again: another training may have run between the first check and the lock.
     RunDir.check(out, recipe=recipe, resume=resume.wanted, anyway=resume.anyway)
     if not resume.wanted:
         return Start()

@@ -101,7 +101,7 @@ def prompts_of(
     """
     prompts: Sequence[PreparedPrompt | None]
     if isinstance(sampler, (TransformersSampler, VllmSampler)):
-        prompts = sampler.last_prompts  # not prepared again: a picture may have gone since
+        prompts = sampler.last_prompts  # not prepared again: a picture may be missing by now
     else:
         prompts = [preparer.prepare(ask(group[0].example, protocol=protocol)) for group in groups]
     stand_in = next((p for p in prompts if p is not None), None)

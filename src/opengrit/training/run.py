@@ -59,10 +59,8 @@ def train(
     RecipeError for settings and rewards that cannot apply, DataError for the data, ModelError for the model's name,
     RunError for the folder and the checkpoint. A signal ends the steps with a checkpoint, and Stopped is raised.
     """
-    wanted, text = (
-        Resume.asked(resume=resume, anyway=resume_anyway, checkpoint=resume_from),
-        recipe.resolved_yaml(),
-    )
+    text = recipe.resolved_yaml()
+    wanted = Resume.asked(resume=resume, anyway=resume_anyway, checkpoint=resume_from)
     with tempfile.TemporaryDirectory() as scratch:
         plan = _resolve(recipe, scratch)
         if is_finished(out, recipe=text, resume=wanted):

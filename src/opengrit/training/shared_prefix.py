@@ -5,7 +5,7 @@
     [ prompt prompt .. | completion completion .. | completion .. ]
 
 A prompt's tokens see that prompt, a completion's tokens see its prompt and itself. Everything but attention works on
-single tokens, so each is computed once. Within the row, completions of about the same length stand in a rectangle,
+single tokens, so each is computed once. Within the row, completions of about the same length form a rectangle,
 which is what attention is called with: no mask over the whole row is ever built, and little is padding. Nothing is
 kept between two forward passes, so gradient checkpointing may compute any layer again.
 
@@ -20,7 +20,7 @@ padded to the longest. Forward and backward of 20 questions x 8 completions on t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +73,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Packing:
-    """How the packed row is laid out: section after section, each its prompts and then its rectangles."""
+    """How the packed row is laid out: section by section, each its prompts and then its rectangles."""
 
     sections: tuple[Section, ...]
 
@@ -91,7 +91,8 @@ def share_prefix(model: Any) -> bool:
     wanted = text_config._attn_implementation
     if wanted not in _TAKEN_OVER:
         _log.warning(
-            "prompts are read once for each completion: attention %r takes no packed rows (sdpa does)", wanted
+            "prompts are read once for each completion: attention %r cannot take packed rows (sdpa can)",
+            wanted,
         )
         return False
     AttentionInterface.register(ATTENTION, _attend)
@@ -102,10 +103,8 @@ def share_prefix(model: Any) -> bool:
 
 def distinct_rows(prompts: Sequence[PreparedPrompt]) -> tuple[list[PreparedPrompt], list[int]]:
     """The distinct prompts in order of first use, and for each row the place of its prompt among them."""
-    places: dict[int, int] = {}
-    for prompt in prompts:
-        places.setdefault(id(prompt), len(places))
     distinct = list({id(p): p for p in prompts}.values())
+    places = {id(p): place for place, p in enumerate(distinct)}
     return distinct, [places[id(p)] for p in prompts]
 
 
@@ -157,7 +156,7 @@ def pack(
     *,
     device: torch.device | str = "cpu",
 ) -> Packing:
-    """The layout of prompts of these lengths and of rows, row r with `lengths[r]` tokens behind `row_prompt[r]`."""
+    """The layout of prompts of these lengths and of rows, row r with `lengths[r]` tokens after `row_prompt[r]`."""
     allowed = _PADDING * (sum(prompt_lengths) + sum(lengths))
     sections = []
     for chosen in _of_about_one_length(range(len(prompt_lengths)), prompt_lengths, allowed):
@@ -194,7 +193,7 @@ def _of_about_one_length(
 
 
 def _as_input(ids_RT: torch.Tensor, vlm: VisionLanguageModel) -> torch.Tensor:
-    """Completions as the model reads them: a picture's placeholder, behind which stands no picture, as padding."""
+    """Completions as the model reads them: a picture's placeholder, for which there is no picture, as padding."""
     is_picture_RT = ids_RT == vlm.processor.image_token_id
     return ids_RT.masked_fill(is_picture_RT, vlm.processor.tokenizer.pad_token_id)
 
@@ -265,31 +264,24 @@ def _attend(
     outputs = []
     at = 0
     for section in packing.sections:
-        cut = _cutter(at, len(section.prompts), section.width)
-        prompt_keys, prompt_values = cut(key), cut(value)
-        # Padding stands on the right, where nothing that counts looks: causality is all the mask there is.
-        outputs.append(
-            sdpa_attention_forward(module, cut(query), prompt_keys, prompt_values, None, **kwargs)[0]
-        )
+        block = at, len(section.prompts), section.width
+        queries, prompt_keys, prompt_values = (_cut(states, *block) for states in (query, key, value))
+        # Padding is on the right, where nothing that counts looks: causality is all the mask there is.
+        outputs.append(sdpa_attention_forward(module, queries, prompt_keys, prompt_values, None, **kwargs)[0])
         at += len(section.prompts) * section.width
         for rectangle in section.rectangles:
-            cut = _cutter(at, len(rectangle.rows), rectangle.width)
-            keys = torch.cat([prompt_keys[rectangle.prompt_B], cut(key)], 2)
-            values = torch.cat([prompt_values[rectangle.prompt_B], cut(value)], 2)
-            outputs.append(
-                sdpa_attention_forward(module, cut(query), keys, values, rectangle.seen, **kwargs)[0]
-            )
+            block = at, len(rectangle.rows), rectangle.width
+            queries, own_keys, own_values = (_cut(states, *block) for states in (query, key, value))
+            keys = torch.cat([prompt_keys[rectangle.prompt_B], own_keys], 2)
+            values = torch.cat([prompt_values[rectangle.prompt_B], own_values], 2)
+            outputs.append(sdpa_attention_forward(module, queries, keys, values, rectangle.seen, **kwargs)[0])
             at += len(rectangle.rows) * rectangle.width
     return torch.cat([out.flatten(0, 1) for out in outputs])[None], None
 
 
-def _cutter(start: int, rows: int, width: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Takes `rows` x H x `width` x D out of a packed row's 1 x H x N x D."""
-
-    def cut(states: torch.Tensor) -> torch.Tensor:
-        return states[0, :, start : start + rows * width].unflatten(1, (rows, width)).transpose(0, 1)
-
-    return cut
+def _cut(states: torch.Tensor, start: int, rows: int, width: int) -> torch.Tensor:
+    """`rows` x H x `width` x D out of a packed row's 1 x H x N x D."""
+    return states[0, :, start : start + rows * width].unflatten(1, (rows, width)).transpose(0, 1)
 
 
 def row_scores(

@@ -1,4 +1,4 @@
-"""Which weights learn: all of them, all but the vision tower's, or adapters beside them."""
+"""Which weights learn: all of them, all but the vision tower's, or adapters only."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from opengrit.sampling.vllm import VllmSampler
 from opengrit.training.callbacks import GritCallback, NonFiniteGuard
 from opengrit.training.checkpoint import restore_weights, save_checkpoint
 from opengrit.training.data_order import EvenOrder
-from opengrit.training.metrics import MetricSums, add_lengths, add_pass, add_scores, merged, put_sums
+from opengrit.training.metrics import MetricSums, StepLog, add_lengths, add_pass, add_scores, merged, put_sums
 from opengrit.training.progress_table import ProgressTable
 from opengrit.training.retention import CheckpointRetention
 from opengrit.training.rollouts import (
@@ -48,9 +48,8 @@ from opengrit.training.rollouts import (
     prompts_of,
 )
 from opengrit.training.settings import check_processor, check_settings
-from opengrit.training.sharding import asks_for_fsdp, gather_weights, share_by_layers
+from opengrit.training.sharding import asks_for_fsdp, gather_weights, shard_by_layers
 from opengrit.training.shared_prefix import TokenScores, packed_scores, row_scores, share_prefix
-from opengrit.training.step_log import StepLog
 from opengrit.training.trainable_weights import vision_is_fixed
 from opengrit.training.training_evaluation import TrainingEvaluation
 
@@ -95,7 +94,6 @@ class GritTrainer(GRPOTrainer):
         rollout_sampler: Sampler | None = None,
         judge_settings: JudgeSettings | None = None,
         retention: CheckpointRetention | None = None,
-        rows_per_batch: int = 192,
         stop: tuple[str, ...] = STOP,
     ) -> None:
         check_settings(args, num_rows=len(examples))
@@ -111,7 +109,7 @@ class GritTrainer(GRPOTrainer):
         self._rows: list[int] = []
         self._idle: frozenset[int] = frozenset()  # rows that teach nothing
         if asks_for_fsdp():
-            share_by_layers(loaded)
+            shard_by_layers(loaded)
         super().__init__(
             model=loaded.model,
             reward_funcs=[self.rubric_total],
@@ -138,9 +136,8 @@ class GritTrainer(GRPOTrainer):
         self.loaded = replace(loaded, model=self.model)
         self.sampler = TransformersSampler(
             self.loaded,
-            rows_per_batch=rows_per_batch,
             vision_is_fixed=vision_is_fixed(self.loaded),
-            # Processes that share weights out run the tower equally often, whatever pictures they have.
+            # Processes that shard weights run the tower equally often, whatever pictures they have.
             encoded_at_once=sys.maxsize if asks_for_fsdp() else ENCODED_AT_ONCE,
         )
         self.rollout_sampler = rollout_sampler
@@ -250,7 +247,7 @@ class GritTrainer(GRPOTrainer):
         """The totals of all processes' rows, NaN where there is none; their parts go to the metrics row by row.
 
         TRL's own would warn of every batch with a completion that was cut off. TRL computes the reference
-        log-probabilities before it comes here, so that the judge has had that long.
+        log-probabilities before it calls this, so that the judge has had that long.
         """
         scored = self.scorer.finish(self.rollouts.records)
         self.rollouts = replace(self.rollouts, records=scored.records)

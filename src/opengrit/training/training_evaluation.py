@@ -23,21 +23,22 @@ class TrainingEvaluation:
 
     name: str
     examples: tuple[Example, ...]
-    settings: SamplingSettings
+    section: Eval  # how they are asked
     every: int
-    questions_per_batch: int = 16
-    samples_per_question: int = 1
-    strategy: str | None = None  # None: the training's own
 
     def measure(self, sampler: Sampler, protocol: EvaluationProtocol) -> dict[str, float]:
         """Accuracy, IoU, format rate and the others by their names in the metrics."""
         records = evaluate(
             sampler,
             self.examples,
-            protocol=replace(protocol, strategy=self.strategy or protocol.strategy),
-            settings=self.settings,
-            samples_per_question=self.samples_per_question,
-            questions_per_batch=self.questions_per_batch,
+            protocol=replace(protocol, strategy=self.section.strategy or protocol.strategy),
+            settings=SamplingSettings(
+                temperature=self.section.temperature,
+                max_new_tokens=self.section.max_completion_length,
+                stop=STOP,
+            ),
+            samples_per_question=self.section.samples,
+            questions_per_batch=self.section.batch_size,
             quiet=True,
         )
         return evaluation_row(self.name, records)
@@ -49,25 +50,10 @@ def training_evaluations(
     """One evaluation for each data set; none where `every` is None."""
     if every is None:
         return []
-    settings = SamplingSettings(
-        temperature=section.temperature, max_new_tokens=section.max_completion_length, stop=STOP
-    )
-    return [
-        TrainingEvaluation(
-            source.spec,
-            tuple(_evenly_spaced(load_examples(source.spec, source.images), NUM_QUESTIONS)),
-            settings,
-            every,
-            questions_per_batch=section.batch_size,
-            samples_per_question=section.samples,
-            strategy=section.strategy,
-        )
-        for source in sources
-    ]
-
-
-def _evenly_spaced(examples: list[Example], count: int) -> list[Example]:
-    """At most `count` examples, evenly spaced over the list."""
-    if len(examples) <= count:
-        return examples
-    return [examples[i * len(examples) // count] for i in range(count)]
+    found = []
+    for source in sources:
+        examples = load_examples(source.spec, source.images)
+        count = min(len(examples), NUM_QUESTIONS)
+        spaced = tuple(examples[i * len(examples) // count] for i in range(count))
+        found.append(TrainingEvaluation(source.spec, spaced, section, every))
+    return found
