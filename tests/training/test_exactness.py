@@ -198,7 +198,7 @@ def test_attention_that_takes_no_packed_rows_reads_prompts_row_by_row_and_says_s
     with caplog.at_level("WARNING", logger="opengrit"):
         made = grit(tmp_path, loaded, questions=2, group=2)
     assert not made.shares_prefix
-    assert caplog.text.count("'flex_attention' takes no packed rows") == 1
+    assert caplog.text.count("'flex_attention' cannot take packed rows") == 1
     loaded.model.get_decoder().config._attn_implementation = "sdpa"
     output = spoken(made)
     ours = gradients(made, scores(made, output, GritTrainer)[0])

@@ -83,7 +83,8 @@ class NonFiniteGuard(TrainerCallback):
         norm = torch.nn.utils.get_total_norm(gradients) if gradients else None
         finite = (norm is None or bool(torch.isfinite(norm))) and self._loss_is_finite
         self._loss_is_finite = True
-        self._skipped = not self._all_agree(finite)
+        all_finite = gather(torch.tensor([finite], device=self._trainer.accelerator.device)).all()
+        self._skipped = not bool(all_finite)
         if not self._skipped:
             self._in_a_row = 0
             return
@@ -102,9 +103,6 @@ class NonFiniteGuard(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Count the step; TRL logs the mean over the steps of a row."""
         self._trainer._metrics["train"]["nonfinite/skipped_step"].append(float(self._skipped))
-
-    def _all_agree(self, finite: bool) -> bool:
-        return bool(gather(torch.tensor([finite], device=self._trainer.accelerator.device)).all())
 
 
 class StopAtStepEnd(TrainerCallback):

@@ -19,6 +19,7 @@ from opengrit.evaluation.metrics import (
     truncated,
     unjudged,
 )
+from opengrit.evaluation.rollout import case_of
 from opengrit.runs.alarms import Setting, Watchman, alarm_row, alarms_of, resumed_row, zero_loss_is_normal
 from opengrit.runs.folder import RunDir
 from opengrit.training.progress_table import ProgressTable
@@ -101,12 +102,10 @@ def add_lengths(sums: MetricSums, records: Sequence[Record], lengths: Sequence[i
             sums.add_max(f"completions/max_{kind}", length)
 
 
-def add_scores(
-    sums: MetricSums, records: Sequence[Record], *, asked: Sequence[bool], totals: Sequence[float]
-) -> None:
-    """Add what this process's rows are worth. `asked` says which rows a judge was asked about; a total may be NaN."""
-    for record, was_asked in zip(records, asked, strict=True):
-        if was_asked:
+def add_scores(sums: MetricSums, records: Sequence[Record], totals: Sequence[float]) -> None:
+    """Add what this process's rows are worth; a total may be NaN."""
+    for record in records:
+        if case_of(record) is not None:  # a judge was asked
             sums.add("judge/unjudged", float(isinstance(record.verdict, Unjudged)))
     for record in records:
         for name, value in _measures(record).items():

@@ -128,15 +128,6 @@ class JudgeSettings:
     min_judged_share: float = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """A process's rows with verdicts and scores, and whether all processes learn from the step."""
-
-    records: list[Record]
-    asked: list[bool]  # of each row: whether a judge was asked
-    skip_reason: str | None  # None: the step is learned from
-
-
 class RolloutScorer:
     """Judges and scores one generation batch at a time. Close it when done."""
 
@@ -152,19 +143,22 @@ class RolloutScorer:
         if cases:
             self._pending = self._pool.start(cases, deadline_seconds=self._settings.deadline_seconds)
 
-    def finish(self, records: Sequence[Record]) -> Scored:
-        """The batch, scored with the verdicts that are there by the deadline; all processes call this together."""
-        asked = [case_of(record) is not None for record in records]
+    def finish(self, records: Sequence[Record]) -> tuple[list[Record], str | None]:
+        """The batch, scored with the verdicts that are there by the deadline, and why no process learns from the step.
+
+        None: all do. All processes call this together.
+        """
         opinions = [] if self._pending is None else self._pending.result()
         scored = with_verdicts(records, opinions, rubric=self._rubric)
         # An opinion that is missing and that no reward needs does no harm.
         counted: list[Verdict | Unjudged] = [
             record.verdict
-            for record, was_asked in zip(scored, asked, strict=True)
-            if was_asked and (isinstance(record.verdict, Verdict) or record.score.total is None)
+            for record in scored
+            if case_of(record) is not None
+            and (isinstance(record.verdict, Verdict) or record.score.total is None)
         ]
         decision = decide(gather_object(counted), min_judged_share=self._settings.min_judged_share)
-        return Scored(scored, asked, decision.reason if isinstance(decision, Skip) else None)
+        return scored, decision.reason if isinstance(decision, Skip) else None
 
     def close(self) -> None:
         """Stop judging; what has started is waited for."""

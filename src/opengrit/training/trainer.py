@@ -249,13 +249,12 @@ class GritTrainer(GRPOTrainer):
         TRL's own would warn of every batch with a completion that was cut off. TRL computes the reference
         log-probabilities before it calls this, so that the judge has had that long.
         """
-        scored = self.scorer.finish(self.rollouts.records)
-        self.rollouts = replace(self.rollouts, records=scored.records)
-        self.skips = scored.skip_reason is not None
+        records, skip_reason = self.scorer.finish(self.rollouts.records)
+        self.rollouts, self.skips = replace(self.rollouts, records=records), skip_reason is not None
         if self.skips and self.accelerator.is_main_process:
-            log.warning("step %d is not learned from: %s", self.state.global_step + 1, scored.skip_reason)
+            log.warning("step %d is not learned from: %s", self.state.global_step + 1, skip_reason)
         totals = [math.nan if total is None else total for total in self.rubric_total()]
-        add_scores(self.metric_sums, scored.records, asked=scored.asked, totals=totals)
+        add_scores(self.metric_sums, records, totals)
         every = gather(torch.tensor(totals, dtype=torch.float32, device=self.accelerator.device)[:, None])
         self._flat_groups = flat_groups(every[:, 0].tolist(), group=self.num_generations)
         for flat in self._flat_groups:
