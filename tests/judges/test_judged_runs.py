@@ -33,8 +33,9 @@ from opengrit.recipes.training_recipe import Model, Source, load_recipe
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import Sampled, SamplingSettings
+from opengrit.training.rollouts import JudgeSettings
 from opengrit.training.run import train
-from opengrit.training.trainer import GritTrainer, Judging
+from opengrit.training.trainer import GritTrainer
 
 SIZE = Size(200, 100)
 PAPER = Rubric.named("paper")
@@ -68,7 +69,7 @@ def some_score(request: Request) -> str:
 
 
 def trainer(
-    folder: Path, judge: Any, *, run: RunDir | None = None, judging: Judging, **changes: Any
+    folder: Path, judge: Any, *, run: RunDir | None = None, judge_settings: JudgeSettings, **changes: Any
 ) -> GritTrainer:
     (folder / "pictures").mkdir(exist_ok=True)
     saved = tiny_random.save(tiny_random.talkative(tiny_random.qwen()), folder / "base")
@@ -86,7 +87,7 @@ def trainer(
         args=GRPOConfig(**{**settings, **changes}),
         protocol=EvaluationProtocol("direct", loaded.frame, judge, JUDGED),
         run=run,
-        judging=judging,
+        judge_settings=judge_settings,
     )
 
 
@@ -129,14 +130,20 @@ def test_an_outage_of_several_steps_changes_no_weight_is_counted_and_learning_go
         caplog.at_level("INFO", logger="opengrit"),
     ):
         made = trainer(
-            tmp_path, judge, run=run, judging=Judging(3.0, 0.5), max_steps=5, beta=beta, weight_decay=0.1
+            tmp_path,
+            judge,
+            run=run,
+            judge_settings=JudgeSettings(3.0, 0.5),
+            max_steps=5,
+            beta=beta,
+            weight_decay=0.1,
         )
         # Momentum, decay and the KL term would all move weights in the steps of the outage.
         course = Course({1: down.set, 4: down.clear})
         made.add_callback(course)
         start = weights(made.model)
         made.train()
-        made.judge_pool.close()
+        made.scorer.close()
     after = course.weights
     assert not same(start, after[1])
     assert same(after[1], after[2])
@@ -168,10 +175,12 @@ def test_a_generation_that_is_skipped_is_counted_in_every_step_that_is_made_with
         ) as server,
         open_judge(section(server), breaker=patient()) as judge,
     ):
-        made = trainer(tmp_path, judge, run=run, judging=Judging(60, 0.5), max_steps=6, num_iterations=2)
+        made = trainer(
+            tmp_path, judge, run=run, judge_settings=JudgeSettings(60, 0.5), max_steps=6, num_iterations=2
+        )
         made.add_callback(Course({2: down.set, 4: down.clear}))
         made.train()
-        made.judge_pool.close()
+        made.scorer.close()
     assert [row["judge/skipped_step"] for row in run.metrics()] == [0, 0, 1, 1, 0, 0]
     assert [row.get("judge/unjudged") for row in run.metrics()] == [0, None, 1, None, 0, None]
 
@@ -184,7 +193,7 @@ def test_a_step_under_the_floor_is_skipped_though_some_of_it_is_judged(tmp_path:
         fault_server(judge_some, answer=some_score) as server,
         open_judge(section(server), breaker=patient()) as judge,
     ):
-        made = trainer(tmp_path, judge, run=run, judging=Judging(60, 0.9), max_steps=1)
+        made = trainer(tmp_path, judge, run=run, judge_settings=JudgeSettings(60, 0.9), max_steps=1)
         start = weights(made.model)
         made.train()
     judged = [record for record in run.records() if isinstance(record.verdict, Verdict)]
@@ -207,7 +216,9 @@ def test_a_judge_that_fails_now_and_then_leaves_no_row_scored_wrong(tmp_path: Pa
         ) as server,
         open_judge(section(server), breaker=patient()) as judge,
     ):
-        made = trainer(tmp_path, judge, run=run, judging=Judging(60, 0.0), max_steps=4, beta=0.05)
+        made = trainer(
+            tmp_path, judge, run=run, judge_settings=JudgeSettings(60, 0.0), max_steps=4, beta=0.05
+        )
         made.train()
     records = list(run.records())
     unjudged = [record for record in records if isinstance(record.verdict, Unjudged)]
@@ -252,7 +263,7 @@ class Waiting:
 @pytest.mark.trains
 def test_judging_and_the_reference_log_probabilities_overlap(tmp_path: Path) -> None:
     judge, run = Waiting(), RunDir.create(tmp_path / "run", recipe="a: 1\n")
-    made = trainer(tmp_path, judge, run=run, judging=Judging(100, 0.5), max_steps=1, beta=0.1)
+    made = trainer(tmp_path, judge, run=run, judge_settings=JudgeSettings(100, 0.5), max_steps=1, beta=0.1)
     made.ref_model.register_forward_hook(lambda *_: judge.asked.set())
     made.train()
     asked = [record.verdict for record in run.records() if was_asked_about(record)]

@@ -188,7 +188,7 @@ def test_log_probabilities_and_gradients_are_those_of_plain_forward_passes(famil
 
 def row_alone(made, row, completion):
     """The log-probabilities of one row's completion, by the model's own forward pass."""
-    prompt = made._prompts[row]
+    prompt = made.rollouts.prompts[row]
     logits = made.model(**plain_inputs(made.loaded, prompt, completion)).logits[0, len(prompt.ids) - 1 : -1]
     return logits.log_softmax(-1).gather(1, torch.tensor(completion)[:, None])[:, 0]
 

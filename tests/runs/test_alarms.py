@@ -30,9 +30,11 @@ from opengrit.runs.alarms import (
     zero_loss_is_normal,
 )
 from opengrit.runs.folder import RunDir
-from opengrit.training.progress_table import Watch
+from opengrit.training.callbacks import GritCallback
+from opengrit.training.metrics import StepLog
+from opengrit.training.progress_table import ProgressTable
+from opengrit.training.rollouts import flat_groups
 from opengrit.training.run import train
-from opengrit.training.trainer import _Course, flat_groups
 
 SETTING = Setting(max_completion_length=160, frame="qwen2_5_vl")
 # A row as the demo writes it in its tenth step, rounded.
@@ -278,11 +280,13 @@ def test_only_the_main_process_of_a_resumed_run_looks_back(tmp_path):
     args, state = SimpleNamespace(gradient_accumulation_steps=1), SimpleNamespace(global_step=WINDOW)
     for leads in (False, True):
         trainer = SimpleNamespace(
-            run=run, watchman=AlarmMonitor(SETTING), accelerator=SimpleNamespace(is_main_process=leads)
+            step_log=StepLog(run, setting=SETTING), accelerator=SimpleNamespace(is_main_process=leads)
         )
-        _Course(trainer).on_train_begin(args, state, None)
+        GritCallback(trainer).on_train_begin(args, state, None)
         raised = [
-            found for row in rows(WINDOW, first=6, truncated=0.9) for found in trainer.watchman.take(row)
+            found
+            for row in rows(WINDOW, first=6, truncated=0.9)
+            for found in trainer.step_log.monitor.take(row)
         ]
         assert kinds(raised) == ([] if leads else [Kind.TRUNCATED])
         assert alarms_of(run.alarms()) == ([] if leads else [alarm(7)])
@@ -390,10 +394,10 @@ def test_the_report_of_a_training_shows_its_alarms_escaped(tmp_path):
 
 def test_alarms_stand_under_the_table_of_a_terminal_80_wide():
     console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
-    with Watch(num_steps=40, console=console) as watch:
+    with ProgressTable(num_steps=40, console=console) as table:
         for step, kind in enumerate(Kind, start=1):
-            watch.warn(alarm(step, kind))
-        watch.show({"step": 20, "reward": 2.5, "parts/tag_pairs": 0.75, "parts/box_count": 0.5})
+            table.warn(alarm(step, kind))
+        table.show({"step": 20, "reward": 2.5, "parts/tag_pairs": 0.75, "parts/box_count": 0.5})
     shown = console.file.getvalue()
     assert "alarms:" in shown
     assert f"{len(Kind) - 3} earlier" in shown.replace("\n", " ")
@@ -409,7 +413,7 @@ def test_the_log_goes_above_the_table_while_it_lives_and_back_afterwards(monkeyp
     log.addHandler(handler)
     try:
         console = Console(file=io.StringIO(), force_terminal=True, width=80)
-        with Watch(num_steps=40, console=console):
+        with ProgressTable(num_steps=40, console=console):
             log.warning("something went wrong")
         assert "something went wrong" in console.file.getvalue()
         assert handler.stream is plain

@@ -17,7 +17,7 @@ from opengrit.rewards.rubric import Rubric
 from opengrit.sampling import Asked, Sampled, SamplingSettings, Unsampled
 from opengrit.sampling.transformers_engine import TransformersSampler
 from opengrit.sampling.vllm import VllmSampler
-from opengrit.training.run import grpo_config, vllm_settings
+from opengrit.training.settings import grpo_config, vllm_settings
 from opengrit.training.trainer import GritTrainer
 
 ANSWERED = "<think>a</think><answer>2</answer>"
@@ -165,7 +165,7 @@ def test_vllm_that_is_not_installed_is_named_before_anything_loads(tmp_path):
         pass
     recipe = load_recipe("recipes/demo.yaml", ["train.vllm_mode=colocate"])
     with pytest.raises(RecipeError, match=r"vllm_mode colocate needs vllm.*opengrit\[vllm\]"):
-        grpo_config(recipe, tmp_path)
+        grpo_config(recipe.train, tmp_path)
 
 
 def test_trl_still_generates_with_vllm_as_we_ask():

@@ -21,7 +21,7 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
         "opengrit.training.run",
-        "opengrit.training.sft_trainer",
+        "opengrit.training.sft",
         "opengrit.experiments.run",
         "opengrit.cli.app",
         "openai.resources.chat",  # loaded when a client is first used

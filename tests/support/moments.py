@@ -23,8 +23,9 @@ from opengrit.runs.folder import RunDir
 from opengrit.runs.jsonl import LineWriter
 from opengrit.training import checkpoint
 from opengrit.training import checkpoint_sidecar as sidecar
-from opengrit.training.run import save_final
 from opengrit.training.trainer import GritTrainer
+from opengrit.training.training_evaluation import TrainingEvaluation
+from opengrit.training.training_loop import save_final
 
 # Where a run can die: inside a call of one of these.
 PHASES: dict[str, CodeType] = {
@@ -33,7 +34,7 @@ PHASES: dict[str, CodeType] = {
     "generation": GritTrainer._roll_out.__code__,
     "record write": LineWriter._write.__code__,
     "loss": GritTrainer._compute_loss.__code__,
-    "probe": GritTrainer.probe.__code__,
+    "evaluation": TrainingEvaluation.measure.__code__,
     "checkpoint write": checkpoint.save_whole.__code__,
     "sync": checkpoint._settle.__code__,
     "final model": save_final.__code__,

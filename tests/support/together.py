@@ -28,17 +28,18 @@ import opengrit.models
 from opengrit.core.types import Completion, Finish, Unjudged
 from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.judges import RuleJudge
+from opengrit.recipes.training_recipe import Eval
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import RunDir
-from opengrit.sampling import SamplingSettings
 from opengrit.sampling.replay import ReplaySampler
-from opengrit.training.run import save_final
 from opengrit.training.sharding import whole_weights
-from opengrit.training.trainer import GritTrainer, Probe
+from opengrit.training.trainer import GritTrainer
+from opengrit.training.training_evaluation import TrainingEvaluation
+from opengrit.training.training_loop import save_final
 
 RUBRIC = Rubric.from_weights({"correct": 1.0, "tag_walk": 0.5, "answer_tag": 0.5, "grounding_iou": 0.5})
 GROUP = 4
-GREEDY = SamplingSettings(temperature=0, max_new_tokens=20)
+ASKED = Eval(max_completion_length=20)
 SAID = (
     '<think>{{"bbox_2d": [0, 0, 40, {n}]}} {n} dogs</think><rethink>so</rethink><answer>{n}</answer>',
     "<think>one two</think><answer>no</answer>",
@@ -74,7 +75,7 @@ def written(loaded, examples):
     return rollouts
 
 
-SHARED_OUT = {
+SHARDED = {
     "ACCELERATE_USE_FSDP": "true",
     "FSDP_VERSION": "2",
     "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
@@ -110,7 +111,7 @@ class NotANumber(TrainerCallback):
 
     def on_step_begin(self, args, state, control, **_):
         if state.global_step == 1 and not self._trainer.accelerator.is_main_process:
-            self._trainer.finite.saw(torch.tensor(torch.nan))
+            self._trainer.nonfinite_guard.check_loss(torch.tensor(torch.nan))
 
 
 def train(
@@ -142,7 +143,7 @@ def train(
         ddp_find_unused_parameters=False,
         **changes,
     )
-    # On CPUs accelerate would not share out, though torch and DeepSpeed do.
+    # On CPUs accelerate would not shard, though torch and DeepSpeed do.
     if "ACCELERATE_USE_FSDP" in os.environ:
         PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
     if "ACCELERATE_USE_DEEPSPEED" in os.environ:
@@ -154,8 +155,8 @@ def train(
         args=args,
         protocol=EvaluationProtocol("direct", loaded.frame, MoodyJudge(), RUBRIC),
         run=RunDir.open(run),
-        rollouts=sampler,
-        probes=[Probe("held-out", tuple(examples), GREEDY, every=every)] if every else (),
+        rollout_sampler=sampler,
+        evaluations=[TrainingEvaluation("held-out", tuple(examples), ASKED, every=every)] if every else (),
     )
     if stop_after is not None:
         made.add_callback(StopAfter(stop_after))
@@ -170,15 +171,15 @@ def train(
     weights = whole_weights(model)
     if state.is_main_process:
         torch.save(model.state_dict() if weights is None else weights, place / "weights.pt")
-        if stop_after is None:
-            save_final(made, place / "final", weights=weights)
+    if stop_after is None:
+        save_final(made, place / "final")
 
 
 FIXED = {
     "fixed": True, "rows_per_step": 8, "max_steps": 3, "max_completion_length": 300, "learning_rate": 1e-3,
     "save_strategy": "steps", "save_steps": 2,
 }  # fmt: skip
-DRAWN = {"fixed": False, "max_steps": 2, "max_completion_length": 60, "learning_rate": 1e-3}
+SAMPLED = {"fixed": False, "max_steps": 2, "max_completion_length": 60, "learning_rate": 1e-3}
 
 
 def scenarios(folder):
@@ -186,20 +187,22 @@ def scenarios(folder):
     train(folder, "qwen", tiny_random.qwen(), **FIXED)
     changes = {"max_steps": 4, "num_iterations": 2, "beta": 0.05, "logging_steps": 4, "save_strategy": "no"}
     train(folder, "internvl", base(folder, "internvl"), largest_pass=4, **FIXED | changes)
-    train(folder, "half", tiny_random.talkative(tiny_random.qwen()), rows_per_step=4, **DRAWN)
-    train(folder, "piece", base(folder, "qwen"), rows_per_step=12, beta=0.05, **DRAWN)
+    train(folder, "half", tiny_random.talkative(tiny_random.qwen()), rows_per_step=4, **SAMPLED)
+    train(folder, "piece", base(folder, "qwen"), rows_per_step=12, beta=0.05, **SAMPLED)
     if PartialState().num_processes == 2:
-        train(folder, "gone", tiny_random.talkative(tiny_random.qwen()), rows_per_step=8, gone=True, **DRAWN)
+        train(
+            folder, "gone", tiny_random.talkative(tiny_random.qwen()), rows_per_step=8, gone=True, **SAMPLED
+        )
 
 
-def shared_out(folder):
-    """What two with weights shared out (FSDP2) do; the first of it once more, stopped and resumed."""
+def sharded(folder):
+    """What two with sharded weights (FSDP2) do; the first of it once more, stopped and resumed."""
     train(folder, "fsdp-qwen", tiny_random.qwen(), every=2, **FIXED)
     train(folder, "fsdp-resumed", tiny_random.qwen(), stop_after=2, **FIXED)
     train(folder, "fsdp-resumed", tiny_random.qwen(), resume=True, **FIXED)
     train(folder, "fsdp-nan", tiny_random.qwen(), nan=True, **FIXED | {"max_steps": 2, "save_strategy": "no"})
     again = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
-    train(folder, "fsdp-piece", base(folder, "qwen"), rows_per_step=12, beta=0.05, **DRAWN, **again)
+    train(folder, "fsdp-piece", base(folder, "qwen"), rows_per_step=12, beta=0.05, **SAMPLED, **again)
 
 
 def shared_gradients(folder):
@@ -264,8 +267,8 @@ def main(folder: Path) -> int:
     world = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
     children = [fork(lambda: scenarios(folder), RANK=rank, LOCAL_RANK=rank, **world) for rank in range(2)]
     children.append(fork(lambda: scenarios(folder)))
-    other = world | {"MASTER_PORT": _free_port()} | SHARED_OUT
-    children += [fork(lambda: shared_out(folder), RANK=rank, LOCAL_RANK=rank, **other) for rank in range(2)]
+    other = world | {"MASTER_PORT": _free_port()} | SHARDED
+    children += [fork(lambda: sharded(folder), RANK=rank, LOCAL_RANK=rank, **other) for rank in range(2)]
     if importlib.util.find_spec("deepspeed") is not None:
         other = world | {"MASTER_PORT": _free_port(), "DS_ACCELERATOR": "cpu"} | ZERO_2
         children += [

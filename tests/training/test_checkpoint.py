@@ -112,7 +112,7 @@ def test_a_checkpoint_that_fails_to_be_written_is_not_there(tmp_path):
 
 def test_a_checkpoint_is_never_overwritten(tmp_path):
     save_whole(tmp_path / "step-000001", lambda folder: (folder / "a").write_text("first"))
-    with pytest.raises(RunError, match="stands already"):
+    with pytest.raises(RunError, match="exists; choose another"):
         save_whole(tmp_path / "step-000001", lambda folder: (folder / "a").write_text("second"))
     assert (tmp_path / "step-000001" / "a").read_text() == "first"
 

@@ -101,7 +101,7 @@ def test_five_kills_of_one_of_two_processes_change_no_bit_of_the_weights(tmp_pat
         (1, Moment("loss", 2, 100)),
         (0, Moment("before rename", 0)),
         (1, Moment("checkpoint write", 0, 50)),
-        (0, Moment("probe", 0, 300)),
+        (0, Moment("evaluation", 0, 300)),
     ]
     assert len(moments) == KILLS_OF_TWO
     for rank, moment in moments:

@@ -30,8 +30,9 @@ from opengrit.core.errors import RecipeError, RunError
 from opengrit.data.grit import write
 from opengrit.recipes.training_recipe import load_recipe
 from opengrit.runs.folder import RunDir
-from opengrit.training.run import check_model, count_processes
+from opengrit.training.settings import count_processes
 from opengrit.training.sharding import check_sharding
+from opengrit.training.trainable_weights import check_model
 
 ROOT = Path(__file__).parents[2]
 GENEROUS_SECONDS = 240.0
@@ -94,7 +95,7 @@ def test_two_processes_learn_from_fixed_rollouts_the_weights_that_one_learns(nam
 
 
 @pytest.mark.parametrize(("whole", "shared"), [("qwen", "fsdp-qwen"), ("piece", "fsdp-piece")])
-def test_weights_shared_out_learn_what_whole_ones_learn(whole, shared, trained):
+def test_sharded_weights_learn_what_whole_ones_learn(whole, shared, trained):
     assert apart(weights(trained, f"1-{whole}"), weights(trained, f"2-{shared}")) <= 1e-5
     shares = [json.loads((trained / f"2-{shared}" / rank / "share").read_text()) for rank in ("0", "1")]
     total = sum(value.numel() for value in weights(trained, f"1-{whole}").values())
@@ -104,14 +105,14 @@ def test_weights_shared_out_learn_what_whole_ones_learn(whole, shared, trained):
     assert {r.id: r.completion for r in one.records()} == {r.id: r.completion for r in two.records()}
 
 
-def test_a_final_model_and_a_probe_of_shared_out_weights_are_those_of_whole_ones(trained):
+def test_a_final_model_and_an_evaluation_of_sharded_weights_are_those_of_whole_ones(trained):
     final = opengrit.models.load(str(trained / "2-fsdp-qwen" / "final")).model.state_dict()
     assert all(torch.equal(value, final[name]) for name, value in weights(trained, "2-fsdp-qwen").items())
     rows = list(RunDir.open(trained / "2-fsdp-qwen" / "run").metrics())
     assert [row["step"] for row in rows if "eval/held-out/n" in row] == [2]
 
 
-def test_a_checkpoint_of_shared_out_weights_is_whole_and_goes_on_to_the_same_end(trained):
+def test_a_checkpoint_of_sharded_weights_is_whole_and_resumes_to_the_same_end(trained):
     straight, resumed = [weights(trained, f"2-{name}") for name in ("fsdp-qwen", "fsdp-resumed")]
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
     last = RunDir.open(trained / "2-fsdp-resumed" / "run").checkpoints()[-1]
@@ -127,7 +128,7 @@ def test_a_loss_that_is_no_number_on_one_process_leaves_the_step_out_on_all_that
 
 
 @pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed")
-def test_gradients_shared_out_by_deepspeed_learn_what_whole_ones_learn_and_resume(trained):
+def test_gradients_sharded_by_deepspeed_learn_what_whole_ones_learn_and_resume(trained):
     straight, resumed = [weights(trained, f"2-{name}") for name in ("zero-qwen", "zero-resumed")]
     assert apart(weights(trained, "1-qwen"), straight) <= 1e-5
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
@@ -147,7 +148,7 @@ def started(name):
     return prepare_deepspeed_cmd_env(args)[1]
 
 
-@pytest.mark.parametrize(("name", "tested"), [("fsdp2", together.SHARED_OUT), ("zero2", together.ZERO_2)])
+@pytest.mark.parametrize(("name", "tested"), [("fsdp2", together.SHARDED), ("zero2", together.ZERO_2)])
 def test_the_files_for_accelerate_ask_for_what_is_tested_here(name, tested):
     assert {key: started(name).get(key) for key in tested} == tested
     assert {path.stem for path in ACCELERATE.glob("*.yaml")} == {"ddp", "fsdp2", "zero2", "zero3"}
@@ -161,9 +162,9 @@ def test_the_files_for_accelerate_ask_for_what_is_tested_here(name, tested):
         ({"FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"}, "SHARDED_STATE_DICT"),
     ],
 )
-def test_other_ways_of_sharing_weights_out_are_refused_by_name(changes, message, tmp_path, monkeypatch):
+def test_other_ways_of_sharding_weights_are_refused_by_name(changes, message, tmp_path, monkeypatch):
     args = config(tmp_path)
-    for key, value in (together.SHARED_OUT | changes).items():
+    for key, value in (together.SHARDED | changes).items():
         monkeypatch.setenv(key, value)
     with pytest.raises(RecipeError, match=message):
         check_sharding(args)
@@ -176,17 +177,18 @@ def test_zero_3_is_refused_by_name(tmp_path):
         check_sharding(args)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU weights can be shared out")
-def test_weights_are_not_said_to_be_shared_out_where_accelerate_would_not(monkeypatch):
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU weights can be sharded")
+def test_weights_are_not_said_to_be_sharded_where_accelerate_would_not(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(RecipeError, match="on GPUs only"):
         count_processes()
 
 
-def test_adapters_and_sharing_weights_out_are_refused_together(monkeypatch):
+def test_adapters_and_sharding_are_refused_together(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    recipe = load_recipe(ROOT / "recipes" / "demo.yaml", ["lora={}"])
     with pytest.raises(RecipeError, match="adapters"):
-        check_model(load_recipe(ROOT / "recipes" / "demo.yaml", ["lora={}"]))
+        check_model(recipe.model, recipe.lora)
 
 
 # One process makes one pass of eight completions (qwen) or two of four (internvl), two processes one pass of four each:

@@ -22,8 +22,10 @@ from opengrit.judges import RuleJudge
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import Sampled
+from opengrit.training.rollouts import completion_row
 from opengrit.training.shared_prefix import pack
-from opengrit.training.trainer import GritTrainer, freeze_vision
+from opengrit.training.trainable_weights import freeze_vision_weights
+from opengrit.training.trainer import GritTrainer
 
 FAMILIES = {"qwen": tiny_random.qwen, "internvl": tiny_random.internvl}
 RUBRIC = Rubric.from_weights({"tag_walk": 1.0, "answer_tag": 0.5, "repetition": 0.25})
@@ -37,7 +39,7 @@ PLAIN = [
 
 
 class Script:
-    """A sampler that draws completions from a list of texts, each with an end of its own; question e0 never points."""
+    """A sampler that picks completions from a list of texts, each with an end of its own; question e0 never points."""
 
     def __init__(self, loaded, *, seed=0):
         self._loaded = loaded
@@ -78,7 +80,7 @@ def grit(folder, loaded, *, questions, group, lora=None, run=None, **changes):
         examples(folder, questions),
         args=config(folder, questions=questions, group=group, **changes),
         protocol=EvaluationProtocol("direct", loaded.frame, RuleJudge(), RUBRIC),
-        rollouts=Script(loaded),
+        rollout_sampler=Script(loaded),
         peft_config=lora,
         run=run,
     )
@@ -196,7 +198,7 @@ def test_attention_that_takes_no_packed_rows_reads_prompts_row_by_row_and_says_s
     with caplog.at_level("WARNING", logger="opengrit"):
         made = grit(tmp_path, loaded, questions=2, group=2)
     assert not made.shares_prefix
-    assert caplog.text.count("'flex_attention' takes no packed rows") == 1
+    assert caplog.text.count("'flex_attention' cannot take packed rows") == 1
     loaded.model.get_decoder().config._attn_implementation = "sdpa"
     output = spoken(made)
     ours = gradients(made, scores(made, output, GritTrainer)[0])
@@ -221,7 +223,9 @@ def said_in(run, made):
     for record in run.records():
         while len(generations) < record.step:
             generations.append({})
-        ids, mask = made._completion_row(record)
+        ids, mask = completion_row(
+            record, end_ids=made.eos_token_ids, appended_id=made._tokenizer.eos_token_id
+        )
         generations[record.step - 1].setdefault(record.example.id, []).append(
             Said(ids, mask, record.score.total)
         )
@@ -229,24 +233,24 @@ def said_in(run, made):
 
 
 def stock(folder, loaded, made, generations, *, lora, **settings):
-    """TRL's own trainer, which is told what our run sampled and what that was worth."""
+    """TRL's own trainer, which gets what our run sampled and what that was worth."""
     rows = made.examples
     by_text = {user_text("direct", e.question, family=loaded.frame): e.id for e in rows}
-    told: dict[str, list] = {}
+    given: dict[str, list] = {}
     turn = iter(generations)
 
     def say_again(prompts, trainer):
         generation = {name: iter(said) for name, said in next(turn).items()}
         names = [by_text[p[0]["content"][-1]["text"]] for p in prompts]
-        told["rows"] = [next(generation[name]) for name in names]
+        given["rows"] = [next(generation[name]) for name in names]
         prompt_ids, _, _ = trainer._tokenize_prompts(prompts)
         return {
-            "prompt_ids": prompt_ids, "completion_ids": [s.ids for s in told["rows"]], "logprobs": None,
-            "env_mask": [s.mask for s in told["rows"]],
+            "prompt_ids": prompt_ids, "completion_ids": [s.ids for s in given["rows"]], "logprobs": None,
+            "env_mask": [s.mask for s in given["rows"]],
         }  # fmt: skip
 
     def worth(**_):
-        return [s.total for s in told["rows"]]
+        return [s.total for s in given["rows"]]
 
     dataset = Dataset.from_dict(
         {
@@ -338,7 +342,7 @@ def test_a_group_without_an_advantage_costs_no_gradient_and_changes_none(family,
 
     made.current_gradient_accumulation_steps = 1
     loss, ours = step(made._compute_loss)
-    entropy = made.tally.values()["entropy"]  # moved there, weighted by tokens
+    entropy = made.metric_sums.values()["entropy"]  # moved there, weighted by tokens
     assert 0 < learned[True] < learned[False]  # one group of three is learned from
     whole, theirs = step(lambda model, inputs: GRPOTrainer._compute_loss(made, model, inputs))
     assert loss == pytest.approx(whole, abs=1e-6)
@@ -366,9 +370,9 @@ def test_a_pass_reads_each_prompt_once_and_pads_little(family, tmp_path):
         with_kwargs=True,
     )
     scores(made, output, GritTrainer)
-    prompts = {id(p): len(p.ids) for p in made._prompts}
+    prompts = {id(p): len(p.ids) for p in made.rollouts.prompts}
     assert len(prompts) == 5
-    least = sum(prompts.values()) + sum(made._lengths)  # U (P + G C)
+    least = sum(prompts.values()) + sum(made.rollouts.lengths)  # U (P + G C)
     assert 0.95 * least <= tokens["read"] <= 1.05 * least
     assert (output["completion_mask"].sum(1) != output["completion_mask"].shape[1]).any()
 
@@ -378,9 +382,9 @@ def test_pictures_are_encoded_once_a_pass_and_once_a_run_where_the_tower_is_froz
     folder = str(tiny_random.save(tiny_random.talkative(tiny_random.qwen()), tmp_path / "base"))
     loaded = opengrit.models.load(folder)
     if frozen:
-        freeze_vision(loaded)
+        freeze_vision_weights(loaded)
     made = grit(tmp_path, loaded, questions=4, group=8, beta=0.1, max_completion_length=8)
-    made.rollouts = None  # the model draws
+    made.rollout_sampler = None  # the model samples
     made.train()
     # Three steps of four questions: generation, reference and loss; stock TRL encodes 3 x 3 x 32.
     assert made.sampler.counts.pictures_encoded == encoded
@@ -391,7 +395,7 @@ def test_without_a_kl_term_there_is_no_reference(tmp_path):
     made = grit(tmp_path, tiny_random.qwen(), questions=2, group=2, max_steps=1)
     made.train()
     assert made.ref_model is None
-    assert made.sampler.counts.pictures_encoded == 2  # the script draws: only the loss looks
+    assert made.sampler.counts.pictures_encoded == 2  # the script samples: only the loss looks
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What can go wrong around a training, one test each: it stops with one clear line, the checkpoints stay, and it goes on."""
+"""What can go wrong around a training, one test each: it stops with one clear line, the checkpoints stay, and it resumes."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from opengrit.recipes.training_recipe import load_recipe
 from opengrit.rewards.rubric import REWARDS, Rubric
 from opengrit.runs.folder import RunDir
 from opengrit.runs.lock import held
+from opengrit.training.callbacks import MOST_IN_A_ROW
 from opengrit.training.checkpoint_sidecar import SIDECAR
-from opengrit.training.nonfinite_guard import MOST_IN_A_ROW
+from opengrit.training.rollouts import JudgeSettings
 from opengrit.training.run import train
-from opengrit.training.sft import lessons_of, sft_config
-from opengrit.training.sft_trainer import GritSFTTrainer
-from opengrit.training.trainer import Judging
+from opengrit.training.settings import sft_config
+from opengrit.training.sft import GritSFTTrainer, sft_examples
 
 ROOT = Path(__file__).parents[2]
 
 
 def go(recipe: Path, out: Path, *options: object, before: Callable[[], Any] | None = None) -> Running:
-    """The training, begun or gone on with, in a process of its own; waited for."""
+    """The training, started or resumed, in a process of its own; waited for."""
     running = command("train", recipe, "--out", out, "--quiet", *resuming(out), *options, before=before)
     running.code()
     return running
@@ -60,7 +60,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def goes_on(scene: Path, out: Path, *options: object) -> None:
+def resumes(scene: Path, out: Path, *options: object) -> None:
     """The run ends as the one that nothing disturbed."""
     again = go(scene / "recipe.yaml", out, *options)
     assert again.code() == 0, again.said
@@ -87,7 +87,7 @@ def steps(out: Path) -> list[int]:
 def test_sigterm_ends_the_step_with_a_checkpoint_and_exits_143(scene: Path, tmp_path: Path) -> None:
     stopped = go(scene / "recipe.yaml", tmp_path / "run", before=at(Moment("generation", 2, 40), terminate))
     assert stopped.code() == 143, stopped.said
-    assert "stopped by SIGTERM after step 3 of 6; the same command with --resume goes on" in stopped.said
+    assert "stopped by SIGTERM after step 3 of 6; the same command with --resume continues" in stopped.said
     assert steps(tmp_path / "run") == [2, 3]
     assert not (tmp_path / "run" / ".lock").exists()
     again = go(scene / "recipe.yaml", tmp_path / "run")
@@ -152,7 +152,7 @@ def test_sigint_once_saves_and_exits_130_also_where_the_recipe_saves_nothing(tmp
     stopped = go(recipe, tmp_path / "run", before=at(Moment("loss", 1, 10), interrupt))
     assert stopped.code() == 130, stopped.said
     assert steps(tmp_path / "run") == [1]
-    assert stopped.said.splitlines()[-1].endswith("--resume goes on")
+    assert stopped.said.splitlines()[-1].endswith("--resume continues")
 
 
 def test_sigint_twice_stops_at_once_with_the_last_checkpoint_intact(scene: Path, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_sigint_twice_stops_at_once_with_the_last_checkpoint_intact(scene: Path,
     assert stopped.code() == -signal.SIGINT, stopped.said
     assert steps(tmp_path / "run") == [2]
     check_readable(tmp_path / "run")
-    goes_on(scene, tmp_path / "run")
+    resumes(scene, tmp_path / "run")
 
 
 def test_fine_tuning_stops_and_goes_on_in_the_same_way(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_a_disk_that_is_full_at_any_write_stops_the_run_and_costs_no_checkpoint(
         assert not list(out.rglob(".staged-*")), moment
         if (out / "recipe.yaml").exists():
             assert steps(out)[: len(before)] == before
-    goes_on(scene, out)
+    resumes(scene, out)
 
 
 @contextmanager
@@ -279,7 +279,7 @@ def test_a_real_file_system_that_is_full_stops_the_run_and_more_room_lets_it_go_
         assert steps(out) == [2]
         check_readable(out)
         resize(10 * size)
-        goes_on(scene, out)
+        resumes(scene, out)
 
 
 @contextmanager
@@ -312,7 +312,7 @@ def test_a_folder_without_the_right_to_write_stops_the_run_with_its_checkpoints_
         assert "must be writable" in refusal(go(scene / "recipe.yaml", out))
     assert steps(out) == before
     check_readable(out)
-    goes_on(scene, out)
+    resumes(scene, out)
 
 
 def test_a_file_where_the_checkpoints_belong_stops_the_run_with_one_line(scene: Path, tmp_path: Path) -> None:
@@ -323,7 +323,7 @@ def test_a_file_where_the_checkpoints_belong_stops_the_run_with_one_line(scene: 
     assert "must be writable" in refusal(go(scene / "recipe.yaml", out))
     (out / "checkpoints").unlink()
     shutil.move(tmp_path / "kept", out / "checkpoints")
-    goes_on(scene, out)
+    resumes(scene, out)
 
 
 # -- checkpoints that are damaged ---------------------------------------------------------------------------------
@@ -384,7 +384,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one_which_is_set_asi
     out = tmp_path / "run"
     shutil.copytree(unfinished, out)
     cut(out / "checkpoints" / "step-000004" / "optimizer.pt")
-    goes_on(scene, out, "--resume-from", "step-000002")
+    resumes(scene, out, "--resume-from", "step-000002")
     assert (out / "checkpoints" / "step-000004.set-aside-1" / "optimizer.pt").is_file()
     assert steps(out) == [2, 4, 6]
 
@@ -440,7 +440,7 @@ def test_a_reward_that_raises_once_ends_the_run_and_a_resume_comes_to_the_same_w
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
 @pytest.mark.parametrize("max_grad_norm", [1.0, 0.0], ids=["clipped", "not clipped"])
-def test_a_step_that_is_not_finite_changes_no_weight_is_counted_and_learning_goes_on(
+def test_a_step_that_is_not_finite_changes_no_weight_is_counted_and_learning_resumes(
     what: str, max_grad_norm: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = small_trainers.new_run(tmp_path)
@@ -457,7 +457,7 @@ def test_a_step_that_is_not_finite_changes_no_weight_is_counted_and_learning_goe
     assert same(course.weights[1], course.weights[2])
     assert not same(course.weights[2], course.weights[3])
     assert [row["nonfinite/skipped_step"] for row in run.metrics()] == [0, 1, 0]
-    assert "step 2 is left out: its loss or its gradient is not finite" in caplog.text
+    assert "step 2 is skipped: its loss or its gradient is not finite" in caplog.text
 
 
 def spoil(model: Any, bad: threading.Event, what: str) -> None:
@@ -478,9 +478,11 @@ def test_a_step_of_fine_tuning_that_is_not_finite_changes_no_weight(tmp_path: Pa
     settings |= {"bf16": False, "gradient_checkpointing": False, "lr_scheduler_type": "constant"}
     recipe = SftRecipe.model_validate({"model": "x", "data": {"train": ["y"]}, "sft": settings})
     loaded = tiny_random.qwen()
-    lessons = lessons_of(tiny_random.examples(tmp_path, 4), loaded=loaded, strategy="grounded")
+    examples = sft_examples(tiny_random.examples(tmp_path, 4), loaded=loaded, strategy="grounded")
     run = small_trainers.new_run(tmp_path)
-    made = GritSFTTrainer(loaded, lessons, args=sft_config(recipe, tmp_path / "unused", num_rows=4), run=run)
+    made = GritSFTTrainer(
+        loaded, examples, args=sft_config(recipe.sft, tmp_path / "unused", num_rows=4), run=run
+    )
     bad = threading.Event()
     spoil(made.model, bad, "gradient")
     course = Keep({1: bad.set, 2: bad.clear})
@@ -535,12 +537,12 @@ def test_ten_steps_without_a_judge_change_no_weight_and_the_eleventh_is_learned_
     run = small_trainers.new_run(tmp_path)
     made = small_trainers.trainer(
         tmp_path, run=run, judge=judge, rubric=Rubric.from_weights({"correct": 1.0, "tag_walk": 0.5}), max_steps=12,
-        lr_scheduler_type="constant", extra={"judging": Judging(0.05, 0.5)}, max_completion_length=30,
+        lr_scheduler_type="constant", extra={"judge_settings": JudgeSettings(0.05, 0.5)}, max_completion_length=30,
     )  # fmt: skip
     course = Keep({1: fault.set, 11: fault.clear})
     made.add_callback(course)
     made.train()
-    made.judge_pool.close()
+    made.scorer.close()
     assert [row["judge/skipped_step"] for row in run.metrics()] == [0, *[1] * 10, 0]
     assert same(course.weights[1], course.weights[11])
     assert not same(course.weights[11], course.weights[12])

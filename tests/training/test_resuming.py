@@ -1,4 +1,4 @@
-"""A run is gone on with as it was, or the difference is shown; and only what a recipe gives up is ever deleted."""
+"""A run resumes as it was, or the difference is shown; and only what a recipe gives up is ever deleted."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from opengrit.core.errors import RecipeError, RunError
 from opengrit.models import load
 from opengrit.recipes.training_recipe import load_recipe
 from opengrit.runs.folder import RunDir, environment_facts
-from opengrit.training.checkpoint import save_whole, thin_out
+from opengrit.training.checkpoint import save_whole
 from opengrit.training.checkpoint_sidecar import SIDECAR, read_sidecar, write_sidecar
-from opengrit.training.resume import Resume, begun
+from opengrit.training.resume import Resume, locked_start
+from opengrit.training.retention import prune_checkpoints
 from opengrit.training.run import train
 
 STEPS = "train.max_steps"
@@ -41,8 +42,8 @@ def copied(scene: Path, tmp_path: Path, name: str = "run") -> Path:
 
 
 def change(checkpoint: Path, **values: Any) -> None:
-    account = json.loads((checkpoint / SIDECAR).read_text())
-    (checkpoint / SIDECAR).write_text(json.dumps(account | values))
+    written = json.loads((checkpoint / SIDECAR).read_text())
+    (checkpoint / SIDECAR).write_text(json.dumps(written | values))
 
 
 def test_a_checkpoint_says_what_wrote_it_and_where_it_stands(scene: Path) -> None:
@@ -76,9 +77,11 @@ def test_each_difference_is_shown_and_stops_a_resume(name: str, scene: Path, tmp
     wanted = load_recipe(scene / "recipe.yaml")
     with pytest.raises(RunError, match=rf"{message}.*--resume-anyway"):
         train(wanted, out, resume=True)
-    with begun(out, recipe=wanted.resolved_yaml(), resume=Resume.asked(resume=False, anyway=True)) as begin:
-        assert begin.start == out / "checkpoints" / "step-000002"
-        assert begin.differences
+    with locked_start(
+        out, recipe=wanted.resolved_yaml(), resume=Resume.asked(resume=False, anyway=True)
+    ) as start:
+        assert start.checkpoint == out / "checkpoints" / "step-000002"
+        assert start.differences
 
 
 def test_a_package_that_changes_no_step_stops_no_resume(scene: Path, tmp_path: Path) -> None:
@@ -87,8 +90,8 @@ def test_a_package_that_changes_no_step_stops_no_resume(scene: Path, tmp_path: P
     packages = json.loads((checkpoint / SIDECAR).read_text())["packages"]
     change(checkpoint, packages=packages | {"pillow": "0.1"})
     wanted = load_recipe(scene / "recipe.yaml")
-    with begun(out, recipe=wanted.resolved_yaml(), resume=Resume(wanted=True)) as begin:
-        assert not begin.differences
+    with locked_start(out, recipe=wanted.resolved_yaml(), resume=Resume(wanted=True)) as start:
+        assert not start.differences
 
 
 def test_a_checkpoint_that_does_not_say_what_wrote_it_is_taken_anyway_only(
@@ -184,13 +187,15 @@ def test_no_file_of_a_checkpoint_runs_code(name: str, tmp_path: Path) -> None:
 
 def checkpoint(run: RunDir, step: int, *, of: str | None = None) -> Path:
     """A checkpoint of one file, as a run writes it."""
-    save_whole(
-        run.checkpoint_path(step),
-        lambda folder: [(folder / name).write_text("x" * 9) for name in ("weights", "trainer_state.json")],
-        describe=lambda folder: write_sidecar(
+
+    def write(folder: Path) -> None:
+        for name in ("weights", "trainer_state.json"):
+            (folder / name).write_text("x" * 9)
+        write_sidecar(
             folder, step=step, cycle_step=0, data_order={}, run=of or run.id, recipe="a: 1\n", world_size=1
-        ),
-    )
+        )
+
+    save_whole(run.checkpoint_path(step), write)
     return run.checkpoint_path(step)
 
 
@@ -206,31 +211,31 @@ def run(tmp_path: Path) -> RunDir:
 def test_the_newest_stay_and_the_best(run: RunDir) -> None:
     for step in (2, 4, 6, 8, 10):
         checkpoint(run, step)
-    assert thin_out(run, keep=2, best={4: 0.9, 6: 0.2, 10: 0.1}) == [
+    assert prune_checkpoints(run, keep=2, best={4: 0.9, 6: 0.2, 10: 0.1}) == [
         run.checkpoint_path(step) for step in (2, 6)
     ]
     assert names(run) == [4, 8, 10]
-    thin_out(run, keep=2)
+    prune_checkpoints(run, keep=2)
     assert names(run) == [8, 10]
-    thin_out(run, keep=2)
+    prune_checkpoints(run, keep=2)
     assert names(run) == [8, 10]
 
 
 def test_of_two_that_are_as_good_the_newer_is_the_best(run: RunDir) -> None:
     for step in (2, 4, 6):
         checkpoint(run, step)
-    thin_out(run, keep=1, best={2: 0.5, 4: 0.5})
+    prune_checkpoints(run, keep=1, best={2: 0.5, 4: 0.5})
     assert names(run) == [4, 6]
 
 
-def test_a_checkpoint_of_another_run_or_without_an_account_is_neither_counted_nor_deleted(
+def test_a_checkpoint_of_another_run_or_without_a_sidecar_is_neither_counted_nor_deleted(
     run: RunDir,
 ) -> None:
     checkpoint(run, 2, of="another")
     (checkpoint(run, 4) / SIDECAR).unlink()
     for step in (6, 8):
         checkpoint(run, step)
-    thin_out(run, keep=1)
+    prune_checkpoints(run, keep=1)
     assert names(run) == [2, 4, 8]
 
 
@@ -238,7 +243,7 @@ def test_a_damaged_checkpoint_does_not_count_so_that_the_last_good_one_stays(run
     checkpoint(run, 2)
     checkpoint(run, 4)
     (checkpoint(run, 6) / "weights").write_text("half")
-    thin_out(run, keep=1)
+    prune_checkpoints(run, keep=1)
     assert names(run) == [4, 6]
 
 
@@ -248,7 +253,7 @@ def test_a_run_of_an_earlier_version_has_no_name_and_deletes_nothing(run: RunDir
     facts = json.loads((run.path / "environment.json").read_text())
     del facts["run"]
     (run.path / "environment.json").write_text(json.dumps(facts))
-    assert thin_out(run, keep=1) == []
+    assert prune_checkpoints(run, keep=1) == []
 
 
 def test_a_deletion_that_was_broken_off_leaves_nothing_that_counts(run: RunDir) -> None:
@@ -257,7 +262,7 @@ def test_a_deletion_that_was_broken_off_leaves_nothing_that_counts(run: RunDir) 
     run.checkpoint_path(2).rename(run.path / "checkpoints" / ".staged-removed-step-000002")
     assert names(run) == [4]
     checkpoint(run, 2)
-    thin_out(run, keep=1)
+    prune_checkpoints(run, keep=1)
     assert [path.name for path in (run.path / "checkpoints").iterdir()] == ["step-000004"]
 
 

@@ -30,8 +30,7 @@ from opengrit.recipes.yaml import parse as parse_yaml
 from opengrit.rewards.rubric import Rubric
 from opengrit.sampling import Asked, Sampled
 from opengrit.sampling.transformers_engine import TransformersSampler
-from opengrit.training.sft import fine_tune, lessons_of
-from opengrit.training.sft_trainer import Lesson, lesson_batch
+from opengrit.training.sft import SftExample, fine_tune, sft_batch, sft_examples
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "sft-demo.yaml"
 FAMILIES = ("tiny-qwen2.5-vl", "tiny-internvl3")
@@ -102,12 +101,12 @@ def test_a_target_reads_back_as_the_rows_boxes_within_a_pixel_and_earns_what_a_p
     examples = load_examples("stickers/train20", None)
     sampler = TransformersSampler(loaded)
     protocol = EvaluationProtocol(strategy, loaded.frame, RuleJudge(), Rubric.named("paper"))
-    lessons = lessons_of(examples, loaded=loaded, strategy=strategy)
+    targets = sft_examples(examples, loaded=loaded, strategy=strategy)
     assert sum(not e.boxes for e in examples) == 2  # the two rows whose count is 0
-    for example, lesson in zip(examples, lessons, strict=True):
-        prepared = sampler.prepare(lesson.asked)
+    for example, target in zip(examples, targets, strict=True):
+        prepared = sampler.prepare(target.asked)
         sampled = Sampled(
-            Completion(lesson.reply, finish=Finish.STOP), prepared.ids, prepared.picture.seen_size
+            Completion(target.reply, finish=Finish.STOP), prepared.ids, prepared.picture.seen_size
         )
         record = read(example, sampled, protocol=protocol, sample=0)
         assert record.verdict.correct
@@ -129,7 +128,7 @@ def test_only_the_first_process_says_how_many_rows_have_no_box(tmp_path, caplog)
     for process, lines in ((1, 0), (0, 1)):
         state.process_index = process
         try:
-            lessons_of([example], loaded=loaded, strategy="grounded")
+            sft_examples([example], loaded=loaded, strategy="grounded")
         finally:
             state.process_index = 0
         assert caplog.text.count("1 of 1 rows have no box") == lines
@@ -144,27 +143,25 @@ def test_a_batch_scores_each_reply_as_the_processors_own_inputs_do_and_learns_no
     examples = tiny_random.examples(tmp_path, 3)
     sampler = TransformersSampler(loaded)
     tokenizer = loaded.processor.tokenizer
-    lessons = [
-        Lesson(Asked(e.id, e.image, user_text("direct", e.question)), "dogs yes " * (i + 1))
+    rows = [
+        SftExample(Asked(e.id, e.image, user_text("direct", e.question)), "dogs yes " * (i + 1))
         for i, e in enumerate(examples)
     ]
     replies = [
-        tokenizer(x.reply, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id] for x in lessons
+        tokenizer(x.reply, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id] for x in rows
     ]
-    batch = lesson_batch(
-        loaded, [(sampler.prepare(x.asked), r) for x, r in zip(lessons, replies, strict=True)]
-    )
+    batch = sft_batch(loaded, [(sampler.prepare(x.asked), r) for x, r in zip(rows, replies, strict=True)])
     for labels, reply in zip(batch["labels"], replies, strict=True):
         assert labels[labels != -100].tolist() == reply
     with torch.no_grad():
         ours = loaded.model(**{k: v for k, v in batch.items() if k != "labels"}).logits.log_softmax(-1)
-    for i, (lesson, reply) in enumerate(zip(lessons, replies, strict=True)):
+    for i, (row, reply) in enumerate(zip(rows, replies, strict=True)):
         from PIL import Image
 
-        turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": lesson.asked.text}]}]
+        turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": row.asked.text}]}]
         text = loaded.processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
         inputs = loaded.processor(
-            images=[[Image.open(lesson.asked.image)]], text=[text + lesson.reply + tokenizer.eos_token],
+            images=[[Image.open(row.asked.image)]], text=[text + row.reply + tokenizer.eos_token],
             return_tensors="pt",
         )  # fmt: skip
         inputs.pop("num_patches", None)
@@ -199,7 +196,7 @@ def test_the_loss_falls_and_a_resumed_run_ends_with_the_same_weights(tmp_path):
     losses = [line["loss"] for line in whole.metrics()]
     assert len(losses) == 4  # ten rows a step: two steps see all twenty
     assert sum(losses[2:]) < 0.95 * sum(losses[:2])
-    # The same run as it stands after a crash behind its third step, in the midst of an epoch.
+    # The same run after a crash past its third step, in the middle of an epoch.
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "recipe.yaml").write_bytes((whole.path / "recipe.yaml").read_bytes())

@@ -24,14 +24,16 @@ from opengrit.core.errors import ModelError, RecipeError, RunError
 from opengrit.core.types import Completion, Finish, Unjudged
 from opengrit.data.grit import write
 from opengrit.grounding.prompts import user_text
-from opengrit.recipes.training_recipe import parse_recipe
+from opengrit.recipes.training_recipe import Eval, parse_recipe
 from opengrit.rewards.rubric import Rubric
-from opengrit.sampling import SamplingSettings
 from opengrit.sampling.replay import ReplaySampler
 from opengrit.training.data_order import EvenOrder
-from opengrit.training.progress_table import Watch
+from opengrit.training.progress_table import ProgressTable
+from opengrit.training.rollouts import completion_row
 from opengrit.training.run import train
-from opengrit.training.trainer import Probe, check_settings, freeze_vision
+from opengrit.training.settings import check_settings
+from opengrit.training.trainable_weights import freeze_vision_weights
+from opengrit.training.training_evaluation import TrainingEvaluation
 
 # Data order.
 
@@ -41,9 +43,9 @@ def test_every_row_is_used_in_every_epoch(rows, questions):
     order = EvenOrder(rows, questions=questions, group=2, repeats=1, seed=0)
     for epoch in range(4):
         order.set_epoch(epoch)
-        drawn = list(order)
-        assert len(drawn) == len(order) == math.ceil(rows / questions) * questions * 2
-        assert set(drawn) == set(range(rows))
+        sampled = list(order)
+        assert len(sampled) == len(order) == math.ceil(rows / questions) * questions * 2
+        assert set(sampled) == set(range(rows))
 
 
 def test_rows_that_fill_up_the_last_batch_change_so_that_all_are_used_alike():
@@ -153,13 +155,13 @@ def test_a_step_encodes_each_picture_twice_and_reads_each_prompt_once_in_generat
     # 2 questions, 8 completions: stock TRL encodes 8 pictures to generate and 8 for the loss.
     assert made.sampler.counts.pictures_prepared == 2
     assert made.sampler.counts.pictures_encoded == 4
-    asked = {id(p): len(p.ids) for p in made._prompts}
+    asked = {id(p): len(p.ids) for p in made.rollouts.prompts}
     assert made.sampler.counts.prompt_tokens == sum(asked.values())
 
 
 def test_with_a_frozen_vision_tower_a_picture_is_encoded_once_in_the_whole_run(tmp_path):
     loaded = tiny_random.talkative(tiny_random.qwen())
-    freeze_vision(loaded)
+    freeze_vision_weights(loaded)
     before = weights(loaded.model)
     made = trainer(tmp_path, loaded=loaded, max_steps=4)
     made.train()
@@ -180,7 +182,7 @@ def test_the_reference_model_keeps_the_first_weights_and_the_kl_starts_at_zero(t
     assert kl[-1] > 1e-5
 
 
-def test_rollouts_are_drawn_by_the_step_alone_so_that_processes_draw_what_one_would(tmp_path):
+def test_rollouts_are_sampled_by_the_step_alone_so_that_processes_sample_what_one_would(tmp_path):
     made = trainer(tmp_path)
     seeds = [made.sampling_settings(generation).seed for generation in range(3)]
     assert len(set(seeds)) == 3
@@ -194,7 +196,7 @@ def test_sampled_tokens_are_trained_on_and_appended_ones_are_not(tmp_path):
     made.model.train()
     output = made._generate_and_score_completions([made.train_dataset[i // 4] for i in range(8)])
     loss_mask = output["completion_mask"] * output["tool_mask"]
-    assert loss_mask.sum(1).tolist() == [len(record.completion.token_ids) for record in made._records]
+    assert loss_mask.sum(1).tolist() == [len(record.completion.token_ids) for record in made.rollouts.records]
     assert output["row"].tolist() == list(range(8))
 
 
@@ -204,17 +206,18 @@ def test_a_completion_ended_by_the_stop_string_is_not_taken_for_truncated(tmp_pa
         made_record(made, "e0"),
         completion=replace(made_record(made, "e0").completion, finish=Finish.STOP, token_ids=(5, 7)),
     )
-    ids, mask = made._completion_row(record)
+    ends = {"end_ids": made.eos_token_ids, "appended_id": made._tokenizer.eos_token_id}
+    ids, mask = completion_row(record, **ends)
     assert ids == [5, 7, made._tokenizer.eos_token_id]
     assert mask == [1, 1, 0]
     cut_off = replace(record, completion=replace(record.completion, finish=Finish.LENGTH))
-    assert made._completion_row(cut_off) == ([5, 7], [1, 1])
+    assert completion_row(cut_off, **ends) == ([5, 7], [1, 1])
 
 
 def made_record(made, name):
     made.model.train()
     made._generate_and_score_completions([made.train_dataset[0]] * 4)
-    return next(record for record in made._records if record.example.id == name)
+    return next(record for record in made.rollouts.records if record.example.id == name)
 
 
 # What is written.
@@ -271,7 +274,7 @@ def test_groups_whose_rewards_are_equal_teach_nothing_not_even_rounding(tmp_path
     said = {row.id: [Completion("<think>", (*ids, n + 3), Finish.STOP) for n in range(6)] for row in rows}
     made = trainer(
         tmp_path, loaded=loaded, rubric=Rubric.from_weights({"tag_walk": 13.0}), run=run, num_generations=6,
-        per_device_train_batch_size=6, max_steps=1, extra={"rollouts": ReplaySampler(said, seen_size=Size(56, 56))},
+        per_device_train_batch_size=6, max_steps=1, extra={"rollout_sampler": ReplaySampler(said, seen_size=Size(56, 56))},
     )  # fmt: skip
     start = weights(made.model)
     made.train()
@@ -309,28 +312,28 @@ def test_a_picture_that_vanishes_is_a_failed_record_and_teaches_nothing(tmp_path
     )  # 4 of 8 rows in one of the two steps
 
 
-def test_a_probe_measures_without_disturbing_the_training(tmp_path):
+def test_an_evaluation_measures_without_disturbing_the_training(tmp_path):
     (tmp_path / "pictures").mkdir()
     asked = tuple(tiny_random.examples(tmp_path / "pictures", 3))
-    probe = Probe("held-out", asked, SamplingSettings(temperature=0, max_new_tokens=60), every=2)
+    evaluation = TrainingEvaluation("held-out", asked, Eval(max_completion_length=60), every=2)
     run = new_run(tmp_path)
-    probed = trainer(tmp_path, run=run, max_steps=4, extra={"probes": [probe]})
-    probed.train()
+    evaluated = trainer(tmp_path, run=run, max_steps=4, extra={"evaluations": [evaluation]})
+    evaluated.train()
     plain = trainer(tmp_path, max_steps=4)
     plain.train()
     rows = [row for row in run.metrics() if "eval/held-out/n" in row]
     assert [row["step"] for row in rows] == [2, 4]
     assert rows[0]["eval/held-out/n"] == 3
-    assert not changed(weights(probed.model), plain.model)
+    assert not changed(weights(evaluated.model), plain.model)
     assert all(
         record.step is not None for record in run.records()
-    )  # a probe's records are not the training's
+    )  # an evaluation's records are not the training's
 
 
 def test_a_log_gets_one_line_a_step(caplog):
-    with caplog.at_level("INFO", logger="opengrit"), Watch(num_steps=2, quiet=True) as watch:
-        watch.show({"step": 1, "reward": 1.25, "format": 0.5})
-        watch.show({"step": 2, "reward": 1.5, "format": None})
+    with caplog.at_level("INFO", logger="opengrit"), ProgressTable(num_steps=2, quiet=True) as table:
+        table.show({"step": 1, "reward": 1.25, "format": 0.5})
+        table.show({"step": 2, "reward": 1.5, "format": None})
     assert [record.message.split()[1] for record in caplog.records] == ["1/2", "2/2"]
     assert "reward 1.25" in caplog.records[0].message
     assert "format -" in caplog.records[1].message
@@ -338,8 +341,8 @@ def test_a_log_gets_one_line_a_step(caplog):
 
 def test_a_terminal_gets_a_table_with_the_parts_of_the_reward():
     console = Console(file=io.StringIO(), force_terminal=True, width=160)
-    with Watch(num_steps=4, console=console) as watch:
-        watch.show({"step": 3, "reward": 2.5, "parts/tag_pairs": 0.75, "parts/count/tag_pairs": 0.5})
+    with ProgressTable(num_steps=4, console=console) as table:
+        table.show({"step": 3, "reward": 2.5, "parts/tag_pairs": 0.75, "parts/count/tag_pairs": 0.5})
     shown = console.file.getvalue()
     assert "step 3 of 4" in shown
     assert "tag pairs" in shown

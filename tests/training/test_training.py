@@ -16,8 +16,10 @@ from opengrit.models.loading import load_for_inference, load_for_training, quant
 from opengrit.recipes.sft_recipe import load_sft_recipe
 from opengrit.recipes.training_recipe import Model, load_recipe
 from opengrit.training.checkpoint_sidecar import read_sidecar
-from opengrit.training.run import grpo_config, lora_config, on_one_device, train
+from opengrit.training.run import train
+from opengrit.training.settings import grpo_config, on_one_device
 from opengrit.training.sft import fine_tune
+from opengrit.training.trainable_weights import lora_config
 
 SHORT = [
     "train.max_steps=1",
@@ -111,7 +113,7 @@ def test_training_files_of_one_name_are_refused_before_anything_is_written(tmp_p
 
 
 def test_a_process_that_sees_several_gpus_trains_on_one(tmp_path):
-    args = grpo_config(load_recipe("recipes/demo.yaml"), tmp_path)
+    args = grpo_config(load_recipe("recipes/demo.yaml").train, tmp_path)
     args._n_gpu = 4  # what transformers counts, and then copies the model to all of them
     assert on_one_device(args).n_gpu == 1
 
@@ -148,7 +150,9 @@ def test_four_bits_are_those_of_qlora():
 def test_a_frozen_vision_tower_gets_no_adapter_and_the_language_model_does(name):
     recipe = load_recipe("recipes/demo.yaml", [f"model={name}", "lora={r: 2}", "freeze_vision=true"])
     loaded = load(name)
-    adapted = get_peft_model(loaded.model, lora_config(recipe, loaded.family))
+    adapted = get_peft_model(
+        loaded.model, lora_config(recipe.lora, loaded.family, freeze_vision=recipe.freeze_vision)
+    )
     learning = [name for name, parameter in adapted.named_parameters() if parameter.requires_grad]
     assert any(".language_model." in name for name in learning)
     assert not any(loaded.family.is_vision(name) for name in learning)

@@ -52,10 +52,10 @@ def sft(
         wanted.sft.passes_per_step(num_processes)
         raise typer.Exit(launch(context, count=num_processes))
     settle_output()
-    from opengrit.training.run import ending, leave_processes
+    from opengrit.training.training_loop import run_as_command
 
-    run = ending(
+    run = run_as_command(
         lambda: fine_tune(wanted, out, resume=resume, resume_anyway=resume_anyway, resume_from=resume_from)
     )
-    if leave_processes():
+    if run is not None:
         typer.echo(f"trained model: {run.path / 'final'}")

@@ -56,12 +56,14 @@ def train(
         wanted.train.passes_per_step(num_processes)
         raise typer.Exit(launch(context, count=num_processes))
     settle_output()
-    from opengrit.training import run as training  # imports torch; the recipe is known to be good by now
+    # These import torch; the recipe is known to be good by now.
+    from opengrit.training.run import train as train_model
+    from opengrit.training.training_loop import run_as_command
 
-    run = training.ending(
-        lambda: training.train(
+    run = run_as_command(
+        lambda: train_model(
             wanted, out, resume=resume, resume_anyway=resume_anyway, resume_from=resume_from, quiet=quiet
         )
     )
-    if training.leave_processes():
+    if run is not None:
         typer.echo(f"trained model: {run.path / 'final'}")

@@ -90,11 +90,12 @@ def _training_checks(context: Context) -> Iterator[Finding]:
     """What `opengrit train` itself would refuse and nothing above has found; left out where something failed already."""
     if context.quick or not context.environment.is_current or would_be_wasted(context.findings):
         return
-    from opengrit.training.run import check_model, grpo_config
+    from opengrit.training.settings import grpo_config
+    from opengrit.training.trainable_weights import check_model
 
     try:
-        check_model(context.recipe)
+        check_model(context.recipe.model, context.recipe.lora)
         with tempfile.TemporaryDirectory() as scratch:
-            grpo_config(context.recipe, scratch)
+            grpo_config(context.recipe.train, scratch)
     except OpenGritError as error:
         yield Area.PROCESSES.error("opengrit train", error)

@@ -118,10 +118,10 @@ def _loaded(context: Context, loaded: Loaded) -> Iterator[Finding]:
     )
     recipe = context.recipe
     try:
-        from opengrit.training.run import check_lora, check_model
+        from opengrit.training.trainable_weights import check_lora, check_model
 
-        check_model(recipe)
-        check_lora(loaded.model, recipe)
+        check_model(recipe.model, recipe.lora)
+        check_lora(loaded, recipe.lora)
     except RecipeError as error:
         yield _AREA.error("lora", error)
     own, chosen = loaded.family.model_type, loaded.frame

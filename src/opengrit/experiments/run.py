@@ -209,9 +209,7 @@ def _check(recipe: TableRecipe) -> None:
     runs = [run for model in here for run in recipe.runs(model) if run.way.learns]
     if not runs:
         return
-    from opengrit.training.run import grpo_config
-    from opengrit.training.sft import sft_config
-    from opengrit.training.trainer import check_rows, check_settings
+    from opengrit.training.settings import check_rows, check_settings, grpo_config, sft_config
 
     rows = [e for s in recipe.train_data for e in load_examples(s.spec, s.images)]
     require_readable(rows)
@@ -223,12 +221,12 @@ def _check(recipe: TableRecipe) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for run in runs:
             if run.way is Way.SFT:
-                sft_config(recipe.fine_tuning(run), scratch, num_rows=len(rows))
+                sft_config(recipe.fine_tuning(run).sft, scratch, num_rows=len(rows))
                 continue
             wanted = recipe.grpo(run)
             wanted.rubric().check(rows)
             check_rows(len(rows), wanted.train.questions_per_step)
-            check_settings(grpo_config(wanted, scratch), num_rows=len(rows))
+            check_settings(grpo_config(wanted.train, scratch), num_rows=len(rows))
 
 
 def _seeds_decide_nothing(recipe: TableRecipe, *, num_rows: int) -> bool:

@@ -16,7 +16,6 @@ from opengrit.recipes.training_recipe import (
     Model,
     NotNegative,
     Positive,
-    Recipe,
     passes_of,
 )
 from opengrit.recipes.yaml import named, read_recipe
@@ -115,10 +114,6 @@ class SftRecipe(RecipeSection):
     def resolved_yaml(self) -> str:
         """The recipe with every default written out; loading it gives an equal recipe."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-    def shared(self) -> Recipe:
-        """The parts that both ways of training have (model, data, adapters, what is frozen), as a GRPO recipe."""
-        return Recipe(model=self.model, data=self.data, lora=self.lora, freeze_vision=self.freeze_vision)
 
 
 def load_sft_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> SftRecipe:

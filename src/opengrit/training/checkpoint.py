@@ -2,59 +2,59 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers import Trainer
 
 from opengrit.core.errors import RunError
+from opengrit.models.resolve import save_origin
 from opengrit.runs.folder import STAGED, RunDir
-from opengrit.training.checkpoint_sidecar import looks_whole, write_sidecar
+from opengrit.training.checkpoint_sidecar import write_sidecar
+from opengrit.training.sharding import drop_second_copy, model_class, set_weights
 
-STATE = (
-    "trainer_state.json"  # the Trainer's own; a checkpoint is complete when the folder with it has its name
-)
+STATE = "trainer_state.json"  # the Trainer's own: a folder of a checkpoint's name that has it is complete
 _ADAPTER = "adapter_model.safetensors"
-_log = logging.getLogger(__name__)
+_TORCH_CANNOT_WRITE = ("PytorchStreamWriter", "inline_container", "iostream error")  # in its RuntimeErrors
 
 
 def save_whole(
     target: Path,
     write: Callable[[Path], None],
     *,
-    describe: Callable[[Path], None] = lambda folder: None,
     leads: bool = True,
     wait: Callable[[], None] = lambda: None,
 ) -> None:
     """Let `write` fill a staged folder, sync it to the disk and rename it: there is never half of a checkpoint.
 
-    With several processes each one calls this; one of them `leads` and may `describe` what all have written, and `wait`
-    returns when all have come to it. Raises RunError where `target` stands already (a checkpoint is not overwritten), and
-    where something cannot be written: what is half written is removed then, and nothing else.
+    With several processes each one calls this; one of them `leads`, and `wait` returns when all have called it. Raises
+    RunError where `target` exists (a checkpoint is not overwritten), and where something cannot be written: the staged
+    folder is removed then, and nothing else.
     """
     if target.exists():
-        raise RunError(f"a checkpoint is written once, {target} stands already; choose another --out")
+        raise RunError(f"a checkpoint is written once, {target} exists; choose another --out")
     staged = target.with_name(f"{STAGED}{target.name}")
     wait()
     try:
         if leads:
-            if staged.exists():  # left by a crash, complete in nothing
+            if staged.exists():  # left by a crash
                 shutil.rmtree(staged)
             staged.mkdir(parents=True)
         wait()
         write(staged)
         wait()
         if leads:
-            describe(staged)
             _settle(staged)
             os.rename(staged, target)
-            _sync(target.parent)
+            sync(target.parent)
     except (OSError, SafetensorError, RuntimeError, RunError) as error:
-        if not _is_refusal(error):
+        if isinstance(error, RuntimeError) and not any(word in str(error) for word in _TORCH_CANNOT_WRITE):
             raise
         shutil.rmtree(staged, ignore_errors=True)  # it may be what fills the disk
         if isinstance(error, RunError):
@@ -64,17 +64,9 @@ def save_whole(
             what = f"torch stopped writing, perhaps at a full disk: {what}"
         raise RunError(
             f"a checkpoint must be writable, {target} was not ({what}); those before it are as they were: "
-            "free some space or mend the folder, and go on with --resume"
+            "free some space or fix the folder, and resume with --resume"
         ) from error
     wait()
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Whether a file could not be written; torch and safetensors have words of their own for that."""
-    torchs = ("PytorchStreamWriter", "inline_container", "iostream error")
-    if isinstance(error, (OSError, SafetensorError, RunError)):
-        return True
-    return any(word in str(error) for word in torchs)
 
 
 def _settle(staged: Path) -> None:
@@ -83,78 +75,60 @@ def _settle(staged: Path) -> None:
     for path in sorted(staged.rglob("*"), reverse=True):
         if path.is_file():
             path.chmod(readable)
-        _sync(path)
-    _sync(staged)
+        sync(path)
+    sync(staged)
 
 
-def save_step(
+def save_checkpoint(
     trainer: Any,
-    run: RunDir,
-    save: Callable[[], None],
+    model: Any,
+    trial: Any,
     *,
+    run: RunDir | None,
     data_order: Mapping[str, int],
     cycle_step: int = 0,
 ) -> None:
-    """Let a transformers Trainer write its checkpoint of this step into the run, with every process calling this.
+    """Write a transformers Trainer's checkpoint of this step into the run; every process calls this.
 
-    `save` is the Trainer's own `_save_checkpoint`, which writes to a folder of its naming in `args.output_dir`; where the
-    data order and the newest generation stand is written beside it. A checkpoint that stands already is left: a resumed
-    run comes by it again.
+    `data_order` and `cycle_step` say where the data order and the newest generation are. A checkpoint that is there
+    already is left: a resumed run passes it again. Raises RunError where the trainer has no run.
     """
-    target = run.checkpoint_path(trainer.state.global_step)
+    if run is None:
+        raise RunError("a checkpoint belongs to a run folder, this trainer has none; give it run=")
+    step = trainer.state.global_step
+    target = run.checkpoint_path(step)
     if (target / STATE).is_file():
         return
-    run_dir, trainer.args.output_dir = trainer.args.output_dir, ""
+    output_dir = trainer.args.output_dir
     leads, wait = trainer.accelerator.is_main_process, trainer.accelerator.wait_for_everyone
 
     def write(staged: Path) -> None:
         trainer.args.output_dir = str(staged)
-        save()
+        # Past TRL's override, which writes a model card that names this machine's folders.
+        Trainer._save_checkpoint(trainer, model, trial)
+        inner = staged / f"checkpoint-{step}"
+        if leads:
+            drop_second_copy(inner)
+            save_origin(inner, trainer.loaded)
         wait()
         if leads:
-            inner = staged / f"checkpoint-{trainer.state.global_step}"
             for path in inner.iterdir():
                 path.rename(staged / path.name)
             inner.rmdir()
-
-    def describe(staged: Path) -> None:
-        write_sidecar(
-            staged,
-            step=trainer.state.global_step,
-            cycle_step=cycle_step,
-            data_order=data_order,
-            run=run.id,
-            recipe=run.recipe,
-            world_size=trainer.accelerator.num_processes,
-        )
+            write_sidecar(
+                staged,
+                step=step,
+                cycle_step=cycle_step,
+                data_order=data_order,
+                run=run.id,
+                recipe=run.recipe,
+                world_size=trainer.accelerator.num_processes,
+            )
 
     try:
-        save_whole(target, write, describe=describe, leads=leads, wait=wait)
+        save_whole(target, write, leads=leads, wait=wait)
     finally:
-        trainer.args.output_dir = run_dir
-
-
-def thin_out(run: RunDir, *, keep: int, best: Mapping[int, float] | None = None) -> list[Path]:
-    """Remove the run's checkpoints but for the newest `keep` and, of those measured (`best`, by step), the best one.
-
-    Only checkpoints that this run wrote count and go; one that is damaged, or of another run, is left and not counted. A
-    checkpoint loses its name before its files, so that there is never half of one. Returns those removed.
-    """
-    own = [path for path in run.checkpoints() if looks_whole(path, run=run.id)]
-    kept = set(own[-keep:])
-    measured = [path for path in own if run.step_of(path) in (best or {})]
-    if best and measured:
-        kept.add(max(measured, key=lambda path: (best[run.step_of(path)], run.step_of(path))))
-    gone = [path for path in own if path not in kept]
-    for path in gone:
-        leaving = path.with_name(f"{STAGED}removed-{path.name}")
-        shutil.rmtree(leaving, ignore_errors=True)  # left by a crash
-        os.rename(path, leaving)
-        _sync(path.parent)
-        shutil.rmtree(leaving, ignore_errors=True)
-        if leaving.exists():  # held open somewhere, on a network mount
-            _log.warning("%s could not be removed; it counts as nothing and may be deleted", leaving)
-    return gone
+        trainer.args.output_dir = output_dir
 
 
 def restore_weights(model: Any, folder: Path) -> None:
@@ -163,8 +137,6 @@ def restore_weights(model: Any, folder: Path) -> None:
     A plain `load_state_dict` of the saved file would find no common names and leave the model as it was.
     Raises RunError when a tensor is missing, left over or of another shape.
     """
-    from peft import PeftModel
-
     if isinstance(model, PeftModel):
         _restore_adapter(model, folder)
     else:
@@ -172,8 +144,6 @@ def restore_weights(model: Any, folder: Path) -> None:
 
 
 def _restore_full(model: Any, folder: Path) -> None:
-    from opengrit.training.sharding import model_class, set_weights
-
     try:
         source, report = model_class(model).from_pretrained(
             folder,
@@ -193,9 +163,6 @@ def _restore_full(model: Any, folder: Path) -> None:
 
 
 def _restore_adapter(model: Any, folder: Path) -> None:
-    from peft import get_peft_model_state_dict, set_peft_model_state_dict
-    from safetensors.torch import load_file
-
     if not (folder / _ADAPTER).is_file():
         raise _broken(folder, f"{_ADAPTER} is not there")
     try:
@@ -216,7 +183,8 @@ def _broken(folder: Path, what: str) -> RunError:
     )
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Flush a file or folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -33,7 +33,7 @@ class EvenOrder(Sampler[int]):
         return math.ceil(self.num_rows / self.questions)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration goes through."""
+        """Choose the epoch of the next iteration."""
         self.epoch = epoch
 
     def rows_of_epoch(self, epoch: int) -> list[int]:

@@ -28,7 +28,7 @@ _ROWS = 12
 _ALARMS = 3  # the last ones, under the table
 
 
-class Watch:
+class ProgressTable:
     """Shows rows of metrics as they come. Use as a context; `show` may be called outside one too.
 
     With a terminal it is a table of the last steps, with the mean of each reward part and the time left; without one,
@@ -46,7 +46,7 @@ class Watch:
         self._started = time.monotonic()
         self._first_step: int | None = None
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> ProgressTable:
         self._started = time.monotonic()
         if self._wants_table:
             stderr = sys.stderr
@@ -64,7 +64,7 @@ class Watch:
             self._live = None
 
     def _log_above_the_table(self, stderr: Any) -> None:
-        """Our log writes through the table's console while it lives: a line past it would tear the table."""
+        """Our log writes through the table's console while it lives: a line past it would break the table."""
         for handler in log.handlers:
             if isinstance(handler, logging.StreamHandler) and handler.stream is stderr:
                 self._handlers.append((handler, handler.stream))
@@ -84,7 +84,7 @@ class Watch:
             )
 
     def warn(self, alarm: Alarm) -> None:
-        """Take in an alarm: its kind stands under the table from now on. Its text is for the log."""
+        """Take in an alarm: its kind is shown under the table from now on. Its text is for the log."""
         self._alarms.append(alarm)
 
     def _time_left(self, step: int) -> str:

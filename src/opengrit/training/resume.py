@@ -1,4 +1,4 @@
-"""How a run is begun or gone on with: its folder held, and the checkpoint to start from found, read through and compared."""
+"""How a run starts or resumes: its folder is locked, and the checkpoint to resume from is found, verified and compared."""
 
 from __future__ import annotations
 
@@ -26,38 +26,71 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """What a user asked for: to go on with a run, in spite of differences or not, from the newest checkpoint or from one."""
+    """What a user asked for: to resume a run, in spite of differences or not, from the newest checkpoint or from another."""
 
     wanted: bool = False
     anyway: bool = False
-    start: str | None = None  # a checkpoint's name; None: the newest
+    checkpoint: str | None = None  # its name; None: the newest
 
     @classmethod
-    def asked(cls, *, resume: bool, anyway: bool = False, start: str | None = None) -> Resume:
+    def asked(cls, *, resume: bool, anyway: bool = False, checkpoint: str | None = None) -> Resume:
         """As the options --resume, --resume-anyway and --resume-from say; each of the last two asks to resume as well."""
-        return cls(wanted=resume or anyway or start is not None, anyway=anyway, start=start)
+        return cls(wanted=resume or anyway or checkpoint is not None, anyway=anyway, checkpoint=checkpoint)
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
-    """A run whose folder is held: the checkpoint it starts from, and the differences that it is resumed in spite of."""
+class Start:
+    """Where a run starts: from a checkpoint or from its first step, and the differences that it resumes in spite of."""
 
-    start: Path | None = None
+    checkpoint: Path | None = None
     differences: tuple[str, ...] = ()
 
 
-@contextmanager
-def begun(out: str | Path, *, recipe: str, resume: Resume) -> Iterator[Begun]:
-    """Hold the run's folder for the block, on the first process; all get what it found, or the error it met.
+def is_finished(out: str | Path, *, recipe: str, resume: Resume) -> bool:
+    """Whether there is a run to resume that has its final model; the log says so then.
 
-    Raises RunError where another training holds the folder, where the checkpoint to start from is damaged, and where it
-    comes from another recipe, number of processes or version of a package and `resume.anyway` does not take that.
+    Raises RunError where the folder cannot be used, and where a finished run is to resume from one of its checkpoints.
+    """
+
+    def look() -> bool:
+        RunDir.check(out, recipe=recipe, resume=resume.wanted, anyway=resume.anyway)
+        if not resume.wanted or not (Path(out) / FINAL).is_dir():
+            return False
+        if resume.checkpoint is not None:
+            raise _finished(RunDir.open(out), checkpoint=resume.checkpoint)
+        log.info("%s is finished (it has its %s/); nothing was trained", out, FINAL)
+        return True
+
+    return on_first_process(look)
+
+
+@contextmanager
+def locked_start(out: str | Path, *, recipe: str, resume: Resume) -> Iterator[Start]:
+    """Lock the run's folder for the block, on the first process; all get what it found, or the error it met.
+
+    Raises RunError where another training has the lock, where the checkpoint to resume from is damaged, and where it
+    comes from another recipe, number of processes or version of a package and `resume.anyway` does not accept that.
     """
     with ExitStack() as stack:
-        yield lead(lambda: _begin(stack, Path(out), recipe=recipe, resume=resume))
+        yield on_first_process(lambda: _lock_and_find(stack, Path(out), recipe=recipe, resume=resume))
 
 
-def lead(action: Callable[[], _T]) -> _T:
+def create_run(out: str | Path, *, recipe: str, seed: int, resume: Resume, start: Start) -> RunDir:
+    """The run's folder, made by the first process."""
+    on_first_process(
+        lambda: RunDir.create(
+            out,
+            recipe=recipe,
+            resume=resume.wanted,
+            anyway=resume.anyway,
+            differences=start.differences,
+            seeds={"train": seed},
+        )
+    )
+    return RunDir.open(out)
+
+
+def on_first_process(action: Callable[[], _T]) -> _T:
     """What `action` returns on the first process, on all of them; an error of ours is raised on all of them too."""
     state = PartialState(cpu=not torch.cuda.is_available())
     found: list[Any] = [None, None]
@@ -73,63 +106,62 @@ def lead(action: Callable[[], _T]) -> _T:
     return found[0]
 
 
-def _begin(stack: ExitStack, out: Path, *, recipe: str, resume: Resume) -> Begun:
+def _lock_and_find(stack: ExitStack, out: Path, *, recipe: str, resume: Resume) -> Start:
     stack.enter_context(held(out))
-    # Once more: another training may have come and gone between the first look and the lock.
+    # Again: another training may have run between the first check and the lock.
     RunDir.check(out, recipe=recipe, resume=resume.wanted, anyway=resume.anyway)
     if not resume.wanted:
-        return Begun()
+        return Start()
     run = RunDir.open(out)
-    recipes = [*run.recipes, recipe]
     found = [f"recipe: {change}" for change in recipe_changes(run.recipe, recipe)]
-    start = _start_of(run, resume.start)
-    if start is not None:
-        sidecar = read_sidecar(start)
+    checkpoint = _checkpoint_of(run, resume.checkpoint)
+    if checkpoint is not None:
+        sidecar = read_sidecar(checkpoint)
         if sidecar is not None:
-            log.info("reading %s through", start)
-            check_files(start, sidecar)
+            log.info("verifying %s", checkpoint)
+            check_files(checkpoint, sidecar)
         found += differences(
             sidecar,
-            recipes=recipes,
+            recipes=[*run.recipes, recipe],
             world_size=PartialState().num_processes,
             packages=environment_facts()["packages"],
         )
     if found and not resume.anyway:
         raise RunError(
-            f"a run is resumed with what it was trained with, {start or out} differs ({listed(found)}); "
-            "use that, or --resume-anyway to go on all the same"
+            f"a run is resumed with what it was trained with, {checkpoint or out} differs ({listed(found)}); "
+            "use that, or --resume-anyway to resume all the same"
         )
     for difference in found:
         log.warning("resumed anyway: %s", difference)
-    if resume.start is not None and start is not None:
-        _set_aside(run, after=start)
-    return Begun(start, tuple(found))
+    if resume.checkpoint is not None and checkpoint is not None:
+        _set_aside(run, after=checkpoint)
+    return Start(checkpoint, tuple(found))
 
 
-def _start_of(run: RunDir, named: str | None) -> Path | None:
+def _checkpoint_of(run: RunDir, name: str | None) -> Path | None:
     checkpoints = run.checkpoints()
-    if named is None:
+    if name is None:
         return checkpoints[-1] if checkpoints else None
     for path in checkpoints:
-        if path.name == named:
+        if path.name == name:
             return path
     known = ", ".join(path.name for path in checkpoints) or "none"
-    raise RunError(f"--resume-from names a checkpoint of the run, {run.path} has no {named}; it has {known}")
+    raise RunError(f"--resume-from names a checkpoint of the run, {run.path} has no {name}; it has {known}")
 
 
-def finished(run: RunDir, *, start: str) -> RunError:
-    """The error for a finished run that is to go on from a checkpoint; the remedy is a new run from it, or the newest."""
+def _finished(run: RunDir, *, checkpoint: str) -> RunError:
+    """The error for a finished run that is to resume from a checkpoint; the remedy is a new run from it, or the newest."""
     checkpoints = run.checkpoints()
-    named = [path for path in checkpoints if path.name == start]
+    named = [path for path in checkpoints if path.name == checkpoint]
     model = (named or checkpoints[-1:] or [run.path])[0]
     return RunError(
-        f"a finished run is not trained on, {run.path} has its {FINAL}/ and --resume-from names {start}; "
+        f"a finished run is not trained on, {run.path} has its {FINAL}/ and --resume-from names {checkpoint}; "
         f"start a new run with model: {model} and another --out"
     )
 
 
 def _set_aside(run: RunDir, *, after: Path) -> None:
-    """Give the checkpoints after the one to start from another name: nothing is lost, and new ones can take theirs."""
+    """Rename the checkpoints after the one to resume from: nothing is lost, and new ones can have their names."""
     for path in run.checkpoints():
         if run.step_of(path) > run.step_of(after):
             number = 1

@@ -5,7 +5,7 @@
     [ prompt prompt .. | completion completion .. | completion .. ]
 
 A prompt's tokens see that prompt, a completion's tokens see its prompt and itself. Everything but attention works on
-single tokens, so each is computed once. Within the row, completions of about the same length stand in a rectangle,
+single tokens, so each is computed once. Within the row, completions of about the same length form a rectangle,
 which is what attention is called with: no mask over the whole row is ever built, and little is padding. Nothing is
 kept between two forward passes, so gradient checkpointing may compute any layer again.
 
@@ -20,7 +20,7 @@ padded to the longest. Forward and backward of 20 questions x 8 completions on t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,8 +39,8 @@ from opengrit.sampling.model_inputs import (
 )
 
 ATTENTION = "opengrit_sdpa"  # transformers' own SDPA, and the packed row's
-_TAKEN_OVER = ("sdpa", "eager", ATTENTION)  # attention that SDPA computes as well
-_PADDING = 1 / 300  # of all tokens, that one rectangle may add before another is begun
+_REPLACED = ("sdpa", "eager", ATTENTION)  # attention that SDPA computes as well
+_PADDING = 1 / 300  # of all tokens, that one rectangle may add before the next one starts
 _log = logging.getLogger(__name__)
 
 
@@ -56,6 +56,7 @@ class TokenScores:
 class Rectangle:
     """Completions of about one length: which rows, the place of each row's prompt in its section, and what is seen."""
 
+    start: int  # in the packed row
     rows: tuple[int, ...]
     width: int
     prompt_B: torch.Tensor
@@ -66,6 +67,7 @@ class Rectangle:
 class Section:
     """Prompts of about one length, all tokens but the last, padded on the right to `width`; and their completions."""
 
+    start: int  # in the packed row
     prompts: tuple[int, ...]
     width: int
     rectangles: tuple[Rectangle, ...]
@@ -73,40 +75,26 @@ class Section:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Packing:
-    """How the packed row is laid out: section after section, each its prompts and then its rectangles."""
+    """How the packed row is laid out: section by section, each its prompts and then its rectangles."""
 
     sections: tuple[Section, ...]
-
-    @property
-    def num_tokens(self) -> int:
-        """Length of the packed row, padding included."""
-        return sum(
-            len(s.prompts) * s.width + sum(len(r.rows) * r.width for r in s.rectangles) for s in self.sections
-        )
+    num_tokens: int  # padding included
 
 
 def share_prefix(model: Any) -> bool:
     """Let the language model of `model` take packed rows; False, and a warning by name, where its attention cannot."""
     text_config = model.get_decoder().config
     wanted = text_config._attn_implementation
-    if wanted not in _TAKEN_OVER:
+    if wanted not in _REPLACED:
         _log.warning(
-            "prompts are read once for each completion: attention %r takes no packed rows (sdpa does)", wanted
+            "prompts are read once for each completion: attention %r cannot take packed rows (sdpa can)",
+            wanted,
         )
         return False
     AttentionInterface.register(ATTENTION, _attend)
     AttentionMaskInterface.register(ATTENTION, sdpa_mask)
     text_config._attn_implementation = ATTENTION
     return True
-
-
-def distinct_rows(prompts: Sequence[PreparedPrompt]) -> tuple[list[PreparedPrompt], list[int]]:
-    """The distinct prompts in order of first use, and for each row the place of its prompt among them."""
-    places: dict[int, int] = {}
-    for prompt in prompts:
-        places.setdefault(id(prompt), len(places))
-    distinct = list({id(p): p for p in prompts}.values())
-    return distinct, [places[id(p)] for p in prompts]
 
 
 def packed_scores(
@@ -125,7 +113,9 @@ def packed_scores(
     of R x (P + T); values and gradients are those of separate rows up to rounding.
     """
     device = completion_ids_RT.device
-    distinct, row_prompt = distinct_rows(prompts)
+    distinct = list({id(p): p for p in prompts}.values())
+    places = {id(p): place for place, p in enumerate(distinct)}
+    row_prompt = [places[id(p)] for p in prompts]
     lengths = [max(1, length) for length in lengths]
     packing = pack([len(p.ids) - 1 for p in distinct], row_prompt, lengths, device=device)
     labels_RT = completion_ids_RT.cpu()
@@ -157,25 +147,27 @@ def pack(
     *,
     device: torch.device | str = "cpu",
 ) -> Packing:
-    """The layout of prompts of these lengths and of rows, row r with `lengths[r]` tokens behind `row_prompt[r]`."""
+    """The layout of prompts of these lengths and of rows, row r with `lengths[r]` tokens after `row_prompt[r]`."""
     allowed = _PADDING * (sum(prompt_lengths) + sum(lengths))
-    sections = []
+    sections, at = [], 0
     for chosen in _of_about_one_length(range(len(prompt_lengths)), prompt_lengths, allowed):
         place = {u: i for i, u in enumerate(chosen)}
         width = max(prompt_lengths[u] for u in chosen)
         kept = torch.tensor([prompt_lengths[u] for u in chosen], device=device)
         seen_UP = torch.arange(width, device=device) < kept[:, None]
         rows = [r for r, u in enumerate(row_prompt) if u in place]
-        rectangles = []
+        start, rectangles = at, []
+        at += len(chosen) * width
         for members in _of_about_one_length(rows, lengths, allowed):
             widest = max(lengths[r] for r in members)
             prompt_B = torch.tensor([place[row_prompt[r]] for r in members], device=device)
             own = torch.ones(widest, widest, dtype=torch.bool, device=device).tril()
             before = seen_UP[prompt_B][:, None, None].expand(-1, 1, widest, -1)
             seen = torch.cat([before, own.expand(len(members), 1, widest, widest)], -1)
-            rectangles.append(Rectangle(tuple(members), widest, prompt_B, seen))
-        sections.append(Section(tuple(chosen), width, tuple(rectangles)))
-    return Packing(tuple(sections))
+            rectangles.append(Rectangle(at, tuple(members), widest, prompt_B, seen))
+            at += len(members) * widest
+        sections.append(Section(start, tuple(chosen), width, tuple(rectangles)))
+    return Packing(tuple(sections), num_tokens=at)
 
 
 def _of_about_one_length(
@@ -194,7 +186,7 @@ def _of_about_one_length(
 
 
 def _as_input(ids_RT: torch.Tensor, vlm: VisionLanguageModel) -> torch.Tensor:
-    """Completions as the model reads them: a picture's placeholder, behind which stands no picture, as padding."""
+    """Completions as the model reads them: a picture's placeholder, for which there is no picture, as padding."""
     is_picture_RT = ids_RT == vlm.processor.image_token_id
     return ids_RT.masked_fill(is_picture_RT, vlm.processor.tokenizer.pad_token_id)
 
@@ -213,39 +205,32 @@ def _lay_out(
     ids = torch.zeros(packing.num_tokens, dtype=torch.long)
     labels = torch.full((packing.num_tokens,), -100, dtype=torch.long)
     positions_AN = torch.zeros(axes, packing.num_tokens, dtype=torch.long)
-    at = 0
     for section in packing.sections:
-        for u in section.prompts:
-            length = len(prompts[u].ids) - 1
+        for place, u in enumerate(section.prompts):
+            at, length = section.start + place * section.width, len(prompts[u].ids) - 1
             ids[at : at + length] = torch.tensor(prompts[u].ids[:-1])
             positions_AN[:, at : at + length] = prompts[u].positions_AP[:, :-1]
-            at += section.width
         for rectangle in section.rectangles:
-            for r in rectangle.rows:
-                prompt, length = prompts[row_prompt[r]], lengths[r]
+            for place, r in enumerate(rectangle.rows):
+                at, length = rectangle.start + place * rectangle.width, lengths[r]
+                prompt = prompts[row_prompt[r]]
                 ids[at] = prompt.ids[-1]
                 ids[at + 1 : at + length] = inputs_RT[r, : length - 1]
                 labels[at : at + length] = completion_ids_RT[r, :length]
-                positions_AN[:, at : at + rectangle.width] = (
-                    prompt.next_position - 1 + torch.arange(rectangle.width)
-                )
-                at += rectangle.width
+                following = prompt.next_position - 1 + torch.arange(rectangle.width)
+                positions_AN[:, at : at + rectangle.width] = following
     return ids, labels, positions_AN
 
 
 def _unpack(values_N: torch.Tensor, packing: Packing, width: int) -> torch.Tensor:
     """The rows' values, R x `width`, in the order of the rows."""
-    rows: list[int] = []
+    rectangles = [rectangle for section in packing.sections for rectangle in section.rectangles]
     parts = []
-    at = 0
-    for section in packing.sections:
-        at += len(section.prompts) * section.width
-        for rectangle in section.rectangles:
-            size = len(rectangle.rows) * rectangle.width
-            part = values_N[at : at + size].view(len(rectangle.rows), rectangle.width)
-            parts.append(torch.nn.functional.pad(part, (0, width - rectangle.width)))
-            rows += rectangle.rows
-            at += size
+    for rectangle in rectangles:
+        end = rectangle.start + len(rectangle.rows) * rectangle.width
+        part = values_N[rectangle.start : end].view(len(rectangle.rows), rectangle.width)
+        parts.append(torch.nn.functional.pad(part, (0, width - rectangle.width)))
+    rows = [row for rectangle in rectangles for row in rectangle.rows]
     return torch.cat(parts)[torch.tensor(rows, device=values_N.device).argsort()]
 
 
@@ -263,33 +248,23 @@ def _attend(
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     kwargs.pop("position_ids", None)  # the row's, of no rectangle
     outputs = []
-    at = 0
     for section in packing.sections:
-        cut = _cutter(at, len(section.prompts), section.width)
-        prompt_keys, prompt_values = cut(key), cut(value)
-        # Padding stands on the right, where nothing that counts looks: causality is all the mask there is.
-        outputs.append(
-            sdpa_attention_forward(module, cut(query), prompt_keys, prompt_values, None, **kwargs)[0]
-        )
-        at += len(section.prompts) * section.width
+        block = section.start, len(section.prompts), section.width
+        queries, prompt_keys, prompt_values = (_cut(states, *block) for states in (query, key, value))
+        # Padding is on the right, where nothing that counts looks: causality is all the mask there is.
+        outputs.append(sdpa_attention_forward(module, queries, prompt_keys, prompt_values, None, **kwargs)[0])
         for rectangle in section.rectangles:
-            cut = _cutter(at, len(rectangle.rows), rectangle.width)
-            keys = torch.cat([prompt_keys[rectangle.prompt_B], cut(key)], 2)
-            values = torch.cat([prompt_values[rectangle.prompt_B], cut(value)], 2)
-            outputs.append(
-                sdpa_attention_forward(module, cut(query), keys, values, rectangle.seen, **kwargs)[0]
-            )
-            at += len(rectangle.rows) * rectangle.width
+            block = rectangle.start, len(rectangle.rows), rectangle.width
+            queries, own_keys, own_values = (_cut(states, *block) for states in (query, key, value))
+            keys = torch.cat([prompt_keys[rectangle.prompt_B], own_keys], 2)
+            values = torch.cat([prompt_values[rectangle.prompt_B], own_values], 2)
+            outputs.append(sdpa_attention_forward(module, queries, keys, values, rectangle.seen, **kwargs)[0])
     return torch.cat([out.flatten(0, 1) for out in outputs])[None], None
 
 
-def _cutter(start: int, rows: int, width: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Takes `rows` x H x `width` x D out of a packed row's 1 x H x N x D."""
-
-    def cut(states: torch.Tensor) -> torch.Tensor:
-        return states[0, :, start : start + rows * width].unflatten(1, (rows, width)).transpose(0, 1)
-
-    return cut
+def _cut(states: torch.Tensor, start: int, rows: int, width: int) -> torch.Tensor:
+    """`rows` x H x `width` x D out of a packed row's 1 x H x N x D."""
+    return states[0, :, start : start + rows * width].unflatten(1, (rows, width)).transpose(0, 1)
 
 
 def row_scores(
@@ -301,7 +276,7 @@ def row_scores(
     completion_ids_RT: torch.Tensor,
     completion_mask_RT: torch.Tensor,
 ) -> TokenScores:
-    """As `packed_scores`, but every row reads its prompt itself: for attention that takes no packed rows.
+    """As `packed_scores`, but every row reads its prompt itself: for attention that cannot take packed rows.
 
     Pictures are still encoded once each: rows refer to the same encodings.
     """

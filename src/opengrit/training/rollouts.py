@@ -1,0 +1,176 @@
+"""A step's rollouts on one process: sampled group by group, laid out as TRL's rows, judged on a thread, and scored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from accelerate.utils import gather_object
+
+from opengrit.core.errors import ImageError
+from opengrit.core.types import Record, Unjudged, Verdict
+from opengrit.evaluation.metrics import truncated
+from opengrit.evaluation.rollout import EvaluationProtocol, ask, case_of, with_verdicts
+from opengrit.judges.pool import JudgePool, PendingVerdicts, Skip, decide
+from opengrit.sampling import Asked, Sampler
+from opengrit.sampling.model_inputs import PreparedPrompt
+from opengrit.sampling.transformers_engine import TransformersSampler
+from opengrit.sampling.vllm import VllmSampler
+
+STOP = ("</answer>",)
+
+
+@dataclass(frozen=True, slots=True)
+class Rollouts:
+    """Rows in TRL's order, one a completion. Rows of one question share one prompt object."""
+
+    records: list[Record]
+    prompts: list[PreparedPrompt]
+    completion_ids: list[list[int]]
+    masks: list[list[int]]  # 1: a sampled token, 0: an end token that was appended
+    log_probs: list[list[float | None]] | None  # those that vLLM sampled with
+
+    @property
+    def lengths(self) -> list[int]:
+        """The number of tokens that were sampled, row by row."""
+        return [sum(mask) for mask in self.masks]
+
+    def for_trl(self) -> dict[str, Any]:
+        """What TRL takes from a rollout function."""
+        return {
+            "prompt_ids": [list(prompt.ids) for prompt in self.prompts],
+            "completion_ids": self.completion_ids,
+            "logprobs": self.log_probs,
+            "env_mask": self.masks,
+        }
+
+
+def pieces(num_rows: int, *, group: int, first_row: int) -> tuple[int, list[int]]:
+    """In what pieces a process samples its rows: completions of one piece, and each piece's place in its group.
+
+    Processes hold consecutive rows of the generation batch, so a group may begin on one and end on the next.
+    """
+    size = math.gcd(num_rows, group)
+    return size, [start % group for start in range(first_row, first_row + num_rows, size)]
+
+
+def lay_out(
+    groups: Sequence[Sequence[Record]],
+    prompts: list[PreparedPrompt],
+    sampler: Sampler,
+    *,
+    end_ids: Collection[int],
+    appended_id: int,
+) -> Rollouts:
+    """The sampled groups as rows; `appended_id` ends a row that has none of `end_ids` and was not cut off."""
+    records = [record for group in groups for record in group]
+    rows = [completion_row(record, end_ids=end_ids, appended_id=appended_id) for record in records]
+    completion_ids = [ids for ids, _ in rows]
+    log_probs = None
+    if isinstance(sampler, VllmSampler):  # as long as the rows; an appended token counts for nothing
+        log_probs = [
+            [*given[: len(ids)], *[0.0] * (len(ids) - len(given))]
+            for given, ids in zip(sampler.last_log_probs, completion_ids, strict=True)
+        ]
+    return Rollouts(records, prompts, completion_ids, [mask for _, mask in rows], log_probs)
+
+
+def completion_row(
+    record: Record, *, end_ids: Collection[int], appended_id: int
+) -> tuple[list[int], list[int]]:
+    """Token ids and the mask of the sampled ones. TRL takes a row without a last end token for truncated."""
+    ids = list(record.completion.token_ids)
+    mask = [1] * len(ids)
+    if record.failure is None and (ids[-1] in end_ids or truncated(record)):
+        return ids, mask
+    return [*ids, appended_id], [*mask, 0]
+
+
+def prompts_of(
+    groups: Sequence[Sequence[Record]],
+    sampler: Sampler,
+    *,
+    preparer: TransformersSampler,
+    protocol: EvaluationProtocol,
+) -> list[PreparedPrompt]:
+    """Each row's prompt; all processes call this together.
+
+    A failed row takes another row's prompt: its mask is empty and it teaches nothing. Raises ImageError where no
+    process has a readable picture.
+    """
+    prompts: Sequence[PreparedPrompt | None]
+    if isinstance(sampler, (TransformersSampler, VllmSampler)):
+        prompts = sampler.last_prompts  # not prepared again: a picture may be missing by now
+    else:
+        prompts = [preparer.prepare(ask(group[0].example, protocol=protocol)) for group in groups]
+    stand_in = next((p for p in prompts if p is not None), None)
+    if not any(gather_object([stand_in is not None])):
+        raise ImageError(
+            f"some picture of a batch must be readable, none of {len(groups)} is ({groups[0][0].failure}); "
+            "check the image folder"
+        )
+    # Other processes have pictures where this one has none: it takes part in the step and learns nothing.
+    stand_in = stand_in or preparer.prepare(Asked.blank())
+    shared: dict[str, PreparedPrompt] = {}  # pieces of one group share their prompt
+    return [
+        shared.setdefault(group[0].example.id, prompt or stand_in)
+        for prompt, group in zip(prompts, groups, strict=True)
+        for _ in group
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeSettings:
+    """How long a step waits for its verdicts, and the share of them (0 to 1) that it needs to be learned from."""
+
+    deadline_seconds: float = 300.0
+    min_judged_share: float = 0.5
+
+
+class RolloutScorer:
+    """Judges and scores one generation batch at a time. Close it when done."""
+
+    def __init__(self, protocol: EvaluationProtocol, settings: JudgeSettings) -> None:
+        self._pool = JudgePool(protocol.judge)
+        self._rubric, self._settings = protocol.rubric, settings
+        self._pending: PendingVerdicts | None = None
+
+    def start(self, records: Sequence[Record]) -> None:
+        """Start judging the batch on a thread; the deadline runs from here."""
+        cases = [case for record in records if (case := case_of(record)) is not None]
+        self._pending = None
+        if cases:
+            self._pending = self._pool.start(cases, deadline_seconds=self._settings.deadline_seconds)
+
+    def finish(self, records: Sequence[Record]) -> tuple[list[Record], str | None]:
+        """The batch, scored with the verdicts that are there by the deadline, and why no process learns from the step.
+
+        None: all do. All processes call this together.
+        """
+        opinions = [] if self._pending is None else self._pending.result()
+        scored = with_verdicts(records, opinions, rubric=self._rubric)
+        # An opinion that is missing and that no reward needs does no harm.
+        counted: list[Verdict | Unjudged] = [
+            record.verdict
+            for record in scored
+            if case_of(record) is not None
+            and (isinstance(record.verdict, Verdict) or record.score.total is None)
+        ]
+        decision = decide(gather_object(counted), min_judged_share=self._settings.min_judged_share)
+        return scored, decision.reason if isinstance(decision, Skip) else None
+
+    def close(self) -> None:
+        """Stop judging; what has started is waited for."""
+        self._pool.close()
+
+
+def flat_groups(totals: Sequence[float], *, group: int) -> list[bool | None]:
+    """Of which groups all measured totals are equal; None where none is measured (NaN). Only False teaches something.
+
+    `totals` of consecutive rows make a group. Equal sums in 32 bits differ by rounding, rewards by far more.
+    """
+    groups = [totals[start : start + group] for start in range(0, len(totals), group)]
+    measured = [[total for total in one if not math.isnan(total)] for one in groups]
+    return [max(one) - min(one) < 1e-5 if one else None for one in measured]

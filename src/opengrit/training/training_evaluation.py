@@ -1,0 +1,59 @@
+"""In-training evaluation: some questions of each evaluation set, asked every few steps with the weights as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from opengrit.core.types import Example
+from opengrit.data import load_examples
+from opengrit.evaluation.evaluator import evaluate
+from opengrit.evaluation.rollout import EvaluationProtocol
+from opengrit.recipes.training_recipe import Eval, Source
+from opengrit.sampling import Sampler, SamplingSettings
+from opengrit.training.metrics import evaluation_row
+from opengrit.training.rollouts import STOP
+
+NUM_QUESTIONS = 32  # of each evaluation set; the whole set is for `opengrit eval`
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingEvaluation:
+    """Examples measured every `every` steps; `name` is their name in the metrics."""
+
+    name: str
+    examples: tuple[Example, ...]
+    section: Eval  # how they are asked
+    every: int
+
+    def measure(self, sampler: Sampler, protocol: EvaluationProtocol) -> dict[str, float]:
+        """Accuracy, IoU, format rate and the others by their names in the metrics."""
+        records = evaluate(
+            sampler,
+            self.examples,
+            protocol=replace(protocol, strategy=self.section.strategy or protocol.strategy),
+            settings=SamplingSettings(
+                temperature=self.section.temperature,
+                max_new_tokens=self.section.max_completion_length,
+                stop=STOP,
+            ),
+            samples_per_question=self.section.samples,
+            questions_per_batch=self.section.batch_size,
+            quiet=True,
+        )
+        return evaluation_row(self.name, records)
+
+
+def training_evaluations(
+    sources: Sequence[Source], section: Eval, *, every: int | None
+) -> list[TrainingEvaluation]:
+    """One evaluation for each data set; none where `every` is None."""
+    if every is None:
+        return []
+    found = []
+    for source in sources:
+        examples = load_examples(source.spec, source.images)
+        count = min(len(examples), NUM_QUESTIONS)
+        spaced = tuple(examples[i * len(examples) // count] for i in range(count))
+        found.append(TrainingEvaluation(source.spec, spaced, section, every))
+    return found
