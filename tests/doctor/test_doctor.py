@@ -241,7 +241,7 @@ PLANTED = [
     Planted("more questions a step than rows", "questions per step", "asks 40 different questions, and there are 20 rows",
             changes=["train.questions_per_step=40"]),
     Planted("a picture of a few pixels", "tiny pictures", "tiny.png", Level.WARN, rows=tiny_picture),
-    Planted("a question twice", "duplicates", "stand twice", Level.WARN,
+    Planted("a question twice", "duplicates", "are asked twice", Level.WARN,
             rows=lambda rows, images: rows.append(dict(rows[0]))),
     Planted("sizes of another picture", "picture sizes", "says 300 x 100", Level.WARN,
             rows=changed(width=300, height=100, bboxs=[])),

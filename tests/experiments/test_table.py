@@ -68,7 +68,7 @@ def test_the_six_ways_are_asked_and_trained_as_their_names_say():
         ("sft", 3), ("sft", 5), ("grpo-answer", 3), ("grpo-answer", 5), ("grit", 3), ("grit", 5),
     ]  # fmt: skip
     assert len({run.folder for run in runs}) == 9
-    asked = {run.way: recipe.asking(run, trained=None).strategy for run in runs}
+    asked = {run.way: recipe.evaluation(run, trained=None).strategy for run in runs}
     assert asked == {
         Way.DIRECT: "direct", Way.GROUNDED: "grounded", Way.GROUNDED_ICL: "grounded-icl",
         Way.SFT: "grounded", Way.GRPO_ANSWER: "grounded", Way.GRIT: "grounded",
@@ -78,7 +78,7 @@ def test_the_six_ways_are_asked_and_trained_as_their_names_say():
     assert (plain.train.seed, grit.train.seed) == (5, 5)
     assert plain.model_copy(update={"rewards": "paper"}) == grit  # nothing else differs
     assert recipe.fine_tuning(runs[4]).sft.seed == 5
-    assert recipe.asking(runs[8], trained=Path("/t/grit")).model.name == "/t/grit"
+    assert recipe.evaluation(runs[8], trained=Path("/t/grit")).model.name == "/t/grit"
 
 
 def test_with_a_temperature_each_seed_is_a_sampling_of_its_own():
@@ -539,14 +539,14 @@ eval: {max_completion_length: 16}
 
 
 @pytest.mark.trains
-def test_a_table_goes_on_after_a_signal_a_damaged_checkpoint_and_another_version(tmp_path):
+def test_a_table_continues_after_a_signal_a_damaged_checkpoint_and_another_version(tmp_path):
     (tmp_path / "recipe.yaml").write_text(SMALL)
     words = ("table", tmp_path / "recipe.yaml", "--out", tmp_path / "table", "--quiet")
     stopped = command(*words, before=at(Moment("loss", 1, 10), terminate))
     assert stopped.code() == 143, stopped.said
     *_, last = stopped.said.splitlines()
     assert last.startswith("[1/1] ")
-    assert last.endswith(": stopped by SIGTERM after step 2 of 3; the same command goes on")
+    assert last.endswith(": stopped by SIGTERM after step 2 of 3; the same command continues the table")
     training = tmp_path / "table" / "runs" / "tiny-qwen2.5-vl" / "grit" / "seed-0" / "train"
     first, second = RunDir.open(training).checkpoints()
 
@@ -573,7 +573,7 @@ def test_a_table_goes_on_after_a_signal_a_damaged_checkpoint_and_another_version
     assert (tmp_path / "table" / "table.html").is_file()
 
 
-def test_a_table_of_which_a_training_has_no_whole_checkpoint_says_which_folder_to_move(tmp_path):
+def test_a_table_of_which_a_training_has_no_undamaged_checkpoint_says_which_folder_to_move(tmp_path):
     wanted = parse(TableRecipe, SMALL)
     (run,) = wanted.runs(wanted.models[0])
     training = tmp_path / "table" / run.folder / "train"

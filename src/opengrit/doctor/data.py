@@ -117,9 +117,9 @@ def _pictures(found: FileCheck) -> Iterator[Finding]:
     if found.duplicates:
         yield _AREA.warn(
             "duplicates",
-            f"{len(found.duplicates)} questions of {found.file} stand twice about one picture: "
+            f"{len(found.duplicates)} questions of {found.file} are asked twice about one picture: "
             f"{first_few(found.duplicates[0])}",
-            "keep one of each, or they weigh double",
+            "keep one of each, or they count double",
         )
 
 
@@ -129,7 +129,7 @@ def _rows(context: Context) -> Iterator[Finding]:
     if twice:
         yield _AREA.fail(
             "ids",
-            f"{len(twice)} ids stand more than once among the training rows: {first_few(twice)}",
+            f"{len(twice)} ids appear more than once among the training rows: {first_few(twice)}",
             "name each file once, and give files of one name in different folders different names",
         )
     asked = context.recipe.train.questions_per_step

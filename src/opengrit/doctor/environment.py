@@ -78,7 +78,7 @@ def _torchvision(context: Context) -> Iterator[Finding]:
     """A torchvision of another torch, or another build of it, breaks the import of every vision-language model."""
     torch, vision = context.environment.version("torch"), context.environment.version("torchvision")
     if torch is None or vision is None:
-        return  # said among the versions
+        return  # reported with the versions
     numbers = [re.match(r"(\d+)\.(\d+)", text) for text in (torch, vision)]
     builds = [text.partition("+")[2] for text in (torch, vision)]
     remedy = "install both from one index in one command: pip install --upgrade torch torchvision"

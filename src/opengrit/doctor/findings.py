@@ -93,5 +93,5 @@ def count(findings: Sequence[Finding], level: Level) -> int:
 
 
 def would_be_wasted(findings: Sequence[Finding]) -> bool:
-    """Whether a run should not be started as it stands."""
+    """Whether a run should not be started as it is."""
     return count(findings, Level.FAIL) > 0

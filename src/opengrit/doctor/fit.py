@@ -1,4 +1,4 @@
-"""Whether a recipe fits a machine: its plan, its memory estimate, and the lines about both that stand in a recipe file."""
+"""Whether a recipe fits a machine: its plan, its memory estimate, and the lines about both at the head of a recipe file."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ from opengrit.models.memory_estimate import (
 from opengrit.models.shapes import KNOWN, ModelFacts, VisionShape
 from opengrit.recipes.training_recipe import Model, Recipe
 
-PROMPT_TOKENS = (
-    150  # of the chat template, a question and GRIT's instruction, the picture left out; ours, generous
-)
+PROMPT_TOKENS = 150  # of the chat template, a question and GRIT's instruction, without the picture; generous
 _DECODED_AT_ONCE = 192  # rows that the transformers sampler writes together
 _TILE_TOKENS = 256  # that InternVL makes of one tile of 448 x 448 pixels
 # What the processors of the hub allow where a recipe sets no bound.
@@ -100,7 +98,7 @@ def fit(recipe: Recipe, machine: Machine) -> MemoryEstimate:
 
 
 def memory_comment(recipe: Recipe, machine: Machine) -> str:
-    """The lines about memory that stand at the head of a recipe file, markers included."""
+    """The lines about memory at the head of a recipe file, markers included."""
     facts = facts_for(recipe.model.name)
     plan = plan_of(recipe, facts, machine)
     found = estimate(facts, plan)

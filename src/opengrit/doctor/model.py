@@ -25,7 +25,7 @@ def facts_of(name: str) -> ModelFacts | None:
         return KNOWN[name]
     try:
         return ModelFacts.from_config(_config(name))
-    except ModelError:  # what is wrong is said where the model is loaded
+    except ModelError:  # reported where the model is loaded
         return None
 
 
@@ -98,7 +98,7 @@ def _padding(folder: str) -> Iterator[Finding]:
         return
     try:
         side = json.loads(file.read_text(encoding="utf-8")).get("padding_side")
-    except (OSError, ValueError, AttributeError):  # said where the model is loaded
+    except (OSError, ValueError, AttributeError):  # reported where the model is loaded
         return
     if side == "right":
         yield _AREA.warn(

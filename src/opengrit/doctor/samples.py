@@ -202,7 +202,9 @@ def _frames(context: Context, records: Sequence[Record]) -> Iterator[Finding]:
     assert context.loaded is not None
     pointed = [r for r in records if is_complete(r) and r.example.boxes and _points(r)]
     if not pointed:
-        yield _AREA.skipped("boxes", "no sample points in a row whose boxes are known: no frame can be told")
+        yield _AREA.skipped(
+            "boxes", "no sample points in a row whose boxes are known: no frame can be checked"
+        )
         return
     chosen = context.loaded.frame
     ious = iou_by_unit(pointed)

@@ -19,9 +19,7 @@ _FAR, _ABSURD, _IDLE = 10.0, 100.0, 0.001  # times the usual rate
 
 _COLD, _COOL = 0.1, 0.5  # temperatures at which samples hardly differ, and may differ too little
 _LONG_RUN = 100  # steps one would not like to lose
-_SHORTEST_REPLY = (
-    40  # tokens of thought, one box, rethinking and answer in a real vocabulary; tiny models take 30
-)
+_SHORTEST_REPLY = 40  # tokens of thought, one box, rethinking and answer; tiny models take 30
 
 
 def examine_settings(context: Context) -> Iterator[Finding]:

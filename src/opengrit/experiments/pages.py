@@ -20,6 +20,7 @@ from opengrit.experiments.results import (
     Block,
     Column,
     Difference,
+    Extra,
     TableResult,
     WayResult,
 )
@@ -71,8 +72,13 @@ def _controls(block: Block) -> tuple[tuple[str, Column, Estimate], ...]:
     return ((MAJORITY, ACCURACY, block.majority_answer), (WHOLE, IOU, block.whole_picture_iou))
 
 
-def _cell(estimate: Estimate, column: Column) -> Cell:
-    return value_cell(estimate, column.unit, _NOT_MEASURED)
+def _cell(estimate: Estimate, of: Column | Extra) -> Cell:
+    return value_cell(estimate, of.unit, _NOT_MEASURED)
+
+
+def _extras(block: Block) -> list[tuple[str, str, Cell]]:
+    """Way, name and value of the quantities that only some data sets have."""
+    return [(w.way.value, extra.name, _cell(extra.estimate, extra)) for w in block.ways for extra in w.extras]
 
 
 def heading(column: Column) -> str:
@@ -127,11 +133,7 @@ def _markdown_block(block: Block, columns: Sequence[Column]) -> list[str]:
     for line in lines(block, columns):
         name = f"**{line.name}**" if line.kind == "way" else line.name
         rows.append(f"| {name} | " + " | ".join(_text(cell) for cell in line.cells) + " |")
-    extras = [
-        f"{result.way}, {extra.name}: {_text(value_cell(extra.estimate, extra.unit, _NOT_MEASURED))}."
-        for result in block.ways
-        for extra in result.extras
-    ]
+    extras = [f"{way}, {name}: {_text(cell)}." for way, name, cell in _extras(block)]
     failed = failed_text(block)
     tail = [*(["", *extras] if extras else []), *(["", failed] if failed else [])]
     return [*head, *rows, *tail, *_markdown_differences(block)]
@@ -145,10 +147,8 @@ def _markdown_differences(block: Block) -> list[str]:
         "| | " + " | ".join(_in_points(c) for c in COMPARED) + " | McNemar (accuracy) |",
         "|---|---|---|---|",
     ]
-    for way in dict.fromkeys(d.other for d in block.differences):
-        found = {d.column.key: d for d in block.differences if d.other is way}
-        cells = [_text(_difference(found[c.key])) for c in COMPARED]
-        rows.append(f"| {way} | {' | '.join(cells)} | {tests_text(found[ACCURACY.key]) or DASH} |")
+    for way, cells, tests in _differences(block):
+        rows.append(f"| {way} | {' | '.join(map(_text, cells))} | {tests or DASH} |")
     return rows
 
 
@@ -219,9 +219,8 @@ def _csv_rows(block: Block) -> Iterator[_Row]:
 
 
 def _csv_row(way: str, seed: str, quantity: str, found: Estimate) -> _Row:
-    value, low, high = (
-        "" if number is None else repr(number) for number in (found.value, found.low, found.high)
-    )
+    numbers = (found.value, found.low, found.high)
+    value, low, high = ("" if number is None else repr(number) for number in numbers)
     return way, seed, quantity, value, low, high, found.n
 
 
@@ -245,27 +244,18 @@ def latex(table: TableResult) -> str:
         sets = " & ".join(
             rf"\multicolumn{{2}}{{c}}{{{_latex(b.dataset)} ($n={b.num_examples}$)}}" for b in blocks
         )
-        parts += [
-            rf"{_latex(model)} & {sets} \\",
-            " & ".join(["", *["acc. & IoU"] * len(blocks)]) + r" \\",
-            r"\hline",
-        ]
+        parts += [rf"{_latex(model)} & {sets} \\", " & acc. & IoU" * len(blocks) + r" \\", r"\hline"]
         for place, result in enumerate(blocks[0].ways):
-            columns = [
-                _latex_cell(b.ways[place].quantities[column.key].pooled, column)
-                for b in blocks
-                for column in COMPARED
-            ]
-            parts.append(rf"{_latex(result.way)} & {' & '.join(columns)} \\")
+            found = [(b.ways[place].quantities[c.key].pooled, c) for b in blocks for c in COMPARED]
+            cells = [_latex_cell(estimate, column) for estimate, column in found]
+            parts.append(rf"{_latex(result.way)} & {' & '.join(cells)} \\")
         parts.append(r"\hline")
-        for name, at in ((MAJORITY, 0), (WHOLE, 1)):
-            cells = []
-            for block in blocks:
-                pair = ["", ""]
-                _, column, estimate = _controls(block)[at]
-                pair[at] = _latex_cell(estimate, column)
-                cells += pair
-            parts.append(rf"{_latex(name)} & {' & '.join(cells)} \\")
+        for control in (MAJORITY, WHOLE):
+            of_blocks = [_controls(block) for block in blocks]
+            cells = [
+                _latex_cell(e, c) if name == control else "" for found in of_blocks for name, c, e in found
+            ]
+            parts.append(rf"{_latex(control)} & {' & '.join(cells)} \\")
         parts += [r"\hline", r"\end{tabular}"]
     return "\n".join(parts) + "\n"
 
@@ -303,8 +293,6 @@ def html(table: TableResult) -> str:
 
 
 def _html_block(block: Block, columns: Sequence[Column]) -> dict[str, object]:
-    others = dict.fromkeys(d.other for d in block.differences)
-    found = {(d.other, d.column.key): d for d in block.differences}
     return {
         "model": block.model,
         "dataset": block.dataset,
@@ -312,28 +300,26 @@ def _html_block(block: Block, columns: Sequence[Column]) -> dict[str, object]:
         "plots": [_plot(block, column) for column in COMPARED],
         "lines": list(lines(block, columns)),
         "runs": [(result.way.value, seeds_text(result)) for result in block.ways],
-        "extras": [
-            (result.way.value, extra.name, value_cell(extra.estimate, extra.unit, _NOT_MEASURED))
-            for result in block.ways
-            for extra in result.extras
-        ],
+        "extras": _extras(block),
         "failed": failed_text(block),
-        "differences": [
-            (
-                way.value,
-                [_difference(found[way, column.key]) for column in COMPARED],
-                tests_text(found[way, ACCURACY.key]),
-            )
-            for way in others
-        ],
+        "differences": _differences(block),
     }
 
 
+def _differences(block: Block) -> list[tuple[str, list[Cell], str]]:
+    """What the reference is compared with, how far it is from it in each compared quantity, and McNemar's tests."""
+    found = {(d.other, d.column.key): d for d in block.differences}
+    return [
+        (
+            way.value,
+            [_difference(found[way, column.key]) for column in COMPARED],
+            tests_text(found[way, ACCURACY.key]),
+        )
+        for way in dict.fromkeys(d.other for d in block.differences)
+    ]
+
+
 def _plot(block: Block, column: Column) -> Markup:
-    rows = [_interval(result.way, result.quantities[column.key].pooled) for result in block.ways]
-    rows += [_interval(name, estimate) for name, of, estimate in _controls(block) if of is column]
+    rows = [Interval.of(result.way, result.quantities[column.key].pooled) for result in block.ways]
+    rows += [Interval.of(name, estimate) for name, of, estimate in _controls(block) if of is column]
     return interval_plot(rows, title=column.name.capitalize(), x_label="mean, 95 % interval")
-
-
-def _interval(name: str, found: Estimate) -> Interval:
-    return Interval(name, found.value, found.low, found.high)

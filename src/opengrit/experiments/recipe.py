@@ -72,7 +72,7 @@ class TableModel(Model):
 
 
 class TableRecipe(RecipeSection):
-    """Everything a table does. Each way runs with each model and seed, and is asked every data set."""
+    """Everything a table does. Each way runs with each model and seed, and is evaluated on every data set."""
 
     models: tuple[Annotated[TableModel, BeforeValidator(named)], ...] = Field(
         description="models compared, each by itself; a bare string is a name"
@@ -86,7 +86,7 @@ class TableRecipe(RecipeSection):
     ways: tuple[Way, ...] = Field(default=tuple(Way), description="ways compared (default: all six)")
     seeds: tuple[Seed, ...] = Field(
         default=(0, 1, 2),
-        description="a training and its sampling each; where nothing is trained or drawn there is one run",
+        description="a training and its sampling each; where nothing is trained or sampled there is one run",
     )
     strategy: Strategy = Field(
         default="grounded", description="prompt that grpo-answer and grit learn and are asked with"
@@ -197,7 +197,7 @@ class TableRecipe(RecipeSection):
             freeze_vision=self.freeze_vision,
         )
 
-    def asking(self, run: TableRun, *, trained: Path | None) -> EvalRecipe:
+    def evaluation(self, run: TableRun, *, trained: Path | None) -> EvalRecipe:
         """The evaluation of a run on every data set; `trained` is the folder of its training."""
         model = run.model.plain()
         if trained is not None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from opengrit.core.types import Example, Record
 from opengrit.evaluation import metrics
 from opengrit.evaluation.metrics import Estimate, McNemar, Pooled, Quantity
+from opengrit.evaluation.metrics.estimates import key_of
 from opengrit.experiments.recipe import TableRecipe, Way
-from opengrit.reports.tables import Better, Unit
+from opengrit.reports.tables import Unit
 from opengrit.runs.folder import environment_facts
 from opengrit.runs.recipe_comparison import recipe_hash
 
@@ -23,41 +24,30 @@ class Column:
     key: str
     name: str
     unit: Unit
-    better: Better
     quantity: Quantity
     always: bool = True
 
 
-_HIGHER, _LOWER, _NEITHER = Better.HIGHER, Better.LOWER, Better.NEITHER
-ACCURACY = Column("accuracy", "accuracy", Unit.SHARE, _HIGHER, metrics.raw_score)
-IOU = Column("grounding_iou", "union IoU", Unit.OVERLAP, _HIGHER, metrics.grounding_iou)
+ACCURACY = Column("accuracy", "accuracy", Unit.SHARE, metrics.raw_score)
+IOU = Column("grounding_iou", "union IoU", Unit.OVERLAP, metrics.grounding_iou)
 COLUMNS = (
     ACCURACY,
-    Column("right", "right or wrong", Unit.SHARE, _HIGHER, metrics.right, always=False),
-    Column("binarised", "accuracy, binarised", Unit.SHARE, _HIGHER, metrics.binarised, always=False),
+    Column("right", "right or wrong", Unit.SHARE, metrics.right, always=False),
+    Column("binarised", "accuracy, binarised", Unit.SHARE, metrics.binarised, always=False),
     IOU,
     Column(
-        "random_boxes_iou",
-        "IoU, own boxes at random places",
-        Unit.OVERLAP,
-        _NEITHER,
-        metrics.random_boxes_control(),
+        "random_boxes_iou", "IoU, own boxes at random places", Unit.OVERLAP, metrics.random_boxes_control()
     ),
     Column(
-        "unscaled_iou",
-        "IoU, released script's",
-        Unit.OVERLAP,
-        _NEITHER,
-        metrics.unscaled_grounding_iou,
-        always=False,
+        "unscaled_iou", "IoU, released script's", Unit.OVERLAP, metrics.unscaled_grounding_iou, always=False
     ),
-    Column("box_f1", "F1@0.5", Unit.OVERLAP, _HIGHER, metrics.box_f1),
-    Column("detection_ap", "OVDEval AP", Unit.OVERLAP, _HIGHER, metrics.detection_ap, always=False),
-    Column("box_count_error", "box count error", Unit.NUMBER, _LOWER, metrics.box_count_error, always=False),
-    Column("follows_format", "full format", Unit.SHARE, _HIGHER, metrics.follows_format),
-    Column("without_answer", "without answer", Unit.SHARE, _LOWER, metrics.without_answer),
-    Column("unjudged", "unjudged", Unit.SHARE, _LOWER, metrics.unjudged),
-    Column("truncated", "truncated", Unit.SHARE, _LOWER, metrics.truncated),
+    Column("box_f1", "F1@0.5", Unit.OVERLAP, metrics.box_f1),
+    Column("detection_ap", "OVDEval AP", Unit.OVERLAP, metrics.detection_ap, always=False),
+    Column("box_count_error", "box count error", Unit.NUMBER, metrics.box_count_error, always=False),
+    Column("follows_format", "full format", Unit.SHARE, metrics.follows_format),
+    Column("without_answer", "without answer", Unit.SHARE, metrics.without_answer),
+    Column("unjudged", "unjudged", Unit.SHARE, metrics.unjudged),
+    Column("truncated", "truncated", Unit.SHARE, metrics.truncated),
 )
 COMPARED = (ACCURACY, IOU)
 _VISIBLE = 0.0005  # a difference that three decimals can show
@@ -140,7 +130,7 @@ def measure(
 ) -> TableResult:
     """The table of some records. The same records give the same table, to the last digit."""
     blocks = tuple(
-        _block(one.model, dataset, examples, _on(one.ways, examples))
+        _block(one.model, dataset, examples, _of_dataset(one.ways, examples))
         for one in found
         for dataset, examples in data.items()
     )
@@ -150,14 +140,11 @@ def measure(
 _Answers = Mapping[Way, Mapping[int, Sequence[Record]]]
 
 
-def _on(ways: _Answers, examples: Sequence[Example]) -> _Answers:
+def _of_dataset(ways: _Answers, examples: Sequence[Example]) -> _Answers:
     """The records of some examples."""
-    ids = {(example.dataset, example.id) for example in examples}
+    keys = {key_of(example) for example in examples}
     return {
-        way: {
-            seed: [r for r in records if (r.example.dataset, r.example.id) in ids]
-            for seed, records in by_seed.items()
-        }
+        way: {s: [r for r in records if key_of(r.example) in keys] for s, records in by_seed.items()}
         for way, by_seed in ways.items()
     }
 
@@ -195,11 +182,8 @@ def _extras(runs: Sequence[Sequence[Record]], records: Sequence[Record]) -> tupl
     found = []
     if datasets and all(name.startswith("mme") for name in datasets):
         for row in metrics.mme(*runs):
-            found.append(
-                Extra(
-                    f"accuracy_plus/{row.subtask}", f"accuracy+, {row.subtask}", Unit.SHARE, row.accuracy_plus
-                )
-            )
+            name, key = f"accuracy+, {row.subtask}", f"accuracy_plus/{row.subtask}"
+            found.append(Extra(key, name, Unit.SHARE, row.accuracy_plus))
     if datasets and all("pope" in name for name in datasets):
         asked = metrics.yes_no(records)
         found.append(Extra("yes_f1", "F1 of yes", Unit.SHARE, asked.f1))
@@ -287,14 +271,12 @@ def _facts(recipe: TableRecipe, data: Mapping[str, Sequence[Example]]) -> tuple[
     environment = environment_facts()
     versions = ("opengrit", "torch", "transformers", "trl", "peft")
     how = "greedy" if recipe.is_greedy else f"temperature {recipe.eval.temperature:g}"
+    length = recipe.eval.max_completion_length
     facts = [
         ("data sets", ", ".join(f"{name} ({len(examples)} rows)" for name, examples in data.items())),
         ("models", ", ".join(model.title for model in recipe.models)),
         ("seeds", ", ".join(map(str, recipe.seeds))),
-        (
-            "answers",
-            f"{recipe.eval.samples} to a question, {how}, at most {recipe.eval.max_completion_length} tokens",
-        ),
+        ("answers", f"{recipe.eval.samples} to a question, {how}, at most {length} tokens"),
     ]
     if any(way.learns for way in recipe.ways):
         facts.append(("learned from", ", ".join(source.spec for source in recipe.train_data)))
@@ -310,8 +292,8 @@ def _facts(recipe: TableRecipe, data: Mapping[str, Sequence[Example]]) -> tuple[
 def _notes(recipe: TableRecipe) -> tuple[str, ...]:
     asked_once = [w.value for w in recipe.ways if len(recipe.seeds_of(w)) == 1 and not w.learns]
     notes = [
-        "After each mean stands its 95 % bootstrap interval over examples; the seeds of an example are averaged first. It "
-        "says what other examples would give; how far the seeds lie apart says what other seeds would.",
+        "Each mean has its 95 % bootstrap interval over examples; the seeds of an example are averaged first. The interval "
+        "shows what other examples would give; how far the seeds lie apart shows what other seeds would.",
         "Nothing is corrected for the number of comparisons: of twenty intervals about one misses by chance.",
         "IoU compares the union of all boxes written with the union of those annotated. A reply without a box has IoU 0, and "
         "rows without annotated boxes are left out. direct asks for no boxes.",

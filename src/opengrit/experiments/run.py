@@ -1,4 +1,4 @@
-"""Makes a table's runs one after the other, each of which resumes, and writes the table when all are there."""
+"""Makes a table's runs one after the other, each of which can resume, and writes the table when all are done."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ from opengrit.runs.recipe_comparison import recipe_changes
 from opengrit.training.checkpoint_sidecar import check_files, read_sidecar
 
 _log = logging.getLogger(__name__)
-TRAINING, ASKED = "train", "eval"  # a run's folders
+TRAINING, EVALUATION = "train", "eval"  # a run's folders
 
 
 def run_table(
     recipe: TableRecipe, out: str | Path, *, resume_anyway: bool = False, quiet: bool = False
 ) -> TableResult:
-    """Everything the recipe says, in the folder `out`; the table, which is also written to table.html, .md, .csv and .tex.
+    """Runs the recipe in the folder `out`; returns the table and writes it to table.html, .md, .csv and .tex.
 
-    Whatever stands there already is not done again: a finished training is left as it is, one that was broken off
-    goes on from its newest whole checkpoint (with `resume_anyway` also from one of another package version), and no
-    question that was answered is asked twice. Trainings happen in this process, so that killing it leaves nothing behind
-    that goes on writing. Raises RecipeError, DataError and ModelError before anything runs, RunError where the folder
-    holds another table, another process works on it or a training cannot go on, and Stopped where a signal ended one.
+    Finished work is not repeated: a finished training is left as it is, an interrupted one resumes from its newest
+    undamaged checkpoint (with `resume_anyway` also from one of another package version), and no answered question is
+    asked again. Trainings happen in this process, so that killing it leaves no process behind that still writes.
+    Raises RecipeError, DataError and ModelError before anything runs, RunError where the folder holds another table,
+    another process works on it or a training cannot resume, and Stopped where a signal ended one.
     """
     # One spelling of the folder, whatever the working folder: evaluations name the trained models in it.
     folder = Path(out).resolve()
@@ -98,8 +98,8 @@ def _records_of(
 ) -> list[Record]:
     here = folder / run.folder
     trained = here / TRAINING if run.way.learns else None
-    wanted = recipe.asking(run, trained=trained)
-    records = _answered(wanted, here / ASKED, examples)
+    wanted = recipe.evaluation(run, trained=trained)
+    records = _complete_records(wanted, here / EVALUATION, examples)
     if records is not None:
         _log.info("%s: done before", place)
         return records
@@ -108,15 +108,15 @@ def _records_of(
             _train(recipe, run, trained, place=place, resume_anyway=resume_anyway, quiet=quiet)
         except Stopped as stopped:
             raise Stopped(
-                f"{place}: {stopped}; the same command goes on", exit_code=stopped.exit_code
+                f"{place}: {stopped}; the same command continues the table", exit_code=stopped.exit_code
             ) from stopped
     _log.info("%s: asking %d questions", place, len(examples))
-    _, records = run_evaluation(wanted, here / ASKED, quiet=quiet)
+    _, records = run_evaluation(wanted, here / EVALUATION, quiet=quiet)
     return records
 
 
-def _answered(wanted: EvalRecipe, folder: Path, examples: Sequence[Example]) -> list[Record] | None:
-    """The records of an evaluation that is complete; None where a question has no answer, or an answer no verdict, yet."""
+def _complete_records(wanted: EvalRecipe, folder: Path, examples: Sequence[Example]) -> list[Record] | None:
+    """The records of a complete evaluation; None while a question has no answer, or an answer no verdict."""
     if not (folder / RECIPE).is_file():
         return None
     latest = {record.id: record for record in RunDir.open(folder).records()}
@@ -134,9 +134,9 @@ def _train(
     resume = (folder / RECIPE).is_file()
     resuming: dict[str, Any] = {}
     if resume:
-        start = _whole_checkpoint(folder, place=place)
+        start = _checkpoint_to_name(folder, place=place)
         resuming = {"resume": True, "resume_anyway": resume_anyway, "resume_from": start}
-    _log.info("%s: %s", place, "going on with the training" if resume else "training")
+    _log.info("%s: %s", place, "resuming the training" if resume else "training")
     if run.way is Way.SFT:
         from opengrit.training.sft import fine_tune
 
@@ -152,8 +152,8 @@ def _train(
         torch.cuda.empty_cache()
 
 
-def _whole_checkpoint(folder: Path, *, place: str) -> str | None:
-    """The checkpoint to name where the newest is damaged: the newest whole one; None where the newest will do, or none is.
+def _checkpoint_to_name(folder: Path, *, place: str) -> str | None:
+    """The newest undamaged checkpoint, to be named where a newer one is damaged; else None (also where there is none).
 
     Raises RunError where all are damaged.
     """
@@ -170,8 +170,8 @@ def _whole_checkpoint(folder: Path, *, place: str) -> str | None:
     if not checkpoints:
         return None
     raise RunError(
-        f"a training goes on from a whole checkpoint, all in {folder} are damaged (the log says how); "
-        "move that folder away, and the same command trains it anew"
+        f"a training resumes from an undamaged checkpoint, all in {folder} are damaged (the log says how); "
+        "move that folder away, and the same command trains again from the start"
     )
 
 
@@ -180,7 +180,7 @@ def _check_same(folder: Path, recipe: TableRecipe) -> None:
     changes = recipe_changes(RunDir.open(folder).recipe, recipe.resolved_yaml())
     if changes:
         raise RunError(
-            f"a table is gone on with by its own recipe, {folder} was started with another ({'; '.join(changes)}); "
+            f"a table continues with its own recipe, {folder} was started with another ({'; '.join(changes)}); "
             f"use {folder / RECIPE}, or another --out for a new table"
         )
 
@@ -199,7 +199,7 @@ def _examples(recipe: TableRecipe) -> dict[str, list[Example]]:
 
 
 def _check(recipe: TableRecipe) -> None:
-    """Raise what a training or a model's name would raise, hours before it is its turn."""
+    """Raise now what a training or a model's name would raise hours later."""
     here = [model for model in recipe.models if model.endpoint is None]
     if here:
         from opengrit.models.resolve import resolve
@@ -230,13 +230,13 @@ def _check(recipe: TableRecipe) -> None:
 
 
 def _seeds_decide_nothing(recipe: TableRecipe, *, num_rows: int) -> bool:
-    """Whether fine-tuning draws nothing at random: no order of rows, and no adapters."""
+    """Whether nothing in fine-tuning is random: neither the order of rows nor adapters."""
     return recipe.sft.rows_per_step >= num_rows and recipe.lora is None
 
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Keeps a second table out of the folder while this one works; ends with the process, however that ends.
+    """Locks the folder against a second table; the lock ends with the process, however that ends.
 
     Raises RunError where the folder cannot be made or another process works in it.
     """

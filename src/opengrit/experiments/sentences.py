@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from opengrit.evaluation.metrics import Estimate
 from opengrit.experiments.recipe import Way
 from opengrit.experiments.results import COMPARED, IOU, REFERENCE, Block, Column, Difference, TableResult
-from opengrit.reports.tables import Unit, signed, written
+from opengrit.reports.tables import signed, written
 
 
 def findings(table: TableResult) -> list[str]:
@@ -15,9 +16,8 @@ def findings(table: TableResult) -> list[str]:
     A way wins where the interval of the paired difference does not hold 0; else "no difference is shown". Where the
     reference is not in the table there is nothing to compare, and no finding.
     """
-    return [
-        text for block in table.blocks for column in COMPARED if (text := _finding(block, column)) is not None
-    ]
+    found = [_finding(block, column) for block in table.blocks for column in COMPARED]
+    return [text for text in found if text is not None]
 
 
 def _finding(block: Block, column: Column) -> str | None:
@@ -25,27 +25,24 @@ def _finding(block: Block, column: Column) -> str | None:
     if ours is None:
         return None
     place = f"{block.model} on {block.dataset}, {column.name}:"
-    value = ours.quantities[column.key].pooled.value
-    if value is None:
+    pooled = ours.quantities[column.key].pooled
+    if pooled.value is None:
         return f"{place} not measured for {REFERENCE}."
-    sentences = [
-        f"{place} {REFERENCE} has {_value(value, column)} (n = {ours.quantities[column.key].pooled.n})."
-    ]
+    value = written(pooled.value, column.unit) + column.unit.after_value
+    sentences = [f"{place} {REFERENCE} has {value} (n = {pooled.n})."]
     differences = [d for d in block.differences if d.column is column]
     if column is IOU and any(d.other is Way.DIRECT for d in differences):
         sentences.append(f"{Way.DIRECT} asks for no boxes and is not compared.")
         differences = [d for d in differences if d.other is not Way.DIRECT]
-    beaten = [d for d in differences if d.estimate.clear_of_zero and (d.estimate.value or 0) > 0]
-    ahead = [d for d in differences if d.estimate.clear_of_zero and (d.estimate.value or 0) < 0]
-    measured = [d for d in differences if d.estimate.low is not None]
-    level = [d for d in measured if not d.estimate.clear_of_zero]
+    clear = [d for d in differences if d.estimate.clear_of_zero]
     unknown = [d for d in differences if d.estimate.low is None]
-    if beaten:
-        sentences.append(f"It beats {_list(beaten)}.")
-    if ahead:
-        sentences.append(f"It loses to {_list(ahead)}.")
-    if level:
-        sentences.append(f"No difference is shown against {_list(level)}.")
+    for text, found in (
+        ("It beats", [d for d in clear if (d.estimate.value or 0) > 0]),
+        ("It loses to", [d for d in clear if (d.estimate.value or 0) < 0]),
+        ("No difference is shown against", [d for d in differences if d not in clear and d not in unknown]),
+    ):
+        if found:
+            sentences.append(f"{text} {_list(found)}.")
     if unknown:
         sentences.append(f"Too little was measured to compare it with {', '.join(d.other for d in unknown)}.")
     sentences += _controls(block, column)
@@ -58,36 +55,25 @@ def _controls(block: Block, column: Column) -> list[str]:
     for name, of, estimate in block.above_controls:
         if of is not column or estimate.low is None:
             continue
-        text = f"{name} ({_difference_text(estimate.value, estimate.low, estimate.high, column)})"
+        text = f"{name} ({_difference_text(estimate, column)})"
         (above if estimate.low > 0 else not_above).append(text)
-    said = []
-    if above:
-        said.append(f"It lies above {' and '.join(above)}.")
-    if not_above:
-        said.append(f"It is not shown to lie above {' and '.join(not_above)}.")
-    return said
+    found = (("It lies above", above), ("It is not shown to lie above", not_above))
+    return [f"{text} {' and '.join(names)}." for text, names in found if names]
 
 
 def _list(differences: Sequence[Difference]) -> str:
-    return ", ".join(
-        f"{d.other} ({_difference_text(d.estimate.value, d.estimate.low, d.estimate.high, d.column)})"
-        for d in differences
-    )
+    return ", ".join(f"{d.other} ({_difference_text(d.estimate, d.column)})" for d in differences)
 
 
-def _difference_text(value: float | None, low: float | None, high: float | None, column: Column) -> str:
+def _difference_text(found: Estimate, column: Column) -> str:
     """A difference with its interval: shares in points, overlaps as they are."""
+    value, low, high = found.value, found.low, found.high
     if value is None or low is None or high is None:
         return "not measured"
-    unit = " points" if column.unit is Unit.SHARE else ""
     return (
-        f"{ascii_minus(signed(value, column.unit))}{unit}, "
+        f"{ascii_minus(signed(value, column.unit))}{column.unit.after_difference}, "
         f"{ascii_minus(signed(low, column.unit))} to {ascii_minus(signed(high, column.unit))}"
     )
-
-
-def _value(value: float, column: Column) -> str:
-    return written(value, column.unit) + (" %" if column.unit is Unit.SHARE else "")
 
 
 def ascii_minus(text: str) -> str:

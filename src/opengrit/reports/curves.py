@@ -21,7 +21,7 @@ _EVALUATED = {"accuracy": "Accuracy", "grounding_iou": "Box IoU", "format": "Ful
 
 
 def curves(rows: Rows) -> tuple[Markup, ...]:
-    """The figures of a run. A step that stands twice, after a resume, counts as it was written last.
+    """The figures of a run. Of a step written twice, after a resume, the last row counts.
 
     Names are those of `metrics.jsonl`: `parts/NAME`, `parts/DATASET/NAME`, `eval/DATASET/NAME`.
     """

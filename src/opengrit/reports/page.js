@@ -7,12 +7,12 @@
 
   function compare(a, b) {
     var none = function (v) { return v === null || v === undefined || v === ""; };
-    if (none(a) || none(b)) return none(a) && none(b) ? 0 : none(a) ? 1 : -1; /* what is not measured stands last */
+    if (none(a) || none(b)) return none(a) && none(b) ? 0 : none(a) ? 1 : -1; /* what is not measured comes last */
     if (typeof a === "number" && typeof b === "number") return a - b;
     return String(a).localeCompare(String(b), "en", { numeric: true });
   }
 
-  /* Sorts keep the order of what is equal; a second press turns them round, and what is not measured stays last. */
+  /* Sorts keep the order of what is equal; a second press reverses them, and what is not measured stays last. */
   function sorted(items, value, down) {
     return items.map(function (item, at) { return { item: item, at: at, value: value(item) }; }).sort(function (a, b) {
       var none = a.value === null || a.value === undefined || a.value === "" || b.value === null || b.value === undefined || b.value === "";
@@ -21,7 +21,7 @@
     }).map(function (entry) { return entry.item; });
   }
 
-  function mark(headings, heading, down) {
+  function markSorted(headings, heading, down) {
     headings.forEach(function (th) { th.removeAttribute("aria-sort"); });
     heading.setAttribute("aria-sort", down ? "descending" : "ascending");
   }
@@ -46,7 +46,7 @@
           var cell = row.cells[column], written = cell.dataset.sort;
           return written === undefined ? cell.textContent : written === "" ? null : Number(written);
         }, down).forEach(function (row) { body.append(row); });
-        mark(headings, th, down);
+        markSorted(headings, th, down);
       });
     });
   });
@@ -59,13 +59,13 @@
   var search = list.querySelector("input"), place = list.querySelector(".pager span");
   var state = { page: 0, key: null, down: false, kept: data.rows };
 
-  function picked(name) {
+  function selected(name) {
     var select = list.querySelector('[data-pick="' + name + '"]');
     return select ? select.value : "";
   }
 
   function replyOf(row) {
-    var wanted = picked("run") === "" ? data.runs.length - 1 : Number(picked("run"));
+    var wanted = selected("run") === "" ? data.runs.length - 1 : Number(selected("run"));
     return row.t.find(function (reply) { return reply.r === wanted; }) || null;
   }
 
@@ -77,9 +77,9 @@
     b: function (row) { var reply = replyOf(row); return reply && reply.b; }
   };
 
-  function keep() {
+  function applyFilters() {
     var words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    var kind = picked("outcome"), dataset = picked("dataset");
+    var kind = selected("outcome"), dataset = selected("dataset");
     var kept = data.rows.filter(function (row) {
       var reply = replyOf(row);
       if (dataset && row.d !== dataset) return false;
@@ -102,7 +102,7 @@
       if (reply.u !== null) facts.push("IoU " + reply.u.toFixed(2));
       if (reply.w) facts.push(reply.w);
       cell.append(make("p", facts.join(" \u00b7 "), "soft"));
-      cell.append(make("pre", reply.s === null ? "The text is left out of this page; it stands in the run's records.jsonl." : reply.s || "Nothing was written."));
+      cell.append(make("pre", reply.s === null ? "The text is left out of this page; the run's records.jsonl has it." : reply.s || "Nothing was written."));
     });
     cell.append(make("p", row.d + " \u00b7 " + row.i + " \u00b7 " + row.k, "soft"));
     if (row.e) {
@@ -146,15 +146,15 @@
     th.querySelector("button").addEventListener("click", function () {
       state.down = th.getAttribute("aria-sort") === "ascending";
       state.key = th.dataset.key;
-      mark(headings, th, state.down);
-      keep();
+      markSorted(headings, th, state.down);
+      applyFilters();
     });
   });
-  search.addEventListener("input", keep);
-  list.querySelectorAll("select").forEach(function (select) { select.addEventListener("change", keep); });
+  search.addEventListener("input", applyFilters);
+  list.querySelectorAll("select").forEach(function (select) { select.addEventListener("change", applyFilters); });
   list.querySelectorAll("[data-page]").forEach(function (button) {
     button.addEventListener("click", function () { state.page += Number(button.dataset.page); draw(); });
   });
   list.hidden = false;
-  keep();
+  applyFilters();
 })();

@@ -41,8 +41,8 @@ def build_report(
     """The page, complete in itself. The same runs and pictures give the same page to the byte.
 
     Evaluation runs become tables, the first one being what later ones are compared with; training runs become
-    curves, runs of probes a section of their own. Of the examples at most 24 are shown with their pictures; all of them
-    stand in a list. Everything that came from a model or a file is escaped.
+    curves, runs of probes a section of their own. At most 24 examples are shown with their pictures; a list has them
+    all. Everything that came from a model or a file is escaped.
     """
     runs = [source for source in sources if isinstance(source, RunView)]
     evidence = [source for source in sources if isinstance(source, ProbeResults)]
@@ -133,7 +133,7 @@ def _headlines(table: Table) -> tuple[Headline, ...]:
 
 
 def _controls(table: Table, field: str) -> list[Row]:
-    """The lines of what stands beside a measure for comparison."""
+    """The lines of a measure's controls."""
     rows = [table.row(control) for control in CONTROLS.get(field, ())]
     return [row for row in rows if row is not None]
 

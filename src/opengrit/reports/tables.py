@@ -23,12 +23,12 @@ class Unit(Enum):
 
     @property
     def after_value(self) -> str:
-        """What stands behind a value."""
+        """What follows a value."""
         return " %" if self is Unit.SHARE else ""
 
     @property
     def after_difference(self) -> str:
-        """What stands behind a difference: those of shares are in points (hundredths)."""
+        """What follows a difference: those of shares are in points (hundredths)."""
         return " points" if self is Unit.SHARE else ""
 
 
@@ -172,7 +172,7 @@ def _table(name: str, summaries: Sequence[DatasetSummary], runs: Sequence[Sequen
     for measure in MEASURES:
         found = [getattr(summary, measure.field) for summary in summaries]
         if measure.field in ("right", "binarised") and found == [s.accuracy for s in summaries]:
-            continue  # a judge that says yes or no: the line would stand twice
+            continue  # a judge that says yes or no: the line would appear twice
         if measure.optional and not any(estimate.n for estimate in found):
             continue
         cells = tuple(

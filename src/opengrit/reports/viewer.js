@@ -11,7 +11,7 @@ var opengritViewer = (function () {
     var examples = Array.from(viewer.querySelectorAll(".og-example"));
     var lit = { hover: null, focus: null, pinned: new Set() };
     var filter = "all";
-    var pick = viewer.querySelector(".og-outcome select"); /* of a case; the live viewer has none */
+    var pick = viewer.querySelector(".og-outcome select"); /* filters by outcome; the live viewer has none */
     var current = examples[0] || null;
 
     function all(selector) { return Array.from(viewer.querySelectorAll(selector)); }

@@ -255,7 +255,7 @@ def show_boxes(pointings: Sequence[Pointing], size: Size, *, id: str) -> tuple[S
 
 class _Badges:
     """Gives each box's number a place of its own, as shares of the picture: a free corner inside the box, else along
-    its edges. Where all of that is taken, it stands on another.
+    its edges. Where all of these are taken, badges overlap.
     """
 
     def __init__(self, size: Size) -> None:
