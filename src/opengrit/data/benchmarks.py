@@ -184,12 +184,9 @@ def benchmark(name: str) -> Benchmark:
     if found is not None:
         return found
     names = ", ".join(known.name for known in BENCHMARKS)
-    if name.startswith("stickers"):
-        raise DataError(
-            f"a benchmark to get is one of {names}, got {name!r}, which is packaged: use it by name, or write it "
-            "as files with `opengrit data make stickers`"
-        )
-    raise DataError(
-        f"a benchmark to get is one of {names}, got {name!r}; a file of your own in GRIT's format needs no getting: "
-        "name it with --data"
+    remedy = (
+        ", which is packaged: use it by name, or write it as files with `opengrit data make stickers`"
+        if name.startswith("stickers")
+        else "; a file of your own in GRIT's format needs no getting: name it with --data"
     )
+    raise DataError(f"a benchmark to get is one of {names}, got {name!r}{remedy}")

@@ -28,13 +28,13 @@ def load_examples(spec: str | Path, images: str | Path | None = None) -> list[Ex
         DataError: the spec names nothing, rows are not what the format says (all listed), or pictures are missing.
     """
     name = str(spec)
-    if name.endswith(".jsonl") or os.path.isfile(spec):
-        examples = load(spec, images=images)
+    files = [Path(spec)] if name.endswith(".jsonl") or os.path.isfile(spec) else annotation_files(spec)
+    if files:
+        own = os.path.join(spec, "images")
+        root = images if images is not None else own if os.path.isdir(own) else None
+        examples = [example for file in files for example in load(file, images=root)]
         require_pictures(examples, spec)
         return examples
-    files = annotation_files(spec)
-    if files:
-        return _examples_of_folder(Path(spec), files, images)
     if name in {known.name for known in BENCHMARKS}:
         raise DataError(
             f"a benchmark is named by the folder it was fetched into, got {name!r}; run `opengrit data get {name} "
@@ -58,14 +58,6 @@ def load_examples(spec: str | Path, images: str | Path | None = None) -> list[Ex
             f"a packaged set draws its pictures into a folder of yours, {error.filename} cannot be written "
             f"({error.strerror}); set OPENGRIT_CACHE to a folder that can"
         ) from error
-
-
-def _examples_of_folder(folder: Path, files: list[Path], images: str | Path | None) -> list[Example]:
-    own = folder / "images"
-    root = images if images is not None else own if own.is_dir() else folder
-    examples = [example for file in files for example in load(file, images=root)]
-    require_pictures(examples, folder)
-    return examples
 
 
 def require_pictures(examples: list[Example], source: str | Path) -> None:

@@ -128,8 +128,8 @@ class LocalJudge:
                 begun_at = self._clock()
                 if ends_at is not None and begun_at + longest_seconds >= ends_at:
                     break
-                for number, text in zip(batch, self._write([cases[i] for i in batch]), strict=True):
-                    found[number] = self._read(text)
+                for number, opinion in zip(batch, self._judge_batch([cases[i] for i in batch]), strict=True):
+                    found[number] = opinion
                 longest_seconds = max(longest_seconds, self._clock() - begun_at)
         return found
 
@@ -143,10 +143,6 @@ class LocalJudge:
         for start in range(0, len(fitting), self._batch_size):
             yield fitting[start : start + self._batch_size]
 
-    def _read(self, text: str | Unjudged) -> Verdict | Unjudged:
-        score = text if isinstance(text, Unjudged) else read_score(text)
-        return score if isinstance(score, Unjudged) else self.verdict(score)
-
     def _token_ids(self, case: Case) -> list[int]:
         if self._tokenizer.chat_template is None:
             return self._tokenizer(prompt_text(case))["input_ids"]
@@ -155,7 +151,7 @@ class LocalJudge:
         return self._tokenizer(text, add_special_tokens=False)["input_ids"]
 
     @torch.inference_mode()
-    def _write(self, cases: Sequence[Case]) -> Sequence[str | Unjudged]:
+    def _judge_batch(self, cases: Sequence[Case]) -> list[Verdict | Unjudged]:
         rows = {"input_ids": [self._token_ids(case) for case in cases]}
         inputs = self._tokenizer.pad(rows, return_tensors="pt").to(self._device)
         prompt_length = inputs["input_ids"].shape[1]
@@ -167,7 +163,8 @@ class LocalJudge:
             )
         except torch.OutOfMemoryError:
             return [Unjudged("the judge ran out of memory") for _ in cases]
-        return self._tokenizer.batch_decode(written[:, prompt_length:], skip_special_tokens=True)
+        replies = self._tokenizer.batch_decode(written[:, prompt_length:], skip_special_tokens=True)
+        return [s if isinstance(s, Unjudged) else self.verdict(s) for s in map(read_score, replies)]
 
 
 def _weights_version(source: str, model: Any) -> list[Any]:
