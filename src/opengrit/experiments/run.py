@@ -29,6 +29,7 @@ from opengrit.runs.folder import (
     environment_facts,
     write_atomically,
 )
+from opengrit.runs.lock import lock
 from opengrit.runs.recipe_comparison import recipe_changes
 from opengrit.training.checkpoint_sidecar import check_files, read_sidecar
 
@@ -248,22 +249,10 @@ def _alone_in(folder: Path) -> Iterator[None]:
             f"a table's folder must be writable, {folder} is not ({error.strerror}); choose another --out"
         ) from error
     try:
-        _lock(descriptor, folder)
+        lock(
+            descriptor,
+            refusal=f"one process makes a table at a time, another one works in {folder}; wait for it to end, or end it",
+        )
         yield
     finally:
         os.close(descriptor)
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows has no advisory locks of this kind
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise RunError(
-            f"one process makes a table at a time, another one works in {folder}; wait for it to end, or end it"
-        ) from error
-    except OSError:  # a file system without locks (some network mounts)
-        return
