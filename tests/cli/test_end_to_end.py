@@ -15,7 +15,7 @@ import pytest
 import torch
 from fixtures_path import needs_fixtures, shared, shared_rows
 from forked import command, wait_for
-from fresh import printed_by
+from fresh import Printed, printed_by
 from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
@@ -209,51 +209,61 @@ def test_a_run_that_was_killed_resumes_to_the_weights_of_one_that_was_not(tmp_pa
     assert sorted(ids) == sorted(record.id for record in RunDir.open(tmp_path / "whole").records())
 
 
-def said_by(*commands: tuple[object, ...]) -> list[tuple[list[str], list[str]]]:
-    """The lines that each command prints on standard output and on standard error."""
-    found = printed_by(*commands)
-    assert all(printed.code == 0 for printed in found), found
-    return [(printed.stdout.splitlines(), printed.stderr.splitlines()) for printed in found]
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Printed]]:
+    """A folder, and what commands print that write to it, one after the other in a Python of their own."""
+    folder = tmp_path_factory.mktemp("printed")
+    # Adapters, checkpointing, checkpoints and completions cut off at four tokens: whatever makes others talk.
+    options = ("--set", "lora.r=2", "--set", "train.gradient_checkpointing=true", "--quiet")
+    data = ("--data", "stickers/count", "--limit", 2)
+    # A box of a 112 x 112 picture that leaves it by 3 pixels is clipped, and the user is told.
+    shutil.copy(sticker(), folder / "a.png")
+    width, height = Image.open(folder / "a.png").size
+    row = {"question": "How many?", "answer": 1, "image": "a.png", "width": width, "height": height}
+    row["bboxs"] = [[1, 1, width + 3, 9]]
+    (folder / "a.jsonl").write_text(json.dumps(row) + "\n")
+    short = ("--max-new-tokens", 8)
+    commands = {
+        "train": ("train", *small(max_completion_length=4), *options, "--out", folder / "train"),
+        "eval": ("eval", "--model", folder / "train", *data, *short, "--quiet", "--out", folder / "eval"),
+        "ask": ("ask", sticker(), "How many dogs are there?", *short, "--json"),
+        "warn": (
+            "eval", "--model", FAMILIES[0], "--data", folder / "a.jsonl", *short, "--quiet", "--out", folder / "warned",
+        ),
+    }  # fmt: skip
+    return folder, dict(zip(commands, printed_by(*commands.values()), strict=True))
 
 
 @pytest.mark.slow
-def test_the_commands_print_what_we_mean_and_nothing_of_the_libraries_below(tmp_path: Path) -> None:
-    # Adapters, checkpointing, checkpoints and completions cut off at four tokens: whatever makes others talk.
-    options = ("--set", "lora.r=2", "--set", "train.gradient_checkpointing=true", "--quiet")
-    train = tmp_path / "train"
-    data = ("--data", "stickers/count", "--limit", 2, "--max-new-tokens", 8, "--quiet")
-    trained, evaluated, asked = said_by(
-        ("train", *small(max_completion_length=4), *options, "--out", train),
-        ("eval", "--model", train, *data, "--out", tmp_path / "eval"),
-        ("ask", sticker(), "How many dogs are there?", "--max-new-tokens", 8, "--json"),
-    )
-    stdout, stderr = trained
-    assert stdout == [f"trained model: {train / 'final'}"]
+def test_the_commands_print_what_we_mean_and_nothing_of_the_libraries_below(
+    printed: tuple[Path, dict[str, Printed]],
+) -> None:
+    folder, found = printed
+    assert [found[name].code for name in ("train", "eval", "ask")] == [0, 0, 0], found
+    stdout, stderr = found["train"].lines
+    assert stdout == [f"trained model: {folder / 'train' / 'final'}"]
     assert len(stderr) == 2
     assert re.fullmatch(r"step 1/2  reward .*  left 0:00:\d\d", stderr[0])
     assert re.fullmatch(r"step 2/2  reward .*  left 0:00:00", stderr[1])
 
-    stdout, stderr = evaluated
+    stdout, stderr = found["eval"].lines
     assert stderr == []
     assert stdout[0].strip() == "stickers/count"
-    assert stdout[-1] == f"records: {tmp_path / 'eval' / 'records.jsonl'}"
+    assert stdout[-1] == f"records: {folder / 'eval' / 'records.jsonl'}"
 
-    stdout, stderr = asked
+    stdout, stderr = found["ask"].lines
     assert len(stdout) == 1
     assert "answer" in json.loads(stdout[0])
     assert stderr == []
 
 
 @pytest.mark.slow
-def test_our_own_warnings_are_not_silenced_with_the_others(tmp_path: Path) -> None:
-    # A box of a 112 x 112 picture that leaves it by 3 pixels is clipped, and the user is told.
-    shutil.copy(sticker(), tmp_path / "a.png")
-    width, height = Image.open(tmp_path / "a.png").size
-    row = {"question": "How many?", "answer": 1, "image": "a.png", "width": width, "height": height}
-    row["bboxs"] = [[1, 1, width + 3, 9]]
-    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
-    options = ("--max-new-tokens", 8, "--quiet", "--out", tmp_path / "eval")
-    [(_, stderr)] = said_by(("eval", "--model", FAMILIES[0], "--data", tmp_path / "a.jsonl", *options))
+def test_our_own_warnings_are_not_silenced_with_the_others(
+    printed: tuple[Path, dict[str, Printed]],
+) -> None:
+    _, found = printed
+    assert found["warn"].code == 0, found
+    _, stderr = found["warn"].lines
     assert len(stderr) == 1
     assert "a.jsonl:1: bboxs[0]" in stderr[0]
     assert "leaves it by 3 pixels and is clipped" in stderr[0]

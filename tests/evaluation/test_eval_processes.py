@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from contextlib import ExitStack, chdir
 from pathlib import Path
 
 import pytest
@@ -112,11 +113,19 @@ def test_an_evaluation_that_loses_a_process_keeps_what_the_others_answered_and_g
     assert [r.completion.text for r in records] == [r.completion.text for r in alone]
 
 
-def test_a_file_in_the_working_folder_stands_in_for_no_module(tmp_path, monkeypatch):
-    (tmp_path / "pickle.py").write_text("raise SystemExit('not the module that was meant')\n")
-    monkeypatch.chdir(tmp_path)
-    with open_samplers(MODEL.model_dump(), count=1) as (sampler,):
-        assert sampler.frame == "qwen2_5_vl"
+@pytest.fixture(scope="module")
+def sampler(tmp_path_factory):
+    """A model in a process that was started in a folder with a file of a module's name."""
+    folder = tmp_path_factory.mktemp("working")
+    (folder / "pickle.py").write_text("raise SystemExit('not the module that was meant')\n")
+    with ExitStack() as stack:
+        with chdir(folder):
+            (one,) = stack.enter_context(open_samplers(MODEL.model_dump(), count=1))
+        yield one
+
+
+def test_a_file_in_the_working_folder_stands_in_for_no_module(sampler):
+    assert sampler.frame == "qwen2_5_vl"
 
 
 def test_a_model_that_does_not_load_is_one_error_as_in_one_process(tmp_path):
@@ -131,11 +140,10 @@ def test_a_model_that_does_not_load_is_one_error_as_in_one_process(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_picture_that_cannot_be_read_is_a_value_in_every_process(tmp_path):
-    with open_samplers(MODEL.model_dump(), count=1) as (sampler,):
-        ((found,),) = sampler.sample(
-            [Asked("a", str(tmp_path / "none.png"), "What?")], samples_per_question=1, settings=SHORT
-        )
+def test_a_picture_that_cannot_be_read_is_a_value_in_every_process(sampler, tmp_path):
+    ((found,),) = sampler.sample(
+        [Asked("a", str(tmp_path / "none.png"), "What?")], samples_per_question=1, settings=SHORT
+    )
     assert isinstance(found, Unsampled)
 
 

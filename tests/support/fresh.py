@@ -46,6 +46,11 @@ class Printed:
     stdout: str
     stderr: str
 
+    @property
+    def lines(self) -> tuple[list[str], list[str]]:
+        """The lines of standard output, and those of standard error."""
+        return self.stdout.splitlines(), self.stderr.splitlines()
+
 
 def printed_by(*commands: Sequence[object]) -> list[Printed]:
     """What each command printed; all run in one new process, in this order, because importing torch takes seconds."""
