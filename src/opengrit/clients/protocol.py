@@ -132,8 +132,8 @@ def _usage(usage: Any) -> tuple[int, int] | None:
     return None if prompt is None or completion is None else (prompt, completion)
 
 
-class Written:
-    """A streamed answer as far as it is written. Chunks come unchecked, so each is read as plain data."""
+class StreamedReply:
+    """The part of a streamed answer that has arrived. Chunks come unchecked, so each is read as plain data."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
