@@ -15,7 +15,7 @@ from fixtures_path import needs_fixtures
 from openai.types.chat import ChatCompletionChunk
 from work import bytecodes, grows_linearly
 
-from opengrit.clients.protocol import Written, read_reply
+from opengrit.clients.protocol import StreamedReply, read_reply
 from opengrit.core import types
 from opengrit.core.boxes import Box, Size, match, union_area, union_iou
 from opengrit.core.escaping import harmless, join_surrogates
@@ -114,7 +114,7 @@ def test_a_character_cut_in_two_by_a_stream_is_put_together_again(
     pieces: list[str], shown: list[str]
 ) -> None:
     """Half of one cannot be sent on: the server answered 500, and the terminal a traceback."""
-    written = Written()
+    written = StreamedReply()
     assert [written.add(chunk(piece)) for piece in pieces] == shown
     assert written.reply([])[0].text == "".join(shown)
 
@@ -122,7 +122,7 @@ def test_a_character_cut_in_two_by_a_stream_is_put_together_again(
 def test_a_reply_holds_whole_characters_only() -> None:
     body = json.dumps({"choices": [{"message": {"content": "a\ud83d\ude00 \ud83d \udfff"}}]}).encode()
     assert read_reply(body, [])[0].text == "a\U0001f600 \ufffd \ufffd"
-    written = Written()
+    written = StreamedReply()
     assert written.add(chunk("a\ud83d")) == "a"
     assert written.reply([])[0].text == "a\ufffd"  # its other half never came
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+from errno import EACCES, EDQUOT, EISDIR, ELOOP, ENAMETOOLONG, ENOSPC, ENOTDIR, EPERM, EROFS
 from typing import Annotated, Any
 
 import typer
@@ -24,19 +24,7 @@ from opengrit.version import __version__
 
 EXIT_ERROR = 2
 # What a file system refuses to anybody: a person can fix it, so it is no bug.
-_REFUSALS = frozenset(
-    {
-        errno.EACCES,
-        errno.EPERM,
-        errno.EROFS,
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.ENAMETOOLONG,
-        errno.ENOTDIR,
-        errno.EISDIR,
-        errno.ELOOP,
-    }
-)
+_REFUSALS = (EACCES, EPERM, EROFS, ENOSPC, EDQUOT, ENAMETOOLONG, ENOTDIR, EISDIR, ELOOP)
 
 
 class _Commands(TyperGroup):

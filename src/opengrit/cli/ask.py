@@ -15,18 +15,7 @@ import typer
 from rich.console import Console
 from typer import Argument, Option
 
-from opengrit.cli.options import (
-    MODEL_HELP,
-    PACKAGED,
-    EndpointOption,
-    FrameOption,
-    LengthOption,
-    MaxPixelsOption,
-    NoProgressOption,
-    SeedOption,
-    StrategyOption,
-    TemperatureOption,
-)
+from opengrit.cli import options
 from opengrit.core.errors import RecipeError, RunError
 from opengrit.core.output import settle_output
 
@@ -55,7 +44,8 @@ _Out = Annotated[
     ),
 ]
 _Model = Annotated[
-    str | None, Option(help=f"{MODEL_HELP} (default: {PACKAGED}); with --endpoint, its name there.")
+    str | None,
+    Option(help=f"{options.MODEL_HELP} (default: {options.PACKAGED}); with --endpoint, its name there."),
 ]
 _Json = Annotated[bool, Option("--json", help="Print one JSON object.")]
 _Draw = Annotated[
@@ -73,16 +63,16 @@ def ask(
     images: _Images = None,
     out: _Out = None,
     model: _Model = None,
-    endpoint: EndpointOption = None,
-    strategy: StrategyOption = "grounded",
-    frame: FrameOption = None,
-    max_pixels: MaxPixelsOption = None,
+    endpoint: options.Endpoint = None,
+    strategy: options.Strategy = "grounded",
+    frame: options.Frame = None,
+    max_pixels: options.MaxPixels = None,
     as_json: _Json = False,
     draw: _Draw = None,
-    max_new_tokens: LengthOption = 1000,
-    temperature: TemperatureOption = 0.0,
-    seed: SeedOption = 0,
-    quiet: NoProgressOption = False,
+    max_new_tokens: options.Length = 1000,
+    temperature: options.Temperature = 0.0,
+    seed: options.Seed = 0,
+    quiet: options.NoProgress = False,
 ) -> None:
     """Ask pictures questions; the answers point.
 
@@ -140,7 +130,7 @@ def _one_of(argument: _T | None, option: _T | None, name: str) -> _T | None:
 def _source(model: str | None, endpoint: str | None) -> str:
     """What `Grounder.load` is given first: the endpoint, or the model in memory."""
     if endpoint is None:
-        return model or PACKAGED
+        return model or options.PACKAGED
     if not endpoint.startswith(("http://", "https://")):
         raise RecipeError(
             f"--endpoint is an http or https address, got {endpoint!r}; write http://127.0.0.1:8000/v1"

@@ -77,7 +77,10 @@ def check(
     found = check_files(
         _sources(files, folders, "--images"), _sources(against or [], test_folders, "--against-images")
     )
-    _print_check(Console(soft_wrap=True), found)
+    console = Console(soft_wrap=True)
+    for file in found.files:
+        _print_file(console, file)
+    _print_leaks(console, found)
     if found.unusable:
         raise typer.Exit(_EXIT_UNUSABLE)
     if found.doubtful:
@@ -96,9 +99,7 @@ def _sources(files: list[Path], folders: list[Path], option: str) -> list[Source
     return [Source(file, folder) for file, folder in zip(files, each, strict=True)]
 
 
-def _print_check(console: Console, found: Check) -> None:
-    for file in found.files:
-        _print_file(console, file)
+def _print_leaks(console: Console, found: Check) -> None:
     if found.train_rows == 0:
         console.print(
             "Leaks: not looked for; name the test files with --against, or mark rows with split.",

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 from typer import Argument, Option
 
-from opengrit.cli.options import OverridesOption
+from opengrit.cli import options
 from opengrit.core.escaping import harmless
 from opengrit.core.output import settle_output
 from opengrit.models.memory_estimate import Sharding
@@ -52,7 +52,7 @@ _Json = Annotated[bool, Option("--json", help="Print one JSON object, and nothin
 
 def doctor(
     recipe: _Recipe,
-    overrides: OverridesOption = None,
+    overrides: options.Overrides = None,
     out: _Out = None,
     quick: _Quick = False,
     questions: _Questions = 8,
@@ -112,7 +112,9 @@ def doctor(
         found = [finding.as_json() for finding in findings]
         typer.echo(json.dumps({"recipe": str(recipe), "wasted": wasted, "findings": found}, indent=2))
     else:
-        _print_verdict(console, findings, _command(recipe, overrides or [], out))
+        changes = [part for override in overrides or [] for part in ("--set", override)]
+        start = ["opengrit", "train", str(recipe), *changes, "--out", str(out or "runs/NAME")]
+        _print_verdict(console, findings, shlex.join(start))
     if wasted:
         raise typer.Exit(_EXIT_WASTED)
 
@@ -142,12 +144,6 @@ def _print(console: Console, finding: Finding) -> None:
     if finding.remedy:
         line.add_row("", Text(f"-> {harmless(finding.remedy)}", style="cyan"))
     console.print(Padding(line, (0, 0, 0, 2), expand=False))
-
-
-def _command(recipe: Path, overrides: list[str], out: Path | None) -> str:
-    """The command that starts what was looked at."""
-    changes = [part for override in overrides for part in ("--set", override)]
-    return shlex.join(["opengrit", "train", str(recipe), *changes, "--out", str(out or "runs/NAME")])
 
 
 def _print_verdict(console: Console, findings: list[Finding], command: str) -> None:

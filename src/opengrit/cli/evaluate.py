@@ -9,17 +9,7 @@ import typer
 from rich.console import Console
 from typer import Option
 
-from opengrit.cli.options import (
-    MODEL_HELP,
-    EndpointOption,
-    FrameOption,
-    LengthOption,
-    MaxPixelsOption,
-    NoProgressOption,
-    SeedOption,
-    StrategyOption,
-    TemperatureOption,
-)
+from opengrit.cli import options
 from opengrit.core.errors import RecipeError
 from opengrit.core.output import settle_output
 
@@ -52,27 +42,27 @@ _Processes = Annotated[int, Option(min=1, help="Models that answer at once, each
 
 
 def evaluate(
-    model: Annotated[str, Option(help=f"{MODEL_HELP}.")],
+    model: Annotated[str, Option(help=f"{options.MODEL_HELP}.")],
     data: _Data,
     out: Annotated[Path, Option(help="Run folder; an unfinished evaluation resumes.")],
     images: _Images = None,
-    endpoint: EndpointOption = None,
-    strategy: StrategyOption = "grounded",
+    endpoint: options.Endpoint = None,
+    strategy: options.Strategy = "grounded",
     samples: _Samples = 1,
-    temperature: TemperatureOption = 0.0,
-    max_new_tokens: LengthOption = 1000,
+    temperature: options.Temperature = 0.0,
+    max_new_tokens: options.Length = 1000,
     batch_size: _BatchSize = 32,
     limit: _Limit = None,
-    frame: FrameOption = None,
-    max_pixels: MaxPixelsOption = None,
+    frame: options.Frame = None,
+    max_pixels: options.MaxPixels = None,
     min_pixels: _MinPixels = None,
     max_tiles: _MaxTiles = None,
-    seed: SeedOption = 0,
+    seed: options.Seed = 0,
     judge: _Judge = None,
     judge_url: _JudgeUrl = None,
     judge_model: _JudgeModel = None,
     num_processes: _Processes = 1,
-    quiet: NoProgressOption = False,
+    quiet: options.NoProgress = False,
 ) -> None:
     """Ask a model every question of some data sets and measure the answers.
 

@@ -11,45 +11,43 @@ PACKAGED = "tiny-qwen2.5-vl"  # the model of ask and serve where none is named
 MODEL_HELP = "Packaged model, run folder, model folder, adapter or hub id"
 
 # What answers, and how it is asked.
-EndpointOption = Annotated[
+Endpoint = Annotated[
     str | None, Option(help="Ask an OpenAI-compatible server at this address (http://host:8000/v1).")
 ]
-StrategyOption = Annotated[str, Option(help="How to ask: grounded, direct, grounded-icl or sft.")]
-FrameOption = Annotated[
+Strategy = Annotated[str, Option(help="How to ask: grounded, direct, grounded-icl or sft.")]
+Frame = Annotated[
     str | None,
     Option(
         help="Coordinates the model writes: pixels, thousand or unit (default: by model type); behind an endpoint a model type (qwen2_5_vl) will do."
     ),
 ]
-MaxPixelsOption = Annotated[
-    int | None, Option(min=1, help="Largest picture the model sees, in pixels (Qwen).")
-]
-LengthOption = Annotated[int, Option(min=1, help="Longest answer, in tokens.")]
-TemperatureOption = Annotated[float, Option(min=0, help="0 takes the most likely token.")]
-SeedOption = Annotated[int, Option(min=0, help="Seed of the sampling.")]
-NoProgressOption = Annotated[bool, Option("--quiet", help="No progress bar.")]
+MaxPixels = Annotated[int | None, Option(min=1, help="Largest picture the model sees, in pixels (Qwen).")]
+Length = Annotated[int, Option(min=1, help="Longest answer, in tokens.")]
+Temperature = Annotated[float, Option(min=0, help="0 takes the most likely token.")]
+Seed = Annotated[int, Option(min=0, help="Seed of the sampling.")]
+NoProgress = Annotated[bool, Option("--quiet", help="No progress bar.")]
 
 # What trains, and where.
-OverridesOption = Annotated[
+Overrides = Annotated[
     list[str] | None,
     Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe; may be repeated."),
 ]
-TrainingFolderOption = Annotated[Path, Option(help="Run folder: new, or the one to --resume.")]
-ResumeOption = Annotated[bool, Option("--resume", help="Resume from the last checkpoint in OUT.")]
-ResumeAnywayOption = Annotated[
+TrainingFolder = Annotated[Path, Option(help="Run folder: new, or the one to --resume.")]
+Resume = Annotated[bool, Option("--resume", help="Resume from the last checkpoint in OUT.")]
+ResumeAnyway = Annotated[
     bool,
     Option(
         "--resume-anyway",
         help="Resume (--resume is not needed) though recipe, package versions or number of processes differ from the checkpoint's; says which.",
     ),
 ]
-ResumeFromOption = Annotated[
+ResumeFrom = Annotated[
     str | None,
     Option(
         metavar="CHECKPOINT",
         help="Resume from this checkpoint (step-000010), not the last; later ones are set aside. --resume is not needed.",
     ),
 ]
-ProcessesOption = Annotated[
+Processes = Annotated[
     int, Option(min=1, help="Processes that train together here: a GPU each, or a share of the cores.")
 ]

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from typer import Argument, Option
 
-from opengrit.cli.options import NoProgressOption
+from opengrit.cli import options
 from opengrit.core.errors import RecipeError, RunError
 from opengrit.core.output import settle_output
 
@@ -51,7 +51,7 @@ def probe(
     judge_model: _JudgeModel = None,
     judge_key_env: _JudgeKey = "OPENAI_API_KEY",
     repeats: _Repeats = 3,
-    quiet: NoProgressOption = False,
+    quiet: options.NoProgress = False,
 ) -> None:
     """Ask whether the boxes of an evaluation's answers matter to the answers.
 

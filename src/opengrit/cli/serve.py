@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Argument, Option
 
-from opengrit.cli.options import MODEL_HELP, PACKAGED, FrameOption, MaxPixelsOption
+from opengrit.cli import options
 from opengrit.core.errors import RecipeError
 from opengrit.core.output import settle_output
 
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 _NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
 _Model = Annotated[
-    str | None, Argument(help=f"{MODEL_HELP} (default: {PACKAGED}); with --endpoint the model's name there.")
+    str | None,
+    Argument(
+        help=f"{options.MODEL_HELP} (default: {options.PACKAGED}); with --endpoint the model's name there."
+    ),
 ]
 _ModelOption = Annotated[str | None, Option("--model", help="The same as MODEL.")]
 _Compare = Annotated[
@@ -64,8 +67,8 @@ def serve(
     compare: _Compare = None,
     endpoint: _Endpoint = None,
     endpoint_key_env: _EndpointKey = "OPENAI_API_KEY",
-    frame: FrameOption = None,
-    max_pixels: MaxPixelsOption = None,
+    frame: options.Frame = None,
+    max_pixels: options.MaxPixels = None,
     host: _Host = "127.0.0.1",
     port: _Port = 7860,
     api_key_env: _ApiKeyEnv = None,
@@ -186,7 +189,7 @@ def _local(
     from opengrit.inference.grounder import Grounder
     from opengrit.serving.local import LocalEngine
 
-    name = name or PACKAGED
+    name = name or options.PACKAGED
     if name.startswith(("http://", "https://")):
         raise RecipeError(
             f"an address is named with --endpoint, got {name!r} as the model; write --endpoint {name}"

@@ -7,27 +7,20 @@ from typing import Annotated
 
 import typer
 
+from opengrit.cli import options
 from opengrit.cli.launch import launch
-from opengrit.cli.options import (
-    OverridesOption,
-    ProcessesOption,
-    ResumeAnywayOption,
-    ResumeFromOption,
-    ResumeOption,
-    TrainingFolderOption,
-)
 from opengrit.core.output import settle_output
 
 
 def sft(
     context: typer.Context,
     recipe: Annotated[Path, typer.Argument(help="Recipe, a YAML file (see recipes/sft-demo.yaml).")],
-    out: TrainingFolderOption,
-    overrides: OverridesOption = None,
-    resume: ResumeOption = False,
-    resume_anyway: ResumeAnywayOption = False,
-    resume_from: ResumeFromOption = None,
-    num_processes: ProcessesOption = 1,
+    out: options.TrainingFolder,
+    overrides: options.Overrides = None,
+    resume: options.Resume = False,
+    resume_anyway: options.ResumeAnyway = False,
+    resume_from: options.ResumeFrom = None,
+    num_processes: options.Processes = 1,
 ) -> None:
     """Fine-tune a model on targets made from rows with boxes (few-shot SFT, what GRIT is compared with).
 

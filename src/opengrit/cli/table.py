@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from opengrit.cli.options import OverridesOption
+from opengrit.cli import options
 from opengrit.core.output import settle_output
 
 
 def table(
     recipe: Annotated[Path, typer.Argument(help="Recipe, a YAML file (see recipes/table-stickers.yaml).")],
     out: Annotated[Path, typer.Option(help="Folder: new, or an unfinished table's, which resumes.")],
-    overrides: OverridesOption = None,
+    overrides: options.Overrides = None,
     resume_anyway: Annotated[
         bool,
         typer.Option(

@@ -7,28 +7,21 @@ from typing import Annotated
 
 import typer
 
+from opengrit.cli import options
 from opengrit.cli.launch import launch
-from opengrit.cli.options import (
-    OverridesOption,
-    ProcessesOption,
-    ResumeAnywayOption,
-    ResumeFromOption,
-    ResumeOption,
-    TrainingFolderOption,
-)
 from opengrit.core.output import settle_output
 
 
 def train(
     context: typer.Context,
     recipe: Annotated[Path, typer.Argument(help="Recipe, a YAML file (see recipes/).")],
-    out: TrainingFolderOption,
-    overrides: OverridesOption = None,
-    resume: ResumeOption = False,
-    resume_anyway: ResumeAnywayOption = False,
-    resume_from: ResumeFromOption = None,
+    out: options.TrainingFolder,
+    overrides: options.Overrides = None,
+    resume: options.Resume = False,
+    resume_anyway: options.ResumeAnyway = False,
+    resume_from: options.ResumeFrom = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="One line a step instead of a live table.")] = False,
-    num_processes: ProcessesOption = 1,
+    num_processes: options.Processes = 1,
 ) -> None:
     """Train a model to show its evidence, as a recipe says (GRPO-GR).
 

@@ -1,4 +1,4 @@
-"""What each process of a training does: the command, and an end that can be told from others."""
+"""What each process of a training does: the command, and an end whose cause the launcher can read."""
 
 from __future__ import annotations
 

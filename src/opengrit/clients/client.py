@@ -9,7 +9,7 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import fields
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import openai
@@ -18,7 +18,7 @@ import tenacity
 from opengrit.clients.protocol import (
     EXPECTED,
     Failed,
-    Written,
+    StreamedReply,
     estimate_tokens,
     explained,
     read,
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 FIRST_WAIT_SECONDS = 0.5  # before the second try; doubled before each further one
 LONGEST_WAIT_SECONDS = 60.0  # of one wait, whatever Retry-After says
-STREAM_PATIENCE = 10  # a stream without a deadline may last this many time-outs
+STREAM_TIMEOUTS = 10  # that a stream without a deadline may last
 _LOOPBACK = {"all://localhost": None, "all://127.0.0.1": None, "all://[::1]": None}  # reached without a proxy
 
 
@@ -115,7 +115,7 @@ class Endpoint:
             self._count(reply, counted=counted, reserved=estimate)
             return reply
 
-        return await self._persist(lambda: self._request(estimate, once))
+        return await self._with_retries(self._request, estimate, once)
 
     async def models(self) -> tuple[str, ...] | NoReply:
         """The names of the models that the server offers, or why they are not known."""
@@ -126,7 +126,7 @@ class Endpoint:
                 body = await read(response.iter_bytes())
             return read_models(body)
 
-        return await self._persist(lambda: self._request(0, once))
+        return await self._with_retries(self._request, 0, once)
 
     async def stream(
         self, messages: list[dict[str, Any]], **params: Any
@@ -138,15 +138,15 @@ class Endpoint:
         all of them within `deadline_seconds`, or ten time-outs where there is no deadline.
         """
         estimate = estimate_tokens(messages) + _completion_limit(params)
-        limit = self.settings.deadline_seconds or STREAM_PATIENCE * self.settings.timeout_seconds
+        limit = self.settings.deadline_seconds or STREAM_TIMEOUTS * self.settings.timeout_seconds
         ends_at = asyncio.get_running_loop().time() + limit
         async with contextlib.AsyncExitStack() as open_now:
-            started = await self._persist(lambda: self._open_stream(messages, params, estimate, open_now))
+            started = await self._with_retries(self._open_stream, messages, params, estimate, open_now)
             if isinstance(started, NoReply):
                 yield started
                 return
             chunks, chunk = started
-            written = Written()
+            written = StreamedReply()
             try:
                 while chunk is not None:
                     if piece := written.add(chunk):
@@ -154,7 +154,7 @@ class Endpoint:
                     chunk = await self._next_chunk(chunks, ends_at)
                 reply, counted = written.reply(messages)
             except Failed as failure:
-                self._count_failure()
+                self._add(failed=1)
                 yield NoReply(self._shown(failure.reason), failure.declined)
                 return
             self._count(reply, counted=counted, reserved=estimate)
@@ -170,7 +170,7 @@ class Endpoint:
         """The chunks of a stream and the first of them; the stream and its slot stay open in `open_now`."""
         async with contextlib.AsyncExitStack() as opening:
             await opening.enter_async_context(self._slots)
-            await self._turn(estimate)
+            await self._wait_for_limits(estimate)
 
             async def once() -> tuple[AsyncIterator[Any], Any]:
                 stream = await self._completions.create(
@@ -194,21 +194,21 @@ class Endpoint:
 
     async def _next_chunk(self, chunks: AsyncIterator[Any], ends_at: float) -> Any | None:
         left = ends_at - asyncio.get_running_loop().time()
-        patience = min(self.settings.timeout_seconds, left)
+        seconds = min(self.settings.timeout_seconds, left)
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(seconds):
                 return await anext(chunks)
         except StopAsyncIteration:
             return None
         except TimeoutError:
             raise Failed(
-                "the stream ran into its deadline" if patience == left else "the stream stalled"
+                "the stream ran into its deadline" if seconds == left else "the stream stalled"
             ) from None
         except EXPECTED as error:
             raise explained(error) from error
 
-    async def _persist(self, request: Callable[[], Awaitable[T]]) -> T | NoReply:
-        """The result of a request that is tried until it succeeds, or until it is no use."""
+    async def _with_retries(self, request: Callable[..., Awaitable[T]], *args: Any) -> T | NoReply:
+        """The result of a request that is tried again while that can help."""
         settings = self.settings
         deadline = (
             math.inf if settings.deadline_seconds is None else self._clock() + settings.deadline_seconds
@@ -223,19 +223,16 @@ class Endpoint:
             reraise=True,
         )
 
-        async def attempt() -> T:
-            return await request()
-
         try:
             async with asyncio.timeout(settings.deadline_seconds):
-                return await tries(attempt)
+                return await tries(request, *args)
         except TimeoutError:
             return NoReply(f"no reply within the deadline of {settings.deadline_seconds:g} s")
         except Failed as failure:
             return NoReply(self._shown(failure.reason), failure.declined)
 
     def _wait_seconds(self, state: tenacity.RetryCallState) -> float:
-        """Doubling waits, each drawn from half to the whole of its length, or what the server asks for."""
+        """Doubling waits, each a random half to the whole of its length, or what the server asks for."""
         failure = state.outcome.exception() if state.outcome is not None else None
         longest = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** (state.attempt_number - 1))
         own = longest * self._jitter.uniform(0.5, 1.0)
@@ -245,10 +242,10 @@ class Endpoint:
 
     async def _request(self, estimate: int, once: Callable[[], Awaitable[T]]) -> T:
         async with self._slots:
-            await self._turn(estimate)
+            await self._wait_for_limits(estimate)
             return await self._sent(once)
 
-    async def _turn(self, estimate: int) -> None:
+    async def _wait_for_limits(self, estimate: int) -> None:
         while (pause := self._resume_at - self._clock()) > 0:
             await self._sleep(pause)
         if self._requests is not None:
@@ -258,7 +255,7 @@ class Endpoint:
 
     async def _sent(self, once: Callable[[], Awaitable[T]]) -> T:
         """The result of one request within the time-out. Raises `Failed` and nothing else."""
-        self._spend = _plus(self._spend, Spend(requests=1))
+        self._add(requests=1)
         try:
             async with asyncio.timeout(self.settings.timeout_seconds):
                 return await once()
@@ -268,26 +265,23 @@ class Endpoint:
             failure = error
         except EXPECTED as error:
             failure = explained(error)
-        self._count_failure()
+        self._add(failed=1)
         if failure.after_seconds is not None:
             pause = min(LONGEST_WAIT_SECONDS, failure.after_seconds)
             self._resume_at = max(self._resume_at, self._clock() + pause)
         raise failure
 
     def _count(self, reply: Reply, *, counted: bool, reserved: int) -> None:
-        self._spend = _plus(
-            self._spend,
-            Spend(
-                prompt_tokens=reply.prompt_tokens,
-                completion_tokens=reply.completion_tokens,
-                estimated=int(not counted),
-            ),
+        self._add(
+            prompt_tokens=reply.prompt_tokens,
+            completion_tokens=reply.completion_tokens,
+            estimated=int(not counted),
         )
         if self._tokens is not None:
             self._tokens.correct(reserved - reply.prompt_tokens - reply.completion_tokens)
 
-    def _count_failure(self) -> None:
-        self._spend = _plus(self._spend, Spend(failed=1))
+    def _add(self, **counts: int) -> None:
+        self._spend = replace(self._spend, **{k: getattr(self._spend, k) + n for k, n in counts.items()})
 
     def _shown(self, reason: str) -> str:
         """A reason on one short line, without the key: a server may repeat what it was sent."""
@@ -298,7 +292,3 @@ class Endpoint:
 
 def _completion_limit(params: Mapping[str, Any]) -> int:
     return int(params.get("max_completion_tokens") or params.get("max_tokens") or 0)
-
-
-def _plus(one: Spend, other: Spend) -> Spend:
-    return Spend(**{f.name: getattr(one, f.name) + getattr(other, f.name) for f in fields(Spend)})

@@ -8,6 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -27,19 +28,14 @@ _DECLINED = frozenset({400, 413, 422})  # a content filter, a text that is too l
 EXPECTED = (openai.OpenAIError, httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, ValueError)
 
 
+@dataclass(eq=False)
 class Failed(Exception):
     """One request that gave no reply: whether to send it again, and whether it is what the server minds."""
 
-    def __init__(
-        self,
-        reason: str,
-        *,
-        again: bool = True,
-        declined: bool = False,
-        after_seconds: float | None = None,
-    ) -> None:
-        super().__init__(reason)
-        self.reason, self.again, self.declined, self.after_seconds = reason, again, declined, after_seconds
+    reason: str
+    again: bool = field(default=True, kw_only=True)
+    declined: bool = field(default=False, kw_only=True)
+    after_seconds: float | None = field(default=None, kw_only=True)
 
 
 def estimate_tokens(messages: Sequence[Mapping[str, Any]]) -> int:
@@ -132,8 +128,8 @@ def _usage(usage: Any) -> tuple[int, int] | None:
     return None if prompt is None or completion is None else (prompt, completion)
 
 
-class Written:
-    """A streamed answer as far as it is written. Chunks come unchecked, so each is read as plain data."""
+class StreamedReply:
+    """The part of a streamed answer that has arrived. Chunks come unchecked, so each is read as plain data."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []

@@ -1,4 +1,4 @@
-"""Where a model is asked and how patiently, what it answered, and what that cost."""
+"""Where a model is asked, with which limits and time-outs, what it answered, and what that cost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_key_name(name: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class EndpointSettings:
-    """Where a model is asked, and how patiently. Building one raises RecipeError for an impossible value."""
+    """Where a model is asked, with which limits and time-outs. Raises RecipeError for an impossible value."""
 
     url: str  # the base address, for example http://127.0.0.1:8000/v1
     model: str
