@@ -1,4 +1,4 @@
-"""What every test run needs, in one process or in two workers that share the files out."""
+"""What every test run needs, in one process or in workers that share the files out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-# The longest first, so that two workers end together: a worker runs one file at a time, in this order.
+# The longest first, so that the workers end together: a worker runs one file at a time, in this order.
 LONGEST_FIRST = (
     "test_distributed.py",
     "test_page.py",
