@@ -9,18 +9,24 @@ import pytest
 # The longest first, so that the workers end together: a worker runs one file at a time, in this order.
 LONGEST_FIRST = (
     "test_distributed.py",
-    "test_page.py",
-    "test_end_to_end.py",
     "test_eval_processes.py",
-    "test_crash.py",
     "test_faults.py",
+    "test_crash.py",
     "test_fuzz.py",
-    "test_security.py",
-    "test_serve_api.py",
+    "test_end_to_end.py",
     "test_families.py",
-    "test_serve_hostile.py",
-    "test_trainer.py",
+    "test_security.py",
+    "test_table.py",
     "test_exactness.py",
+    "test_page.py",
+    "test_trainer.py",
+    "test_controls.py",
+    "test_serve_api.py",
+    "test_serve_load.py",
+    "test_bad_input.py",
+    "test_serve_hostile.py",
+    "test_doctor.py",
+    "test_report_browser.py",
 )
 
 # In the background of a script, and in a worker of pytest-xdist, SIGINT is ignored, and every process inherits that:

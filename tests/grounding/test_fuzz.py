@@ -336,6 +336,7 @@ WALLS = (" ", "1", "1.", "1,", "[1,", "'a ", "\\boxed{", "A. ", "```\n")  # of w
 STARTS = ("", "yes", "[1", "```\n", "answer")
 
 
+@pytest.mark.slow
 def test_no_regular_expression_that_reads_a_model_takes_quadratic_time() -> None:
     quadratic: list[str] = []
 

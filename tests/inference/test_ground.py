@@ -323,6 +323,7 @@ def test_a_picture_stored_on_its_side_is_answered_as_the_upright_one(packaged, t
     assert packaged.draw(upright, path).size == (480, 400)
 
 
+@pytest.mark.slow
 def test_boxes_in_a_picture_of_4000_by_3000_sit_as_right_as_in_the_small_one(packaged):
     # Qwen's budget of 168 x 168 pixels makes 168 x 140 of 4000 x 3000, the size of the small scenes; InternVL's is fixed.
     shown = scenes(6)

@@ -287,6 +287,7 @@ def whole_pixel_boxes(size):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budgets", [REAL_BUDGETS, PAPER_BUDGETS], ids=["hub", "paper"])
 def test_a_box_comes_back_through_prompt_processor_parse_and_draw(family, budgets, tmp_path):
     """Within a pixel of the picture, or within one step of the numbers that the model writes where a step is larger.

@@ -581,6 +581,7 @@ def command() -> Iterator[tuple[subprocess.Popen[str], str]]:
         process.wait(PATIENCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["README.md", "docs/serving.md"])
 def test_the_documented_curl_command_gets_what_the_grounder_says(page, command, scene, tmp_path):
     (tmp_path / "dogs.png").write_bytes(scene.png)
@@ -596,6 +597,7 @@ def test_the_documented_curl_command_gets_what_the_grounder_says(page, command, 
         assert said(json.loads(done.stdout)) == said(expected)
 
 
+@pytest.mark.slow
 def test_the_documented_python_works(command, scene, tmp_path):
     (tmp_path / "dogs.png").write_bytes(scene.png)
     text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
@@ -613,6 +615,7 @@ def test_the_documented_python_works(command, scene, tmp_path):
     assert "<think>" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGTERM is POSIX's")
 def test_sigterm_lets_the_answer_under_way_finish_and_ends_with_0(command, scene):
     process, url = command
@@ -644,6 +647,7 @@ def refused() -> dict[tuple[str, ...], Printed]:
     return dict(zip(WRONG_OPTIONS, printed_by(*(("serve", *words) for words in WRONG_OPTIONS)), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "message"), WRONG_OPTIONS.items())
 def test_a_wrong_option_is_one_line_and_no_server(arguments, message, refused):
     done = refused[arguments]
