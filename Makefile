@@ -35,11 +35,10 @@ demo: $(READY)  ## train a packaged model and compare before and after (no GPU, 
 
 # One thread each: tests start servers and second processes beside the model, and threads that wait for each other are slow.
 # A file of tests stays on one worker, because its tests share what they set up; tests/conftest.py puts the longest first.
-# Three workers keep two cores busy: tests often wait for a process or a server.
-WORKERS ?= 3
+WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test: $(READY)  ## every test, on WORKERS=3 workers
+test: $(READY)  ## every test, on WORKERS=2 workers
 	$(PYTEST) --durations=8
 
 test-quick: $(READY)  ## the tests that train nothing, open no browser and are not slow
