@@ -29,6 +29,10 @@ LONGEST_FIRST = (
     "test_report_browser.py",
 )
 
+# Files outside tests/training/ that train models, and files that take long as a whole.
+TRAINING_FILES = ("test_families.py", "test_judged_runs.py")
+SLOW_FILES = ("test_serve_hostile.py", "test_bad_input.py", "test_doctor.py", "test_controls.py")
+
 # In the background of a script, and in a worker of pytest-xdist, SIGINT is ignored, and every process inherits that:
 # a training that is interrupted in a test would not hear it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -37,10 +41,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what -m does not name
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Mark what trains and what opens a page, and put the longest files first; the others keep their order."""
+    """Mark what trains, what is slow and what opens a page, and put the longest files first; the others keep their order."""
     for item in items:
-        if item.path.parent.name == "training":
+        if item.path.parent.name == "training" or item.path.name in TRAINING_FILES:
             item.add_marker("trains")
+        if item.path.name in SLOW_FILES:
+            item.add_marker("slow")
         if "browser" in item.fixturenames:
             item.add_marker("browser")
     place = {name: number for number, name in enumerate(LONGEST_FIRST)}

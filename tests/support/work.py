@@ -7,6 +7,7 @@ order, and takes back what does not fit. Each test of one character or one posit
 from __future__ import annotations
 
 import ast
+import gc
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -31,11 +32,13 @@ def bytecodes(run: Callable[[], Any]) -> int:
         return trace
 
     before = sys.gettrace()
+    gc.disable()  # or what other tests left behind is finalized, and counted, in the middle of the call
     sys.settrace(trace)
     try:
         run()
     finally:
         sys.settrace(before)
+        gc.enable()
     return count
 
 
