@@ -32,6 +32,7 @@ def bytecodes(run: Callable[[], Any]) -> int:
         return trace
 
     before = sys.gettrace()
+    re.purge()  # every call compiles what it needs: else one does whenever other tests have filled the cache
     gc.disable()  # or what other tests left behind is finalized, and counted, in the middle of the call
     sys.settrace(trace)
     try:
