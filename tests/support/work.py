@@ -44,9 +44,16 @@ def bytecodes(run: Callable[[], Any]) -> int:
 
 
 def grows_linearly(cost: Callable[[int], int], n: int, *, slack: float = 1.35) -> bool:
-    """Whether the second doubling of n costs about twice what the first one did; quadratic work costs four times that."""
-    once, twice, four_times = cost(n), cost(2 * n), cost(4 * n)
-    return four_times - twice <= 2 * slack * max(twice - once, 0) + 50
+    """Whether the second doubling of n costs about twice what the first one did; quadratic work costs four times that.
+
+    What looks worse is counted once more: what is made at its first use is then there, and quadratic work stays quadratic.
+    """
+
+    def is_linear() -> bool:
+        once, twice, four_times = cost(n), cost(2 * n), cost(4 * n)
+        return four_times - twice <= 2 * slack * max(twice - once, 0) + 50
+
+    return is_linear() or is_linear()
 
 
 def patterns_in(module: ModuleType) -> Iterator[tuple[str, re.Pattern[str]]]:
