@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from opengrit.core.errors import ModelError, RecipeError
+from opengrit.core.errors import ModelError, RecipeError, first_line
 from opengrit.core.weights import refuse_remote_code, require_safetensors
 from opengrit.models.families import Loaded, family_of
-from opengrit.models.pretrained import first_line, load_pretrained
+from opengrit.models.pretrained import load_pretrained
 from opengrit.models.processors import load_processor, prepare_processor
 from opengrit.models.resolve import base_of, names_adapter, resolve, saved_frame
 from opengrit.recipes.training_recipe import Model

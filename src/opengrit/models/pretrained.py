@@ -8,7 +8,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from opengrit.core.errors import ModelError
+from opengrit.core.errors import ModelError, first_line
 
 
 def load_pretrained(auto_class: str, path: str, name: str, **kwargs: Any) -> Any:
@@ -38,7 +38,3 @@ def load_pretrained(auto_class: str, path: str, name: str, **kwargs: Any) -> Any
         raise ModelError(
             f"a model must load through transformers' {auto_class}, {name} does not ({reason}); {remedy}"
         ) from error
-
-
-def first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

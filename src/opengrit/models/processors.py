@@ -9,8 +9,8 @@ from typing import Any
 from jinja2 import TemplateError
 from PIL import Image
 
-from opengrit.core.errors import ModelError
-from opengrit.models.pretrained import first_line, load_pretrained
+from opengrit.core.errors import ModelError, first_line
+from opengrit.models.pretrained import load_pretrained
 
 _THOUGHT = "<think>"
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")

@@ -7,8 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opengrit.core.errors import ModelError
-from opengrit.models.pretrained import first_line
+from opengrit.core.errors import ModelError, first_line
 from opengrit.runs.folder import CHECKPOINTS, FINAL, RECIPE, RunDir
 
 if TYPE_CHECKING:
