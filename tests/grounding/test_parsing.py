@@ -160,7 +160,6 @@ def test_every_form_of_a_box_is_read(text):
         '{"bbox_2d": []}',
         "image[y_min:y_max, x_min:x_max]",
         "(10-20, 30, 40, 50)",
-        "[10px, 20px, 30px, 40px]",
     ],
 )
 def test_what_is_not_meant_as_a_box_is_neither_read_nor_rejected(text):
@@ -248,7 +247,7 @@ def test_numbers_are_read_in_the_frame_given_and_no_other():
         ('{"bbox_2d": [1, 2, 3, 4], "name_zh": "chat", "name_en": "cat"}', ["cat"]),
         ('{"bbox_2d": [1, 2, 3, 4], "names": {"zh": "chat", "en": "cat"}}', ["cat"]),
         ('{"label": "cup", "box": {"x1": 1, "y1": 2, "x2": 3, "y2": 4}}', ["cup"]),
-        ("{'label': 'the dog\\'s bowl', 'bbox_2d': [1, 2, 3, 4]}", ["the dog\\'s bowl"]),
+        ("{'label': 'the dog\\'s bowl', 'bbox_2d': [1, 2, 3, 4]}", ["the dog's bowl"]),
         ('{"label": "the dog\'s bowl", "bbox_2d": [1, 2, 3, 4]}', ["the dog's bowl"]),
         ("traffic light[[1, 2, 3, 4], [5, 6, 7, 8]]", ["traffic light", "traffic light"]),
         ("<ref>a red bus</ref><box>[[1, 2, 3, 4]]</box> passes [5, 6, 7, 8]", ["a red bus", None]),
