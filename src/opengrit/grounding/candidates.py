@@ -27,6 +27,10 @@ _TECHNICAL = frozenset({
     "roi", "result", "results", "answer", "output", "object", "objects", "detection", "detections", "item", "items",
     "data", "value", "values", "thought", "image", "picture", "size", "shape",
 })  # fmt: skip
+_BOX_WORDS = frozenset({
+    "box", "boxes", "bbox", "bboxes", "bounding", "boundingbox", "boundingboxes", "bndbox", "box2d", "bbox2d", "2d", "coord", "coords",
+    "coordinates", "xyxy", "list", "pred", "predicted", "norm", "normalized",
+})  # fmt: skip
 _WORDS = re.compile(r"[^\W_]++")
 
 
@@ -88,10 +92,22 @@ class Key:
     def as_label(self) -> str | None:
         """The thing it names where its value is a box, as in {"dog": [10, 20, 30, 40]}; None for a technical name."""
         words = set(_WORDS.findall(self.name.lower()))
-        named = (
-            self.quoted and self.cue is Cue.NONE and self.label_priority is None and not words & _TECHNICAL
+        technical = (
+            words <= _BOX_WORDS if self.cue is Cue.BOX else bool(words & _TECHNICAL) or self.cue is Cue.POINT
         )
-        return self.name.strip() or None if named and corner_point(self.name) is None else None
+        if (
+            not self.quoted
+            or technical
+            or self.label_priority is not None
+            or corner_point(self.name) is not None
+        ):
+            return None
+        return self.name.strip() or None
+
+    @property
+    def holds_box(self) -> bool:
+        """Whether a box is expected as its value, or a corner of one."""
+        return self.cue is Cue.BOX or corner_point(self.name) is not None
 
 
 @dataclass(slots=True)

@@ -146,12 +146,16 @@ class Collector:
         labels = [entry for entry in bracket.entries if isinstance(entry, Label)]
         if priority is not None and labels:
             self.name_boxes(outer, min(labels, key=lambda entry: entry.priority).text, priority)
-        elif bracket.key.cue is Cue.BOX and not labels and len(bracket.entries) == 1:
+        elif bracket.key.holds_box and not labels and len(bracket.entries) == 1:
             outer.entries.append(bracket.entries[0])
 
     def _close_loose(self, bracket: Bracket) -> None:
         """A bracket in which a box was meant holds numbers and no box: the outermost such bracket is rejected."""
-        outer = self.top
+        outer, corners = self.top, self.corners
+        if bracket.opener == "{" and corners is not None and corners.start >= bracket.start:
+            is_corner = bracket.key is not None and corner_point(bracket.key.name) is not None
+            if corners.has_point and not is_corner:
+                self.end_corners()
         if bracket.loose and not bracket.found and bracket.cue is Cue.BOX:
             pending = self.corners is not None and self.corners.start >= bracket.start
             if outer.cue is Cue.BOX:
@@ -253,7 +257,7 @@ class Collector:
         corners = self.corners
         corners.edges[slot], corners.end = value, end
         corners.unit = both_units(corners.unit, unit)
-        corners.has_point = corners.has_point or is_point
+        corners.has_point = corners.has_point or is_point or self.in_box_token
         numbers = corners.numbers
         if numbers is not None:
             self.corners, self.last_corners = None, (self.top.owner, corners.edges)

@@ -41,13 +41,13 @@ from opengrit.grounding.strings import (
     quoted_numbers,
     unescaped,
 )
-from opengrit.grounding.tokens import MAX_LABEL, TOKEN, ascii_forms
+from opengrit.grounding.tokens import MAX_LABEL, QUOTES, TOKEN, ascii_forms
 
 CUE_REACH = 60  # characters before a bare run of numbers in which a box word is looked for
 
 # "box" alone is no cue: "Counting each box: 1, 2, 3, 4".
 _BOX_WORD = re.compile(r"bbox|bounding[ _-]?box(?!es)|coord|x_?min|x1", re.IGNORECASE)
-_QUOTES = "\"'\u201c"
+_QUOTES = frozenset(opening for opening, _ in QUOTES)
 _LITERALS = frozenset({"true", "false", "null", "none"})
 _PHRASE = re.compile(r"[^\n,.:;!?\[\](){}<>\"'`*]*\w\Z")
 
@@ -86,6 +86,7 @@ class _Scanner:
         self.key: Key | None = None  # the key whose value comes next
         self.name: Key | None = None  # a word or string that becomes a key if a separator follows
         self.ref_start: int | None = None
+        self.quote_is_open = False  # of a box key's value that holds brackets: "bbox_2d": "[10, 20, 30, 40]"
         self.previous = ""  # the kind of the token before, line ends and markup left out
         self.last_word = -1  # where the last word outside a string stands
 
@@ -111,8 +112,13 @@ class _Scanner:
             if label is not None:
                 kind = "unclosed" if is_cut(label) else "string"
                 token = label
+            elif self.quote_is_open and self.previous == "close" and token.group()[0] in _QUOTES:
+                self.quote_is_open, position = False, token.start() + 1
+                continue
             position = token.end()
             if kind == "markup":
+                in_value = self.previous == "separator" and self.key is not None and self.key.cue is Cue.BOX
+                self.quote_is_open = self.quote_is_open or (in_value and token.group() in _QUOTES)
                 continue
             handlers[kind](token)
             if kind != "newline":
@@ -200,8 +206,9 @@ class _Scanner:
         self.boxes.flush_points()
         if top.cue is Cue.BOX and (key is None or edge(key.name) is not None or is_size(key.name)):
             self.boxes.loose(top, token.end())
-        if self.previous == "separator" and key is not None:
-            self.boxes.take_corner(key, value, unit, token.start(), token.end())
+        is_edge = self.previous == "separator" and key is not None
+        if key is not None and is_edge:
+            is_edge = self.boxes.take_corner(key, value, unit, token.start(), token.end())
         joined = self.previous == "comma" or (self.previous == "number" and self.boxes.in_box_token)
         if joined and self.boxes.run.numbers:
             self.boxes.corners = None
@@ -210,7 +217,8 @@ class _Scanner:
             self.boxes.run.end = token.end()
             return
         self.boxes.flush_run()
-        self.boxes.run = Run(self._run_cue(token.start()), [value], token.start(), token.end(), unit)
+        cue = Cue.NONE if is_edge and self.boxes.in_box_token else self._run_cue(token.start())
+        self.boxes.run = Run(cue, [value], token.start(), token.end(), unit)
 
     def _word(self, token: re.Match[str]) -> None:
         word, top, key = token.group(), self.boxes.top, self.key
@@ -245,10 +253,10 @@ class _Scanner:
         bracket = Bracket(opener, token.start(), key=self.key)
         bracket.cue, bracket.label = self._cue_of_bracket(parent), self._label_of_bracket(parent, token)
         bracket.owner = bracket if opener == "{" else parent.owner
-        if self.key is None or self.key.cue is Cue.BOX:
-            bracket.key_name = parent.key_name
-        elif parent.owner is not None:
+        if self.key is not None and parent.owner is not None:
             bracket.key_name = self.key.as_label
+        if self.key is None or self.key.cue is Cue.BOX:
+            bracket.key_name = bracket.key_name or parent.key_name
         self.boxes.open(bracket)
         self.key = self.name = None
 
@@ -278,7 +286,8 @@ class _Scanner:
     def _newline(self, token: re.Match[str]) -> None:
         if self.boxes.in_box_token:
             return
-        if self.boxes.top.cue is not Cue.BOX and self.previous != "comma":
+        top = self.boxes.top
+        if not top.bare and top.cue is not Cue.BOX and self.previous != "comma":
             self.boxes.flush_points()
         if self.boxes.run.cue is not Cue.BOX or self.previous != "comma":
             self.boxes.flush_run()

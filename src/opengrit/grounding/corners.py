@@ -57,7 +57,7 @@ def is_size(name: str) -> bool:
 
 def goes_between(word: str) -> bool:
     """Whether a word may be written between two named corners."""
-    return edge(word) is not None or word.lower() in _BESIDE
+    return edge(word) is not None or corner_point(word) is not None or word.lower() in _BESIDE
 
 
 def phrase_before(text: str, end: int) -> str | None:
@@ -78,7 +78,7 @@ class Corners:
     end: int
     edges: dict[int, float] = field(default_factory=dict)
     unit: str = ""
-    has_point: bool = False  # a whole corner was named, so that a box was meant
+    has_point: bool = False  # a whole corner was named, or a box token opened, so that a box was meant
     from_zero: bool = False  # x0, y0 and then x1, y1
 
     def slot(self, name: str) -> int | None:

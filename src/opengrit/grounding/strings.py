@@ -7,7 +7,7 @@ import re
 import sys
 
 from opengrit.core.escaping import join_surrogates
-from opengrit.grounding.tokens import NUMBER
+from opengrit.grounding.tokens import NUMBER, QUOTES
 
 _LARGEST = sys.float_info.max
 LONGEST = 1_000  # characters of a label that is read whole, brackets and numbers included
@@ -22,16 +22,15 @@ def _label(opening: str, closing: str, after: str) -> str:
 
 
 def _any_label(after: str) -> re.Pattern[str]:
-    pairs = (('"', '"'), ("'", "'"), ("\u201c", "\u201d"))
     patterns = [
-        _label(*pair, after).replace("?P<cut>", f"?P<cut{number}>") for number, pair in enumerate(pairs)
+        _label(*pair, after).replace("?P<cut>", f"?P<cut{number}>") for number, pair in enumerate(QUOTES)
     ]
     return re.compile("|".join(patterns))
 
 
 _VALUE = _any_label(r"[ \t\r]*+(?:[,;}\])\n]|\Z)")
 _KEY = _any_label(r"[ \t\r]*+:")
-_KEY_BEFORE = re.compile(r"\s*+[\"'\u201d]?+\s*+[:=]")
+_KEY_BEFORE = re.compile(r"\s*+[\"'\u201d\uff02]?+\s*+[:=]")
 
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([\"'\\/bfnrt]))")
 _CONTROL = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}

@@ -16,7 +16,7 @@ _ASCII = {
     **{ord(zero) + value: str(value) for zero in _ZEROS for value in range(10)},
     **dict(zip(map(ord, "\uff08\uff09\uff3b\uff3d\uff5b\uff5d\u3010\u3011\u3014\u3015"), "()[]{}[][]", strict=True)),
     **dict(zip(map(ord, "\uff0c\u3001\uff1b\u060c\uff1a\uff1d\uff0e\uff05"), ",,;,:=.%", strict=True)),
-    **dict(zip(map(ord, "\uff0d\u2212\uff0b\uff02\uff07"), "--+\"'", strict=True)),
+    **dict(zip(map(ord, "\uff0d\u2212\uff0b"), "--+", strict=True)),
     **{ord(c): unicodedata.normalize("NFKC", c) for c in map(chr, (*range(0xFF21, 0xFF3B), *range(0xFF41, 0xFF5B)))},
 }  # fmt: skip
 
@@ -52,7 +52,9 @@ def _string(opening: str, closing: str) -> tuple[str, str]:
     return whole, cut
 
 
-_STRINGS = [_string('"', '"'), _string("'", "'"), _string("\u201c", "\u201d")]
+# Full-width quotes stay what they are in `ascii_forms`: inside a string in other quotes they end nothing.
+QUOTES = (('"', '"'), ("'", "'"), ("\u201c", "\u201d"), ("\uff02", "\uff02"))
+_STRINGS = [_string(*pair) for pair in QUOTES]
 
 # The unit is part of the number: "10px", "10 px", "2.5%". A number that a letter follows is a word.
 NUMBER = (
@@ -75,7 +77,7 @@ TOKEN = re.compile(
             ("comma", "[,;]"),
             ("separator", "[:=]"),
             ("newline", r"\n"),
-            ("markup", "[\"'`*\\\\\u201c\u201d]"),
+            ("markup", "[\"'`*\\\\\u201c\u201d\uff02]"),
             ("other", r"\S"),
         )
     )
