@@ -64,11 +64,14 @@ WITHOUT_LABEL: dict[str, Notation] = {
 UNQUOTED: dict[str, Notation] = {  # where a number in quotes would be another notation
     "bare token": lambda n, label: f"<box>{', '.join(n)}</box>",
     "in a string": lambda n, label: f'{{"bbox_2d": "{", ".join(n)}", "label": {label}}}',
+    "corners in strings": lambda n, label: (
+        f'{{"top_left": "{n[0]}, {n[1]}", "bottom_right": "({n[2]}, {n[3]})", "label": {label}}}'
+    ),
     "list in a string": lambda n, label: f'{{"bbox_2d": "[{", ".join(n)}]", "label": {label}}}',
     "named in a string": lambda n, label: f'{{"box": "x1={n[0]}, y1={n[1]}, x2={n[2]}, y2={n[3]}"}}',
     "in words": lambda n, label: f"The bounding box is: {', '.join(n)}.",
 }
-LABELLED = OBJECTS.keys() | {"in a string", "list in a string"}
+LABELLED = OBJECTS.keys() | {"in a string", "list in a string", "corners in strings"}
 
 NUMBERS: dict[str, Callable[[int], str]] = {
     "whole": str,
@@ -145,7 +148,7 @@ def clean(draw: random.Random, count: int) -> Iterator[Spelling]:
             draw.randrange(301, 799),
         )
         label, width, lines = draw.choice(LABELS), draw.choice(list(WIDTHS)), draw.choice(list(LINES))
-        if name in ("in words", "in a string", "list in a string", "named in a string"):
+        if name in ("in words", "in a string", "list in a string", "named in a string", "corners in strings"):
             lines = "one line"
         if name in ("points", "corners by name", "corners in words", "bare token") and width == "semicolon":
             width = "ascii"
@@ -197,6 +200,8 @@ def _damaged_list(numbers: list[str], damage: str, at: int) -> str:
             return f"[{', '.join(numbers)} or so]"
         case "width and height":
             return '{{"x": {}, "y": {}, "width": {}, "height": {}}}'.format(*numbers)
+        case "place and size":
+            return '{{"left": {}, "top": {}, "width": {}, "height": {}}}'.format(*numbers)
         case "three edges":
             return '{{"x1": {}, "y1": {}, "x2": {}}}'.format(*numbers[:3])
         case "one corner":
@@ -210,7 +215,7 @@ def _damaged_list(numbers: list[str], damage: str, at: int) -> str:
 
 DAMAGES = (
     "missing bracket", "trailing comma", "double comma", "wrong bracket", "extra number", "missing number", "no number", "question mark",
-    "another unit", "a fraction", "a word", "width and height", "three edges", "one corner", "three points", "hexadecimal",
+    "another unit", "a fraction", "a word", "width and height", "place and size", "three edges", "one corner", "three points", "hexadecimal",
 )  # fmt: skip
 
 

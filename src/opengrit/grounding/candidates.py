@@ -14,6 +14,7 @@ from opengrit.grounding.corners import corner_point
 _LABEL_KEYS = {
     "label": 0, "labels": 0, "name_en": 1, "en": 1, "names": 1, "object": 2, "name": 3, "object_name": 3,
     "category": 4, "class": 4, "class_name": 4, "phrase": 5, "name_zh": 6, "zh": 6,
+    "\u6807\u7b7e": 0, "\u540d\u79f0": 3, "\u7c7b\u522b": 4,
 }  # fmt: skip
 
 
@@ -25,11 +26,12 @@ _TECHNICAL = frozenset({
     "coord", "coords", "coordinate", "coordinates", "pos", "position", "positions", "loc", "location", "locations",
     "rect", "rectangle", "region", "regions", "area", "bounds", "bounding", "xyxy", "corner", "corners", "frame",
     "roi", "result", "results", "answer", "output", "object", "objects", "detection", "detections", "item", "items",
-    "data", "value", "values", "thought", "image", "picture", "size", "shape",
+    "data", "value", "values", "thought", "image", "picture", "size", "shape", "\u8fb9\u754c\u6846", "\u5750\u6807",
 })  # fmt: skip
 _BOX_WORDS = frozenset({
     "box", "boxes", "bbox", "bboxes", "bounding", "boundingbox", "boundingboxes", "bndbox", "box2d", "bbox2d", "2d", "coord", "coords",
     "coordinates", "xyxy", "list", "pred", "predicted", "norm", "normalized",
+    "pixel", "pixels", "px", "absolute", "relative", "in", "of", "the", "gt", "target", "object", "final", "answer", "data",
 })  # fmt: skip
 _WORDS = re.compile(r"[^\W_]++")
 
@@ -91,7 +93,7 @@ class Key:
     @property
     def as_label(self) -> str | None:
         """The thing it names where its value is a box, as in {"dog": [10, 20, 30, 40]}; None for a technical name."""
-        words = set(_WORDS.findall(self.name.lower()))
+        words = {word for word in _WORDS.findall(self.name.lower()) if not word.isdigit()}
         technical = (
             words <= _BOX_WORDS if self.cue is Cue.BOX else bool(words & _TECHNICAL) or self.cue is Cue.POINT
         )
@@ -127,6 +129,7 @@ class Bracket:
     quoted: bool = False  # whether the last number was in quotes
     found: bool = False  # whether a box or a rejection came from what it holds
     loose: int = 0  # numbers in it that belong to no list
+    sides: set[str] = field(default_factory=set)  # of a box by its place and size: x, y, w, h
     kept: Candidate | None = None  # from the list that something else interrupted
     owner: Bracket | None = None  # the innermost { ... } around it, itself included
     entries: list[Candidate | Label] = field(default_factory=list)

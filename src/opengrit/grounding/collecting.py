@@ -156,9 +156,12 @@ class Collector:
             is_corner = bracket.key is not None and corner_point(bracket.key.name) is not None
             if corners.has_point and not is_corner:
                 self.end_corners()
-        if bracket.loose and not bracket.found and bracket.cue is Cue.BOX:
+        if bracket.found or not bracket.loose:
+            outer.found = outer.found or bracket.found
+            return
+        if bracket.cue is Cue.BOX or len(bracket.sides) == 4:
             pending = self.corners is not None and self.corners.start >= bracket.start
-            if outer.cue is Cue.BOX:
+            if outer.cue is Cue.BOX and bracket.cue is Cue.BOX:
                 self.loose(outer, bracket.numbers_end, bracket.loose)
             elif pending and self.corners is not None and self.corners.is_meant:
                 self.end_corners()
@@ -196,6 +199,15 @@ class Collector:
         self.add(
             run.numbers, run.start, run.end, reason=Rejection.UNFINISHED if cut else reason, unit=run.unit
         )
+
+    def corner_in_quotes(self, key: Key, words: str, start: int, end: int) -> bool:
+        """Whether the string value of a corner's key is its two numbers: "top_left": "10, 20"."""
+        slots, (found, rest) = corner_point(key.name), quoted_numbers(words)
+        if slots is None or len(found) != 2 or rest:
+            return False
+        for slot, (_, value, unit) in zip(slots, found, strict=True):
+            self._add_corner(slot, value, unit, start, end, is_point=True)
+        return True
 
     def numbers_in_quotes(self, words: str, start: int, end: int) -> None:
         """The string value of a box key: four numbers, named or not, or a rejection where it has numbers at all."""

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from opengrit.core.types import Finish, FoundTag, Rejection, Tag
 from opengrit.grounding.candidates import Bracket, Candidate, Cue, Key, Run, both_units
 from opengrit.grounding.collecting import Collector
-from opengrit.grounding.corners import edge, goes_between, is_size, phrase_before
+from opengrit.grounding.corners import edge, goes_between, phrase_before, side
 from opengrit.grounding.strings import (
     is_cut,
     key_follows,
@@ -117,7 +117,7 @@ class _Scanner:
                 continue
             position = token.end()
             if kind == "markup":
-                in_value = self.previous == "separator" and self.key is not None and self.key.cue is Cue.BOX
+                in_value = self.previous == "separator" and self.key is not None and self.key.holds_box
                 self.quote_is_open = self.quote_is_open or (in_value and token.group() in _QUOTES)
                 continue
             handlers[kind](token)
@@ -156,6 +156,8 @@ class _Scanner:
     def _label_at(self, token: re.Match[str]) -> re.Match[str] | None:
         """The whole string from this quote on, where it is a label, which may hold anything; else None."""
         top, key, start = self.boxes.top, self.key, token.start()
+        if self.text[max(0, start - 1) : start] == "\\":
+            return None  # JSON inside a JSON string
         if key is not None and self.previous == "separator":
             beside = top.owner is not None and any(isinstance(e, Candidate) for e in top.owner.entries[-2:])
             is_label = key.label_priority is not None or (key.describes and beside)
@@ -176,7 +178,13 @@ class _Scanner:
             self.name = None
             return
         self.name = None
-        if number is not None and key is not None and self.boxes.take_corner(key, *number, start, end):
+        if number is not None and key is not None:
+            self._loose_number(top, key, end)
+            if self.boxes.take_corner(key, *number, start, end):
+                self.key = None
+                return
+        elif key is not None and not is_key and self.boxes.corner_in_quotes(key, in_quotes, start, end):
+            self.key = None
             return
         self.boxes.flush()
         words = unescaped(self.as_written[start + 1 : end - 1])
@@ -204,8 +212,7 @@ class _Scanner:
             top.take(value, unit, token.end())
             return
         self.boxes.flush_points()
-        if top.cue is Cue.BOX and (key is None or edge(key.name) is not None or is_size(key.name)):
-            self.boxes.loose(top, token.end())
+        self._loose_number(top, key, token.end())
         is_edge = self.previous == "separator" and key is not None
         if key is not None and is_edge:
             is_edge = self.boxes.take_corner(key, value, unit, token.start(), token.end())
@@ -219,6 +226,15 @@ class _Scanner:
         self.boxes.flush_run()
         cue = Cue.NONE if is_edge and self.boxes.in_box_token else self._run_cue(token.start())
         self.boxes.run = Run(cue, [value], token.start(), token.end(), unit)
+
+    def _loose_number(self, top: Bracket, key: Key | None, end: int) -> None:
+        """A number that is in no list: it counts where a box is meant, by a key or by the names of a box's sides."""
+        name = None if key is None else side(key.name)
+        if name is not None and top.opener == "{":
+            top.sides.add(name)
+        is_edge = key is not None and edge(key.name) is not None
+        if name is not None or (top.cue is Cue.BOX and (key is None or is_edge)):
+            self.boxes.loose(top, end)
 
     def _word(self, token: re.Match[str]) -> None:
         word, top, key = token.group(), self.boxes.top, self.key

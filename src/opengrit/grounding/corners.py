@@ -28,7 +28,13 @@ _POINTS = {
     )
     for name in names.split()
 }
-_SIZES = frozenset({"x", "y", "w", "h", "width", "height", "cx", "cy", "xcenter", "ycenter"})
+_SIZES = {
+    name: side
+    for side, names in {
+        "x": "x x1 xmin left cx xcenter centerx", "y": "y y1 ymin top cy ycenter centery", "w": "w width", "h": "h height",
+    }.items()
+    for name in names.split()
+}  # fmt: skip
 _BESIDE = frozenset({"upper", "lower", "corner", "and"})  # words between named corners that end nothing
 _NO_LETTER = re.compile(r"[^a-z0-9]+")
 _SUFFIX = re.compile(r"(?:corner|point|coords?|coordinates?)\Z")
@@ -50,9 +56,9 @@ def edge(name: str) -> int | None:
     return _EDGES.get(_bare(name))
 
 
-def is_size(name: str) -> bool:
-    """Whether the name is one of a corner or a side that says no edge by itself: "x", "width"."""
-    return _bare(name) in _SIZES
+def side(name: str) -> str | None:
+    """What a number of a box by its place and size is: "x", "y", "w" or "h"; None for another name."""
+    return _SIZES.get(_bare(name))
 
 
 def goes_between(word: str) -> bool:
