@@ -214,6 +214,10 @@ def test_what_is_not_meant_as_a_box_is_neither_read_nor_rejected(text):
         ("<box>10, 20</box>", Rejection.NOT_FOUR_NUMBERS),
         ("[10, 20, 30, 40 and so on", Rejection.NOT_FOUR_NUMBERS),
         ('{"bbox_2d": "10, 20, 30', Rejection.UNFINISHED),
+        ('{"top_left": [10, 20], "bott', Rejection.UNFINISHED),
+        ('{"bbox_2d": {"x1": 10, "y1": 20, ', Rejection.UNFINISHED),
+        ('{"bbox_2d": [[10, 20], ', Rejection.UNFINISHED),
+        ("<|box_start|>(10,20)", Rejection.UNFINISHED),
         ("[1%, 2%, 3%, 4%]", Rejection.ANOTHER_UNIT),
         ('{"bbox_2d": ["1 %", "2 %", "3 %", "4 %"]}', Rejection.ANOTHER_UNIT),
         ("[10px, 20px, 30px, 40px]", Rejection.ANOTHER_UNIT),
@@ -296,6 +300,24 @@ def test_a_case_from_the_field_is_read_as_it_is_meant(row):
     else:
         assert [[p.label, list(p.written)] for p in found.pointings] == row["expected"]
         assert found.rejected == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<think>[{"bbox_2d": [10, 20, 30, 40], "label": "a dog"}, {"bbox_2d": [50, 60, 70, 80], "label": "cat"}]</think>',
+        '{"top_left": [10, 20], "bottom_right": [30, 40], "label": "dog"}',
+        '{"bbox_2d": {"x1": 10, "y1": 20, "x2": 30, "y2": 40}, "label": "dog"}',
+        "<|box_start|>(10,20),\n(30,40)<|box_end|>",
+        '{"bbox_2d": [[10, 20], [30, 40]], "label": "dog (3)"}',
+    ],
+)
+def test_while_a_text_is_written_no_box_of_it_is_called_anything_but_unfinished(text):
+    whole = written(read(text))
+    for end in range(len(text)):
+        found = read(text[:end])
+        assert set(reasons(found)) <= {Rejection.UNFINISHED}
+        assert written(found) == whole[: len(found.pointings)]
 
 
 # Labels

@@ -25,11 +25,17 @@ class Collector:
         self.in_box_token = False
         self.in_relation = False
         self.ref_label: str | None = None
+        self.at_end = False  # of the text: what is open now is unfinished
 
     @property
     def top(self) -> Bracket:
         """The innermost open bracket; outside of all, one that never closes."""
         return self.stack[-1]
+
+    @property
+    def _reason(self) -> Rejection:
+        """Why a part of a box is none."""
+        return Rejection.UNFINISHED if self.at_end else Rejection.NOT_FOUR_NUMBERS
 
     # Candidates
 
@@ -167,7 +173,7 @@ class Collector:
                 self.end_corners()
             else:
                 self.corners = None if pending else self.corners
-                self.add([], bracket.start, bracket.numbers_end, reason=Rejection.NOT_FOUR_NUMBERS)
+                self.add([], bracket.start, bracket.numbers_end, reason=self._reason)
         outer.found = outer.found or bracket.found
 
     # Points in a row, bare numbers
@@ -187,7 +193,7 @@ class Collector:
         if is_box:
             found.label, found.key_name = points.label, points.key_name
         else:
-            found.reason = Rejection.NOT_FOUR_NUMBERS
+            found.reason = self._reason if len(points.numbers) == 2 else Rejection.NOT_FOUR_NUMBERS
         self.keep(found, points.owner if is_box else None)
 
     def flush_run(self, *, cut: bool = False) -> None:
@@ -253,7 +259,7 @@ class Collector:
         self.last_corners = (None, {})
         if corners is not None and corners.is_meant:
             numbers = list(corners.edges.values())
-            self.add(numbers, corners.start, corners.end, reason=Rejection.NOT_FOUR_NUMBERS)
+            self.add(numbers, corners.start, corners.end, reason=self._reason)
 
     def _add_corner(
         self, slot: int, value: float, unit: str, start: int, end: int, *, is_point: bool = False

@@ -336,6 +336,7 @@ class _Scanner:
 
     def _break(self, *, at_end: bool = False) -> None:
         """A tag, a token or the end of the text ends every open bracket."""
+        self.boxes.at_end = at_end
         self.boxes.flush()
         self.boxes.end_corners()
         self.key = self.name = None
