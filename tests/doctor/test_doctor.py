@@ -197,6 +197,10 @@ def perfect(row: Any, frame: Any, sample: int) -> str:
     return target_text(row, strategy="grounded", frame=frame)
 
 
+def in_fractions(row: Any, frame: Any, sample: int) -> str:
+    return target_text(row, strategy="grounded", frame=frame_for("unit", frame.seen_size))
+
+
 PLANTED = [
     # The environment.
     Planted("trl of another minor version", "trl", "needs trl", environment=having(trl="1.15.2")),
@@ -266,6 +270,8 @@ PLANTED = [
             more=saying(perfect)),
     Planted("a base that never answers", "reward", "0.00 on average", needs_model=True, changes=["rewards=answer_only"],
             more=saying(lambda row, frame, sample: "I see.")),
+    Planted("a base that writes fractions", "unit of the boxes", "set model.frame: unit", needs_model=True,
+            more=saying(in_fractions)),
     Planted("a base that points at nothing", "format", "0.0 boxes", Level.WARN, needs_model=True,
             more=saying(blind)),
     Planted("a base that never stops", "stop", "16 are cut off at 160 tokens", needs_model=True,

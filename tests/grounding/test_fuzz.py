@@ -23,7 +23,7 @@ from opengrit.core.records import from_line, to_line
 from opengrit.core.types import Completion, Example, Verdict
 from opengrit.evaluation import correlation
 from opengrit.evaluation.rollout import read
-from opengrit.grounding import coordinates, tokens
+from opengrit.grounding import candidates, coordinates, corners, prompts, strings, tokens
 from opengrit.grounding.coordinates import CUE_REACH
 from opengrit.grounding.frames import Frame
 from opengrit.grounding.parsing import parse
@@ -169,6 +169,8 @@ def test_combining_marks_are_sorted_in_short_runs_only() -> None:
 HOSTILE = (
     " ", "a", "1", "1.", "1,", "[1,", "(", "[", "{", "<", "'", '"', "\\", "=", ":", "x1=", "\n", "a ", "a, ", "A. ", "yes ", "no\n", "answer is ",
     "\\boxed{", "(1,2),", "[1,2,3,4]", '{"bbox_2d":[1,2,3,4],"label":"a"},', "<box>", "<think>", "</rethink>", "<answer>", "\u0301\u0316",
+    '"label": "', '{"label":"a[1', "{'name': '", '{"a [1,2,3,4]": ', '["1",', '"bbox":"1 2', "\uff3b\uff11\uff0c", "(1,2),\n", '"top_left":[1,2],', "top left corner: (1,", '{"bbox":{"x":1,',
+    "[1,2,3,4,\"a\":", "1px ", "1e1,", "5%,", "[1,2,3,4 x", '"bbox_2d": "[1,2,3,4]", ',
 )  # fmt: skip
 FRAME = Frame.named("thousand", Size(640, 480))
 TRUTH = (Box(0.1, 0.1, 0.4, 0.4), Box(0.5, 0.5, 0.9, 0.9))
@@ -272,7 +274,19 @@ def test_a_match_with_the_few_true_boxes_is_never_a_square_table() -> None:
 
 # Regular expressions: their work is not Python's, so their steps are counted by a matcher of our own.
 
-READERS = (answers, coordinates, correlation, reply, reward_answers, tokens, types)
+READERS = (
+    answers,
+    candidates,
+    coordinates,
+    corners,
+    correlation,
+    prompts,
+    reply,
+    reward_answers,
+    strings,
+    tokens,
+    types,
+)
 USES = [
     (module.__name__.removeprefix("opengrit."), method, pattern)
     for module in READERS

@@ -132,6 +132,32 @@ def test_labels_beside_the_boxes_of_a_shared_transcript_are_kept(row):
         "1. (10, 20, 30, 40)",
         "1) [10, 20, 30, 40]",
         ":( I see it at [10, 20, 30, 40]",
+        '{"bbox_2d": [10, 20, 30, 40, "label": "dog"}',
+        '{bbox_2d: [10, 20, 30, 40, label: "dog"}',
+        '[{"bbox_2d": [10, 20, 30, 40 "label": "dog"}]',
+        '{"bbox_2d": 10, 20, 30, 40], "label": "dog"}',
+        '{"bbox_2d": [10, 20, 30, 40 (left)], "label": "dog"}',
+        '["10", "20", "30", "40"]',
+        '{"bbox": {"x1": "10", "y1": "20", "x2": "30", "y2": "40"}}',
+        "[1e1, 2E+1, 300e-1, 40]",
+        "（10，20），（30，40）",
+        "【１０、２０、３０、４０】",
+        "[\u0661\u0660, \u0662\u0660, \u0663\u0660, \u0664\u0660]",
+        '"bbox_2d": [\n [10, 20],\n [30, 40]\n]',
+        '"bbox_2d": [\n [10, 20]\n [30, 40]\n]',
+        '"bbox_2d": [10, 20], [30, 40]',
+        "(10, 20),\n(30, 40)",
+        "<|box_start|>(10,20),\n(30,40)<|box_end|>",
+        "bounding box: 10, 20,\n30, 40",
+        '{"top_left": [10, 20], "bottom_right": [30, 40]}',
+        '{"topLeft": {"x": 10, "y": 20}, "bottomRight": {"x": 30, "y": 40}}',
+        '{"top_right": [30, 20], "bottom_left": [10, 40]}',
+        '{"x0": 10, "y0": 20, "x1": 30, "y1": 40}',
+        "(x1: 10, y1: 20), (x2: 30, y2: 40)",
+        "top left: (10, 20), bottom right: (30, 40)",
+        '{"bbox_2d": [10, 20, 30, 40], "label": "screen showing [12, 30, 45, 59]"}',
+        '{"sign [12, 30, 45, 59]": [10, 20, 30, 40]}',
+        '{"bbox_2d": [10, 20, 30, 40], "text_content": "at [12, 30, 45, 59]"}',
     ],
 )
 def test_every_form_of_a_box_is_read(text):
@@ -160,7 +186,6 @@ def test_every_form_of_a_box_is_read(text):
         '{"bbox_2d": []}',
         "image[y_min:y_max, x_min:x_max]",
         "(10-20, 30, 40, 50)",
-        "[10px, 20px, 30px, 40px]",
     ],
 )
 def test_what_is_not_meant_as_a_box_is_neither_read_nor_rejected(text):
@@ -178,6 +203,26 @@ def test_what_is_not_meant_as_a_box_is_neither_read_nor_rejected(text):
         ("(1990, 1991, 1992, 1993)", Rejection.OUT_OF_PICTURE),
         ("[1, 2, 3, 4, 5, 6]", Rejection.NOT_FOUR_NUMBERS),
         ('{"bbox_2d": [10, 20, 30]}', Rejection.NOT_FOUR_NUMBERS),
+        ('{"bbox_2d": [10, 20, 30, 40, 0x10]}', Rejection.NOT_FOUR_NUMBERS),
+        ('{"bbox_2d": [10, None, 30, 40]}', Rejection.NOT_FOUR_NUMBERS),
+        ('{"bbox_2d": [10cm, 20cm, 30cm, 40cm]}', Rejection.NOT_FOUR_NUMBERS),
+        ('{"bbox_2d": "10, 20, 30"}', Rejection.NOT_FOUR_NUMBERS),
+        ('{"bbox_2d": {"x1": 10, "y1": 20, "x2": 30}}', Rejection.NOT_FOUR_NUMBERS),
+        ('{"x": 10, "y": 20, "width": 20, "height": 20}', Rejection.NOT_FOUR_NUMBERS),
+        ('{"left": 10, "top": 20, "width": 20, "height": 20}', Rejection.NOT_FOUR_NUMBERS),
+        ('{"top_left": [10, 20], "label": "dog"}', Rejection.NOT_FOUR_NUMBERS),
+        ("<box>10, 20</box>", Rejection.NOT_FOUR_NUMBERS),
+        ("[10, 20, 30, 40 and so on", Rejection.NOT_FOUR_NUMBERS),
+        ('{"bbox_2d": "10, 20, 30', Rejection.UNFINISHED),
+        ('{"top_left": [10, 20], "bott', Rejection.UNFINISHED),
+        ('{"bbox_2d": {"x1": 10, "y1": 20, ', Rejection.UNFINISHED),
+        ('{"bbox_2d": [[10, 20], ', Rejection.UNFINISHED),
+        ("<|box_start|>(10,20)", Rejection.UNFINISHED),
+        ("[1%, 2%, 3%, 4%]", Rejection.ANOTHER_UNIT),
+        ('{"bbox_2d": ["1 %", "2 %", "3 %", "4 %"]}', Rejection.ANOTHER_UNIT),
+        ("[10px, 20px, 30px, 40px]", Rejection.ANOTHER_UNIT),
+        ("[0.1, 0.2, 0.3, 0.4]", Rejection.ANOTHER_UNIT),
+        ("[0, 0.25, 1, 0.75]", Rejection.ANOTHER_UNIT),
         ("<box>10, 20, 30, 40, 50</box>", Rejection.NOT_FOUR_NUMBERS),
         ("[NaN, 10, 20, 30]", Rejection.NOT_FINITE),
         ("[10, 20, inf, 30]", Rejection.NOT_FINITE),
@@ -234,6 +279,47 @@ def test_numbers_are_read_in_the_frame_given_and_no_other():
     assert [p.box for p in parse(text, THOUSAND).pointings] == [Box(0.6, 0.4, 0.9, 0.8)]
 
 
+def test_a_unit_is_right_in_its_own_frame_and_a_step_is_a_box():
+    assert written(parse("[10px, 20 px, 30px, 40 pixels]", PIXELS)) == [(10, 20, 30, 40)]
+    assert written(parse("[0, 0, 1, 1]", PIXELS)) == written(read("[0, 0, 1, 1]")) == [(0, 0, 1, 1)]
+    assert written(parse("[0.1, 0.2, 0.3, 0.4]", Frame.named("unit", Size(9, 9)))) == [(0.1, 0.2, 0.3, 0.4)]
+    assert written(read("[10.2, 20, 10.9, 80]")) == [
+        (10.2, 20, 10.9, 80)
+    ]  # thin, and no fraction of the picture
+
+
+FIELD_CASES = shared_rows("field_cases/parsing.jsonl")
+
+
+@pytest.mark.parametrize("row", FIELD_CASES, ids=range(len(FIELD_CASES)))
+def test_a_case_from_the_field_is_read_as_it_is_meant(row):
+    """Per cent is decided: it is rejected, as another unit."""
+    found = parse(row["input"], Frame.named("pixels", Size(1000, 800)))
+    if "percent" in row["kind"]:
+        assert (found.pointings, reasons(found)) == ((), [Rejection.ANOTHER_UNIT])
+    else:
+        assert [[p.label, list(p.written)] for p in found.pointings] == row["expected"]
+        assert found.rejected == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<think>[{"bbox_2d": [10, 20, 30, 40], "label": "a dog"}, {"bbox_2d": [50, 60, 70, 80], "label": "cat"}]</think>',
+        '{"top_left": [10, 20], "bottom_right": [30, 40], "label": "dog"}',
+        '{"bbox_2d": {"x1": 10, "y1": 20, "x2": 30, "y2": 40}, "label": "dog"}',
+        "<|box_start|>(10,20),\n(30,40)<|box_end|>",
+        '{"bbox_2d": [[10, 20], [30, 40]], "label": "dog (3)"}',
+    ],
+)
+def test_while_a_text_is_written_no_box_of_it_is_called_anything_but_unfinished(text):
+    whole = written(read(text))
+    for end in range(len(text)):
+        found = read(text[:end])
+        assert set(reasons(found)) <= {Rejection.UNFINISHED}
+        assert written(found) == whole[: len(found.pointings)]
+
+
 # Labels
 
 
@@ -248,11 +334,22 @@ def test_numbers_are_read_in_the_frame_given_and_no_other():
         ('{"bbox_2d": [1, 2, 3, 4], "name_zh": "chat", "name_en": "cat"}', ["cat"]),
         ('{"bbox_2d": [1, 2, 3, 4], "names": {"zh": "chat", "en": "cat"}}', ["cat"]),
         ('{"label": "cup", "box": {"x1": 1, "y1": 2, "x2": 3, "y2": 4}}', ["cup"]),
-        ("{'label': 'the dog\\'s bowl', 'bbox_2d': [1, 2, 3, 4]}", ["the dog\\'s bowl"]),
+        ("{'label': 'the dog\\'s bowl', 'bbox_2d': [1, 2, 3, 4]}", ["the dog's bowl"]),
         ('{"label": "the dog\'s bowl", "bbox_2d": [1, 2, 3, 4]}', ["the dog's bowl"]),
         ("traffic light[[1, 2, 3, 4], [5, 6, 7, 8]]", ["traffic light", "traffic light"]),
         ("<ref>a red bus</ref><box>[[1, 2, 3, 4]]</box> passes [5, 6, 7, 8]", ["a red bus", None]),
         ("A dog is at [1, 2, 3, 4].", [None]),
+        ('{"bbox_2d": [1, 2, 3, 4], "label": "the \\"big\\" dog"}', ['the "big" dog']),
+        ('{"bbox_2d": [1, 2, 3, 4], "label": "\\u72d7\\n\\ud83d\\udc15"}', ["\u72d7\n\U0001f415"]),
+        ('{"bbox_2d": [1, 2, 3, 4], "label": "\\d"}', ["\\d"]),
+        ('{"bbox_2d": [1, 2, 3, 4], "label": "dogs (3) {x} [left]"}', ["dogs (3) {x} [left]"]),
+        ('{"bbox_2d": [1, 2, 3, 4], "label": dog}', ["dog"]),
+        ('{"bbox_2d": [1, 2, 3, 4], "label": null}', [None]),
+        ('{"dog": [1, 2, 3, 4], "cats": [[5, 6, 7, 8], [1, 2, 3, 4]]}', ["dog", "cats", "cats"]),
+        ('{"label": "dog", "position": [1, 2, 3, 4]}', ["dog"]),
+        ('{"coordinates": [1, 2, 3, 4]}', [None]),
+        ('{"mailbox": {"bbox_2d": [1, 2, 3, 4]}}', ["mailbox"]),
+        ("\u72d7\uff08\u5de6\uff09[[1, 2, 3, 4]]", [None]),
         ('[{"bbox_2d": [1, 2, 3, 4]}, {"bbox_2d": [5, 6, 7, 8], "label": "b"}]', [None, "b"]),
     ],
 )
@@ -448,7 +545,8 @@ REPEATED = [
     "[", "(", "{", "]", "[(", "{[(]})", "9", "1.", "-", "1,", "(1,2),", "(1,", "[1,2,3,4]", '{"bbox_2d": [1,',
     '{"bbox_2d":[1,2,3,4]', '"', "'", "'a ", " 'a", '"\\', "\u201c", "\u201d", "'(", "a[[", "<box>", "<ref>", "<think>",
     "</think>", "x1=", "x1=1,y1=2,", "box:1,2,3,4\n", '"label":"a",', '{"label":"a","box":{', "[nan,", "(         ",
-    'bbox: "', "<", "\\", "a-",
+    'bbox: "', "<", "\\", "a-", '"label": "[1,', '{"label":"', "{'a[1,2,3,4]", '["1",', '"bbox":"1 2 ', "\uff3b\uff11\uff0c", "(1,2),\n", "1e1,", "1px,",
+    '"top_left":[1,2],', "left corner:", '{"bbox":{"x":1,', '[1,2,3,4,"a":', "[1,2,3,4 x", '"label":\'a', '"label":"\\', '"bbox":"[1,2,3,4]",',
 ]  # fmt: skip
 
 

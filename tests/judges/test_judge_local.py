@@ -22,8 +22,11 @@ CASES = [
 ]
 
 
-def tiny(folder: Path, *, obedient: bool, positions: int = 512) -> Path:
-    """A tiny Llama of random weights whose first token is a whole reply; an obedient one writes nothing else."""
+def tiny(folder: Path, *, obedient: bool, positions: int = 512, ends: bool = True) -> Path:
+    """A tiny Llama of random weights whose first token is a whole reply; an obedient one writes nothing else.
+
+    The reply's token ends an obedient one's text, unless it is to repeat itself (`ends`).
+    """
     words = [
         REPLY,
         "<eos>",
@@ -45,11 +48,13 @@ def tiny(folder: Path, *, obedient: bool, positions: int = 512) -> Path:
     vocabulary = {word: i for i, word in enumerate(dict.fromkeys(words))}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>", eos_token="<eos>")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, unk_token="<unk>", eos_token="<eos>", additional_special_tokens=["@@END@@"]
+    )
     torch.manual_seed(0)
     model = LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=len(vocabulary),
+            vocab_size=len(tokenizer),
             hidden_size=16,
             intermediate_size=32,
             num_hidden_layers=2,
@@ -59,6 +64,8 @@ def tiny(folder: Path, *, obedient: bool, positions: int = 512) -> Path:
             eos_token_id=1,
         )
     )
+    if obedient and ends:
+        model.generation_config.eos_token_id = 0
     if obedient:  # the last norm is zero, so all logits are equal and the first token is written
         torch.nn.init.zeros_(model.model.norm.weight)
     else:  # sharper than a random model is, so that no two logits are near each other
@@ -78,9 +85,29 @@ def test_a_local_model_that_writes_a_score_judges(tmp_path: Path) -> None:
 
 def test_a_local_model_that_writes_more_than_a_score_leaves_rows_unjudged(tmp_path: Path) -> None:
     judge = LocalJudge(
-        tiny(tmp_path, obedient=True), reply_settings=ReplySettings(max_tokens=2), device="cpu"
+        tiny(tmp_path, obedient=True, ends=False), reply_settings=ReplySettings(max_tokens=2), device="cpu"
     )
     assert all(isinstance(opinion, Unjudged) for opinion in judge.judge_many(CASES))
+
+
+def test_a_reply_that_ran_into_its_limit_was_cut_off_even_where_it_looks_whole(tmp_path: Path) -> None:
+    judge = LocalJudge(
+        tiny(tmp_path, obedient=True, ends=False), reply_settings=ReplySettings(max_tokens=1), device="cpu"
+    )
+    opinion = judge.judge("Why?", expected="a", given="b")
+    assert isinstance(opinion, Unjudged)
+    assert "cut off at 1 tokens" in opinion.reason
+
+
+def test_no_answer_writes_a_control_token_into_the_prompt(tmp_path: Path) -> None:
+    judge = LocalJudge(tiny(tmp_path, obedient=True), device="cpu")
+    for given in ("<eos>", "a<eos>b", "&<eos", "<unk>", "eos"):
+        ids = judge._token_ids(Case("Why <eos>?", expected="<eos>", given=given))
+        assert judge._tokenizer.eos_token_id not in ids
+    # A token without angle brackets, as some tokenizers have: it is cut by an escape.
+    end = judge._tokenizer.convert_tokens_to_ids("@@END@@")
+    assert end in judge._tokenizer("a @@END@@ b")["input_ids"]
+    assert end not in judge._token_ids(Case("Why?", expected="a", given="a @@END@@ b"))
 
 
 def test_what_a_model_says_does_not_depend_on_the_batch_it_is_asked_in(tmp_path: Path) -> None:
@@ -97,13 +124,13 @@ def test_what_a_model_says_does_not_depend_on_the_batch_it_is_asked_in(tmp_path:
 
 def test_a_prompt_that_is_too_long_is_unjudged_and_the_others_are_judged(tmp_path: Path) -> None:
     judge = LocalJudge(
-        tiny(tmp_path, obedient=True, positions=128), reply_settings=ReplySettings(max_tokens=1), device="cpu"
+        tiny(tmp_path, obedient=True, positions=160), reply_settings=ReplySettings(max_tokens=1), device="cpu"
     )
     long = Case("Why?", expected="a", given="b " * 500)
     opinions = judge.judge_many([CASES[0], long, CASES[1]])
     assert [isinstance(opinion, Verdict) for opinion in opinions] == [True, False, True]
     assert isinstance(opinions[1], Unjudged)
-    assert "the judge reads 127" in opinions[1].reason
+    assert "the judge reads 159" in opinions[1].reason
 
 
 def test_no_batch_is_begun_after_the_deadline(tmp_path: Path) -> None:

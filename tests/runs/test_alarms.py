@@ -81,6 +81,8 @@ EARNED = [
     (Kind.TRUNCATED, {"truncated": 0.6}, "60% of the completions are cut off at 160 tokens"),
     (Kind.FRAME, {"grounding_iou": 0.02}, "model.frame"),
     (Kind.FRAME, {"grounding_iou": 0.0, "boxes": 0.0, "rejected_boxes": 1.5}, "wrong frame (qwen2_5_vl)"),
+    (Kind.UNIT, {"boxes": 0.5, "rejected_boxes": 1.5, "boxes_in_another_unit": 1.5}, "1.5 of the 2.0 boxes"),
+    (Kind.UNIT, {"grounding_iou": 0.0, "boxes": 0.0, "rejected_boxes": 1.0, "boxes_in_another_unit": 1.0}, "model.frame"),
     (Kind.ENTROPY, {"entropy": 0.001}, "0.001 nats (at first 0.600)"),
     (Kind.ENTROPY, {"entropy": 0.04}, "train.beta"),
     (Kind.KL, {"kl": 1.5}, "train.beta"),
@@ -114,6 +116,7 @@ NOT_EARNED = [
     {"completions__mean_length": 144.0, "reward": 2.6},
     {"truncated": 0.4},
     {"grounding_iou": 0.06},
+    {"boxes": 2.0, "rejected_boxes": 0.5, "boxes_in_another_unit": 0.5},
     {"grounding_iou": 0.0, "boxes": 0.2},  # few boxes: their absence, and no frame, makes the IoU small
     {"entropy": 0.07},
     {"kl": 0.9},
@@ -185,7 +188,7 @@ def test_steps_that_were_left_out_are_said_to_have_changed_nothing_whatever_the_
 # Measured when a generation is drawn: rows of steps that learn from it again have none of these.
 ONCE = (
     "reward", "reward_std", "frac_reward_zero_std", "completions/mean_length", "accuracy", "boxes", "rejected_boxes",
-    "grounding_iou", "format", "truncated", "failed", "judge/unjudged",
+    "boxes_in_another_unit", "grounding_iou", "format", "truncated", "failed", "judge/unjudged",
 )  # fmt: skip
 
 

@@ -108,6 +108,7 @@ ANSWERS = (
 NUMBERS = (
     "0", "1", "00", "-1", "-0", "+5", "0.0", ".5", "5.", "1.5", "-0.001", "1e3", "1E-9", "1e999", "nan", "NaN", "inf", "-inf", "Infinity",
     "0x10", "1_000", "1,000", "\u0661\u0662", "\uff11\uff12", "\u00b2", "1/2", "50%", "99999999999999999999", "1e-320", "4.9e-324", "None",
+    "12px", "30 px", '"44"', '"7%"', "1e1", "2.5E+1", "\u0969", "\u221210",
 )  # fmt: skip
 WRITTEN = (
     '<think>There are two dogs: {"bbox_2d": [12, 40, 44, 71], "label": "dog"}, {"bbox_2d": [70, 8, 99, 39], "label": "dog"}.</think>\n'
@@ -162,7 +163,7 @@ def box(draw: random.Random) -> str:
         n = [f"{v:.{3 if scale == 1 else 0}f}" for v in (x[0], y[0], x[1], y[1])]
     else:
         n = [number(draw) for _ in range(draw.choice((4, 4, 4, 0, 1, 2, 3, 5, 6, 8)))]
-    comma = draw.choice((", ", ",", " ", " , ", "\n", "; ", "\uff0c"))
+    comma = draw.choice((", ", ",", " ", " , ", "\n", "; ", "\uff0c", "\u3001", ",\n  "))
     row, name = comma.join(n), label(draw)
     quoted = json.dumps(name) if draw.random() < 0.5 else f'"{name}"'
     return draw.choice(
@@ -173,6 +174,8 @@ def box(draw: random.Random) -> str:
             f"({comma.join(n[:2])}),({comma.join(n[2:])})", f"<|box_start|>({comma.join(n[:2])}),({comma.join(n[2:])})<|box_end|>",
             ", ".join(f'"{corner}": {v}' for corner, v in zip(("x1", "y1", "x2", "y2"), n, strict=False)),
             " ".join(f"{corner}={v}" for corner, v in zip(("xmin", "ymin", "xmax", "ymax"), n, strict=False)),
+            f'{{"bbox_2d": [{row}, "label": {quoted}}}', f"{{{quoted}: [{row}]}}", f'{{"bbox_2d": "[{row}]", "label": {quoted}}}', f"\uff08{row}\uff09",
+            f'{{"top_left": [{comma.join(n[:2])}], "bottom_right": [{comma.join(n[2:])}], "label": {quoted}}}', f"top left: ({comma.join(n[:2])}), bottom right: ({comma.join(n[2:])})",
             f'{{"points": [{row}]}}', f"<ref>{name}</ref><box>({row})</box>", f"<|ref|>{name}<|/ref|><|det|>[[{row}]]<|/det|>",
         )
     )  # fmt: skip

@@ -28,12 +28,14 @@ from opengrit.clients.protocol import (
 from opengrit.clients.rate_limit import TokenBucket
 from opengrit.clients.settings import EndpointSettings, NoReply, Reply, Spend
 from opengrit.core.errors import RecipeError
+from opengrit.core.escaping import shortened
 
 T = TypeVar("T")
 
 FIRST_WAIT_SECONDS = 0.5  # before the second try; doubled before each further one
 LONGEST_WAIT_SECONDS = 60.0  # of one wait, whatever Retry-After says
 STREAM_TIMEOUTS = 10  # that a stream without a deadline may last
+_LONGEST_REASON = 200  # characters
 _LOOPBACK = {"all://localhost": None, "all://127.0.0.1": None, "all://[::1]": None}  # reached without a proxy
 
 
@@ -69,7 +71,10 @@ class Endpoint:
             organization="",
             project="",
             max_retries=0,
-            http_client=openai.DefaultAsyncHttpxClient(mounts=_LOOPBACK, timeout=None),
+            # No redirect is followed: the address that was named is the only one that sees a question.
+            http_client=openai.DefaultAsyncHttpxClient(
+                mounts=_LOOPBACK, timeout=None, follow_redirects=False
+            ),
         )
         # Untyped: what a caller asks for goes in as it is.
         self._completions: Any = self._client.chat.completions
@@ -155,7 +160,7 @@ class Endpoint:
                 reply, counted = written.reply(messages)
             except Failed as failure:
                 self._add(failed=1)
-                yield NoReply(self._shown(failure.reason), failure.declined)
+                yield NoReply(self._shown(failure.reason), failure.declined, failure.status)
                 return
             self._count(reply, counted=counted, reserved=estimate)
             yield reply
@@ -229,7 +234,7 @@ class Endpoint:
         except TimeoutError:
             return NoReply(f"no reply within the deadline of {settings.deadline_seconds:g} s")
         except Failed as failure:
-            return NoReply(self._shown(failure.reason), failure.declined)
+            return NoReply(self._shown(failure.reason), failure.declined, failure.status)
 
     def _wait_seconds(self, state: tenacity.RetryCallState) -> float:
         """Doubling waits, each a random half to the whole of its length, or what the server asks for."""
@@ -287,7 +292,7 @@ class Endpoint:
         """A reason on one short line, without the key: a server may repeat what it was sent."""
         text = reason.replace(self._key, "[key]") if self._key else reason
         text = " ".join(text.split())
-        return text if len(text) <= 200 else text[:197] + "..."
+        return shortened(text, _LONGEST_REASON)
 
 
 def _completion_limit(params: Mapping[str, Any]) -> int:

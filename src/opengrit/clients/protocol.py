@@ -11,17 +11,19 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import openai
 
 from opengrit.clients.settings import Reply
-from opengrit.core.escaping import without_surrogates
+from opengrit.core.escaping import shortened, without_surrogates
 
 LARGEST_REPLY_BYTES = 8 << 20
 CHARACTERS_PER_TOKEN = 4  # the usual rule of thumb for English, where a server does not count
 TOKENS_PER_PICTURE = 1000
 _WORTH_ANOTHER_TRY = frozenset({408, 409, 425, 429})  # and every 5xx
+_REASONING = ("reasoning", "thinking")  # parts of a message that are no part of its answer
 _DECLINED = frozenset({400, 413, 422})  # a content filter, a text that is too long
 
 # What the client and the network raise. RuntimeError and TypeError are not among them: those are our mistakes.
@@ -36,6 +38,7 @@ class Failed(Exception):
     again: bool = field(default=True, kw_only=True)
     declined: bool = field(default=False, kw_only=True)
     after_seconds: float | None = field(default=None, kw_only=True)
+    status: int | None = field(default=None, kw_only=True)  # of HTTP, where that is what failed
 
 
 def estimate_tokens(messages: Sequence[Mapping[str, Any]]) -> int:
@@ -115,7 +118,9 @@ def _content(content: Any) -> str | None:
         return content
     if not isinstance(content, list):
         return None
-    parts = [part.get("text") for part in content if isinstance(part, dict)]
+    parts = [
+        part.get("text") for part in content if isinstance(part, dict) and part.get("type") not in _REASONING
+    ]
     texts = [text for text in parts if isinstance(text, str)]
     return "".join(texts) if texts else None
 
@@ -209,13 +214,33 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 def _status_explained(error: openai.APIStatusError) -> Failed:
     status = error.status_code
+    if 300 <= status < 400:
+        target = _address(error.response.headers.get("location", ""))
+        return Failed(
+            f"HTTP {status}: a redirect to {target} is not followed, only the address that was named is asked; write the "
+            "final address as the url",
+            again=False,
+            status=status,
+        )
     if status in (401, 403):  # its text may show parts of the key
         return Failed(f"HTTP {status}: the server refuses the key, or has none", again=False)
     again = (status in _WORTH_ANOTHER_TRY or status >= 500) and error.code != "insufficient_quota"
     declined = status in _DECLINED and error.code != "insufficient_quota"
     after = _retry_after(error.response.headers.get("retry-after")) if again else None
     reason = f"HTTP {status}: {_error_text(error.body)}"
-    return Failed(reason, again=again, declined=declined, after_seconds=after)
+    return Failed(reason, again=again, declined=declined, after_seconds=after, status=status)
+
+
+def _address(location: str) -> str:
+    """The address of a redirect without what may be a secret: user, password, query and fragment."""
+    try:
+        parts = urlsplit(location)
+        host = parts.hostname or ""
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "another address"
+    shown = f"{parts.scheme}://{host}{port}{parts.path}" if host else parts.path
+    return shortened(shown or "another address", 80)
 
 
 def _error_text(body: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from opengrit.core.errors import RecipeError
@@ -100,11 +100,13 @@ class Reply:
 class NoReply:
     """Why there is no answer, in a few words.
 
-    `declined` where the server is there and would not answer this conversation; others it may answer.
+    `declined` where the server is there and would not answer this conversation; others it may answer. `status` is
+    that of HTTP where the server answered with an error.
     """
 
     reason: str
     declined: bool = False
+    status: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,10 @@ class Rejection(Enum):
     REVERSED = "reversed"  # right <= left or bottom <= top
     NEGATIVE = "negative"  # wholly left of or above the picture
     OUT_OF_PICTURE = "out of the picture"
-    NOT_FOUR_NUMBERS = "not four numbers"
+    NOT_FOUR_NUMBERS = "not four numbers"  # or some that are not left, top, right and bottom
+    ANOTHER_UNIT = (
+        "written in another unit"  # per cent, pixels in a frame without, or fractions in a frame of steps
+    )
     NOT_FINITE = "not a finite number"
     UNFINISHED = "unfinished"
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from opengrit.core.boxes import union_iou
-from opengrit.core.types import Example, Finish, Record
+from opengrit.core.types import Example, Finish, Record, Rejection
 from opengrit.doctor.context import Context
 from opengrit.doctor.findings import Area, Finding
 from opengrit.doctor.model import unit_of
@@ -26,6 +26,7 @@ _CUT, _MOSTLY_CUT = 0.1, 0.5  # of the samples
 _FLAT, _ALL_FLAT = 0.6, 0.95  # of the groups
 _NOTHING = 1e-6
 _BAD_IOU, _GOOD_IOU = 0.05, 0.15
+_MOSTLY_ANOTHER_UNIT = 0.5  # of the boxes
 _FAR_BETTER = 3.0  # times the IoU under the recipe's frame
 
 
@@ -46,6 +47,7 @@ def examine_samples(context: Context) -> Iterator[Finding]:
     yield from _format(context, measured)
     yield from _reward(context, measured)
     yield _groups(context)
+    yield from _units(context, measured)
     yield from _frames(context, measured)
 
 
@@ -195,6 +197,24 @@ def _percent(share: Estimate) -> str:
     if share.low is None or share.low == share.high:  # an interval without width says nothing
         return f"{share.value:.0%} (of {share.n} question{'s' if share.n > 1 else ''})"
     return f"{share.value:.0%} (95 % interval {share.low:.0%} to {share.high:.0%}, {share.n} questions)"
+
+
+def _units(context: Context, records: Sequence[Record]) -> Iterator[Finding]:
+    """How many of the boxes are written in another unit than the frame's."""
+    assert context.loaded is not None
+    written = sum(len(r.transcript.pointings) + len(r.transcript.rejected) for r in records)
+    another = sum(one.reason is Rejection.ANOTHER_UNIT for r in records for one in r.transcript.rejected)
+    if not another:
+        return
+    found = f"{another} of the {written} boxes in {len(records)} samples are written in another unit than the frame {context.loaded.frame}"
+    yield _AREA.graded(
+        "unit of the boxes",
+        found,
+        "if this model writes fractions of the picture, set model.frame: unit; else teach it the frame (opengrit sft)",
+        fails=another > _MOSTLY_ANOTHER_UNIT * written,
+        warns=True,
+        why="fractions, per cent, or pixels; they are rejected, and earn nothing",
+    )
 
 
 def _frames(context: Context, records: Sequence[Record]) -> Iterator[Finding]:

@@ -38,6 +38,7 @@ UNIT_BY_MODEL_TYPE = {
 OVERSHOOT = 0.5
 
 UNIT_DECIMALS = 3
+SMALLEST_AREA = 1.0  # of a box, in square steps of a frame that is written in whole ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +86,20 @@ class Frame:
             case Unit.UNIT:
                 return 1.0, 1.0
 
-    def to_box(self, numbers: Sequence[float]) -> Box | Rejection:
+    def to_box(self, numbers: Sequence[float], *, written_unit: str = "") -> Box | Rejection:
         """The box of left, top, right, bottom in this frame, or why there is none.
 
-        A box that reaches over an edge by at most OVERSHOOT of the picture is clipped to it.
+        `written_unit` is "px" or "%" where the text says so. Per cent is no frame that a family writes, and pixels are
+        one frame of three, so a number in another unit is rejected and not converted. So is a box of less than one
+        square step where steps are whole (pixels, thousandths): 0.1 to 0.4 is a fraction of the picture, and no box of
+        a third of a pixel. A box that reaches over an edge by at most OVERSHOOT of the picture is clipped to it.
         """
         if len(numbers) != 4:
             return Rejection.NOT_FOUR_NUMBERS
         if not all(math.isfinite(n) for n in numbers):
             return Rejection.NOT_FINITE
+        if written_unit == "%" or (written_unit == "px" and self.unit is not Unit.PIXELS):
+            return Rejection.ANOTHER_UNIT
         width, height = self.extent
         left, top, right, bottom = (
             numbers[0] / width,
@@ -103,6 +109,11 @@ class Frame:
         )
         if left >= right or top >= bottom:
             return Rejection.REVERSED
+        if (
+            self.unit is not Unit.UNIT
+            and (numbers[2] - numbers[0]) * (numbers[3] - numbers[1]) < SMALLEST_AREA
+        ):
+            return Rejection.ANOTHER_UNIT
         if right <= 0.0 or bottom <= 0.0:
             return Rejection.NEGATIVE
         if left >= 1.0 or top >= 1.0 or min(left, top) < -OVERSHOOT or max(right, bottom) > 1.0 + OVERSHOOT:

@@ -32,7 +32,7 @@ def parse(text: str, frame: Frame, finish: Finish = Finish.UNKNOWN) -> Transcrip
         while sections[position].end <= found.start:
             position += 1
         section = sections[position].section
-        box = found.reason or frame.to_box(found.numbers)
+        box = found.reason or frame.to_box(found.numbers, written_unit=found.unit)
         if isinstance(box, Box):
             a, b, c, d = found.numbers
             pointings.append(Pointing(box, found.label, section, found.start, found.end, (a, b, c, d)))

@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 
 from opengrit.core.types import Example
+from opengrit.grounding.coordinates import read_coordinates
 from opengrit.grounding.frames import Frame
 from opengrit.grounding.prompts import Strategy
 
@@ -63,13 +64,19 @@ def _pointed(example: Example, frame: Frame) -> str:
         label = label_of(example, index)
         if label is not None:
             pointing["label"] = label
-        written.append(json.dumps(pointing, ensure_ascii=False))
+        # In JSON < may be escaped, so that no label can write a tag of the format.
+        written.append(json.dumps(pointing, ensure_ascii=False).replace("<", "\\u003c"))
     return ", ".join(written)
 
 
 def _rethinking(example: Example) -> str:
-    """The sentence between the boxes and the answer: what the boxes show, as far as the row says it."""
+    """The sentence between the boxes and the answer: what the boxes show, as far as the row says it.
+
+    Key words that would read as a box or a tag are left out.
+    """
     count, words = len(example.boxes), example.key_words
+    if any(scan.found or scan.tags for scan in map(read_coordinates, words)):
+        return "The boxes give the answer." if count else "The picture gives the answer."
     if len(words) == 1 and example.boxes_known and example.count == count:
         return f"There {'is' if count == 1 else 'are'} {count} {words[0]}."
     if count == 0:

@@ -9,16 +9,25 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from opengrit.clients import Endpoint, EndpointSettings, LoopThread, NoReply, Spend, estimate_tokens
+from opengrit.clients import Endpoint, EndpointSettings, LoopThread, NoReply, Reply, Spend, estimate_tokens
 from opengrit.core.types import Unjudged, Verdict
 from opengrit.judges.breaker import Breaker, State
-from opengrit.judges.model_judge import CostEstimate, ReplySettings, Threshold, prompt_text, prompt_version
+from opengrit.judges.model_judge import (
+    CostEstimate,
+    ReplySettings,
+    Threshold,
+    prompt_text,
+    prompt_version,
+    score_key,
+    score_of,
+)
 from opengrit.judges.protocol import Case
-from opengrit.judges.reply import read_score
+from opengrit.judges.reply import READING
 
 REPLY_TOKENS = 12  # of {"score": 0.5}, for the estimate before asking
 _BETWEEN_LOOKS_SECONDS = 1.0  # while another batch tries a judge that was down
 _CUT_OFF = ("content_filter", "length")
+_UNKNOWN_PARAMETER = (400, 422, 501)  # what a server answers that does not know response_format
 
 
 class EndpointJudge:
@@ -44,6 +53,9 @@ class EndpointJudge:
         self._reply_settings = reply_settings or ReplySettings()
         self._threshold = threshold or Threshold()
         self._breaker = breaker
+        self._has_schema: bool | None = (
+            None  # whether the endpoint knows response_format; None: not asked yet
+        )
         self._clock, self._sleep = clock, sleep
         self._endpoint = connect(settings)
         self._loop = LoopThread("opengrit-judge")
@@ -61,6 +73,7 @@ class EndpointJudge:
             "host": self._settings.host,
             "model": self._settings.model,
             "prompt": prompt_version(),
+            "reading": READING,
             "params": self._reply_settings.params(),
         }
 
@@ -160,7 +173,7 @@ class EndpointJudge:
     async def _ask(self, case: Case) -> tuple[Verdict | Unjudged, bool]:
         """The opinion on a case, and whether the server answered at all; the breaker learns of it."""
         try:
-            reply = await self._endpoint.chat(_messages(case), **self._reply_settings.params())
+            reply = await self._reply(case)
         except asyncio.CancelledError:
             if self._breaker is not None:
                 self._breaker.withdrawn()
@@ -173,11 +186,35 @@ class EndpointJudge:
             self._breaker.succeeded()
         if isinstance(reply, NoReply):  # a content filter refused this answer, say: no outage
             return Unjudged(reply.reason), True
-        score = read_score(reply.text)
-        if isinstance(score, Unjudged):
-            cut_off = reply.finish_reason in _CUT_OFF
-            return Unjudged(f"{score.reason} ({reply.finish_reason})") if cut_off else score, True
-        return self.verdict(score), True
+        if reply.finish_reason in _CUT_OFF:  # what is there may end in the middle of a quotation
+            return Unjudged(f"the judge's reply was cut off ({reply.finish_reason})"), True
+        score = score_of(reply.text, case)
+        return (score if isinstance(score, Unjudged) else self.verdict(score)), True
+
+    async def _reply(self, case: Case) -> Reply | NoReply:
+        """The reply to a case, held to the form of a score where the endpoint can do that."""
+        params = self._reply_settings.params()
+        if self._has_schema is False:
+            return await self._endpoint.chat(_messages(case), **params)
+        reply = await self._endpoint.chat(_messages(case), response_format=_form(score_key(case)), **params)
+        if isinstance(reply, Reply):
+            self._has_schema = True
+        elif self._has_schema is None and reply.status in _UNKNOWN_PARAMETER:
+            reply = await self._endpoint.chat(_messages(case), **params)
+            if isinstance(reply, Reply):
+                self._has_schema = False
+        return reply
+
+
+def _form(key: str) -> dict[str, Any]:
+    """The response_format of an object with one number under `key`."""
+    schema = {
+        "type": "object",
+        "properties": {key: {"type": "number"}},
+        "required": [key],
+        "additionalProperties": False,
+    }
+    return {"type": "json_schema", "json_schema": {"name": "mark", "strict": True, "schema": schema}}
 
 
 def _messages(case: Case) -> list[dict[str, Any]]:

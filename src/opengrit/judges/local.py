@@ -12,11 +12,19 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from opengrit.core.errors import ModelError
+from opengrit.core.escaping import shortened
 from opengrit.core.types import Unjudged, Verdict
 from opengrit.core.weights import refuse_remote_code, require_safetensors
-from opengrit.judges.model_judge import CostEstimate, ReplySettings, Threshold, prompt_text, prompt_version
+from opengrit.judges.model_judge import (
+    CostEstimate,
+    ReplySettings,
+    Threshold,
+    prompt_text,
+    prompt_version,
+    score_of,
+)
 from opengrit.judges.protocol import Case
-from opengrit.judges.reply import read_score
+from opengrit.judges.reply import READING
 
 _NO_LIMIT = 1 << 20  # positions, where a model's config names none
 
@@ -68,10 +76,19 @@ class LocalJudge:
         self._model.to(self._device).eval()
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token or self._tokenizer.convert_ids_to_tokens(0)
+        # Of added tokens those that are no special ones count too: "<think>", "<tool_call>".
+        added = self._tokenizer.added_tokens_decoder.values()
+        self._control_tokens = sorted(
+            {*self._tokenizer.all_special_tokens, *(token.content for token in added)}
+        )
+        ends = self._model.generation_config.eos_token_id
+        if ends is None:
+            ends = self._tokenizer.eos_token_id
+        self._ends = set(ends if isinstance(ends, list) else [] if ends is None else [ends])
         self._generation = GenerationConfig(
             do_sample=False,
             max_new_tokens=self._max_new_tokens,
-            eos_token_id=self._model.generation_config.eos_token_id,
+            eos_token_id=sorted(self._ends) or None,
             pad_token_id=self._tokenizer.pad_token_id,
         )
         limit = getattr(self._model.config, "max_position_embeddings", None) or _NO_LIMIT
@@ -82,6 +99,7 @@ class LocalJudge:
             "model": self._source,
             "weights": _weights_version(self._source, self._model),
             "prompt": prompt_version(),
+            "reading": READING,
             "params": {"max_tokens": self._max_new_tokens},
         }
 
@@ -143,12 +161,17 @@ class LocalJudge:
         for start in range(0, len(fitting), self._batch_size):
             yield fitting[start : start + self._batch_size]
 
-    def _token_ids(self, case: Case) -> list[int]:
+    def _prompt(self, case: Case) -> str:
+        """The text that the model continues. No text of the case can write one of the tokenizer's control tokens."""
+        said = prompt_text(case, reserved=self._control_tokens)
         if self._tokenizer.chat_template is None:
-            return self._tokenizer(prompt_text(case))["input_ids"]
-        messages = [{"role": "user", "content": prompt_text(case)}]
-        text = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        return self._tokenizer(text, add_special_tokens=False)["input_ids"]
+            return said
+        messages = [{"role": "user", "content": said}]
+        return str(self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+
+    def _token_ids(self, case: Case) -> list[int]:
+        has_template = self._tokenizer.chat_template is not None
+        return self._tokenizer(self._prompt(case), add_special_tokens=not has_template)["input_ids"]
 
     @torch.inference_mode()
     def _judge_batch(self, cases: Sequence[Case]) -> list[Verdict | Unjudged]:
@@ -163,8 +186,21 @@ class LocalJudge:
             )
         except torch.OutOfMemoryError:
             return [Unjudged("the judge ran out of memory") for _ in cases]
-        replies = self._tokenizer.batch_decode(written[:, prompt_length:], skip_special_tokens=True)
-        return [s if isinstance(s, Unjudged) else self.verdict(s) for s in map(read_score, replies)]
+        return [
+            self._opinion(case, ids)
+            for case, ids in zip(cases, written[:, prompt_length:].tolist(), strict=True)
+        ]
+
+    def _opinion(self, case: Case, written: list[int]) -> Verdict | Unjudged:
+        """What the tokens of a reply say. One that no end was written to was cut off, perhaps inside a quotation."""
+        reply = str(self._tokenizer.decode(written, skip_special_tokens=True))
+        if not self._ends & set(written):
+            shown = shortened(" ".join(reply.split()))
+            return Unjudged(f"the judge's reply was cut off at {self._max_new_tokens} tokens: {shown}")
+        if self._prompt(case).rstrip().endswith("<think>"):  # a template that begins the reasoning itself
+            reply = f"<think>{reply}"
+        score = score_of(reply, case)
+        return score if isinstance(score, Unjudged) else self.verdict(score)
 
 
 def _weights_version(source: str, model: Any) -> list[Any]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from opengrit.core.errors import RecipeError
-from opengrit.core.types import Verdict
+from opengrit.core.types import Unjudged, Verdict
 from opengrit.grounding.prompts import judge_prompt
 from opengrit.judges.protocol import BatchJudge, Case
+from opengrit.judges.reply import SCORE, own_key, read_score, scores_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +83,30 @@ class ModelJudge(BatchJudge, Protocol):
         ...
 
 
-def prompt_text(case: Case) -> str:
-    """The paper's judge prompt for a case."""
-    return judge_prompt(case.question, expected=case.expected, given=case.given)
+def prompt_text(case: Case, *, reserved: Collection[str] = ()) -> str:
+    """The paper's judge prompt for a case; the `reserved` tokens of a tokenizer are escaped in the case's texts."""
+    return judge_prompt(
+        case.question, expected=case.expected, given=case.given, key=score_key(case), reserved=reserved
+    )
+
+
+def score_key(case: Case) -> str:
+    """What the reply about a case calls its score."""
+    return own_key(_texts(case))
+
+
+def score_of(reply: str, case: Case) -> float | Unjudged:
+    """The score in [0, 1] that a whole reply gives a case, or why it gives none."""
+    key = score_key(case)
+    claimed = frozenset() if key == SCORE else scores_in(_texts(case))
+    return read_score(reply, key=key, claimed=claimed)
+
+
+def _texts(case: Case) -> tuple[str, str, str]:
+    return case.question, case.expected, case.given
 
 
 def prompt_version() -> str:
-    """The hash of the prompt's wording: another wording is another judge."""
-    return hashlib.sha256(
-        judge_prompt("{question}", expected="{expected}", given="{given}").encode()
-    ).hexdigest()
+    """The hash of the prompt's wording and of how texts are quoted in it: another wording is another judge."""
+    sample = judge_prompt('{question}"', expected="{expected}\n`[INST]", given="<{given}>", key="{key}")
+    return hashlib.sha256(sample.encode()).hexdigest()

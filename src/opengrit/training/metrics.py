@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from opengrit.core.types import Record, Unjudged
+from opengrit.core.types import Record, Rejection, Unjudged
 from opengrit.evaluation.metrics import (
     Quantity,
     count_error,
@@ -145,7 +145,10 @@ def _measures(record: Record) -> dict[str, float]:
     """What a record adds to the metrics of its step, by name; what does not apply to it is left out."""
     found = {name: quantity(record) for name, quantity in _QUANTITIES.items()}
     found["failed"] = float(record.failure is not None)
-    found["rejected_boxes"] = float(len(record.transcript.rejected)) if found["boxes"] is not None else None
+    rejected = record.transcript.rejected
+    found["rejected_boxes"] = float(len(rejected)) if found["boxes"] is not None else None
+    in_another_unit = sum(one.reason is Rejection.ANOTHER_UNIT for one in rejected)
+    found["boxes_in_another_unit"] = float(in_another_unit) if found["boxes"] is not None else None
     for part, value in record.score.parts.items():
         found[f"parts/{part}"] = value
         found[f"parts/{record.example.dataset}/{part}"] = value

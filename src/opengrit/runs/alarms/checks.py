@@ -23,6 +23,7 @@ _NOTHING = 1e-6  # rewards are sums of a few numbers between -1 and 1; less than
 _FLAT = 0.9  # of groups without variance; a healthy demo ends near 0.6, because it is right nearly always
 _MOSTLY = 0.5  # of completions cut off
 _IOU_OF_CHANCE = 0.05  # one box over the whole picture scores more on most data
+_MOSTLY_ANOTHER_UNIT = 0.5  # of the boxes that are written
 _POINTS = 0.5  # boxes a completion from which boxes are written at all
 _SHRANK_TO, _GREW_TO = 1 / 4, 4.0  # of its length, while the reward did not rise
 _ENTROPY_LEFT, _ENTROPY_SMALL = 0.1, 0.05  # of what it was, where that is below so many nats a token
@@ -144,7 +145,21 @@ def _truncated(history: History) -> str | None:
     )
 
 
+def _unit(history: History) -> str | None:
+    boxes, rejected = history.mean("boxes") or 0.0, history.mean("rejected_boxes") or 0.0
+    another = history.mean("boxes_in_another_unit") or 0.0
+    if another < max(_POINTS, _MOSTLY_ANOTHER_UNIT * (boxes + rejected)):
+        return None
+    return (
+        f"{another:.1f} of the {boxes + rejected:.1f} boxes in a completion are written in another unit than the frame "
+        f"{history.setting.frame} (fractions of the picture, per cent, or pixels) and rejected; set model.frame to what the model "
+        "writes (unit for fractions), or teach it the frame first (opengrit sft)"
+    )
+
+
 def _frame(history: History) -> str | None:
+    if _unit(history) is not None:  # the same boxes, with the cause known
+        return None
     iou, boxes = history.mean("grounding_iou"), history.mean("boxes")
     rejected = history.mean("rejected_boxes") or 0.0
     if iou is None or boxes is None or iou > _IOU_OF_CHANCE or boxes + rejected < _POINTS:
@@ -286,6 +301,7 @@ CHECKS: dict[Kind, Callable[[History], str | None]] = {
     Kind.FORMAT_FELL: _format_fell,
     Kind.SHORTER: _shorter,
     Kind.LONGER: _longer,
+    Kind.UNIT: _unit,
     Kind.FRAME: _frame,
     Kind.NO_BOXES: _no_boxes,
     Kind.ENTROPY: _entropy,

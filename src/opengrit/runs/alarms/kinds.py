@@ -18,6 +18,7 @@ class Kind(Enum):
     SHORTER = "length collapsed"
     LONGER = "length exploded"
     TRUNCATED = "truncated"
+    UNIT = "boxes in another unit"
     FRAME = "boxes in another frame"
     NO_BOXES = "no boxes"
     ENTROPY = "entropy collapsed"
