@@ -27,7 +27,7 @@ from opengrit.grounding import candidates, coordinates, corners, prompts, string
 from opengrit.grounding.coordinates import CUE_REACH
 from opengrit.grounding.frames import Frame
 from opengrit.grounding.parsing import parse
-from opengrit.judges import answers, reply
+from opengrit.judges import answers, expressions, latex, options, reply, wording
 from opengrit.judges.answers import same_answer
 from opengrit.reports import NoPicture, viewer_html
 from opengrit.rewards import answers as reward_answers
@@ -159,9 +159,9 @@ def test_combining_marks_are_sorted_in_short_runs_only() -> None:
     """Unicode's forms sort a run of marks, and Python does it in quadratic time."""
     marks = "a" + "\u0301\u0316" * 300
     assert longest_run_of_marks(unicodedata.normalize("NFKC", marks)) > 500
-    assert longest_run_of_marks(answers._composed(marks)) <= 30
+    assert longest_run_of_marks(wording.composed(marks)) <= 30
     for text in ("caf\u00e9", "cafe\u0301", "\ufb01n", "\u0e33", "q\u0307\u0323"):
-        assert answers._composed(text) == unicodedata.normalize("NFKC", text)
+        assert wording.composed(text) == unicodedata.normalize("NFKC", text)
 
 
 # The work.
@@ -280,12 +280,16 @@ READERS = (
     coordinates,
     corners,
     correlation,
+    expressions,
+    latex,
+    options,
     prompts,
     reply,
     reward_answers,
     strings,
     tokens,
     types,
+    wording,
 )
 USES = [
     (module.__name__.removeprefix("opengrit."), method, pattern)

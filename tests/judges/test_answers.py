@@ -20,7 +20,7 @@ BEHIND = "What is behind the sheep?"
         ("7.0", "7"),
         ("1,000", "1000"),
         ("-3", "-3"),
-        ("2-4", "2 4"),
+        ("2-4", "2 - 4"),
         ("a", "a"),
         ("people", "person"),
         ("Grey buses", "gray bus"),

@@ -1,0 +1,443 @@
+"""Whether an answer gives a number: one number, with nothing beside it that changes or doubts it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from opengrit.judges.assertion import (
+    ADJECTIVES,
+    ARTICLES,
+    COPULAS,
+    DANGER,
+    EMPHASIS,
+    FRAME,
+    GENERIC,
+    LINKS,
+    SCENE,
+    SEEN,
+    TAIL_STARTS,
+    Context,
+    clause_end,
+    contrast,
+    is_doubtful,
+    is_explanation,
+    is_framing,
+    is_reasoning,
+    is_verdict,
+    says_the_opposite,
+    sentence_start,
+    word_set,
+)
+from opengrit.judges.numerals import UNIT, UNITS, Quantity, quantity_at
+from opengrit.judges.wording import Token, singular, tokens
+
+_WORDS_OF_UNIT = {
+    "%": word_set("% percent percentage share proportion rate pct"),
+    "\u00b0": word_set("degree angle \u00b0 \u2220 measure degrees"),
+    "$": word_set("$ dollar cost price money pay spend spent much usd"),
+}
+_MEASURE_UNITS = frozenset(UNIT.values())
+_FALSE_NOUNS = word_set(
+    "idea answer way doubt clue information info problem reason need chance matter question comment evidence image picture photo response data "
+    "result option choice means point guarantee certainty consensus thank thanks sign parking smoking entry exit one such longer more less"
+)
+_PICTURES = word_set("image picture photo photograph scene frame")
+_ANSWERS = word_set("option answer choice above following given result")
+_NOTHING = word_set("none nil")
+_COUNTS_AS_ONE = word_set("one another single")
+_MOST_UNKNOWN_WORDS = 3
+
+
+def number_is_said(wanted: Quantity, said: str, context: Context) -> bool:
+    """Whether an answer asserts this number, in figures or in words, and no other."""
+    parts = tokens(said)
+    found = _quantities(parts)
+    if wanted.value == 0 and _is_none(parts, context):
+        return True
+    if not found:
+        return False
+    last = _last_equation(parts)
+    places = [found[0], found[-1]] if last is None else [one for one in found if one[0] > last][-1:]
+    if context.asked and len(found) > 1:
+        places += [one for one in found[:8] if _counts_the_asked(parts, one, context)][:1]
+    return any(
+        _is_asserted(wanted, parts, start, quantity, context) for start, quantity in dict(places).items()
+    )
+
+
+def _quantities(parts: Sequence[Token]) -> list[tuple[int, Quantity]]:
+    """The numbers of an answer, with where each begins; a cluster that is not one number has the value of none."""
+    found, index = list[tuple[int, Quantity]](), 0
+    while index < len(parts):
+        quantity = quantity_at(parts, index) if _may_begin(parts, index) else None
+        if quantity is None:
+            index += 1
+            continue
+        found.append((index, quantity))
+        index = quantity.end
+    return found
+
+
+def _may_begin(parts: Sequence[Token], index: int) -> bool:
+    if index == 0:
+        return True
+    before = parts[index - 1]
+    if before.text in (
+        "+",
+        "*",
+        "/",
+        "^",
+        "<",
+        ">",
+        "~",
+        "-",
+        "\u221a",
+        "\\",
+        "_",
+        "#",
+        "\u2264",
+        "\u2265",
+        "\u2260",
+        "\u00b1",
+        "minus",
+        "negative",
+        "point",
+    ):
+        return False
+    here = parts[index]
+    return not (
+        before.text in ".,:"
+        and before.glued
+        and here.start == before.end
+        and here.is_number
+        and index > 1
+        and parts[index - 2].is_number
+    )
+
+
+def _last_equation(parts: Sequence[Token]) -> int | None:
+    """The place of the last "=" whose left side is an expression or a name."""
+    places = [index for index, token in enumerate(parts) if token.text == "="]
+    return places[-1] if places else None
+
+
+def _is_asserted(
+    wanted: Quantity, parts: Sequence[Token], start: int, found: Quantity, context: Context
+) -> bool:
+    if (
+        not found.unit
+        and "percentage" in context.question
+        and parts[found.end : found.end + 1]
+        and parts[found.end].is_word
+    ):
+        return False
+    if found.value != wanted.value or not _units_agree(wanted.unit, found.unit, context):
+        return False
+    begin = sentence_start(parts, start)
+    lead = _behind_equation(parts[begin:start], context)
+    if (
+        not is_framing(lead, context, extra=_nouns_of_counting(context))
+        or _is_a_part(lead)
+        or not (len(lead) < start - begin or _is_handed_over(lead, wanted))
+    ):
+        return False
+    if not is_reasoning(parts[:begin], parts[begin:start], context):
+        return False
+    if len(lead) < start - begin and lead and lead[-1].is_word and len(lead[-1].raw) == 1:
+        return False  # x = 7 where y was asked for
+    end = clause_end(parts, found.end)
+    beside = _without_other_things(parts[found.end : end], context)
+    if not _is_counted(beside, context) or says_the_opposite(parts[begin:end], context):
+        return False
+    rest = parts[end:]
+    rest = rest[contrast(rest, {parts[start].text}) :]
+    if not any(token.is_word for token in rest):
+        return all(token.is_mark or token.is_number or token.text in "+=" for token in rest) and (
+            not any(token.text == "?" for token in rest) and _numbers_agree(wanted.value, rest)
+        )
+    return is_explanation(rest, _with_counting(context, beside)) and _numbers_agree(wanted.value, rest)
+
+
+def _without_other_things(beside: Sequence[Token], context: Context) -> Sequence[Token]:
+    """The words after a number without "and 1 cat", where the question asks for the dogs of "2 dogs and 1 cat"."""
+    words = [singular(token.text) for token in beside]
+    asks = context.asked[:2] == ("how", "many") and words[:2] == [*context.asked[2:3], "and"]
+    if not asks or words[0] in words[2:] or quantity_at(beside, 2) is None or is_doubtful(beside):
+        return beside
+    other = beside[3:]
+    return (
+        beside
+        if not other or any(token.text in DANGER or not token.is_word for token in other)
+        else beside[:1]
+    )
+
+
+def _nouns_of_counting(context: Context) -> frozenset[str]:
+    names = {word for word in context.question if len(word) == 1 and word.isascii()}
+    return word_set(" ".join(names)) | word_set("only single number count total sum yes year")
+
+
+def _with_counting(context: Context, beside: Sequence[Token]) -> Context:
+    topics = {singular(token.text) for token in beside if token.is_word} | set(UNITS) | {"number", "count"}
+    return Context(context.question, context.topics | topics, context.asked)
+
+
+def _behind_equation(lead: Sequence[Token], context: Context) -> Sequence[Token]:
+    """What precedes a number, without the expression whose value it is: "2 + 3 =", "x =", "angle ABC ="."""
+    places = [index for index, token in enumerate(lead) if token.text == "="]
+    if not places:
+        return lead
+    end = places[-1]
+    while end and (
+        lead[end - 1].is_number
+        or lead[end - 1].text in "+-*/^=()\u221a\u2220\u03c0"
+        or lead[end - 1].text in SCENE | FRAME
+        or _is_variable(lead[end - 1], context)
+    ):
+        end -= 1
+    return [*lead[:end], *lead[places[-1] + 1 :]]
+
+
+def _is_variable(name: Token, context: Context) -> bool:
+    """Whether a name before "=" is one the question uses, or any short one where no question is known."""
+    asked = context.asked
+    for start in range(len(asked) - 2):  # the value of y
+        if asked[start : start + 2] == ("value", "of") and len(asked[start + 2]) == 1:
+            return name.text == asked[start + 2]
+    return name.is_word and (name.text in context.question or (not context.is_known and len(name.raw) <= 3))
+
+
+_BEFORE_A_NUMBER = LINKS | word_set(
+    "a an the exactly just only in of answer total sum count here so therefore thus hence altogether overall all clearly definitely single "
+    "visible shown result solution ans say equal get obtain yes conclude picture image there"
+)
+_NOT_BEFORE = word_set("step question option picture image photo letter choice number figure")
+
+
+def _is_handed_over(lead: Sequence[Token], wanted: Quantity) -> bool:
+    """Whether the word right before a number hands over to it: "I count 3", not "I can count to 3" or "step 3"."""
+    before = lead[-1] if lead else None
+    if before is None or not before.is_word:
+        return True
+    if before.text == "year":
+        return 1000 <= wanted.value < 3000
+    return (
+        bool({before.text, singular(before.text)} & (_BEFORE_A_NUMBER - _NOT_BEFORE))
+        or singular(before.text) in ADJECTIVES
+    )
+
+
+def _is_a_part(lead: Sequence[Token]) -> bool:
+    """Whether a number is one of a group or of a name: "of the 2", "number of the 2"."""
+    words = [token.text for token in lead if not token.is_mark]
+    while words and words[-1] in ARTICLES:
+        words.pop()
+    return words[-1:] == ["of"] and words[-2:-1] not in (
+        ["total"],
+        ["count"],
+        ["sum"],
+        ["number"],
+        ["value"],
+        ["answer"],
+        ["result"],
+    )
+
+
+def _units_agree(wanted: str, found: str, context: Context) -> bool:
+    if wanted == found:
+        return True
+    if wanted and found:
+        return False
+    unit = wanted or found
+    named = {name for word in context.question if (name := UNIT.get(word)) is not None}
+    return (
+        unit in named
+        or bool(_WORDS_OF_UNIT.get(unit, frozenset()) & context.question)
+        or (not found and unit == "\u00b0")
+    )
+
+
+def _is_counted(beside: Sequence[Token], context: Context) -> bool:
+    """Whether the words right after a number say what is counted and where, and nothing that changes it."""
+    if any(not token.is_word for token in beside):
+        return False
+    words = [token.text for token in beside]
+    plain = [singular(word) for word in words]
+    described = ADJECTIVES if not ADJECTIVES & context.question else frozenset()
+    allowed = (context.content | GENERIC | described) - _PICTURES
+    index, unknown = 0, 0
+    while index < len(words):
+        if words[index] in TAIL_STARTS:
+            break
+        if plain[index] not in allowed:
+            if (
+                context.is_known
+                or words[index] in DANGER
+                or unknown == _MOST_UNKNOWN_WORDS
+                or words[index] in UNIT
+                or words[index] == "and"
+            ):
+                break
+            unknown += 1
+        index += 1
+    tail = words[index:]
+    if not _is_of_the_asked(plain[:index], context):
+        return False
+    if not tail or is_verdict(tail, context):
+        return True
+    known = SEEN | SCENE | EMPHASIS | context.content
+    if all(word in known or singular(word) in known for word in tail) and not set(tail) & (
+        DANGER - {"other"}
+    ):
+        return (
+            tail[0] in TAIL_STARTS
+            and "and" not in tail
+            and not (tail[0] in COPULAS and {"a", "an"} & set(tail))
+        )
+    if (
+        index == 0
+        or tail[0] in context.question - SEEN
+        or not (tail[0] in TAIL_STARTS - COPULAS or tail[0].endswith("ing"))
+    ):
+        return False
+    return not (set(tail) & DANGER or "and" in tail or is_doubtful(beside) or _has_number(tail))
+
+
+def _is_of_the_asked(nouns: Sequence[str], context: Context) -> bool:
+    """Whether the words after a number name what "How many ..." asks for: the people of "people wearing hats"."""
+    if context.asked[:2] != ("how", "many"):
+        return True
+    phrase = set[str]()
+    for word in context.asked[2:]:
+        if word in TAIL_STARTS or word in ("doe", "could"):
+            break
+        phrase.add(word)
+    named = set(nouns) - GENERIC - ADJECTIVES
+    return not (named and phrase) or bool(named & phrase)
+
+
+def _has_number(words: Sequence[str]) -> bool:
+    return any(word in UNITS and word != "one" for word in words)
+
+
+def _counts_the_asked(parts: Sequence[Token], found: tuple[int, Quantity], context: Context) -> bool:
+    """Whether a number stands before the noun that a question "How many ..." asks for."""
+    asked = context.asked
+    if asked[:2] != ("how", "many") or len(asked) < 3:
+        return False
+    following = parts[found[1].end] if found[1].end < len(parts) else None
+    return following is not None and singular(following.text) == asked[2]
+
+
+def _numbers_agree(value: Fraction, rest: Sequence[Token]) -> bool:
+    """Whether the numbers of an explanation repeat the answer, or count its parts so that they add up to it."""
+    if _is_sum(rest):
+        numbers = [
+            Fraction(token.text)
+            for token in rest
+            if token.is_number and len(token.text) < 9 and token.text.isascii() and token.text[0] != "."
+        ]
+        parts_of_it = [number for number in numbers if number != value]
+        return sum(parts_of_it) == value and len(numbers) == sum(token.is_number for token in rest)
+    found = _quantities(rest)
+    values = [quantity.value for _, quantity in found]
+    if any(token.is_number for token in rest) and not found:
+        return False
+    if all(one == value for one in values):
+        return True
+    bare = [
+        start
+        for start, quantity in found
+        if quantity.end >= len(rest)
+        or not rest[quantity.end].is_word
+        or rest[quantity.end].text in ("and", "or")
+    ]
+    if bare:
+        return False
+    if all(
+        rest[one.end : one.end + 1] and rest[one.end].text == "of" and one.value <= value for _, one in found
+    ):
+        return True
+    if all(rest[start].text == "one" for start, _ in found):
+        return len(found) <= value
+    if values and values[-1] == value and sum(values[:-1]) == value:
+        return True
+    return sum(values) + sum(token.text == "another" for token in rest) == value
+
+
+def _is_sum(rest: Sequence[Token]) -> bool:
+    return any(token.text in "+=" for token in rest)
+
+
+def _is_none(parts: Sequence[Token], context: Context) -> bool:
+    """Whether an answer says that there is none of what is counted: "none", "no dogs", "there aren't any dogs"."""
+    parts = _shortened(parts)
+    if len(parts) == 1 and parts[0].text == "nothing":
+        return True
+    place = next((i for i, token in enumerate(parts) if token.text in _NOTHING or token.text == "no"), None)
+    any_at = next((i for i, token in enumerate(parts) if token.text == "any"), None)
+    if any_at is not None and place is None:
+        return _is_not_any(parts, any_at, context)
+    if place is None:
+        return False
+    begin = sentence_start(parts, place)
+    if "have" in [token.text for token in parts[begin:place]]:
+        return False
+    if not is_framing(parts[begin:place], context) or not is_reasoning(
+        parts[:begin], parts[begin:place], context
+    ):
+        return False
+    end = clause_end(parts, place + 1)
+    beside = parts[place + 1 : end]
+    if any(not token.is_word for token in beside) or is_doubtful(beside):
+        return False
+    words = [singular(token.text) for token in beside]
+    if parts[place].text == "no" and not _names_a_thing(words, context):
+        return False
+    if not _is_counted(beside, context) or set(words) & (DANGER | _ANSWERS):
+        return False
+    if (
+        not set(words) <= (context.content - {"count"}) | GENERIC | ADJECTIVES | SEEN | SCENE
+        and context.is_known
+    ):
+        return False
+    return is_explanation(parts[end:], _with_counting(context, beside)) and not _quantities(parts[end:])
+
+
+def _shortened(parts: Sequence[Token]) -> Sequence[Token]:
+    """ "not a single one" is none, and "not a single dog" no dog."""
+    words = [token.text for token in parts]
+    for start in range(len(words) - 2):
+        if words[start : start + 3] == ["not", "a", "single"]:
+            one = words[start + 3 : start + 4] == ["one"]
+            none = parts[start]._replace(text="none" if one else "no")
+            return [*parts[:start], none, *parts[start + 3 + one :]]
+    return parts
+
+
+def _names_a_thing(words: Sequence[str], context: Context) -> bool:
+    """Whether the words after "no" name what is counted and not an answer, an idea or a way to tell."""
+    noun = next((word for word in words if word not in ADJECTIVES and word != "visible"), "")
+    if context.is_known:
+        return noun in (context.content | GENERIC) - FRAME - {"one", "whole"}
+    return bool(noun) and noun not in _FALSE_NOUNS and noun not in DANGER | FRAME
+
+
+def _is_not_any(parts: Sequence[Token], place: int, context: Context) -> bool:
+    """There aren't any dogs; I do not see any; there are not any dogs in the picture."""
+    begin = sentence_start(parts, place)
+    lead = [token for token in parts[begin:place] if not token.is_mark]
+    denied = [
+        token
+        for token in lead
+        if token.text in ("not", "aren't", "isn't", "don't", "can't", "cannot", "doesn't")
+    ]
+    seen = [token for token in lead if token not in denied]
+    if len(denied) != 1 or begin or not is_framing(seen, context, extra=("do", "does")):
+        return False
+    end = clause_end(parts, place + 1)
+    words = [singular(token.text) for token in parts[place + 1 : end]]
+    if words and not _names_a_thing(words, context):
+        return False
+    return _is_counted(parts[place + 1 : end], context) and is_explanation(parts[end:], context)
