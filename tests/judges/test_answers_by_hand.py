@@ -217,3 +217,23 @@ def test_an_answer_that_means_it_is_paid(question: str, expected: str, given: st
 @pytest.mark.parametrize(("question", "expected", "given"), UNPAID)
 def test_an_answer_that_does_not_mean_it_is_not_paid(question: str, expected: str, given: str) -> None:
     assert not same_answer(expected, given, question)
+
+
+REFUSALS = (
+    "No image was provided",
+    "No image provided.",
+    "No picture available.",
+    "No information is given",
+    "No access to the image",
+    "No idea",
+    "No comment",
+)
+
+
+@pytest.mark.parametrize(
+    "question", ["Is it on the left?", "Is there a dog?", "Are there dogs in the image?", None]
+)
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_a_refusal_that_begins_with_no_is_no_no(question, refusal):
+    assert not same_answer("No", refusal, question)
+    assert not same_answer("0", refusal, question)

@@ -30,7 +30,10 @@ _DENIES = word_set(
 )
 _SUBJECTS = word_set("it there they that this he she i we these those")
 _FORMAT = ("please", "answer")
-_FALSE_NOUNS = word_set("idea way clue answer doubt comment")
+# What a refusal has none of: "No image was provided" answers nothing.
+_FALSE_NOUNS = word_set(
+    "idea way clue answer doubt comment image picture photo photograph information context input file access"
+)
 
 
 def asks_yes_or_no(question: str) -> bool:
