@@ -31,6 +31,23 @@ class Turn:
     picture: str
 
 
+@dataclass(frozen=True, slots=True)
+class ReplyForm:
+    """How an answer is given: streamed or whole, with token counts at a stream's end, in how many choices."""
+
+    stream: bool
+    with_usage: bool
+    count: int
+
+
+def read_reply_form(request: ChatRequest) -> ReplyForm:
+    """How the answer is to be given. Raises Refused for several choices in a stream."""
+    count, options = request.n or 1, request.stream_options
+    if count > 1 and request.stream:
+        raise bad_parameter("n", f"is 1 where the text is streamed, got {count}; ask {count} times")
+    return ReplyForm(bool(request.stream), bool(options and options.include_usage), count)
+
+
 def read_turn(request: ChatRequest, *, frame: str) -> Turn:
     """The question and the picture of a conversation's only turn.
 

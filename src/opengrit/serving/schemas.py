@@ -193,13 +193,17 @@ def read(kind: type[_M], value: Any, *, strict: bool = True) -> _M:
     try:
         return kind.model_validate(value, strict=strict)
     except ValidationError as error:
-        problems = error.errors(include_url=False)
-        # Of a union's branches the deepest error says most.
-        problem = max(problems, key=lambda p: len(p["loc"])) if len(problems) > 1 else problems[0]
-        place = ".".join(str(part) for part in problem["loc"] if not _is_branch(part))
-        rule = problem["msg"][:1].lower() + problem["msg"][1:]
+        problem = _first_problem(error)
+        place = _cut(".".join(str(part)[:_SHOWN] for part in problem["loc"] if not _is_branch(part)))
+        rule = _cut(problem["msg"][:1].lower() + problem["msg"][1:], 300)
         got = "" if problem["type"] == "missing" else f", got {_short(problem['input'])}"
         raise bad_parameter(place, f"{rule}{got}; see /openapi.json") from None
+
+
+def _first_problem(error: ValidationError) -> Any:
+    """The problem to tell: of a union's branches the deepest one says most."""
+    problems = error.errors(include_url=False, include_context=False)
+    return max(problems, key=lambda p: len(p["loc"])) if len(problems) > 1 else problems[0]
 
 
 def _is_branch(part: int | str) -> bool:
@@ -210,5 +214,10 @@ def _is_branch(part: int | str) -> bool:
 
 
 def _short(value: Any) -> str:
-    text = ascii(value) if not isinstance(value, dict | list) else type(value).__name__
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    if isinstance(value, dict | list):
+        return type(value).__name__
+    return _cut(ascii(value[: _SHOWN + 1] if isinstance(value, str) else value))
+
+
+def _cut(text: str, most: int = _SHOWN) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."
