@@ -155,7 +155,7 @@ class Endpoint:
                 reply, counted = written.reply(messages)
             except Failed as failure:
                 self._add(failed=1)
-                yield NoReply(self._shown(failure.reason), failure.declined)
+                yield NoReply(self._shown(failure.reason), failure.declined, failure.status)
                 return
             self._count(reply, counted=counted, reserved=estimate)
             yield reply
@@ -229,7 +229,7 @@ class Endpoint:
         except TimeoutError:
             return NoReply(f"no reply within the deadline of {settings.deadline_seconds:g} s")
         except Failed as failure:
-            return NoReply(self._shown(failure.reason), failure.declined)
+            return NoReply(self._shown(failure.reason), failure.declined, failure.status)
 
     def _wait_seconds(self, state: tenacity.RetryCallState) -> float:
         """Doubling waits, each a random half to the whole of its length, or what the server asks for."""

@@ -21,7 +21,9 @@ from opengrit.core.escaping import without_surrogates
 LARGEST_REPLY_BYTES = 8 << 20
 CHARACTERS_PER_TOKEN = 4  # the usual rule of thumb for English, where a server does not count
 TOKENS_PER_PICTURE = 1000
+_UNSAID = object()
 _WORTH_ANOTHER_TRY = frozenset({408, 409, 425, 429})  # and every 5xx
+_REFUSED = frozenset({400, 404, 413, 422})  # the request, whoever asks
 _DECLINED = frozenset({400, 413, 422})  # a content filter, a text that is too long
 
 # What the client and the network raise. RuntimeError and TypeError are not among them: those are our mistakes.
@@ -36,6 +38,7 @@ class Failed(Exception):
     again: bool = field(default=True, kw_only=True)
     declined: bool = field(default=False, kw_only=True)
     after_seconds: float | None = field(default=None, kw_only=True)
+    status: int | None = field(default=None, kw_only=True)
 
 
 def estimate_tokens(messages: Sequence[Mapping[str, Any]]) -> int:
@@ -106,7 +109,15 @@ def read_reply(body: bytes, messages: Sequence[Mapping[str, Any]]) -> tuple[Repl
         raise Failed("the reply has no text", again=False, declined=True)
     tokens = _usage(value.get("usage"))
     prompt, completion = tokens or (estimate_tokens(messages), math.ceil(len(text) / CHARACTERS_PER_TOKEN))
-    return Reply(text, finish if isinstance(finish, str) else None, prompt, completion), tokens is not None
+    counted, reason = tokens is not None, _stop_reason(choices[0])
+    named = finish if isinstance(finish, str) else None
+    return Reply(text, named, prompt, completion, counted, reason), counted
+
+
+def _stop_reason(choice: dict[str, Any]) -> str | None:
+    """The stop string that ended a text; empty where the server (vLLM) names none or a token, None where it says nothing."""
+    reason = choice.get("stop_reason", _UNSAID)
+    return None if reason is _UNSAID else reason if isinstance(reason, str) else ""
 
 
 def _content(content: Any) -> str | None:
@@ -136,6 +147,7 @@ class StreamedReply:
         self._length = 0
         self._half = ""  # of a character whose other half the next chunk may bring
         self._finish: str | None = None
+        self._stop_reason: str | None = None
         self._tokens: tuple[int, int] | None = None
 
     def add(self, chunk: Any) -> str:
@@ -152,6 +164,7 @@ class StreamedReply:
             return ""
         if isinstance(finish := choice.get("finish_reason"), str):
             self._finish = finish
+            self._stop_reason = _stop_reason(choice)
         delta = choice.get("delta")
         piece = _content(delta.get("content")) if isinstance(delta, dict) else None
         if not piece:
@@ -174,7 +187,8 @@ class StreamedReply:
             estimate_tokens(messages),
             math.ceil(len(text) / CHARACTERS_PER_TOKEN),
         )
-        return Reply(text, self._finish, prompt, completion), self._tokens is not None
+        counted = self._tokens is not None
+        return Reply(text, self._finish, prompt, completion, counted, self._stop_reason), counted
 
 
 def explained(error: BaseException) -> Failed:
@@ -215,7 +229,8 @@ def _status_explained(error: openai.APIStatusError) -> Failed:
     declined = status in _DECLINED and error.code != "insufficient_quota"
     after = _retry_after(error.response.headers.get("retry-after")) if again else None
     reason = f"HTTP {status}: {_error_text(error.body)}"
-    return Failed(reason, again=again, declined=declined, after_seconds=after)
+    refused = status if status in _REFUSED and error.code != "insufficient_quota" else None
+    return Failed(reason, again=again, declined=declined, after_seconds=after, status=refused)
 
 
 def _error_text(body: Any) -> str:

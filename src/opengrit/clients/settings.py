@@ -88,23 +88,30 @@ class EndpointSettings:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a model answered. Token counts are the server's own, or estimates where it gives none."""
+    """What a model answered. Token counts are the server's own, or estimates where it gives none (`counted` False).
+
+    `stop_reason` is the stop string that ended the text, empty where none did, None where the server does not say.
+    """
 
     text: str
     finish_reason: str | None
     prompt_tokens: int
     completion_tokens: int
+    counted: bool = True
+    stop_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NoReply:
     """Why there is no answer, in a few words.
 
-    `declined` where the server is there and would not answer this conversation; others it may answer.
+    `declined` where the server is there and would not answer this conversation; others it may answer. `status` is its HTTP
+    status where it refused the request itself: 400, 404, 413 or 422.
     """
 
     reason: str
     declined: bool = False
+    status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from fastapi.responses import PlainTextResponse, Response
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -64,7 +66,9 @@ def build_app(engines: Mapping[str, Engine], settings: ServeSettings, *, page: b
         for engine in measured.values():
             await engine.start()
         yield
-        await asyncio.gather(*(engine.close(settings.grace_seconds) for engine in measured.values()))
+        stopping = time.monotonic() - (metrics.stopping_since or time.monotonic())
+        grace = max(0.0, settings.grace_seconds - stopping)  # the server has waited for responses already
+        await asyncio.gather(*(engine.close(grace) for engine in measured.values()))
         service.close()
         await asyncio.to_thread(decoders.close)
 
@@ -208,7 +212,10 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(NoAnswer)
     async def no_answer(request: Request, error: NoAnswer) -> Response:
         headers = {"Retry-After": str(error.retry_after_seconds)} if isinstance(error, Busy) else None
-        return error_response(Refused(_STATUS.get(type(error), 500), str(error)), headers)
+        status = _STATUS.get(type(error), 500)
+        if isinstance(error, Unanswerable):
+            status = 404 if error.status == 404 else 400
+        return error_response(Refused(status, str(error)), headers)
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
@@ -216,8 +223,9 @@ def _add_errors(app: FastAPI) -> None:
             return error_response(not_found())
         return error_response(Refused(error.status_code, str(error.detail)), dict(error.headers or {}))
 
+    @app.exception_handler(ClientDisconnect)
     @app.exception_handler(ClientGone)
-    async def client_gone(request: Request, error: ClientGone) -> Response:
+    async def client_gone(request: Request, error: Exception) -> Response:
         return Response(status_code=_CLIENT_GONE)
 
     @app.exception_handler(Exception)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
@@ -114,10 +115,15 @@ def read_settings(request: ChatRequest, *, max_new_tokens: int) -> SamplingSetti
     return SamplingSettings(
         temperature=DEFAULTS.temperature if request.temperature is None else request.temperature,
         top_p=DEFAULTS.top_p if request.top_p is None else request.top_p,
-        top_k=DEFAULTS.top_k if request.top_k is None else request.top_k,
+        top_k=max(0, DEFAULTS.top_k if request.top_k is None else request.top_k),
         max_new_tokens=allowed_tokens(asked, limit=max_new_tokens, param="max_tokens"),
-        seed=request.seed or DEFAULTS.seed,
+        seed=asked_seed(request.seed),
     )
+
+
+def asked_seed(asked: int | None) -> int:
+    """The seed asked for, or the default; -1 draws one at random, as in other servers."""
+    return random.getrandbits(31) if asked == -1 else asked or DEFAULTS.seed
 
 
 def allowed_tokens(asked: int | None, *, limit: int, param: str) -> int:

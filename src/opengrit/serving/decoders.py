@@ -56,6 +56,11 @@ class _Process:
             process_group=0,
         )
 
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._popen.pid
+
     def ask(self, job: dict[str, Any], content: bytes) -> tuple[dict[str, Any], bytearray]:
         """The result of a job. Raises ImageError where the process ends instead."""
         assert self._popen.stdin is not None
@@ -76,6 +81,11 @@ class _Process:
         """End it at once, whatever it does; may be called from another thread than `ask`."""
         with contextlib.suppress(OSError):
             self._popen.kill()
+
+    def reap(self) -> None:
+        """Wait a moment for the end of a killed process."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._popen.wait(0.5)
 
     def end(self) -> None:
         """End it, and leave nothing of it behind."""
@@ -128,7 +138,7 @@ class DecoderPool:
     @property
     def pids(self) -> list[int]:
         """The processes that are there now."""
-        return [process._popen.pid for process in self._processes]
+        return [process.pid for process in self._processes]
 
     async def open(self, content: bytes) -> Image.Image:
         """The picture in a file's bytes, upright, RGB."""
@@ -159,8 +169,11 @@ class DecoderPool:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def kill(self) -> None:
-        """End the processes at once, from any thread."""
+        """End the processes at once, from any thread; for a process that is about to end itself."""
+        processes = list(self._processes)
         _end_all(self._processes)
+        for process in processes:
+            process.reap()
 
     async def _done(self, job: dict[str, Any], content: bytes) -> tuple[dict[str, Any], bytearray]:
         if not content:

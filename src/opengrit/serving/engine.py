@@ -88,7 +88,14 @@ class TooLate(NoAnswer):
 
 
 class Unanswerable(NoAnswer):
-    """The model cannot take the question: its picture is too slim, or its text holds a picture token."""
+    """The model cannot take the question: its picture is too slim, or its text holds a picture token.
+
+    `status` is the HTTP status of a model's server that refused it: 400, 404, 413 or 422.
+    """
+
+    def __init__(self, reason: str, status: int | None = None) -> None:
+        self.status = status
+        super().__init__(reason)
 
 
 class EngineFailed(NoAnswer):

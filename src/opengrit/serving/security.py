@@ -28,6 +28,10 @@ _PAGE_POLICY = (
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
     "media-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 )
+_REFUSED_HEADERS = {
+    401: {"WWW-Authenticate": 'Basic realm="OpenGRIT"'},
+    503: {"Retry-After": "1", "Connection": "close"},
+}
 _DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 
@@ -111,6 +115,11 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{0,5})?")
+_PORT = re.compile(r":\d+$")
+_PROXY_HEADERS = (b"x-forwarded-", b"forwarded", b"x-gradio-", b"x-original-", b"x-real-")
+
+
 def _host_name(host: str) -> str:
     """A Host header's name, without the port."""
     name = host.rsplit(":", 1)[0] if re.search(r":\d*$", host) and not host.endswith("]") else host
@@ -191,8 +200,9 @@ class SecurityMiddleware:
         send = _with_headers(send, _policy(scope["path"]))
         try:
             self._check(scope)
+            scope = self._without_strange_proxies(scope)
         except Refused as refused:
-            headers = {"WWW-Authenticate": 'Basic realm="OpenGRIT"'} if refused.status == 401 else None
+            headers = _REFUSED_HEADERS.get(refused.status)
             await error_response(refused, headers)(scope, receive, send)
             return
         body = _Body(receive, send, self._limits, self._hold)
@@ -200,6 +210,8 @@ class SecurityMiddleware:
             await self._app(scope, body.receive, body.send)
         except (_BodyRefused, _ClientStuck):
             pass
+        except asyncio.CancelledError:  # the server stops, and the grace time is over
+            body.refused = Refused(503, "the server is shutting down; ask another one, or try again later")
         finally:
             self._bytes_held -= body.bytes
             if body.refused is not None and not body.started:
@@ -216,6 +228,10 @@ class SecurityMiddleware:
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
+        if not _HOST.fullmatch(host) or int(host.rpartition(":")[2] if _PORT.search(host) else 0) > 65535:
+            raise Refused(
+                421, f"a Host header names a host, got {host[:100]!a}; send the name of this server"
+            )
         if not self._access.knows(host):
             raise Refused(
                 421,
@@ -229,9 +245,28 @@ class SecurityMiddleware:
                 "a key is needed and was not given, or is another; send the header Authorization: Bearer KEY",
                 code="invalid_api_key",
             )
+        if scope["path"] != "/healthz" and scope.get("state", {}).get("crowded"):
+            raise Refused(503, "the server has as many connections as it serves; try again in 1 s")
         length = headers.get("content-length", "0")
         if length.isascii() and length.isdigit() and int(length) > self._limits.body_bytes:
             raise _too_large(self._limits)
+
+    def _without_strange_proxies(self, scope: Scope) -> Scope:
+        """The request without what it says of a proxy in front, unless it names a trusted host.
+
+        Gradio makes the page's addresses of these headers, and anybody can send them.
+        """
+        headers = Headers(scope=scope)
+        trusted = {
+            name: _host_name(headers[name]) in self._access.origins
+            for name in ("host", "x-forwarded-host")
+            if name in headers
+        }
+        kept = {b"x-forwarded-host"} if trusted.get("x-forwarded-host") else set()
+        if any(trusted.values()):
+            kept.add(b"x-forwarded-proto")
+        named = [(k, v) for k, v in scope["headers"] if not k.startswith(_PROXY_HEADERS) or k in kept]
+        return {**scope, "headers": named}
 
     def _check_origin(self, headers: Headers, host: str) -> None:
         origin = headers.get("origin")

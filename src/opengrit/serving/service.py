@@ -105,13 +105,13 @@ class Service:
         settings = SamplingSettings(
             temperature=asked.temperature,
             top_p=asked.top_p,
-            top_k=asked.top_k,
+            top_k=max(0, asked.top_k),
             max_new_tokens=chat.allowed_tokens(
                 asked.max_new_tokens if "max_new_tokens" in asked.model_fields_set else None,
                 limit=self._settings.max_new_tokens,
                 param="max_new_tokens",
             ),
-            seed=asked.seed,
+            seed=chat.asked_seed(asked.seed),
         )
         picture = (
             self._picture(asked.image, param="image")
