@@ -25,7 +25,9 @@ _SPARE_DESCRIPTORS = 96  # for the model, decoders, an endpoint's connections an
 _CROWD = 32  # connections above the limit, which get a 503 or the health check
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _RETRY_SECONDS = 0.2
-_STALLED_SECONDS = 2.0  # without a byte of a body, after which its connection may be dropped for another
+# A body that is silent for so long, or slower than so many bytes a second, may be dropped for another connection.
+_SILENT_SECONDS = 0.5
+_SLOW_SECONDS, _SLOW_BYTES = 2.0, 2048
 
 
 def descriptors_left() -> int | None:
@@ -103,9 +105,13 @@ class BoundedProtocol(H11Protocol):
             return self._waiting_since or self._heard
         return None
 
-    def stalled(self, now: float) -> bool:
-        """Whether a body is under way and its client has been silent for some seconds."""
-        return self._body_since is not None and now - self._heard > _STALLED_SECONDS
+    def stalled_seconds(self, now: float) -> float | None:
+        """How long a body has been under way whose client is silent or slow; None where it is neither."""
+        if self._body_since is None:
+            return None
+        under_way = now - self._body_since
+        slow = under_way > _SLOW_SECONDS and self._bytes_heard < _SLOW_BYTES * under_way
+        return under_way if slow or now - self._heard > _SILENT_SECONDS else None
 
     def check_time(self, now: float) -> None:
         """Close the connection when a clock has run out."""
@@ -190,11 +196,11 @@ class Acceptor:
             _, longest = min(idle, key=lambda pair: pair[0])
             longest.drop(503, "the server has more connections than it serves; try again")
             return True
-        for connection in open_ones:
-            if connection.stalled(now):
-                connection.transport.abort()
-                return True
-        return False
+        stalled = [(seconds, c) for c in open_ones if (seconds := c.stalled_seconds(now)) is not None]
+        if stalled:
+            _, longest = max(stalled, key=lambda pair: pair[0])
+            longest.transport.abort()
+        return bool(stalled)
 
 
 def check_times(connections: Iterable[BoundedProtocol], now: float) -> None:
