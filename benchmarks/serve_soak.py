@@ -21,8 +21,10 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,27 +53,41 @@ def repeated_scans(side: int, times: int) -> bytes:
 
 @dataclass
 class Health:
-    """Seconds that the health checks took."""
+    """Seconds that the health checks took: five a second, from a process of its own, which nothing else keeps busy."""
 
     seconds: list[float] = field(default_factory=list)
     failed: int = 0
 
-    async def watch(self, url: str) -> None:
-        """Ask five times a second, each time over a connection of its own."""
-        while True:
-            began = time.perf_counter()
-            try:
-                async with httpx.AsyncClient(timeout=60) as client:
-                    given = await client.get(f"{url}/healthz")
-                self.failed += given.status_code != 200
-            except httpx.HTTPError:
-                self.failed += 1
-            self.seconds.append(time.perf_counter() - began)
-            await asyncio.sleep(0.2)
+    @contextmanager
+    def watched(self, url: str) -> Iterator[None]:
+        """Check while the block runs."""
+        command = [sys.executable, __file__, "--watch", url]
+        watcher = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
+            yield
+        finally:
+            watcher.terminate()
+            said, _ = watcher.communicate()
+            for line in said.split():
+                self.failed += line == "failed"
+                self.seconds += [] if line == "failed" else [float(line)]
 
     def __str__(self) -> str:
         worst = sorted(self.seconds)
         return f"{len(worst)} checks, {self.failed} failed, half within {worst[len(worst) // 2]:.3f} s, the slowest {worst[-1]:.2f} s"
+
+
+def watch(url: str) -> None:
+    """Print the seconds of health checks, each over a connection of its own, until ended."""
+    while True:
+        began = time.perf_counter()
+        try:
+            with urllib.request.urlopen(f"{url}/healthz", timeout=60) as given:
+                line = f"{time.perf_counter() - began:.4f}" if given.status == 200 else "failed"
+        except OSError:
+            line = "failed"
+        print(line, flush=True)
+        time.sleep(0.2)
 
 
 class Kinds:
@@ -216,14 +232,12 @@ async def measure(url: str, pid: int, options: argparse.Namespace) -> str:
     """The section's text."""
     kinds, crowd_health, soak_health = Kinds(url), Health(), Health()
     await kinds.question("small")(httpx.AsyncClient(base_url=url, timeout=600))
-    watching = asyncio.create_task(crowd_health.watch(url))
-    ends, seconds = await at_once(url, options.at_once, kinds.pictures["small"])
-    watching.cancel()
-    watching = asyncio.create_task(soak_health.watch(url))
-    began = time.perf_counter()
-    by_kind, memory = await soak(url, pid, kinds, options.requests, options.seed)
-    took = time.perf_counter() - began
-    watching.cancel()
+    with crowd_health.watched(url):
+        ends, seconds = await at_once(url, options.at_once, kinds.pictures["small"])
+    with soak_health.watched(url):
+        began = time.perf_counter()
+        by_kind, memory = await soak(url, pid, kinds, options.requests, options.seed)
+        took = time.perf_counter() - began
     shown = {name: ", ".join(f"{end}: {n}" for end, n in sorted(c.items())) for name, c in by_kind.items()}
     counts = ", ".join(f"{n} x {end}" for end, n in sorted(ends.items()))
     decoders = ", ".join(f"{mebibytes(child):.0f}" for child in children(pid)) or "none"
@@ -257,7 +271,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--grace", type=float, default=3.0)
     parser.add_argument("--results", type=Path, help="page to write the section into")
+    parser.add_argument("--watch", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.watch:
+        watch(options.watch)
 
     def few_descriptors() -> None:
         import resource

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -57,7 +59,7 @@ class Server(uvicorn.Server):
         self._ready = ready
         self._end_now = end_now
         self._accepting: list[asyncio.Task[None]] = []
-        self._stopping = False
+        self.stopping = False  # a signal came
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's, but connections are accepted within the limits."""
@@ -85,9 +87,9 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal gives answers the grace time, and then ends the process; a second one ends it at once."""
-        if self._stopping:
+        if self.stopping:
             self._end_now(128 + sig)
-        self._stopping = True
+        self.stopping = True
         ending = threading.Timer(self._grace_seconds + _AFTER_GRACE_SECONDS, self._end_now, args=(0,))
         ending.daemon = True
         ending.start()
@@ -176,6 +178,9 @@ def run_until_stopped(
     def end_now(code: int) -> None:
         app.state.decoders.kill()
         clean_up()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
         os._exit(code)
 
     # uvicorn raises a signal once more when it is done; by default that would end the process before it has cleaned up.
@@ -184,10 +189,15 @@ def run_until_stopped(
     limit_logs()
     try:
         serving.run(sockets=[listening])
-    except KeyboardInterrupt:
-        pass
+    except (KeyboardInterrupt, SystemExit):
+        if not serving.stopping:
+            raise
     finally:
         listening.close()
+    if (
+        serving.stopping
+    ):  # taking a process with a model apart takes seconds, and nothing of it is needed any more
+        end_now(0)
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
