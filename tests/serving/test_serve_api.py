@@ -22,6 +22,7 @@ from endpoint_stub import Said, endpoint_stub
 from fresh import Printed, printed_by
 
 from opengrit.core.boxes import Size
+from opengrit.core.errors import ModelError
 from opengrit.inference.answer import Answer
 from opengrit.inference.grounder import Grounder
 from opengrit.sampling import SamplingSettings, Unsampled
@@ -641,6 +642,41 @@ def test_what_the_model_cannot_take_is_refused_and_holds_up_nobody(scene):
         assert good[1].text == grounder().ask(scene.png, scene.question).text
 
     asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
+
+
+TEMPLATES = [
+    "{{ raise_exception('roles alternate') }}",
+    "{{ messages[9].content }}",
+    "{{ 1 / 0 }}",
+    "{{ messages + 1 }}",
+    "{{ ''.__class__.__mro__ }}",
+]
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_chat_template_that_raises_costs_its_question_and_no_traceback(scene, template, monkeypatch):
+    processor = grounder().sampler.vlm.processor
+    good = processor.chat_template
+    expected = grounder().ask(scene.png, scene.question)
+    asked = f"{{% if 'awkward' in messages|string %}}{template}{{% endif %}}{good}"
+
+    async def scenario() -> None:
+        engine = LocalEngine(grounder())
+        await engine.start()
+        bad, fine = await asyncio.gather(
+            collected(engine, Ask(scene.picture, "awkward", SamplingSettings(temperature=0))),
+            collected(engine, ask_of(scene)),
+            return_exceptions=True,
+        )
+        await engine.close()
+        assert isinstance(bad, Unanswerable)
+        assert "chat template" in str(bad)
+        assert fine[1].text == expected.text
+
+    monkeypatch.setattr(processor, "chat_template", asked)
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
+    with pytest.raises(ModelError, match="chat template"):
+        grounder().ask(scene.png, "awkward")
 
 
 class Breaking:
