@@ -871,6 +871,8 @@ WRONG_OPTIONS = {
     ("--host", "203.0.113.7", "--port", "0"): "--host and --port name a free address",
     ("http://127.0.0.1:9/v1", "--port", "0"): "an address is named with --endpoint",
     ("one", "--model", "two"): "the model is named once",
+    ("--name", "a", "--name", "b"): "--name is given once for each model",
+    ("--name", " a"): "--name is 1 to 200 characters",
     ("no-such-model", "--port", "0"): "no-such-model",
     ("--endpoint", "http://127.0.0.1:9/v1", "--model", "m", "--port", "0"): "coordinates",
 }

@@ -165,6 +165,32 @@ def test_a_body_that_trickles_in_behind_its_refusal_holds_its_connection_for_its
             pytest.fail("the connection is still open")
 
 
+def test_a_body_in_a_million_chunks_silences_nobody_and_is_cut_off(server, client):
+    head = (
+        b"POST /v1/ground HTTP/1.1\r\nHost: HOST\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n"
+    )
+
+    def hostile() -> None:
+        with connected(server, head) as connection:
+            with suppress(ConnectionError):
+                connection.sendall(b"1\r\n \r\n" * 10**6)
+                pytest.fail("the whole body was taken")
+            with suppress(ConnectionError):
+                assert connection.recv(4096) == b""
+
+    with meanwhile(server, hostile):
+        pass
+
+
+def test_a_body_in_honest_chunks_is_read(client):
+    content = json.dumps({"image": uri(SMALL), "question": "What is it?"}).encode()
+    for size in (100, 1000):
+        pieces = [content[i : i + size] for i in range(0, len(content), size)]
+        given = client.post("/v1/ground", content=iter(pieces), headers={"Content-Type": "application/json"})
+        assert given.status_code == 200
+
+
 def test_where_every_connection_is_being_answered_a_new_one_gets_a_503_and_the_health_check(server):
     engine = Waiting("<answer>1</answer>")
     app = build_app({"speaking": engine}, ServeSettings(deadline_seconds=600), page=False)

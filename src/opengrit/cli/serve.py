@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from importlib import import_module
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -126,19 +129,10 @@ def serve(
     listening = bind(host, port)  # a port that is taken is known before a model loads
     with tempfile.TemporaryDirectory(prefix="opengrit-serve-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
-        engines: dict[str, Engine] = {}
-        asked = [model or model_option, *([compare] if compare else [])]
-        for place, of_model in enumerate(asked):
-            how["public_name"] = public[place] if place < len(public) else None
-            if endpoint is None:
-                engine = _local(of_model, **how)
-            else:
-                engine = _remote(endpoint, endpoint_key_env, of_model, **how)
-            if engines.setdefault(engine.name, engine) is not engine:
-                raise RecipeError(
-                    f"two models have two names, both are called {engine.name!r}; compare another one, or name them with "
-                    "--name A --name B"
-                )
+        make = _local if endpoint is None else partial(_remote, endpoint, endpoint_key_env)
+        engines = _engines(
+            [model or model_option, *([compare] if compare else [])], public, partial(make, **how)
+        )
         from opengrit.serving.app import ServeSettings, build_app
         from opengrit.serving.security import Access
 
@@ -158,6 +152,19 @@ def serve(
             ready=lambda: _announce(where, engines, settings, page),
             clean_up=lambda: shutil.rmtree(folder, ignore_errors=True),
         )
+
+
+def _engines(models: list[str | None], public: list[str], make: Callable[..., Engine]) -> dict[str, Engine]:
+    """The engines by their public names: those given, for the rest the models' own."""
+    engines: dict[str, Engine] = {}
+    for model, public_name in zip_longest(models, public):
+        engine = make(model, public_name=public_name)
+        if engines.setdefault(engine.name, engine) is not engine:
+            raise RecipeError(
+                f"two models have two names, both are called {engine.name!r}; compare another one, or name them with "
+                "--name A --name B"
+            )
+    return engines
 
 
 def _announce(where: str, engines: dict[str, Engine], settings: ServeSettings, page: bool) -> None:

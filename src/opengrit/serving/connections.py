@@ -7,9 +7,11 @@ that never is. So the clock is in the protocol, and the sockets are accepted her
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
+import re
 import socket
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -28,6 +30,10 @@ _RETRY_SECONDS = 0.2
 # A body that is silent for so long, or slower than so many bytes a second, may be dropped for another connection.
 _SILENT_SECONDS = 0.5
 _SLOW_SECONDS, _SLOW_BYTES = 2.0, 2048
+# h11 takes some 30 microseconds for a chunk of a body, also where it holds one byte: 250 KB of them would be a second.
+_READ_BYTES = 8192  # at a time
+_TINY_CHUNK = re.compile(rb"\r\n0*[0-9A-Fa-f]{1,2}(?:;[^\r\n]*)?\r\n")
+_MOST_TINY_CHUNKS = 4000
 
 
 def descriptors_left() -> int | None:
@@ -73,20 +79,29 @@ class BoundedProtocol(H11Protocol):
         self._closing_since: float | None = None
         self._heard = self.loop.time()
         self._bytes_heard = 0
+        self._tiny_chunks = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._heard = self._waiting_since = self.loop.time()
+        with contextlib.suppress(AttributeError):  # another event loop's transport has no such bound
+            transport.max_size = _READ_BYTES  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:
         self._heard = self.loop.time()
         self._bytes_heard += len(data)
+        if self.conn.their_state is h11.SEND_BODY:
+            self._tiny_chunks += len(_TINY_CHUNK.findall(data))
+            if self._tiny_chunks > _MOST_TINY_CHUNKS:
+                self.transport.abort()
+                return
         super().data_received(data)
         self._keep_time(begun=True)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._bytes_heard = len(self.conn.trailing_data[0])
+        self._tiny_chunks = 0
         self._keep_time(begun=self._bytes_heard > 0)
 
     def _keep_time(self, *, begun: bool) -> None:
