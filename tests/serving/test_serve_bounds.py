@@ -272,6 +272,7 @@ def test_a_picture_that_takes_forever_keeps_nobody_waiting(server, client, name)
         pass
 
 
+@pytest.mark.slow
 def test_two_hundred_hostile_pictures_are_answered_and_leave_no_process_behind():
     engine = Speaking("<answer>1</answer>")
     app = build_app({"speaking": engine}, ServeSettings(limits=LIMITS, deadline_seconds=PATIENCE))
@@ -524,6 +525,7 @@ def is_alive(pid: int) -> bool:
 
 
 @linux
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("signals", "options", "code"),
     [
@@ -555,6 +557,7 @@ def test_a_stop_ends_the_process_whatever_is_running(signals, options, code):
 
 
 @linux
+@pytest.mark.slow
 def test_with_few_descriptors_three_hundred_half_requests_keep_nobody_out_and_write_no_log():
     import resource
 

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from opengrit.serving.connections import ConnectionLimits
 from opengrit.serving.decoders import DecoderPool
 from opengrit.serving.engine import (
     Busy,
@@ -77,6 +78,9 @@ def build_app(engines: Mapping[str, Engine], settings: ServeSettings, *, page: b
     )  # FastAPI's documentation pages load scripts from another host
     app.state.metrics = metrics
     app.state.decoders = decoders
+    app.state.connection_limits = ConnectionLimits(
+        body_seconds=settings.limits.body_seconds, write_seconds=settings.limits.write_seconds
+    )
     _add_routes(app, service, metrics)
     _add_errors(app)
     if page:

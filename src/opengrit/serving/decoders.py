@@ -21,6 +21,7 @@ from opengrit.core.drawing import Drawable
 from opengrit.core.errors import ImageError
 from opengrit.core.images import Limits
 from opengrit.serving.decoder_process import Budget, as_dict, read_message, write_message
+from opengrit.serving.engine import Busy
 
 # The formats of strangers' pictures. Of a GIF one frame is decoded; one with more is refused, as every animation is.
 OPEN_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
@@ -120,8 +121,8 @@ class DecoderPool:
 
     A picture of up to 6 megapixels may use `cpu_seconds` of CPU time, a larger one in proportion, and a progressive JPEG
     may have `scans` scans. Two small pictures and one large one are decoded at a time; the process of a large one ends
-    with it, so that its memory is given back. Every method raises ImageError for a picture that cannot be had, and
-    may be cancelled, which ends the work.
+    with it, so that its memory is given back. Every method raises ImageError for a picture that cannot be had, Busy where
+    no process can be started, and may be cancelled, which ends the work.
     """
 
     def __init__(self, limits: Limits, *, cpu_seconds: float = 1.5, scans: int = 64) -> None:
@@ -195,7 +196,12 @@ class DecoderPool:
         async with lane.slots:
             if self._closed:
                 raise ImageError("the server is shutting down; send the picture again later")
-            process = lane.idle.pop() if lane.idle else await loop.run_in_executor(self._threads, self._start)
+            try:
+                process = (
+                    lane.idle.pop() if lane.idle else await loop.run_in_executor(self._threads, self._start)
+                )
+            except OSError:  # no memory or no descriptor is left
+                raise Busy(1) from None
             keep = False
             try:
                 async with asyncio.timeout(_WALL_SECONDS * (seconds + 1)):

@@ -154,7 +154,7 @@ def server(
     return Server(
         config,
         app.state.metrics,
-        limits or ConnectionLimits(),
+        limits or app.state.connection_limits,
         grace_seconds=grace_seconds,
         ready=ready,
         end_now=end_now,
