@@ -93,7 +93,7 @@ def test_tokens_that_the_server_does_not_count_are_estimated_and_said_to_be() ->
     with fault_server(answer=say("12345678"), usage=False) as server:
         reply, spend = ask(server.url, hello)
     # "hello" is 5 characters, 2 tokens, and 4 for the message's frame; 8 characters are 2 tokens
-    assert reply == Reply("12345678", "stop", 6, 2)
+    assert reply == Reply("12345678", "stop", 6, 2, counted=False)
     assert spend.estimated == 1
 
 
@@ -439,7 +439,7 @@ def test_a_server_that_repeats_the_key_is_not_quoted() -> None:
 
     with fault_server(server_class=Echo) as server:
         reply, _ = ask(server.url, hello, environ={"OPENAI_API_KEY": KEY})
-    assert reply == NoReply("HTTP 400: bad header Bearer [key]", declined=True)
+    assert reply == NoReply("HTTP 400: bad header Bearer [key]", declined=True, status=400)
 
 
 def test_no_key_is_sent_where_none_is_set_whatever_else_the_environment_holds(

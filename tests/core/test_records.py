@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from full_record import RECORD
@@ -131,3 +134,47 @@ def test_any_record_survives_exactly(
         score=Score(total, parts),
     )
     assert from_line(to_line(record)) == record
+
+
+def places(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The way to each value in some JSON."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in parts:
+        yield (*path, key)
+        yield from places(inner, (*path, key))
+
+
+def put(value: dict[str, object], path: tuple[str | int, ...], wrong: object) -> dict[str, object]:
+    changed = copy.deepcopy(value)
+    inner: Any = changed
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = wrong
+    return changed
+
+
+@pytest.mark.parametrize("wrong", [None, 5, 1.5, "x", True, [], {}, [None], {"a": None}], ids=repr)
+def test_a_field_of_another_type_is_an_error_or_a_record_that_can_be_written(wrong: object) -> None:
+    good = to_json(RECORD)
+    for path in places(good):
+        try:
+            record = from_json(put(good, path, wrong))
+        except RunError:
+            continue
+        assert from_line(to_line(record)) == record
+        assert all(isinstance(text, str) for text in (record.example.question, record.completion.text))
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        (("example", "question"), "example.question"),
+        (("example", "id"), "example.id"),
+        (("completion", "token_ids", 0), "completion.token_ids"),
+        (("transcript", "pointings", 0, "start"), "transcript.pointings.start"),
+        (("sample",), "sample"),
+    ],
+)
+def test_a_null_in_a_record_is_named(path: tuple[str | int, ...], place: str) -> None:
+    with pytest.raises(RunError, match=rf"{place} holds NoneType"):
+        from_json(put(to_json(RECORD), path, None))

@@ -157,6 +157,82 @@ def test_why_a_text_ended_is_read_from_reason_and_text(
     assert (said.completion.token_ids, said.prompt_ids) == ((), ())
 
 
+@pytest.mark.parametrize(
+    ("written", "finish", "reason", "text", "end"),
+    [
+        ("<answer>1", "stop", "</answer>", "<answer>1</answer>", Finish.STOP),
+        ("<answer>1", "stop", None, "<answer>1", Finish.EOS),  # it ended by itself within an open <answer>
+        ("<answer>1", "stop", 151645, "<answer>1", Finish.EOS),  # an end token
+        ("<answer>1", "stop", "END", "<answer>1END", Finish.STOP),
+        ("a thought", "stop", "</answer>", "a thought</answer>", Finish.STOP),
+        ("<answer>1</answer>", "stop", "</answer>", "<answer>1</answer>", Finish.STOP),  # it kept the tag
+        ("<answer>1", "length", None, "<answer>1", Finish.LENGTH),
+    ],
+)
+def test_a_server_that_says_what_ended_a_text_is_believed(
+    photo: str, written: str, finish: str, reason: object, text: str, end: Finish
+) -> None:
+    settings = SamplingSettings(max_new_tokens=40, stop=("</answer>", "END"))
+    with endpoint_stub(lambda _: Said(written, finish, stop_reason=reason)) as stub:
+        said = sample_one(stub.url, photo, settings)
+        assert isinstance(said, Sampled)
+        assert (said.completion.text, said.completion.finish) == (text, end)
+        heard: list[str] = []
+        streamed = stream_one(stub.url, photo, settings, heard)
+    assert isinstance(streamed, Sampled)
+    assert (streamed.completion, "".join(heard)) == (said.completion, text)
+
+
+def stream_one(url: str, photo: str, settings: SamplingSettings, heard: list[str]) -> object:
+    class Hearing:
+        def wrote(self, question: int, sample: int, text: str) -> None:
+            heard.append(text)
+
+        def wants(self, question: int) -> bool:
+            return True
+
+    made = sampler(url)
+    try:
+        [[said]] = made.sample(
+            [Asked("q", photo, "Why?")], samples_per_question=1, settings=settings, listener=Hearing()
+        )
+    finally:
+        made.close()
+    return said
+
+
+@pytest.mark.parametrize("usage", [(1234, 56), (7, 0), None])
+def test_the_tokens_that_a_server_counts_are_passed_on_and_estimates_are_not(
+    photo: str, usage: tuple[int, int] | None
+) -> None:
+    with endpoint_stub(lambda _: Said(GOOD, usage=usage)) as stub:
+        for said in (sample_one(stub.url, photo), stream_one(stub.url, photo, SETTINGS, [])):
+            assert isinstance(said, Sampled)
+            assert (said.prompt_tokens, said.completion_tokens) == (usage or (None, None))
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy", "passed_on"),
+    [
+        (400, "change what it names", 400),
+        (404, "name a model that it serves", 404),
+        (422, "change what it names", 422),
+        (401, "put its key into the variable OPENAI_API_KEY", None),
+        (500, "check that it runs", None),
+    ],
+)
+def test_a_refusal_says_its_reason_and_what_helps(
+    photo: str, status: int, remedy: str, passed_on: int | None
+) -> None:
+    with endpoint_stub(lambda _: Said("max_tokens is too large", status=status)) as stub:
+        said = sample_one(stub.url, photo)
+    assert isinstance(said, Unsampled)
+    assert f"HTTP {status}" in said.reason
+    assert remedy in said.reason
+    assert ("max_tokens is too large" in said.reason) is (status != 401)
+    assert said.status == passed_on
+
+
 @pytest.mark.parametrize("written", [GOOD, GOOD + "</answer>", GOOD + "</answer> and more, and still more"])
 def test_what_is_streamed_is_the_completion(photo: str, written: str) -> None:
     heard: list[str] = []

@@ -636,19 +636,20 @@ def test_gradio_takes_no_file_serves_no_file_and_fetches_nothing_for_a_caller() 
         for path in (f"proxy={other}/a", f"file={other}/b", "file=/etc/passwd", "info", "runs", "call/ask"):
             assert client.get(f"/gradio_api/{path}").status_code == 404
         file = {"path": f"{other}/c", "url": f"{other}/c", "meta": {"_type": "gradio.FileData"}}
-        config = client.get("/config").json()
-        ask_number = next(d["id"] for d in config["dependencies"] if len(d["inputs"]) == 3)
-        for data in (
-            [file, "q", ["fake"]],
-            ["p", file, ["fake"]],
-            ["p", "q", file],
-            ["p", "q", [file]],
-            file,
+        for data in ([file, "q", ["fake"]], ["p", "q", [file]], file):
+            body = {"data": data, "fn_index": 0, "session_hash": "s"}
+            assert client.post("/gradio_api/queue/join", json=body).status_code == 404
+        for asked in (
+            {"picture": file},
+            {"question": [file]},
+            {"models": [file]},
+            {"id": 1},
+            [file],
+            file["url"],
         ):
-            body = {"data": data, "fn_index": ask_number, "session_hash": "s"}
-            assert client.post("/gradio_api/queue/join", json=body).status_code == 400
-        assert client.post("/gradio_api/queue/join", content=b"[" * 60_000).status_code == 400
-        assert client.post("/gradio_api/queue/join", content=bytes(100_000)).status_code == 400
+            assert client.post("/page/questions", json=asked).status_code in (200, 400)
+        assert client.post("/page/questions", content=b"[" * 60_000).status_code == 400
+        assert client.post("/page/questions", content=bytes(100_000)).status_code == 413
         assert fetched == []
 
 

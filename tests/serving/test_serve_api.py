@@ -12,15 +12,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import aclosing, nullcontext
+from contextlib import aclosing, contextmanager, nullcontext
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
+from endpoint_stub import Said, endpoint_stub
 from fresh import Printed, printed_by
 
 from opengrit.core.boxes import Size
+from opengrit.core.errors import ModelError
 from opengrit.inference.answer import Answer
 from opengrit.inference.grounder import Grounder
 from opengrit.sampling import SamplingSettings, Unsampled
@@ -30,7 +32,7 @@ from opengrit.serving.engine import Ask, Busy, EngineFailed, Load, StopFilter, T
 from opengrit.serving.local import LocalEngine
 from opengrit.serving.remote import RemoteEngine
 from opengrit.serving.security import Access
-from serving import MODEL, PATIENCE, Scene, Served, grounder, running, scenes, served, until
+from serving import MODEL, PATIENCE, Scene, Served, Speaking, grounder, running, scenes, served, until
 
 ROOT = Path(__file__).parents[2]
 TIMING = {"seconds"}
@@ -199,6 +201,203 @@ def test_models_are_listed_and_another_name_is_not_found(openai_client, scene):
         openai_client.chat.completions.create(model="gpt-9", messages=messages(scene))
     assert error.value.code == "model_not_found"
     assert MODEL in str(error.value)
+
+
+def test_a_model_is_retrieved_by_its_name_as_listed(openai_client):
+    [listed] = openai_client.models.list()
+    assert openai_client.models.retrieve(MODEL) == listed
+    for name in ("gpt-9", "a/b", "final"):
+        with pytest.raises(openai.NotFoundError) as error:
+            openai_client.models.retrieve(name)
+        assert error.value.code == "model_not_found"
+
+
+IGNORED = {
+    "repetition_penalty": 1.0,
+    "min_p": 0.0,
+    "stop_token_ids": [],
+    "ignore_eos": False,
+    "guided_choice": None,
+    "skip_special_tokens": True,
+    "tool_choice": "none",
+    "user": "somebody",
+    "top_k": -1,
+}
+REFUSED = {
+    "repetition_penalty": 1.1,
+    "min_p": 0.05,
+    "stop_token_ids": [1],
+    "ignore_eos": True,
+    "guided_choice": ["yes", "no"],
+    "guided_json": {"type": "object"},
+    "structured_outputs": {"choice": ["yes"]},
+    "min_tokens": 3,
+    "bad_words": ["dog"],
+    "allowed_token_ids": [1, 2],
+    "logits_processors": ["x"],
+    "chat_template": "{{ messages }}",
+    "prompt_logprobs": 1,
+    "length_penalty": 0.8,
+    "reasoning_effort": "high",
+    "frequency_penalty": 0.5,
+    "top_k": -2,
+    "strategy": "sudo",
+}
+
+
+def test_what_changes_nothing_is_taken(openai_client, scene):
+    asked = {"model": MODEL, "messages": messages(scene), "max_tokens": 8}
+    plain = openai_client.chat.completions.create(**asked)
+    given = openai_client.chat.completions.create(extra_body=IGNORED, **asked)
+    assert given.choices[0].message.content == plain.choices[0].message.content
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_would_change_the_answer_is_refused_by_name(openai_client, scene, name):
+    with pytest.raises(openai.BadRequestError) as error:
+        openai_client.chat.completions.create(
+            model=MODEL, messages=messages(scene), extra_body={name: REFUSED[name]}
+        )
+    assert error.value.param == name
+    assert name in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("wrong", "param"),
+    [
+        ({"stop": ""}, "stop"),
+        ({"stop": ["a", ""]}, "stop.1"),
+        ({"stop": 5}, "stop"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages.0.content.0.text"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": 5}}]}]},
+            "messages.0.content.0.image_url.url",
+        ),
+        ({"messages": [{"role": "pirate", "content": "x"}]}, "messages.0.role"),
+        ({"stream_options": {"include_usage": "yes"}}, "stream_options.include_usage"),
+    ],
+)
+def test_a_wrong_value_is_named_by_its_place(server, scene, wrong, param):
+    with server.client() as client:
+        body = {"model": MODEL, "messages": messages(scene)} | wrong
+        refused = client.post("/v1/chat/completions", json=body)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == param
+
+
+def test_a_seed_of_minus_one_is_drawn_at_random(server, scene):
+    body = {"image": scene.uri, "question": scene.question, "temperature": 2.0, "max_new_tokens": 30}
+    with server.client() as client:
+        texts = {client.post("/v1/ground", json=body | {"seed": -1}).json()["transcript"] for _ in range(4)}
+        same = {client.post("/v1/ground", json=body | {"seed": 5}).json()["transcript"] for _ in range(2)}
+    assert (len(texts) > 1, len(same)) == (True, 1)
+
+
+@pytest.mark.parametrize("page", [True, False])
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/nothing", 404),
+        ("POST", "/", 404),
+        ("GET", "/v1", 404),
+        ("POST", "/v1/completions", 404),
+        ("OPTIONS", "/v1/chat/completions", 405),
+        ("GET", "/v1/chat/completions", 405),
+        ("DELETE", "/v1/models/x", 405),
+        ("PURGE", "/v1/ground", 405),
+        ("POST", "/healthz", 405),
+        ("OPTIONS", "/v1/nothing", 404),
+    ],
+)
+def test_what_is_not_there_is_said_in_openais_shape(nobody, page, method, path, status):
+    with nobody[page].client() as client:
+        response = client.request(method, path)
+    assert response.status_code == status
+    assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+    assert (status == 405) == ("allow" in response.headers)
+
+
+@pytest.fixture(scope="module")
+def nobody() -> Iterator[dict[bool, Served]]:
+    """Servers with and without a page, which nobody asks anything."""
+    engine = Speaking("")
+    with (
+        running(build_app({"speaking": engine}, ServeSettings()), {}) as with_page,
+        running(build_app({"speaking": engine}, ServeSettings(), page=False), {}) as alone,
+    ):
+        yield {True: with_page, False: alone}
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/v1/models", "/metrics"])
+def test_what_can_be_read_has_a_head(nobody, path):
+    with nobody[False].client() as client:
+        head, whole = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == whole.headers["content-type"]
+
+
+def test_a_models_public_name_is_no_path(tmp_path):
+    from opengrit.cli.serve import _public_name
+
+    for folder in ("demo/final", "demo/checkpoints/step-000030", "plain"):
+        (tmp_path / folder).mkdir(parents=True)
+    assert _public_name("tiny-qwen2.5-vl") == "tiny-qwen2.5-vl"
+    assert _public_name("Qwen/Qwen2.5-VL-3B-Instruct") == "Qwen/Qwen2.5-VL-3B-Instruct"
+    assert _public_name(str(tmp_path / "demo")) == _public_name(str(tmp_path / "demo/final")) == "demo"
+    assert _public_name(f"{tmp_path}/demo/checkpoints/step-000030/") == "demo-step-000030"
+    assert _public_name(str(tmp_path / "plain")) == "plain"
+    assert _public_name("/gone/models/my-3b") == "my-3b"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (Said("max_tokens is too large: 9999", status=400), openai.BadRequestError),
+        (Said("The model `toy` does not exist", status=404), openai.NotFoundError),
+        (Said("too long", status=422), openai.BadRequestError),
+        (Said("boom", status=500), openai.InternalServerError),
+    ],
+)
+def test_what_a_server_behind_refuses_is_refused_with_its_reason(scene, answer, error, stream):
+    with endpoint_stub(lambda _: answer) as stub, in_front_of(stub.url) as chat:
+        with pytest.raises(error) as refused:
+            chat.chat.completions.create(model="front", messages=messages(scene), stream=stream)
+        assert answer.text in refused.value.message
+        assert "check that it runs" not in refused.value.message or answer.status == 500
+
+
+def test_the_tokens_that_a_server_behind_counts_are_passed_on(scene):
+    said = Said("<think>x</think><answer>1", usage=(1234, 56), stop_reason="</answer>")
+    with endpoint_stub(lambda _: said) as stub, in_front_of(stub.url) as chat:
+        asked = {"model": "front", "messages": messages(scene)}
+        whole = chat.chat.completions.create(**asked)
+        assert whole.choices[0].message.content == "<think>x</think><answer>1</answer>"
+        *_, last = chat.chat.completions.create(stream=True, stream_options={"include_usage": True}, **asked)
+        assert last.usage == whole.usage
+        assert (last.usage.prompt_tokens, last.usage.completion_tokens) == (1234, 56)
+        ground = httpx.post(
+            f"{chat.base_url}ground", json={"image": scene.uri, "question": "What?"}, timeout=PATIENCE
+        ).json()
+        assert (ground["prompt_tokens"], ground["completion_tokens"]) == (1234, 56)
+
+
+@contextmanager
+def in_front_of(url: str) -> Iterator[openai.OpenAI]:
+    """OpenAI's client of a server in front of another."""
+    sampler = EndpointSampler.connect(url, model="toy", frame="unit", max_tries=1)
+    remote = Grounder(sampler, frame="unit", model="toy", lock=nullcontext())
+    engines = {"front": RemoteEngine(remote, name="front")}
+    try:
+        with (
+            running(build_app(engines, ServeSettings(), page=False), engines) as front,
+            openai.OpenAI(
+                base_url=f"{front.url}/v1", api_key="none", timeout=PATIENCE, max_retries=0
+            ) as chat,
+        ):
+            yield chat
+    finally:
+        sampler.close()
 
 
 def test_two_engines_are_told_apart_by_their_names(scene):
@@ -445,6 +644,41 @@ def test_what_the_model_cannot_take_is_refused_and_holds_up_nobody(scene):
     asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
 
 
+TEMPLATES = [
+    "{{ raise_exception('roles alternate') }}",
+    "{{ messages[9].content }}",
+    "{{ 1 / 0 }}",
+    "{{ messages + 1 }}",
+    "{{ ''.__class__.__mro__ }}",
+]
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_chat_template_that_raises_costs_its_question_and_no_traceback(scene, template, monkeypatch):
+    processor = grounder().sampler.vlm.processor
+    good = processor.chat_template
+    expected = grounder().ask(scene.png, scene.question)
+    asked = f"{{% if 'awkward' in messages|string %}}{template}{{% endif %}}{good}"
+
+    async def scenario() -> None:
+        engine = LocalEngine(grounder())
+        await engine.start()
+        bad, fine = await asyncio.gather(
+            collected(engine, Ask(scene.picture, "awkward", SamplingSettings(temperature=0))),
+            collected(engine, ask_of(scene)),
+            return_exceptions=True,
+        )
+        await engine.close()
+        assert isinstance(bad, Unanswerable)
+        assert "chat template" in str(bad)
+        assert fine[1].text == expected.text
+
+    monkeypatch.setattr(processor, "chat_template", asked)
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
+    with pytest.raises(ModelError, match="chat template"):
+        grounder().ask(scene.png, "awkward")
+
+
 class Breaking:
     """A batch whose every step fails."""
 
@@ -637,6 +871,8 @@ WRONG_OPTIONS = {
     ("--host", "203.0.113.7", "--port", "0"): "--host and --port name a free address",
     ("http://127.0.0.1:9/v1", "--port", "0"): "an address is named with --endpoint",
     ("one", "--model", "two"): "the model is named once",
+    ("--name", "a", "--name", "b"): "--name is given once for each model",
+    ("--name", " a"): "--name is 1 to 200 characters",
     ("no-such-model", "--port", "0"): "no-such-model",
     ("--endpoint", "http://127.0.0.1:9/v1", "--model", "m", "--port", "0"): "coordinates",
 }

@@ -36,12 +36,38 @@ class Request:
 
 @dataclass
 class Said:
-    """What the server answers. `status` other than 200 is an error; `hold` is waited for after the first piece."""
+    """What the server answers. `status` other than 200 is an error; `hold` is waited for after the first piece.
+
+    `usage` are the tokens of prompt and completion, None where it counts none. `stop_reason` is vLLM's: left out where it
+    is not given.
+    """
 
     text: str = ""
     finish: str | None = "stop"
     status: int = 200
     hold: threading.Event | None = None
+    usage: tuple[int, int] | None = (7, 3)
+    stop_reason: object = ...
+
+    @property
+    def ending(self) -> dict[str, object]:
+        """How a choice says that it ended."""
+        said: dict[str, object] = {"finish_reason": self.finish}
+        return said if self.stop_reason is ... else said | {"stop_reason": self.stop_reason}
+
+    @property
+    def counts(self) -> dict[str, object]:
+        """The token counts as the protocol has them."""
+        if self.usage is None:
+            return {}
+        prompt, completion = self.usage
+        return {
+            "usage": {
+                "prompt_tokens": prompt,
+                "completion_tokens": completion,
+                "total_tokens": prompt + completion,
+            }
+        }
 
 
 @dataclass
@@ -75,14 +101,13 @@ def endpoint_stub(answer: Callable[[Request], Said], *, models: tuple[str, ...] 
             if said.status != 200:
                 self._send(said.status, {"error": {"message": said.text}})
             elif body.get("stream"):
-                self._stream(said)
+                self._stream(said, with_usage=bool((body.get("stream_options") or {}).get("include_usage")))
             else:
                 message = {"role": "assistant", "content": said.text}
-                choice = {"index": 0, "message": message, "finish_reason": said.finish}
-                usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
-                self._send(200, {"id": "1", "object": "chat.completion", "choices": [choice], "usage": usage})
+                choice = {"index": 0, "message": message} | said.ending
+                self._send(200, {"id": "1", "object": "chat.completion", "choices": [choice]} | said.counts)
 
-        def _stream(self, said: Said) -> None:
+        def _stream(self, said: Said, *, with_usage: bool) -> None:
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
             self.send_header("Connection", "close")
@@ -96,13 +121,18 @@ def endpoint_stub(answer: Callable[[Request], Said], *, models: tuple[str, ...] 
                         while not said.hold.wait(0.05):
                             self.wfile.write(b": still there\n\n")
                             self.wfile.flush()
-                self._event({"index": 0, "delta": {}, "finish_reason": said.finish})
+                self._event({"index": 0, "delta": {}} | said.ending)
+                if with_usage and said.counts:
+                    self._chunk({"choices": []} | said.counts)
                 self.wfile.write(b"data: [DONE]\n\n")
             except (BrokenPipeError, ConnectionResetError):
                 stub.broken.set()
 
         def _event(self, choice: dict[str, Any]) -> None:
-            chunk = {"id": "1", "object": "chat.completion.chunk", "choices": [choice]}
+            self._chunk({"choices": [choice]})
+
+        def _chunk(self, value: dict[str, Any]) -> None:
+            chunk = {"id": "1", "object": "chat.completion.chunk"} | value
             self.wfile.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
             self.wfile.flush()
 

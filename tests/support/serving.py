@@ -6,7 +6,7 @@ import base64
 import io
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -15,11 +15,16 @@ import httpx
 from fastapi import FastAPI
 from PIL import Image
 
+from opengrit.core.boxes import Size
+from opengrit.core.types import Completion, Finish
 from opengrit.data.stickers.sets import asked, png_bytes
 from opengrit.data.stickers.world import draw
+from opengrit.inference.answer import Answer, read_answer
 from opengrit.inference.grounder import Grounder
+from opengrit.sampling import Sampled
 from opengrit.serving.app import ServeSettings, build_app
-from opengrit.serving.engine import Engine
+from opengrit.serving.connections import ConnectionLimits
+from opengrit.serving.engine import Ask, Engine, Load
 from opengrit.serving.local import LocalEngine
 from opengrit.serving.metrics import Metrics
 from opengrit.serving.run import address, bind, server
@@ -73,12 +78,50 @@ class Served:
         return not self.metrics.busy() and not self.metrics.in_flight
 
 
+class Speaking:
+    """An engine that says one text, whatever is asked."""
+
+    name = "speaking"
+    frame = "unit"
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def seen_size(self, picture_size: Size) -> Size | None:
+        return picture_size
+
+    def load(self) -> Load:
+        return Load(0, 0)
+
+    async def start(self) -> None:
+        pass
+
+    async def close(self, grace_seconds: float = 0.0) -> None:
+        pass
+
+    async def stream(self, ask: Ask) -> AsyncGenerator[str | Answer, None]:
+        size = Size(*ask.image.size)
+        yield self.text
+        sampled = Sampled(Completion(self.text, (1,), Finish.EOS), (1,), size)
+        yield read_answer(
+            sampled,
+            question=ask.question,
+            picture_size=size,
+            strategy=ask.strategy,
+            frame_name=self.frame,
+            seconds=0.0,
+            model=self.name,
+        )
+
+
 @contextmanager
-def running(app: FastAPI, engines: Mapping[str, Engine]) -> Iterator[Served]:
+def running(
+    app: FastAPI, engines: Mapping[str, Engine], limits: ConnectionLimits | None = None
+) -> Iterator[Served]:
     """The application behind uvicorn in a thread, until the block is left."""
     listening = bind("127.0.0.1", 0)
     ready = threading.Event()
-    serving = server(app, grace_seconds=PATIENCE, ready=ready.set)
+    serving = server(app, grace_seconds=PATIENCE, limits=limits, ready=ready.set)
     thread = threading.Thread(target=serving.run, kwargs={"sockets": [listening]}, name="uvicorn")
     thread.start()
     try:

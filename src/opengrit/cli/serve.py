@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from importlib import import_module
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +35,12 @@ _Model = Annotated[
 _ModelOption = Annotated[str | None, Option("--model", help="The same as MODEL.")]
 _Compare = Annotated[
     str | None, Option(help="A second model; the page asks both and shows them side by side.")
+]
+_Name = Annotated[
+    list[str] | None,
+    Option(
+        help="The model's public name (default: its name, or its run's folder); given twice, the second is --compare's."
+    ),
 ]
 _Endpoint = Annotated[
     str | None, Option(help="Stand in front of an OpenAI-compatible server (vLLM): http://host:8000/v1.")
@@ -65,6 +75,7 @@ def serve(
     model: _Model = None,
     model_option: _ModelOption = None,
     compare: _Compare = None,
+    name: _Name = None,
     endpoint: _Endpoint = None,
     endpoint_key_env: _EndpointKey = "OPENAI_API_KEY",
     frame: options.Frame = None,
@@ -106,25 +117,22 @@ def serve(
         raise RecipeError(
             f"the model is named once, got {model!r} and {model_option!r}; leave out one of them"
         )
+    public = _public_names(name or [], count=2 if compare else 1)
     _check_installed(page)
     key = _api_key(api_key_env, api_key_file)
     settle_output()
+    from opengrit.serving.memory import give_memory_back
     from opengrit.serving.run import address, bind, run_until_stopped
 
+    give_memory_back()
     how = dict[str, Any](frame=frame, max_pixels=max_pixels, max_queue=max_queue, max_batch=max_batch)
     listening = bind(host, port)  # a port that is taken is known before a model loads
     with tempfile.TemporaryDirectory(prefix="opengrit-serve-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
-        engines: dict[str, Engine] = {}
-        for name in [model or model_option, *([compare] if compare else [])]:
-            if endpoint is None:
-                engine = _local(name, **how)
-            else:
-                engine = _remote(endpoint, endpoint_key_env, name, **how)
-            if engines.setdefault(engine.name, engine) is not engine:
-                raise RecipeError(
-                    f"--compare names another model, got {engine.name!r} twice; name another one"
-                )
+        make = _local if endpoint is None else partial(_remote, endpoint, endpoint_key_env)
+        engines = _engines(
+            [model or model_option, *([compare] if compare else [])], public, partial(make, **how)
+        )
         from opengrit.serving.app import ServeSettings, build_app
         from opengrit.serving.security import Access
 
@@ -138,8 +146,25 @@ def serve(
         app = build_app(engines, settings, page=page)
         where = address(listening)
         run_until_stopped(
-            app, listening, grace_seconds=grace, ready=lambda: _announce(where, engines, settings, page)
+            app,
+            listening,
+            grace_seconds=grace,
+            ready=lambda: _announce(where, engines, settings, page),
+            clean_up=lambda: shutil.rmtree(folder, ignore_errors=True),
         )
+
+
+def _engines(models: list[str | None], public: list[str], make: Callable[..., Engine]) -> dict[str, Engine]:
+    """The engines by their public names: those given, for the rest the models' own."""
+    engines: dict[str, Engine] = {}
+    for model, public_name in zip_longest(models, public):
+        engine = make(model, public_name=public_name)
+        if engines.setdefault(engine.name, engine) is not engine:
+            raise RecipeError(
+                f"two models have two names, both are called {engine.name!r}; compare another one, or name them with "
+                "--name A --name B"
+            )
+    return engines
 
 
 def _announce(where: str, engines: dict[str, Engine], settings: ServeSettings, page: bool) -> None:
@@ -183,8 +208,43 @@ def _api_key(name: str | None, file: Path | None) -> str | None:
     return key.strip()
 
 
+def _public_names(names: list[str], *, count: int) -> list[str]:
+    """The names of --name, checked."""
+    if len(names) > count:
+        raise RecipeError(
+            f"--name is given once for each model, got {len(names)} for {count}; leave some out"
+        )
+    for name in names:
+        if not (name.isprintable() and 0 < len(name.strip()) == len(name) <= 200):
+            raise RecipeError(
+                f"--name is 1 to 200 characters that can be printed, got {name!a}; choose another"
+            )
+    return names
+
+
+def _public_name(model: str) -> str:
+    """What clients call a model: its name, or for a folder of this machine the run's name, never its path.
+
+    A checkpoint's name is behind its run's: `runs/demo/checkpoints/step-000030` is "demo-step-000030".
+    """
+    if not Path(model).exists() and not os.path.isabs(model):
+        return model
+    path = Path(os.path.abspath(model))
+    if path.name == "final":
+        return path.parent.name or path.name
+    if path.parent.name == "checkpoints":
+        return f"{path.parent.parent.name}-{path.name}"
+    return path.name or "model"
+
+
 def _local(
-    name: str | None, *, frame: str | None, max_pixels: int | None, max_queue: int, max_batch: int
+    name: str | None,
+    *,
+    public_name: str | None,
+    frame: str | None,
+    max_pixels: int | None,
+    max_queue: int,
+    max_batch: int,
 ) -> Engine:
     from opengrit.inference.grounder import Grounder
     from opengrit.serving.local import LocalEngine
@@ -201,7 +261,8 @@ def _local(
 
         torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
     grounder = Grounder.load(name, frame=frame, max_pixels=max_pixels)
-    return LocalEngine(grounder, max_queue=max_queue, max_batch=max_batch)
+    called = public_name or _public_name(name)
+    return LocalEngine(grounder, name=called, max_queue=max_queue, max_batch=max_batch)
 
 
 def _remote(
@@ -209,6 +270,7 @@ def _remote(
     key_env: str,
     name: str | None,
     *,
+    public_name: str | None,
     frame: str | None,
     max_pixels: int | None,
     max_queue: int,
@@ -225,4 +287,7 @@ def _remote(
     )
     grounder = Grounder(sampler, frame=sampler.frame, model=sampler.model, lock=nullcontext())
     resize = ResizeRule(frame_for(sampler.frame, Size(1, 1)).unit, max_pixels=max_pixels)
-    return RemoteEngine(grounder, max_queue=max_queue, max_live=max_batch, seen_size_of=resize.seen_size)
+    called = public_name or _public_name(sampler.model)
+    return RemoteEngine(
+        grounder, name=called, max_queue=max_queue, max_live=max_batch, seen_size_of=resize.seen_size
+    )

@@ -22,6 +22,7 @@ from opengrit.core.escaping import shortened, without_surrogates
 LARGEST_REPLY_BYTES = 8 << 20
 CHARACTERS_PER_TOKEN = 4  # the usual rule of thumb for English, where a server does not count
 TOKENS_PER_PICTURE = 1000
+_UNSAID = object()
 _WORTH_ANOTHER_TRY = frozenset({408, 409, 425, 429})  # and every 5xx
 _REASONING = ("reasoning", "thinking")  # parts of a message that are no part of its answer
 _DECLINED = frozenset({400, 413, 422})  # a content filter, a text that is too long
@@ -109,7 +110,15 @@ def read_reply(body: bytes, messages: Sequence[Mapping[str, Any]]) -> tuple[Repl
         raise Failed("the reply has no text", again=False, declined=True)
     tokens = _usage(value.get("usage"))
     prompt, completion = tokens or (estimate_tokens(messages), math.ceil(len(text) / CHARACTERS_PER_TOKEN))
-    return Reply(text, finish if isinstance(finish, str) else None, prompt, completion), tokens is not None
+    counted, reason = tokens is not None, _stop_reason(choices[0])
+    named = finish if isinstance(finish, str) else None
+    return Reply(text, named, prompt, completion, counted, reason), counted
+
+
+def _stop_reason(choice: dict[str, Any]) -> str | None:
+    """The stop string that ended a text; empty where the server (vLLM) names none or a token, None where it says nothing."""
+    reason = choice.get("stop_reason", _UNSAID)
+    return None if reason is _UNSAID else reason if isinstance(reason, str) else ""
 
 
 def _content(content: Any) -> str | None:
@@ -141,6 +150,7 @@ class StreamedReply:
         self._length = 0
         self._half = ""  # of a character whose other half the next chunk may bring
         self._finish: str | None = None
+        self._stop_reason: str | None = None
         self._tokens: tuple[int, int] | None = None
 
     def add(self, chunk: Any) -> str:
@@ -157,6 +167,7 @@ class StreamedReply:
             return ""
         if isinstance(finish := choice.get("finish_reason"), str):
             self._finish = finish
+            self._stop_reason = _stop_reason(choice)
         delta = choice.get("delta")
         piece = _content(delta.get("content")) if isinstance(delta, dict) else None
         if not piece:
@@ -179,7 +190,8 @@ class StreamedReply:
             estimate_tokens(messages),
             math.ceil(len(text) / CHARACTERS_PER_TOKEN),
         )
-        return Reply(text, self._finish, prompt, completion), self._tokens is not None
+        counted = self._tokens is not None
+        return Reply(text, self._finish, prompt, completion, counted, self._stop_reason), counted
 
 
 def explained(error: BaseException) -> Failed:
@@ -223,12 +235,13 @@ def _status_explained(error: openai.APIStatusError) -> Failed:
             status=status,
         )
     if status in (401, 403):  # its text may show parts of the key
-        return Failed(f"HTTP {status}: the server refuses the key, or has none", again=False)
+        return Failed(f"HTTP {status}: the server refuses the key, or has none", again=False, status=status)
     again = (status in _WORTH_ANOTHER_TRY or status >= 500) and error.code != "insufficient_quota"
     declined = status in _DECLINED and error.code != "insufficient_quota"
     after = _retry_after(error.response.headers.get("retry-after")) if again else None
     reason = f"HTTP {status}: {_error_text(error.body)}"
-    return Failed(reason, again=again, declined=declined, after_seconds=after, status=status)
+    known = None if error.code == "insufficient_quota" else status
+    return Failed(reason, again=again, declined=declined, after_seconds=after, status=known)
 
 
 def _address(location: str) -> str:

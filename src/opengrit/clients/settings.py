@@ -88,12 +88,17 @@ class EndpointSettings:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a model answered. Token counts are the server's own, or estimates where it gives none."""
+    """What a model answered. Token counts are the server's own, or estimates where it gives none (`counted` False).
+
+    `stop_reason` is the stop string that ended the text, empty where none did, None where the server does not say.
+    """
 
     text: str
     finish_reason: str | None
     prompt_tokens: int
     completion_tokens: int
+    counted: bool = True
+    stop_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

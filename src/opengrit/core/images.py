@@ -25,21 +25,24 @@ if TYPE_CHECKING:
     AnyPicture: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 
 
+# Raster formats only. Pillow can open more, some through outside programs (EPS runs Ghostscript).
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM") + (("AVIF",) if features.check("avif") else ())
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The largest picture we decode: bytes in the file, and as its header announces them pixels (width x height) and shape."""
+    """The largest picture we decode: bytes in the file, and as its header announces them pixels (width x height) and shape.
+
+    `formats` are those of `FORMATS` that are opened at all.
+    """
 
     max_bytes: int = 64 * 2**20
     max_pixels: int = 80_000_000  # below the 89,478,485 at which Pillow itself begins to complain
     max_aspect: float = math.inf  # the longer side over the shorter
+    formats: tuple[str, ...] = FORMATS
 
 
 DEFAULT_LIMITS = Limits()
-
-# Raster formats only. Pillow can open more, some through outside programs (EPS runs Ghostscript).
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM") + (
-    ("AVIF",) if features.check("avif") else ()
-)
 
 # What Pillow's readers raise on damaged files, by its own list of readers and our experience of them.
 _DAMAGE = (
@@ -163,7 +166,7 @@ def _open_header(path: Path, limits: Limits) -> Image.Image:
 def _identified(source: Path | io.BytesIO, path: str, limits: Limits) -> Image.Image:
     """The picture in a file or in its bytes, identified, its header checked; `path` names it in messages."""
     try:
-        image = Image.open(source, formats=_FORMATS)
+        image = Image.open(source, formats=limits.formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(
             f"a picture has at most {limits.max_pixels} pixels, this header announces far more ({error}): {path}; "
@@ -171,7 +174,7 @@ def _identified(source: Path | io.BytesIO, path: str, limits: Limits) -> Image.I
         ) from error
     except Image.UnidentifiedImageError as error:
         raise ImageError(
-            f"a picture is a {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]} file, this is none of them: {path}; "
+            f"a picture is a {_listed(limits.formats)} file, this is none of them: {path}; "
             "convert it to PNG or JPEG"
         ) from error
     except _DAMAGE as error:
@@ -182,6 +185,10 @@ def _identified(source: Path | io.BytesIO, path: str, limits: Limits) -> Image.I
         image.close()
         raise
     return image
+
+
+def _listed(formats: tuple[str, ...]) -> str:
+    return " or ".join(part for part in (", ".join(formats[:-1]), formats[-1]) if part)
 
 
 def _check_header(image: Image.Image, path: str, limits: Limits) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from functools import cache
+from typing import Any, get_args, get_origin, get_type_hints
 
 from opengrit.core.boxes import Box, Size
 from opengrit.core.errors import RunError
@@ -79,7 +82,9 @@ def from_json(value: Any) -> Record:
         RunError: a field is missing or holds something else than `to_json` writes.
     """
     try:
-        return _record(value)
+        record = _record(value)
+        _check(record, "")
+        return record
     except KeyError as error:
         raise RunError(
             f"a record has the field {error}, this one has not; it was written by another version"
@@ -88,6 +93,36 @@ def from_json(value: Any) -> Record:
         raise RunError(
             f"a record's fields hold what opengrit writes, this one does not ({error}); fix it"
         ) from error
+
+
+def _check(value: object, place: str) -> None:
+    """Compare the fields of a dataclass, and of those in it, with their declared types. Raises TypeError."""
+    for name, (several, kinds) in _fields(type(value)).items():  # type: ignore[arg-type]  # a class has a hash
+        inner = getattr(value, name)
+        parts = (inner,) if not several else inner.values() if isinstance(inner, dict) else inner
+        for kind in set(map(type, parts)):
+            if not issubclass(kind, kinds) or (kind is bool and bool not in kinds):
+                raise TypeError(f"{place}{name} holds {kind.__name__}")
+        for part in parts:
+            if is_dataclass(part):
+                _check(part, f"{place}{name}.")
+
+
+@cache
+def _fields(kind: type) -> dict[str, tuple[bool, tuple[type, ...]]]:
+    """For each field of a dataclass: whether it holds several values, and the types of one."""
+    hints = get_type_hints(kind)
+    return {name: (get_origin(hint) in (tuple, dict), tuple(_types(hint))) for name, hint in hints.items()}
+
+
+def _types(hint: Any) -> Iterator[type]:
+    """The plain types in a type hint: `tuple[int, ...]` has int, `float | None` has float, int and None's own."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is None:
+        yield from (float, int) if hint is float else (hint,)
+    else:  # a dict's values, a tuple's elements, the members of a union
+        values = inner[1:] if origin is dict else inner
+        yield from (kind for part in values if part is not ... for kind in _types(part))
 
 
 def _record(value: dict[str, Any]) -> Record:

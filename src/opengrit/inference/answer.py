@@ -111,13 +111,11 @@ def read_answer(
     frame_name: str,
     seconds: float,
     model: str,
-    prompt_tokens: int | None = None,
-    completion_tokens: int | None = None,
 ) -> Answer:
     """The answer in what was sampled about a picture; nothing else makes an `Answer`.
 
     `frame_name` is a model type, or "pixels", "thousand" or "unit". Raises RecipeError for another name. Token
-    counts that are not given come from the ids in `sampled`, where it has any.
+    counts come from the ids in `sampled`, where it has any, or from the endpoint that counted them.
     """
     frame = frame_for(frame_name, sampled.seen_size)
     transcript = transcribe(sampled.completion, strategy=strategy, frame=frame)
@@ -134,8 +132,8 @@ def read_answer(
         seen_size=sampled.seen_size,
         finish=sampled.completion.finish,
         seconds=seconds,
-        prompt_tokens=prompt_tokens or len(sampled.prompt_ids) or None,
-        completion_tokens=completion_tokens or len(sampled.completion.token_ids) or None,
+        prompt_tokens=len(sampled.prompt_ids) or sampled.prompt_tokens,
+        completion_tokens=len(sampled.completion.token_ids) or sampled.completion_tokens,
         model=model,
     )
 

@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
 from PIL import Image
 
 from opengrit.core.errors import ModelError, first_line
 from opengrit.models.pretrained import load_pretrained
+from opengrit.sampling.model_inputs import TEMPLATE_ERRORS
 
 _THOUGHT = "<think>"
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
@@ -67,7 +67,7 @@ def _rendered_turn(processor: Any, name: str) -> str:
     turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "a"}]}]
     try:
         return processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
-    except (ValueError, TypeError, TemplateError) as error:  # none is there, or it does not take a picture
+    except TEMPLATE_ERRORS as error:  # none is there, or it does not take a picture
         raise ModelError(
             f"a model's processor has a chat template that takes a picture, that of {name} has none "
             f"({first_line(error)}); use the processor that belongs to the model"

@@ -23,6 +23,7 @@ from opengrit.grounding.frames import Unit, frame_for
 from opengrit.sampling.detokenizing import cut_at_stop
 from opengrit.sampling.protocol import Asked, Listener, Sampled, SamplingSettings, Unsampled, settings_of_each
 
+_REFUSED = frozenset({400, 404, 413, 422})  # the request itself, whoever asks
 _POLL_SECONDS = 0.1  # between two checks whether a listener still wants the text of a slow server
 _UNWANTED = Unsampled.unwanted()
 _UNNAMED = "(not yet known)"  # while the endpoint is asked which model it serves
@@ -109,9 +110,10 @@ class EndpointSampler:
     are not known and stay empty. Whatever fails, after the endpoint's retries, is `Unsampled` with the reason.
 
     Servers leave the stop string out of the text (vLLM keeps it on `include_stop_str_in_output`, which others refuse).
-    Where "</answer>" is a stop string and a text ends within an open <answer> for the reason "stop", it is put back;
-    a model that ended there by itself looks like one that wrote the tag. A text is cut behind its first stop
-    string, as the other samplers do.
+    Where the server says which one ended the text (vLLM's `stop_reason`), it is put back. Where the server does not say,
+    "</answer>" is put back if it is a stop string and a text ends within an open <answer> for the reason "stop"; a model
+    that ended there by itself looks like one that wrote the tag. A text is cut behind its first stop string, as the
+    other samplers do.
 
     `sample` may be called from several threads; the requests run on an event loop in a thread of the sampler's own.
     """
@@ -265,17 +267,19 @@ class EndpointSampler:
         match reply:
             case NoReply(reason=_UNWANTED.reason):
                 return _UNWANTED
-            case NoReply(reason=reason):
-                return Unsampled(
-                    f"an endpoint must answer, {self.endpoint.settings.url} does not ({reason}); check that it runs"
-                )
+            case NoReply() as failure:
+                refused = failure.status if failure.status in _REFUSED else None
+                return Unsampled(_problem(failure, self.endpoint.settings), refused)
             case Reply(finish_reason="content_filter"):
                 return Unsampled("the endpoint withheld the answer (content_filter)")
-            case Reply(text=text, finish_reason=reason):
-                completion = _completion(text, reason, settings)
+            case Reply():
+                completion = _completion(reply, settings)
                 if listener is not None:
                     forwarder.forward_rest(completion.text)
-                return Sampled(completion, prompt_ids=(), seen_size=sent.seen_size)
+                prompt, written = (
+                    (reply.prompt_tokens, reply.completion_tokens) if reply.counted else (None, None)
+                )
+                return Sampled(completion, (), sent.seen_size, prompt, written)
 
     async def _stream(self, sent: _Sent, params: dict[str, Any], forwarder: _Forwarder) -> Reply | NoReply:
         """The reply, forwarded while it streams; the stream is closed as soon as the listener wants no more of it."""
@@ -296,7 +300,7 @@ class EndpointSampler:
                 if not isinstance(piece, str):
                     return piece
                 if forwarder.complete:  # a server that ignores stop strings sends more
-                    return Reply(forwarder.text, "stop", 0, 0)
+                    return Reply(forwarder.text, "stop", 0, 0, counted=False)
                 forwarder.forward(piece)
         except StopAsyncIteration:
             return NoReply("the endpoint's stream ended without an end")
@@ -359,11 +363,32 @@ def _params(settings: SamplingSettings, *, seed: int) -> dict[str, Any]:
     return params
 
 
-def _completion(text: str, finish_reason: str | None, settings: SamplingSettings) -> Completion:
+def _problem(failure: NoReply, settings: EndpointSettings) -> str:
+    """Why an endpoint gave no answer, and what to do."""
+    match failure.status:
+        case 401 | 403:
+            remedy = f"put its key into the variable {settings.api_key_env}"
+        case 404:
+            remedy = (
+                f"name a model that it serves ({settings.url}/models lists them) and the address up to /v1"
+            )
+        case status if status not in _REFUSED:
+            remedy = "check that it runs"
+        case _:
+            return f"an endpoint must take the question, {settings.url} refuses it ({failure.reason}); change what it names"
+    return f"an endpoint must answer, {settings.url} does not ({failure.reason}); {remedy}"
+
+
+def _completion(reply: Reply, settings: SamplingSettings) -> Completion:
+    text, said = reply.text, reply.stop_reason
+    if said in settings.stop and reply.finish_reason == "stop" and not text.endswith(said or ""):
+        text += said or ""
     cut = cut_at_stop(text, settings.stop)
     if cut is not None:
         return Completion(cut, finish=Finish.STOP)
-    match finish_reason:
+    match reply.finish_reason:
+        case "stop" if said is not None:
+            return Completion(text, finish=Finish.EOS)
         case "stop" if "</answer>" in settings.stop and text.rfind("<answer>") > text.rfind("</answer>"):
             return Completion(text + "</answer>", finish=Finish.STOP)
         case "stop":

@@ -9,8 +9,20 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from jinja2 import TemplateError
 
 from opengrit.core.boxes import Size
+
+# What a chat template raises: it is a program that came with the model.
+TEMPLATE_ERRORS = (
+    TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 # Path, modification time (ns), bytes; or a digest of the pixels, width, height.
 PictureKey = tuple[str, int, int]

@@ -64,18 +64,27 @@ class SamplingSettings:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """One completion, with the prompt's token ids and the picture size in pixels that the model saw."""
+    """One completion, with the prompt's token ids and the picture size in pixels that the model saw.
+
+    Token counts are given where ids are not known: an endpoint's own, None where it does not count.
+    """
 
     completion: Completion
     prompt_ids: tuple[int, ...]
     seen_size: Size
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Unsampled:
-    """There is no completion: the picture cannot be read, the endpoint is down. Never an empty answer."""
+    """There is no completion: the picture cannot be read, the endpoint is down. Never an empty answer.
+
+    `status` is the HTTP status of an endpoint that refused the question itself: 400, 404, 413 or 422.
+    """
 
     reason: str
+    status: int | None = None
 
     @classmethod
     def unwanted(cls) -> Unsampled:

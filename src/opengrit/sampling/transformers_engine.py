@@ -14,13 +14,14 @@ from PIL import Image
 from transformers import DynamicCache
 
 from opengrit.core.boxes import Size
-from opengrit.core.errors import ImageError
+from opengrit.core.errors import ImageError, first_line
 from opengrit.core.images import open_picture
 from opengrit.grounding.prompts import user_turn
 from opengrit.sampling.continuous_batch import ContinuousBatch, Counts, Request
 from opengrit.sampling.detokenizing import StopFinder, token_texts
 from opengrit.sampling.kv_cache import KVCache, Prefix, kv_cache_for
 from opengrit.sampling.model_inputs import (
+    TEMPLATE_ERRORS,
     PictureKey,
     PreparedPicture,
     PreparedPrompt,
@@ -77,7 +78,13 @@ class TransformersSampler:
         processor = self.vlm.processor
         picture = self._prepare_picture(question.image)
         turn = user_turn(question.text)
-        text = processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+        try:
+            text = processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+        except TEMPLATE_ERRORS as error:
+            raise ImageError(
+                f"a model's chat template takes every question, this one does not take question {question.id} "
+                f"({first_line(error)}); use the processor that belongs to the model"
+            ) from error
         before, _, after = text.partition(processor.image_token)
         tokenizer = processor.tokenizer
         ids = [

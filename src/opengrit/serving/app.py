@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,7 +14,12 @@ from fastapi.responses import PlainTextResponse, Response
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
+from opengrit.serving.connections import ConnectionLimits
+from opengrit.serving.decoders import DecoderPool
 from opengrit.serving.engine import (
     Busy,
     Closing,
@@ -25,7 +31,7 @@ from opengrit.serving.engine import (
 )
 from opengrit.serving.metrics import Metrics, MetricsMiddleware
 from opengrit.serving.schemas import ChatRequest, ErrorResponse, GroundForm, GroundRequest, GroundResponse
-from opengrit.serving.security import Refused, SecurityMiddleware, error_response
+from opengrit.serving.security import Refused, SecurityMiddleware, error_response, not_found, wrong_method
 from opengrit.serving.service import ClientGone, ServeSettings, Service
 from opengrit.version import __version__
 
@@ -49,20 +55,32 @@ def build_app(engines: Mapping[str, Engine], settings: ServeSettings, *, page: b
     """
     metrics = Metrics()
     measured: dict[str, Engine] = {name: metrics.measured(engine) for name, engine in engines.items()}
-    service = Service(measured, settings)
+    decoders = DecoderPool(
+        settings.limits.picture,
+        cpu_seconds=settings.limits.decode_seconds,
+        scans=settings.limits.jpeg_scans,
+    )
+    service = Service(measured, settings, decoders)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         for engine in measured.values():
             await engine.start()
         yield
-        await asyncio.gather(*(engine.close(settings.grace_seconds) for engine in measured.values()))
+        stopping = time.monotonic() - (metrics.stopping_since or time.monotonic())
+        grace = max(0.0, settings.grace_seconds - stopping)  # the server has waited for responses already
+        await asyncio.gather(*(engine.close(grace) for engine in measured.values()))
         service.close()
+        await asyncio.to_thread(decoders.close)
 
     app = FastAPI(
         title="OpenGRIT", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None
     )  # FastAPI's documentation pages load scripts from another host
     app.state.metrics = metrics
+    app.state.decoders = decoders
+    app.state.connection_limits = ConnectionLimits(
+        body_seconds=settings.limits.body_seconds, write_seconds=settings.limits.write_seconds
+    )
     _add_routes(app, service, metrics)
     _add_errors(app)
     if page:
@@ -72,6 +90,7 @@ def build_app(engines: Mapping[str, Engine], settings: ServeSettings, *, page: b
             app,
             measured,
             settings=PageSettings(deadline_seconds=settings.deadline_seconds, limits=settings.limits.picture),
+            decoders=decoders,
         )
     app.add_middleware(SecurityMiddleware, access=settings.access, limits=settings.limits)
     app.add_middleware(MetricsMiddleware, metrics=metrics)
@@ -85,6 +104,7 @@ def _add_routes(app: FastAPI, service: Service, metrics: Metrics) -> None:
             (400, "The request cannot be answered; the message says why."),
             (401, "A key is needed."),
             (404, "No such model."),
+            (405, "Another method."),
             (408, "The request came in too slowly."),
             (413, "The request is too large."),
             (415, "The body is of another type."),
@@ -115,19 +135,58 @@ def _add_routes(app: FastAPI, service: Service, metrics: Metrics) -> None:
     async def chat_completions(request: Request) -> Response:
         return await service.chat(request)
 
-    @app.get("/v1/models", summary="The models that can be asked.", responses={401: errors[401]})
     async def models() -> dict[str, Any]:
         return service.models()
 
-    @app.get("/healthz", summary="Whether the server is up.")
+    async def model(model: str) -> dict[str, Any]:
+        return service.model(model)
+
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/metrics", summary="Counts for Prometheus.", response_class=PlainTextResponse)
     async def prometheus() -> Response:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    seen = {405: errors[405]}
+    asked = seen | {401: errors[401]}
+    _add_readable(app, "/v1/models", models, "The models that can be asked.", responses=asked)
+    missing = asked | {404: errors[404]}
+    _add_readable(app, "/v1/models/{model:path}", model, "One of the models.", responses=missing)
+    _add_readable(app, "/healthz", healthz, "Whether the server is up.", responses=seen)
+    _add_readable(
+        app,
+        "/metrics",
+        prometheus,
+        "Counts for Prometheus.",
+        responses=asked,
+        response_class=PlainTextResponse,
+    )
+    # Behind all of them, since the first route that fits is taken; the page would take every path that is left.
+    for route in [route for route in app.routes if isinstance(route, Route) and route.path.startswith("/")]:
+        allowed = sorted(
+            m for r in app.routes if isinstance(r, Route) and r.path == route.path for m in r.methods or ()
+        )
+        app.router.routes.append(Route(route.path, _OtherMethods(allowed)))
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+
+
+def _add_readable(
+    app: FastAPI, path: str, endpoint: Callable[..., Any], summary: str, **options: Any
+) -> None:
+    """A route for GET, and for HEAD, which the document leaves out."""
+    app.add_api_route(path, endpoint, methods=["GET"], summary=summary, **options)
+    app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False, **options)
+
+
+class _OtherMethods:
+    """Refuses what a path is not asked with. As no function, its route takes every method."""
+
+    def __init__(self, allowed: Sequence[str]) -> None:
+        self._allowed = allowed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused = wrong_method(self._allowed)
+        await error_response(refused, {"Allow": ", ".join(self._allowed)})(scope, receive, send)
 
 
 def _body(models: dict[str, type[BaseModel]]) -> dict[str, Any]:
@@ -157,14 +216,20 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(NoAnswer)
     async def no_answer(request: Request, error: NoAnswer) -> Response:
         headers = {"Retry-After": str(error.retry_after_seconds)} if isinstance(error, Busy) else None
-        return error_response(Refused(_STATUS.get(type(error), 500), str(error)), headers)
+        status = _STATUS.get(type(error), 500)
+        if isinstance(error, Unanswerable):
+            status = 404 if error.status == 404 else 400
+        return error_response(Refused(status, str(error)), headers)
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 404:
+            return error_response(not_found())
         return error_response(Refused(error.status_code, str(error.detail)), dict(error.headers or {}))
 
+    @app.exception_handler(ClientDisconnect)
     @app.exception_handler(ClientGone)
-    async def client_gone(request: Request, error: ClientGone) -> Response:
+    async def client_gone(request: Request, error: Exception) -> Response:
         return Response(status_code=_CLIENT_GONE)
 
     @app.exception_handler(Exception)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
@@ -29,6 +30,23 @@ class Turn:
     question: str
     strategy: str
     picture: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyForm:
+    """How an answer is given: streamed or whole, with token counts at a stream's end, in how many choices."""
+
+    stream: bool
+    with_usage: bool
+    count: int
+
+
+def read_reply_form(request: ChatRequest) -> ReplyForm:
+    """How the answer is to be given. Raises Refused for several choices in a stream."""
+    count, options = request.n or 1, request.stream_options
+    if count > 1 and request.stream:
+        raise bad_parameter("n", f"is 1 where the text is streamed, got {count}; ask {count} times")
+    return ReplyForm(bool(request.stream), bool(options and options.include_usage), count)
 
 
 def read_turn(request: ChatRequest, *, frame: str) -> Turn:
@@ -97,10 +115,15 @@ def read_settings(request: ChatRequest, *, max_new_tokens: int) -> SamplingSetti
     return SamplingSettings(
         temperature=DEFAULTS.temperature if request.temperature is None else request.temperature,
         top_p=DEFAULTS.top_p if request.top_p is None else request.top_p,
-        top_k=DEFAULTS.top_k if request.top_k is None else request.top_k,
+        top_k=max(0, DEFAULTS.top_k if request.top_k is None else request.top_k),
         max_new_tokens=allowed_tokens(asked, limit=max_new_tokens, param="max_tokens"),
-        seed=request.seed or DEFAULTS.seed,
+        seed=asked_seed(request.seed),
     )
+
+
+def asked_seed(asked: int | None) -> int:
+    """The seed asked for, or the default; -1 draws one at random, as in other servers."""
+    return random.getrandbits(31) if asked == -1 else asked or DEFAULTS.seed
 
 
 def allowed_tokens(asked: int | None, *, limit: int, param: str) -> int:

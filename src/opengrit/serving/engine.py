@@ -35,7 +35,7 @@ class Ask:
     """One question about one picture (upright, RGB), how it is asked, and how long its asker waits.
 
     `cut_before` are strings that end the text and are left out of it, as OpenAI's `stop` asks; the stop strings of
-    `settings` end the text and stay in it.
+    `settings` end the text and stay in it. `spent_seconds` of the deadline are over already, for opening the picture.
     """
 
     image: Image.Image
@@ -44,6 +44,7 @@ class Ask:
     strategy: str = Strategy.GROUNDED.value
     deadline_seconds: float = 120.0
     cut_before: tuple[str, ...] = ()
+    spent_seconds: float = 0.0
 
     @property
     def pixels(self) -> int:
@@ -87,7 +88,14 @@ class TooLate(NoAnswer):
 
 
 class Unanswerable(NoAnswer):
-    """The model cannot take the question: its picture is too slim, or its text holds a picture token."""
+    """The model cannot take the question: its picture is too slim, or its text holds a picture token.
+
+    `status` is the HTTP status of a model's server that refused it: 400, 404, 413 or 422.
+    """
+
+    def __init__(self, reason: str, status: int | None = None) -> None:
+        self.status = status
+        super().__init__(reason)
 
 
 class EngineFailed(NoAnswer):
@@ -239,7 +247,7 @@ async def _next_event(ask: Ask, events: asyncio.Queue[Event], began: float) -> E
 async def within_deadline(ask: Ask, began: float) -> AsyncGenerator[None, None]:
     """The asker's deadline. Raises TooLate."""
     try:
-        async with asyncio.timeout(began + ask.deadline_seconds - time.perf_counter()):
+        async with asyncio.timeout(began + ask.deadline_seconds - ask.spent_seconds - time.perf_counter()):
             yield
     except TimeoutError:
         raise TooLate(ask.deadline_seconds) from None

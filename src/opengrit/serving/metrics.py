@@ -46,6 +46,7 @@ class Metrics:
         )
         self.queued = Gauge("opengrit_queued", "Questions that wait.", ("model",), registry=self.registry)
         self.live = Gauge("opengrit_live", "Questions being answered.", ("model",), registry=self.registry)
+        self.stopping_since: float | None = None  # in time.monotonic's seconds
         self.in_flight = 0  # requests to the API whose response is not over
         self._engines: list[Engine] = []
 

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from markupsafe import Markup
 
 from opengrit.reports.viewer import asset
+from opengrit.serving.decoders import DecoderPool
 from opengrit.serving.engine import Engine
 from opengrit.serving.gradio_lockdown import GradioLockdown
 from opengrit.serving.page_backend import MAX_QUESTION, PageBackend, PageExample, PageSettings, picture_path
@@ -34,13 +35,19 @@ def sticker_examples() -> list[PageExample]:
 
 
 def mount_page(
-    app: FastAPI, engines: Mapping[str, Engine], *, settings: PageSettings | None = None
+    app: FastAPI,
+    engines: Mapping[str, Engine],
+    *,
+    settings: PageSettings | None = None,
+    decoders: DecoderPool | None = None,
 ) -> FastAPI:
     """The app with the page at `/`; call it last, since what is mounted at `/` takes every path that is left.
 
-    Each engine may be chosen by its name; the first one is chosen at first, or the first two together.
+    Each engine may be chosen by its name; the first one is chosen at first, or the first two together. `decoders` open the
+    visitors' pictures (default: a pool of the page's own).
     """
-    backend = PageBackend(engines, settings or PageSettings())
+    settings = settings or PageSettings()
+    backend = PageBackend(engines, settings, decoders or DecoderPool(settings.limits))
     page = _build_page(backend, list(engines))
     app.include_router(backend.routes())
     mounted = gr.mount_gradio_app(
@@ -72,7 +79,7 @@ def _build_page(backend: PageBackend, names: list[str]) -> gr.Blocks:
         with gr.Row(elem_id="og-layout"):
             with gr.Column(elem_id="og-form", min_width=280):
                 _html(_static("upload.html"), elem_id="og-upload-block")
-                question = gr.Textbox(
+                gr.Textbox(
                     label="Question",
                     placeholder="For example: How many dogs are there?",
                     lines=2,
@@ -95,29 +102,18 @@ def _build_page(backend: PageBackend, names: list[str]) -> gr.Blocks:
                 _html(_static("result.html"))
             with gr.Column(elem_id="og-sidebar", min_width=280):
                 _html(_sidebar_html(backend.add_examples(sticker_examples())))
-        updates = gr.HTML(
+        gr.HTML(
             value=None,
             html_template="",
-            js_on_load="opengritPage.listen(props, watch);",
+            js_on_load="opengritPage.start();",
             elem_id="og-updates",
             visible="hidden",
             apply_default_css=False,
         )
-        picture = gr.Textbox(visible=False)
-        submitted = ask.click(
-            backend.ask,
-            inputs=[picture, question, models],
-            outputs=updates,
-            js="(picture, question, models) => opengritPage.submit(models)",
-            show_progress="hidden",
-            trigger_mode="multiple",
-            concurrency_limit=None,
-            api_visibility="private",
-        )
-        submitted.failure(fn=None, js="() => opengritPage.disconnected()", api_visibility="private")
-        stop.click(backend.stop, show_progress="hidden", api_visibility="private")
-        page.unload(backend.stop)
-    page.queue(max_size=None, default_concurrency_limit=None, api_open=False)
+        # The page asks routes of ours (`page_backend.py`); Gradio only draws it.
+        ask.click(fn=None, inputs=[models], js="(models) => { opengritPage.submit(models); }")
+        stop.click(fn=None, js="() => { opengritPage.stop(); }")
+    page.queue(api_open=False)
     return page
 
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import logging
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import gradio as gr
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from PIL import Image
 
 from opengrit.core.boxes import Size
-from opengrit.core.drawing import draw_boxes
 from opengrit.core.errors import OpenGritError
 from opengrit.core.images import DEFAULT_LIMITS, Limits
 from opengrit.core.types import Completion, Transcript
@@ -27,16 +25,18 @@ from opengrit.grounding.prompts import Strategy
 from opengrit.inference.answer import Answer, check_question
 from opengrit.reports.live import LiveReply, Progress, answer_html
 from opengrit.sampling import SamplingSettings
-from opengrit.serving.engine import Ask, Busy, Engine, NoAnswer, cancel_all
-from opengrit.serving.gradio_lockdown import read_body
-from opengrit.serving.security import MAX_ASPECT
-from opengrit.serving.session_store import SessionStore, StoredPicture, prepare
+from opengrit.serving.bodies import read_json
+from opengrit.serving.decoders import OPEN_FORMATS, DecoderPool
+from opengrit.serving.engine import Ask, Busy, Engine, NoAnswer, TooLate, cancel_all
+from opengrit.serving.security import MAX_ASPECT, Refused, UploadLimits
+from opengrit.serving.session_store import SessionStore, StoredPicture, plain_name, prepare
+from opengrit.serving.streams import ClosingStream
 
 _log = logging.getLogger(__name__)
 
 MAX_QUESTION = 4000  # characters
 _UPDATE_SECONDS = 0.1  # between two updates of a text that grows
-_DECODED_AT_ONCE = 2  # pictures; each may take some hundred megabytes while it is decoded
+_MAX_ASK_BYTES = 64 * 1024
 _STRATEGY = Strategy.GROUNDED.value
 _NOTHING = Transcript("", None, None, None, (), (), ())
 
@@ -55,18 +55,42 @@ class PageSettings:
     """How long an answer may take on the page, and which pictures it takes."""
 
     deadline_seconds: float = 120.0
-    limits: Limits = field(default_factory=lambda: replace(DEFAULT_LIMITS, max_aspect=MAX_ASPECT))
+    limits: Limits = field(
+        default_factory=lambda: replace(DEFAULT_LIMITS, max_aspect=MAX_ASPECT, formats=OPEN_FORMATS)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a visitor asks: the stored picture's name, the question, the models' names, and a name to stop it by."""
+
+    picture: str
+    question: str
+    models: tuple[str, ...]
+    id: str
+
+    @classmethod
+    def read(cls, content: bytes | bytearray) -> Question:
+        """The question in a request's body. Raises Refused."""
+        value = read_json(content, UploadLimits(json_values=200))
+        if not isinstance(value, dict):
+            raise Refused(400, "a question is a JSON object, this is none; reload the page")
+        names = value.get("models") or []
+        texts = [value.get(name) or "" for name in ("picture", "question", "id")]
+        if not isinstance(names, list) or not all(isinstance(text, str) for text in (*names, *texts)):
+            raise Refused(400, "a question is made of texts, this is not; reload the page")
+        return cls(texts[0], texts[1].strip(), tuple(names), texts[2])
 
 
 class PageBackend:
     """What happens when a visitor asks, stops, uploads a picture or downloads an answer."""
 
-    def __init__(self, engines: Mapping[str, Engine], settings: PageSettings) -> None:
+    def __init__(self, engines: Mapping[str, Engine], settings: PageSettings, decoders: DecoderPool) -> None:
         self._engines = dict(engines)
         self._settings = settings
         self._store = SessionStore()
         self._stops: dict[str, asyncio.Event] = {}
-        self._decoding = asyncio.Semaphore(_DECODED_AT_ONCE)
+        self._decoders = decoders
         self._asked = 0
 
     # -- pictures -------------------------------------------------------------------------------------------------
@@ -76,9 +100,11 @@ class PageBackend:
         return [(self._store.add_example(prepare(e.content, name=e.name)), e) for e in examples]
 
     def routes(self) -> APIRouter:
-        """Uploads, pictures and downloads; everything is served from memory."""
+        """Questions, uploads, pictures and downloads; everything is served from memory."""
         router = APIRouter(prefix="/page", include_in_schema=False)
         router.add_api_route("/alive", self.is_alive, methods=["GET"], response_model=None)
+        router.add_api_route("/questions", self.answer, methods=["POST"], response_model=None)
+        router.add_api_route("/stop", self.stop, methods=["POST"], response_model=None)
         router.add_api_route("/pictures", self.upload, methods=["POST"], response_model=None)
         router.add_api_route("/pictures/{name}", self.preview, methods=["GET"], response_model=None)
         router.add_api_route("/answers/{name}.png", self.drawn, methods=["GET"], response_model=None)
@@ -87,16 +113,19 @@ class PageBackend:
 
     async def upload(self, request: Request) -> JSONResponse:
         """Store the picture in the request's body; the response has its name and a fragment that shows it."""
-        content = await read_body(request, self._settings.limits.max_bytes)
+        content = await _read_body(request, self._settings.limits.max_bytes)
         if content is None:
             megabytes = self._settings.limits.max_bytes / 2**20
             return _refusal(413, f"A picture's file has at most {megabytes:g} MB here; save it smaller.")
         try:
-            async with self._decoding:
-                name = request.query_params.get("name", "")
-                picture = await asyncio.to_thread(prepare, content, name=name, limits=self._settings.limits)
+            async with self._deadline():
+                shown = await self._decoders.preview(content)
+        except TooLate as error:
+            return _refusal(504, _sentence(str(error)))
         except OpenGritError as error:
             return _refusal(400, _sentence(str(error)))
+        title = plain_name(request.query_params.get("name", ""))
+        picture = StoredPicture(content, title, shown.size, shown.content, shown.media_type)
         name = self._store.add_picture(picture)
         waiting = [LiveReply("", Progress.WAITING, _NOTHING)]
         html = answer_html("", waiting, src=picture_path(name), size=picture.size, id=f"p-{name}")
@@ -119,8 +148,11 @@ class PageBackend:
         stored = self._store.answer(name)
         if stored is None:
             return _gone()
-        async with self._decoding:
-            content = await asyncio.to_thread(_draw, stored.picture, stored.answer, self._settings.limits)
+        try:
+            async with self._deadline():
+                content = await self._decoders.draw(stored.picture.content, stored.answer.boxes)
+        except (TooLate, OpenGritError) as error:
+            return Response(_sentence(str(error)), status_code=504, media_type="text/plain")
         return _download(content, "image/png", f"{stored.picture.name}-boxes.png")
 
     async def as_json(self, name: str) -> Response:
@@ -133,57 +165,78 @@ class PageBackend:
 
     # -- questions ------------------------------------------------------------------------------------------------
 
-    async def ask(
-        self, picture: str | None, question: str | None, models: list[str] | None, request: gr.Request
-    ) -> AsyncGenerator[dict[str, Any]]:
+    async def answer(self, request: Request) -> Response:
+        """The page's updates while the answers to a question grow, each a line of JSON."""
+        content = await _read_body(request, _MAX_ASK_BYTES)
+        if content is None:
+            return _refusal(413, "A question is shorter; write it shorter.")
+        try:
+            question = Question.read(content)
+        except Refused as refused:
+            return _refusal(refused.status, _sentence(refused.message))
+        updates = self.ask(question)
+        return ClosingStream(_lines(updates), media_type="application/x-ndjson", source=updates)
+
+    async def ask(self, asked: Question) -> AsyncGenerator[dict[str, Any]]:
         """The page's updates while the answers grow. The last one has `running` False."""
-        question = (question or "").strip()
-        stored = self._store.picture(picture or "")
-        if problem := self._problem(picture, stored, question, models):
+        stored = self._store.picture(asked.picture)
+        if problem := self._problem(asked, stored):
             yield _update("", status=problem, running=False)
             return
         assert stored is not None
         self._asked += 1
-        id = f"a{self._asked}"
-        names = [name for name in self._engines if len(self._engines) == 1 or name in (models or ())]
+        id, src = f"a{self._asked}", picture_path(asked.picture)
+        names = [name for name in self._engines if len(self._engines) == 1 or name in asked.models]
         stopped = asyncio.Event()
-        await self.stop(request)
-        self._stops[request.session_hash or ""] = stopped
-        html = ""
+        self._stop(asked.id)
+        self._stops[asked.id] = stopped
+        html = status = ""
         try:
-            async with aclosing(self._answers(stored, question, names, stopped)) as changes:
+            async with aclosing(self._answers(stored, asked.question, names, stopped)) as changes:
                 async for replies in changes:
-                    html = str(
-                        answer_html(
-                            question, replies, src=picture_path(picture or ""), size=stored.size, id=id
-                        )
-                    )
-                    yield _update(html, status=_status(replies), running=True)
-            yield _update(html, status=_status(replies), running=False)
+                    html = str(answer_html(asked.question, replies, src=src, size=stored.size, id=id))
+                    status = _status(replies)
+                    yield _update(html, status=status, running=True)
+            yield _update(html, status=status, running=False)
+        except (NoAnswer, OpenGritError) as error:
+            yield _update("", status=_sentence(str(error)), running=False)
         finally:
-            if self._stops.get(request.session_hash or "") is stopped:
-                del self._stops[request.session_hash or ""]
+            if self._stops.get(asked.id) is stopped:
+                del self._stops[asked.id]
 
-    async def stop(self, request: gr.Request) -> None:
-        """End what this visitor asked for; what is written stays."""
-        if stopped := self._stops.get(request.session_hash or ""):
+    async def stop(self, request: Request) -> Response:
+        """End the question whose name is the request's body; what is written stays."""
+        content = await _read_body(request, 1024)
+        if content is not None:
+            self._stop(content.decode("utf-8", "replace"))
+        return Response(status_code=204)
+
+    def _stop(self, id: str) -> None:
+        if stopped := self._stops.get(id):
             stopped.set()
 
-    def _problem(
-        self, picture: str | None, stored: StoredPicture | None, question: str, models: list[str] | None
-    ) -> str:
-        if not picture:
+    @asynccontextmanager
+    async def _deadline(self) -> AsyncGenerator[None]:
+        """As long as an answer may take. Raises TooLate."""
+        try:
+            async with asyncio.timeout(self._settings.deadline_seconds):
+                yield
+        except TimeoutError:
+            raise TooLate(self._settings.deadline_seconds) from None
+
+    def _problem(self, asked: Question, stored: StoredPicture | None) -> str:
+        if not asked.picture:
             return "Choose a picture first: drop one, paste one, or take an example."
         if stored is None:
             return "The server does not have this picture any more; choose it again."
-        if not question:
+        if not asked.question:
             return "Write a question first."
-        if len(question) > MAX_QUESTION:
+        if len(asked.question) > MAX_QUESTION:
             return f"A question has at most {MAX_QUESTION} characters here; write it shorter."
-        if len(self._engines) > 1 and not set(models or ()) & set(self._engines):
+        if len(self._engines) > 1 and not set(asked.models) & set(self._engines):
             return "Choose at least one model."
         try:
-            check_question(question)
+            check_question(asked.question)
         except OpenGritError as error:
             return _sentence(str(error))
         return ""
@@ -194,12 +247,14 @@ class PageBackend:
         """The answers of these engines so far, whenever one has changed, but not too often."""
         replies = {name: LiveReply(name, Progress.WRITING, _NOTHING) for name in names}
         yield list(replies.values())
-        async with self._decoding:
-            image = await asyncio.to_thread(stored.open, self._settings.limits)
+        began = time.perf_counter()
+        async with self._deadline():
+            image = await self._decoders.open(stored.content)
+        spent = time.perf_counter() - began
         changed = asyncio.Event()
 
         async def follow(name: str) -> None:
-            async with aclosing(self._follow(self._engines[name], image, stored, question)) as changes:
+            async with aclosing(self._follow(self._engines[name], image, stored, question, spent)) as changes:
                 async for reply in changes:
                     replies[name] = reply
                     changed.set()
@@ -224,7 +279,7 @@ class PageBackend:
         ]
 
     async def _follow(
-        self, engine: Engine, image: Image.Image, stored: StoredPicture, question: str
+        self, engine: Engine, image: Image.Image, stored: StoredPicture, question: str, spent_seconds: float
     ) -> AsyncGenerator[LiveReply]:
         """One engine's answer as it grows; a failure is shown in its place."""
         asked = Ask(
@@ -233,6 +288,7 @@ class PageBackend:
             settings=SamplingSettings(temperature=0.0),
             strategy=_STRATEGY,
             deadline_seconds=self._settings.deadline_seconds,
+            spent_seconds=spent_seconds,
         )
         seen_size = _seen_size(engine, stored.size)
         reply = LiveReply(engine.name, Progress.WRITING, _NOTHING, placed=seen_size is not None)
@@ -276,6 +332,22 @@ class PageBackend:
         )
 
 
+async def _lines(updates: AsyncGenerator[dict[str, Any]]) -> AsyncGenerator[str]:
+    async with aclosing(updates):
+        async for update in updates:
+            yield json.dumps(update) + "\n"
+
+
+async def _read_body(request: Request, max_bytes: int) -> bytes | None:
+    """The request's body, or None as soon as it is longer than allowed."""
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > max_bytes:
+            return None
+    return bytes(content)
+
+
 def _update(html: str, *, status: str, running: bool) -> dict[str, Any]:
     return {"html": html, "status": status, "running": running}
 
@@ -292,12 +364,6 @@ def _seen_size(engine: Engine, picture_size: Size) -> Size | None:
     if (unit or Unit(engine.frame)) is not Unit.PIXELS:
         return picture_size
     return engine.seen_size(picture_size)
-
-
-def _draw(picture: StoredPicture, answer: Answer, limits: Limits) -> bytes:
-    out = io.BytesIO()
-    draw_boxes(picture.open(limits), answer.boxes).save(out, format="PNG")
-    return out.getvalue()
 
 
 def picture_path(name: str) -> str:

@@ -20,6 +20,7 @@ from opengrit.serving.engine import (
     Load,
     QueueingEngine,
     SeenSizeOf,
+    Unanswerable,
     within_deadline,
 )
 
@@ -107,6 +108,8 @@ class RemoteEngine(QueueingEngine):
                 settings=ask.sampling_settings,
                 listener=listener,
             )
+            if isinstance(sampled, Unsampled) and sampled.status is not None:
+                raise Unanswerable(sampled.reason, sampled.status)
             if isinstance(sampled, Unsampled):
                 raise EngineFailed(f"the model's server gave no answer: {sampled.reason}")
             listener.put(sampled)

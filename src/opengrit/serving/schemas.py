@@ -22,9 +22,14 @@ TopP = Annotated[
         description="Probability share of the likeliest tokens to sample from.",
     ),
 ]
-TopK = Annotated[int, Field(ge=0, le=1_000_000, description="Number of tokens to sample from; 0 means all.")]
+TopK = Annotated[
+    int, Field(ge=-1, le=1_000_000, description="Number of tokens to sample from; 0 or -1 means all.")
+]
 Tokens = Annotated[int, Field(ge=1, le=2**31 - 1, description="Longest text, in tokens.")]
-Seed = Annotated[int, Field(ge=0, le=2**63 - 1, description="The same seed samples the same text.")]
+Seed = Annotated[
+    int,
+    Field(ge=-1, le=2**63 - 1, description="The same seed samples the same text; -1 draws one at random."),
+]
 Stop = Annotated[str, Field(min_length=1, max_length=200)]
 Stops = Annotated[
     list[Stop], Field(max_length=16, description="Strings that end the text and are left out of it.")
@@ -144,7 +149,8 @@ class StreamOptions(BaseModel):
 class ChatRequest(BaseModel):
     """OpenAI's chat completion, as far as one question about one picture needs it; unknown fields are ignored.
 
-    Fields that would change the answer and are not supported (tools, logprobs, response formats, penalties) are refused.
+    Fields that would change the answer and are not supported (tools, logprobs, response formats, penalties, and what other
+    servers add, such as min_p or guided decoding) are refused.
     """
 
     model: str = Field(max_length=500)
@@ -162,7 +168,7 @@ class ChatRequest(BaseModel):
     strategy: Strategy | None = None
 
 
-# OpenAI's fields that change the response, with the values that change nothing.
+# Fields of OpenAI and of other servers that change the response, with the values that change nothing.
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "tools": (None, []),
     "functions": (None, []),
@@ -174,6 +180,61 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "presence_penalty": (None, 0),
     "audio": (None,),
     "modalities": (None, ["text"]),
+    "tool_choice": (None, "none", "auto"),
+    "function_call": (None, "none", "auto"),
+    "prediction": (None,),
+    "reasoning_effort": (None, "none"),
+    "verbosity": (None, "medium"),
+    "web_search_options": (None,),
+    # vLLM, SGLang, llama.cpp and text-generation-inference
+    "repetition_penalty": (None, 1),
+    "length_penalty": (None, 1),
+    "min_p": (None, 0),
+    "typical_p": (None, 1),
+    "top_a": (None, 0),
+    "tfs_z": (None, 1),
+    "min_tokens": (None, 0),
+    "max_think_tokens": (None,),
+    "thinking_token_budget": (None,),
+    "stop_token_ids": (None, []),
+    "stop_regex": (None, [], ""),
+    "bad_words": (None, []),
+    "allowed_token_ids": (None,),
+    "ignore_eos": (None, False),
+    "include_stop_str_in_output": (None, False),
+    "no_stop_trim": (None, False),
+    "skip_special_tokens": (None, True),
+    "spaces_between_special_tokens": (None, True),
+    "truncate_prompt_tokens": (None, -1),
+    "prompt_logprobs": (None, 0),
+    "use_beam_search": (None, False),
+    "best_of": (None, 1),
+    "echo": (None, False),
+    "suffix": (None, ""),
+    "add_generation_prompt": (None, True),
+    "continue_final_message": (None, False),
+    "chat_template": (None,),
+    "chat_template_kwargs": (None, {}),
+    "documents": (None, []),
+    "mm_processor_kwargs": (None, {}),
+    "logits_processors": (None, []),
+    "custom_logit_processor": (None,),
+    "structured_outputs": (None,),
+    "guided_json": (None,),
+    "guided_regex": (None,),
+    "guided_choice": (None,),
+    "guided_grammar": (None,),
+    "regex": (None,),
+    "ebnf": (None,),
+    "grammar": (None, ""),
+    "json_schema": (None,),
+    "structural_tag": (None,),
+    "mirostat": (None, 0),
+    "repeat_penalty": (None, 1),
+    "dynatemp_range": (None, 0),
+    "xtc_probability": (None, 0),
+    "dry_multiplier": (None, 0),
+    "lora_path": (None,),
 }
 
 _M = TypeVar("_M", bound=BaseModel)
@@ -187,28 +248,44 @@ def read(kind: type[_M], value: Any, *, strict: bool = True) -> _M:
     if not isinstance(value, dict):
         raise Refused(400, f"a body is a JSON object, got {_short(value)}; see /openapi.json")
     if kind is ChatRequest:
-        for name, idle in _UNSUPPORTED.items():
-            if value.get(name) not in idle:
+        for name in value.keys() & _UNSUPPORTED.keys():
+            if value[name] not in _UNSUPPORTED[name]:
                 raise bad_parameter(name, f"is not supported here, got {_short(value[name])}; leave it out")
     try:
         return kind.model_validate(value, strict=strict)
     except ValidationError as error:
-        problems = error.errors(include_url=False)
-        # Of a union's branches the deepest error says most.
-        problem = max(problems, key=lambda p: len(p["loc"])) if len(problems) > 1 else problems[0]
-        place = ".".join(str(part) for part in problem["loc"] if not _is_branch(part))
-        rule = problem["msg"][:1].lower() + problem["msg"][1:]
+        problem = _first_problem(error)
+        place = _cut(".".join(_place(problem["loc"], value)))
+        rule = _cut(problem["msg"][:1].lower() + problem["msg"][1:], 300)
         got = "" if problem["type"] == "missing" else f", got {_short(problem['input'])}"
         raise bad_parameter(place, f"{rule}{got}; see /openapi.json") from None
 
 
-def _is_branch(part: int | str) -> bool:
-    """Whether a part of an error's place names a branch of a union rather than a key."""
-    return isinstance(part, str) and (
-        part in ("str", "text", "image_url.ImageUrl", "ImageUrl") or "[" in part
-    )
+def _first_problem(error: ValidationError) -> Any:
+    """The problem to tell: of a union's branches the deepest one says most."""
+    problems = error.errors(include_url=False, include_context=False)
+    return max(problems, key=lambda p: len(p["loc"])) if len(problems) > 1 else problems[0]
+
+
+def _place(location: tuple[int | str, ...], value: Any) -> list[str]:
+    """The keys and indices of an error's location; the names of a union's branches are left out."""
+    place: list[str] = []
+    for number, part in enumerate(location):
+        if isinstance(value, list) and isinstance(part, int):
+            value = value[part] if part < len(value) else None
+        elif isinstance(value, dict) and (part in value or number == len(location) - 1):
+            value = value.get(part)
+        else:
+            continue
+        place.append(str(part)[:_SHOWN])
+    return place
 
 
 def _short(value: Any) -> str:
-    text = ascii(value) if not isinstance(value, dict | list) else type(value).__name__
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    if isinstance(value, dict | list):
+        return type(value).__name__
+    return _cut(ascii(value[: _SHOWN + 1] if isinstance(value, str) else value))
+
+
+def _cut(text: str, most: int = _SHOWN) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."

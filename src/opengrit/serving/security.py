@@ -1,4 +1,4 @@
-"""Checks on requests before any work is done: hosts, origins, keys, sizes and pictures."""
+"""Checks on requests before any work is done: hosts, origins, keys and sizes."""
 
 from __future__ import annotations
 
@@ -7,20 +7,18 @@ import base64
 import binascii
 import hashlib
 import hmac
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import NoReturn
 from urllib.parse import urlsplit
 
-from PIL import Image
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from opengrit.core.errors import ImageError
-from opengrit.core.images import Limits, open_any
+from opengrit.core.images import Limits
+from opengrit.serving.decoders import OPEN_FORMATS
 
 MAX_ASPECT = 200.0  # a picture's longer side over its shorter; what Qwen's processor takes
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -30,13 +28,20 @@ _PAGE_POLICY = (
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
     "media-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 )
+_REFUSED_HEADERS = {
+    401: {"WWW-Authenticate": 'Basic realm="OpenGRIT"'},
+    503: {"Retry-After": "1", "Connection": "close"},
+}
 _DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
-_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
     """The largest request: bytes and pixels of a picture, its longer side over its shorter, characters of a question.
+
+    A body's JSON has at most `json_values` commas and opening brackets and `json_escapes` backslashes, in texts too: its
+    picture needs none. A picture of up to 6 megapixels takes at most `decode_seconds` of CPU time, a larger one in
+    proportion, and a JPEG has at most `jpeg_scans` scans.
 
     And the slowest client: seconds for its whole body, and for taking the next piece of a response.
     """
@@ -46,6 +51,10 @@ class UploadLimits:
     aspect: float = MAX_ASPECT
     question_characters: int = 8_000
     json_depth: int = 32
+    json_values: int = 20_000
+    json_escapes: int = 1_000_000  # base64 with its slashes and line ends escaped has half as many
+    decode_seconds: float = 1.5
+    jpeg_scans: int = 64
     body_seconds: float = 30.0
     write_seconds: float = 30.0
     bytes_at_once: int = 512 * 2**20  # of all bodies held at one time
@@ -53,7 +62,7 @@ class UploadLimits:
     @property
     def picture(self) -> Limits:
         """The limits of a picture, checked before it is decoded."""
-        return Limits(max_bytes=self.picture_bytes, max_pixels=self.pixels, max_aspect=self.aspect)
+        return Limits(self.picture_bytes, self.pixels, self.aspect, OPEN_FORMATS)
 
     @property
     def body_bytes(self) -> int:
@@ -106,6 +115,11 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{0,5})?")
+_PORT = re.compile(r":\d+$")
+_PROXY_HEADERS = (b"x-forwarded-", b"forwarded", b"x-gradio-", b"x-original-", b"x-real-")
+
+
 def _host_name(host: str) -> str:
     """A Host header's name, without the port."""
     name = host.rsplit(":", 1)[0] if re.search(r":\d*$", host) and not host.endswith("]") else host
@@ -128,6 +142,18 @@ class Refused(Exception):
 def bad_parameter(param: str, problem: str, *, code: str | None = None) -> Refused:
     """A 400 for one parameter of a request; `problem` says the rule, the value and the remedy."""
     return Refused(400, f"{param}: {problem}", param=param, code=code)
+
+
+def not_found() -> Refused:
+    """A 404 for a path that leads nowhere."""
+    return Refused(404, "there is nothing at this path; /openapi.json lists what there is", code="not_found")
+
+
+def wrong_method(allowed: Sequence[str]) -> Refused:
+    """A 405 for a path that is asked in another way."""
+    return Refused(
+        405, f"this path is asked with {' or '.join(allowed)}; see /openapi.json", code="method_not_allowed"
+    )
 
 
 def error_response(refused: Refused, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -174,8 +200,9 @@ class SecurityMiddleware:
         send = _with_headers(send, _policy(scope["path"]))
         try:
             self._check(scope)
+            scope = self._without_strange_proxies(scope)
         except Refused as refused:
-            headers = {"WWW-Authenticate": 'Basic realm="OpenGRIT"'} if refused.status == 401 else None
+            headers = _REFUSED_HEADERS.get(refused.status)
             await error_response(refused, headers)(scope, receive, send)
             return
         body = _Body(receive, send, self._limits, self._hold)
@@ -183,6 +210,8 @@ class SecurityMiddleware:
             await self._app(scope, body.receive, body.send)
         except (_BodyRefused, _ClientStuck):
             pass
+        except asyncio.CancelledError:  # the server stops, and the grace time is over
+            body.refused = Refused(503, "the server is shutting down; ask another one, or try again later")
         finally:
             self._bytes_held -= body.bytes
             if body.refused is not None and not body.started:
@@ -199,6 +228,10 @@ class SecurityMiddleware:
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
+        if not _HOST.fullmatch(host) or int(host.rpartition(":")[2] if _PORT.search(host) else 0) > 65535:
+            raise Refused(
+                421, f"a Host header names a host, got {host[:100]!a}; send the name of this server"
+            )
         if not self._access.knows(host):
             raise Refused(
                 421,
@@ -212,9 +245,28 @@ class SecurityMiddleware:
                 "a key is needed and was not given, or is another; send the header Authorization: Bearer KEY",
                 code="invalid_api_key",
             )
+        if scope["path"] != "/healthz" and scope.get("state", {}).get("crowded"):
+            raise Refused(503, "the server has as many connections as it serves; try again in 1 s")
         length = headers.get("content-length", "0")
         if length.isascii() and length.isdigit() and int(length) > self._limits.body_bytes:
             raise _too_large(self._limits)
+
+    def _without_strange_proxies(self, scope: Scope) -> Scope:
+        """The request without what it says of a proxy in front, unless it names a trusted host.
+
+        Gradio makes the page's addresses of these headers, and anybody can send them.
+        """
+        headers = Headers(scope=scope)
+        trusted = {
+            name: _host_name(headers[name]) in self._access.origins
+            for name in ("host", "x-forwarded-host")
+            if name in headers
+        }
+        kept = {b"x-forwarded-host"} if trusted.get("x-forwarded-host") else set()
+        if any(trusted.values()):
+            kept.add(b"x-forwarded-proto")
+        named = [(k, v) for k, v in scope["headers"] if not k.startswith(_PROXY_HEADERS) or k in kept]
+        return {**scope, "headers": named}
 
     def _check_origin(self, headers: Headers, host: str) -> None:
         origin = headers.get("origin")
@@ -319,66 +371,3 @@ class _Body:
                 await self._send(message)
         except TimeoutError:
             raise _ClientStuck from None
-
-
-# -- bodies -----------------------------------------------------------------------------------------------------------
-
-
-def read_json(body: bytes, limits: UploadLimits) -> Any:
-    """The JSON value in a body: UTF-8, no NaN, nested at most `json_depth` deep. Raises Refused."""
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise Refused(
-            400, f"a body is JSON in UTF-8, this one is not at byte {error.start}; encode it so"
-        ) from None
-    depth = 0
-    for token in _BRACKETS.finditer(text):
-        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
-        if depth > limits.json_depth:
-            raise Refused(
-                400, f"JSON is nested at most {limits.json_depth} deep here, this is deeper; flatten it"
-            )
-    try:
-        return json.loads(text, parse_constant=_no_constant)
-    except ValueError as error:
-        raise Refused(400, f"a body is JSON, this one is not ({str(error)[:200]}); correct it") from None
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def decode_base64(text: str, *, param: str) -> bytes:
-    """The bytes of base64 text, with or without line ends. Raises Refused."""
-    try:
-        return base64.b64decode("".join(text.split()).encode("ascii"), validate=True)
-    except (binascii.Error, UnicodeEncodeError):
-        raise bad_parameter(
-            param, "a picture is given in base64, this text is not; encode the file's bytes"
-        ) from None
-
-
-def decode_data_uri(uri: str, *, param: str) -> bytes:
-    """The bytes in a `data:image/...;base64,` URI. Raises Refused."""
-    head, comma, content = uri.partition(",")
-    media, *options = head[len("data:") :].strip().lower().split(";")
-    if not comma or "base64" not in [o.strip() for o in options]:
-        raise bad_parameter(
-            param, f"a data URI of a picture reads data:image/png;base64,..., got {head[:60]!r}; write it so"
-        )
-    if media and not media.startswith("image/") and media != "application/octet-stream":
-        raise bad_parameter(
-            param, f"a data URI here is a picture's, got one of {media[:60]!r}; send a picture"
-        )
-    return decode_base64(content, param=param)
-
-
-def open_upload(content: bytes, limits: UploadLimits, *, param: str) -> Image.Image:
-    """The picture in a client's bytes, upright, RGB. Raises Refused."""
-    if not content:
-        raise bad_parameter(param, "a picture has bytes, this one has none; send the file")
-    try:
-        return open_any(content, limits=limits.picture)
-    except ImageError as error:
-        raise bad_parameter(param, f"{error}", code="invalid_image") from None

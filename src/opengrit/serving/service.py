@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 from PIL import Image
-from starlette.datastructures import UploadFile
-from starlette.types import Receive, Scope, Send
 
-from opengrit.core.errors import DataError
+from opengrit.core.errors import DataError, ImageError
 from opengrit.inference.answer import Answer, check_question
 from opengrit.sampling import SamplingSettings
 from opengrit.serving import chat
-from opengrit.serving.engine import Ask, Engine, answered, cancel_all
+from opengrit.serving.bodies import BodyReader, decode_base64, decode_data_uri
+from opengrit.serving.chat import ReplyForm
+from opengrit.serving.decoders import DecoderPool
+from opengrit.serving.engine import Ask, Engine, TooLate, answered, cancel_all
 from opengrit.serving.fetch import Fetcher
 from opengrit.serving.schemas import ChatRequest, GroundForm, GroundRequest, read
 from opengrit.serving.security import (
@@ -29,13 +28,9 @@ from opengrit.serving.security import (
     Refused,
     UploadLimits,
     bad_parameter,
-    decode_base64,
-    decode_data_uri,
-    open_upload,
-    read_json,
 )
+from opengrit.serving.streams import ClosingStream
 
-_DECODED_AT_ONCE = 2  # pictures; each may take some hundred megabytes while it is decoded
 _T = TypeVar("_T")
 
 
@@ -61,88 +56,119 @@ class ClientGone(Exception):
 class Service:
     """Answers the requests that passed the security checks."""
 
-    def __init__(self, engines: Mapping[str, Engine], settings: ServeSettings) -> None:
+    def __init__(self, engines: Mapping[str, Engine], settings: ServeSettings, decoders: DecoderPool) -> None:
         self._engines = engines
         self._settings = settings
         self._limits = settings.limits
         self._fetcher = Fetcher.of(settings.fetch_hosts, max_bytes=settings.limits.picture_bytes)
-        self._decoders = ThreadPoolExecutor(_DECODED_AT_ONCE, thread_name_prefix="decode")
+        self._decoders = decoders
+        self._bodies = BodyReader(settings.limits)
         self._since = int(time.time())
 
     def close(self) -> None:
-        """End the threads that open pictures."""
-        self._decoders.shutdown(wait=False, cancel_futures=True)
+        """End the thread that reads bodies."""
+        self._bodies.close()
 
     def models(self) -> dict[str, Any]:
         """The engines in OpenAI's shape."""
-        return {
-            "object": "list",
-            "data": [
-                {"id": name, "object": "model", "created": self._since, "owned_by": "opengrit"}
-                for name in self._engines
-            ],
-        }
+        return {"object": "list", "data": [self.model(name) for name in self._engines]}
+
+    def model(self, name: str) -> dict[str, Any]:
+        """One engine in OpenAI's shape. Raises Refused."""
+        engine = self._engine(name)
+        return {"id": engine.name, "object": "model", "created": self._since, "owned_by": "opengrit"}
 
     async def ground(self, request: Request) -> Response:
         """POST /v1/ground."""
-        asked: GroundRequest
+        engine, ask = await self._ground_ask(request)
+        answer = await _while_connected(request, answered(engine, ask))
+        return JSONResponse(answer.as_json())
+
+    async def _ground_ask(self, request: Request) -> tuple[Engine, Ask]:
+        """The question in a request's body; the body itself is gone when this returns."""
+        upload: bytes | None = None
         match _media_type(request):
             case "application/json":
-                asked, upload = read(GroundRequest, read_json(await request.body(), self._limits)), None
+                asked = await self._bodies.json(request, partial(read, GroundRequest))
             case "multipart/form-data":
-                asked, upload = await self._form(request)
+                form = await self._bodies.form(request)
+                asked, upload = read(GroundForm, form.fields, strict=False), form.image
             case kind:
                 raise Refused(
                     415,
                     f"a body is application/json or multipart/form-data, got {kind[:80]!r}; "
                     "set the header Content-Type",
                 )
+        began = time.perf_counter()
         engine = self._engine(asked.model)
         self._check_question(asked.question)
-        picture = await (
-            self._picture(asked.image, param="image")
-            if upload is None
-            else self._opened(upload, param="image")
-        )
         settings = SamplingSettings(
             temperature=asked.temperature,
             top_p=asked.top_p,
-            top_k=asked.top_k,
+            top_k=max(0, asked.top_k),
             max_new_tokens=chat.allowed_tokens(
                 asked.max_new_tokens if "max_new_tokens" in asked.model_fields_set else None,
                 limit=self._settings.max_new_tokens,
                 param="max_new_tokens",
             ),
-            seed=asked.seed,
+            seed=chat.asked_seed(asked.seed),
         )
-        deadline = self._settings.deadline_seconds
-        ask = Ask(picture, asked.question, settings, asked.strategy, deadline, tuple(asked.stop))
-        answer = await _while_connected(request, answered(engine, ask))
-        return JSONResponse(answer.as_json())
+        picture = (
+            self._picture(asked.image, param="image")
+            if upload is None
+            else self._opened(upload, param="image")
+        )
+        return engine, await self._ask(
+            request, picture, asked.question, settings, asked.strategy, tuple(asked.stop), began
+        )
 
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions."""
         if (kind := _media_type(request)) != "application/json":
             raise Refused(415, f"a body is application/json, got {kind[:80]!r}; set the header Content-Type")
-        asked = read(ChatRequest, read_json(await request.body(), self._limits))
+        engine, ask, reply = await self._chat_ask(request)
+        if reply.stream:
+            return await self._streamed(request, engine, ask, with_usage=reply.with_usage)
+        # Choices sample with consecutive seeds; the first is what one alone would be.
+        seeds = [(ask.settings.seed + index) % 2**63 for index in range(reply.count)]
+        asks = [replace(ask, settings=replace(ask.settings, seed=seed)) for seed in seeds]
+        answers = await _while_connected(request, _all(engine, asks))
+        return JSONResponse(chat.completion(answers, model=engine.name))
+
+    async def _chat_ask(self, request: Request) -> tuple[Engine, Ask, ReplyForm]:
+        """The question in a request's body, and how its answer is given; the body is gone when this returns."""
+        asked = await self._bodies.json(request, partial(read, ChatRequest))
+        began = time.perf_counter()
         engine = self._engine(asked.model)
         turn = chat.read_turn(asked, frame=engine.frame)
         self._check_question(turn.question)
         settings = chat.read_settings(asked, max_new_tokens=self._settings.max_new_tokens)
-        count = asked.n or 1
-        if count > 1 and asked.stream:
-            raise bad_parameter("n", f"is 1 where the text is streamed, got {count}; ask {count} times")
-        picture = await self._picture(turn.picture, param="messages")
-        deadline = self._settings.deadline_seconds
-        ask = Ask(picture, turn.question, settings, turn.strategy, deadline, chat.read_stops(asked))
-        if asked.stream:
-            with_usage = bool(asked.stream_options and asked.stream_options.include_usage)
-            return await self._streamed(request, engine, ask, with_usage=with_usage)
-        # Choices sample with consecutive seeds; the first is what one alone would be.
-        seeds = [(settings.seed + index) % 2**63 for index in range(count)]
-        asks = [replace(ask, settings=replace(settings, seed=seed)) for seed in seeds]
-        answers = await _while_connected(request, _all(engine, asks))
-        return JSONResponse(chat.completion(answers, model=engine.name))
+        reply = chat.read_reply_form(asked)
+        picture = self._picture(turn.picture, param="messages")
+        ask = await self._ask(
+            request, picture, turn.question, settings, turn.strategy, chat.read_stops(asked), began
+        )
+        return engine, ask, reply
+
+    async def _ask(
+        self,
+        request: Request,
+        picture: Awaitable[Image.Image],
+        question: str,
+        settings: SamplingSettings,
+        strategy: str,
+        cut_before: tuple[str, ...],
+        began: float,
+    ) -> Ask:
+        """The question with its picture, which is opened within the deadline. Raises Refused, TooLate and ClientGone."""
+        seconds = self._settings.deadline_seconds
+        try:
+            async with asyncio.timeout(began + seconds - time.perf_counter()):
+                opened = await _while_connected(request, picture)
+        except TimeoutError:
+            raise TooLate(seconds) from None
+        spent = time.perf_counter() - began
+        return Ask(opened, question, settings, strategy, seconds, cut_before, spent)
 
     async def _streamed(self, request: Request, engine: Engine, ask: Ask, *, with_usage: bool) -> Response:
         """The answer as events. The first piece is awaited, so that a refusal is a status and no event."""
@@ -152,7 +178,8 @@ class Service:
         except BaseException:
             await pieces.aclose()
             raise
-        return _Events(chat.events(first, pieces, model=engine.name, with_usage=with_usage), pieces)
+        events = chat.events(first, pieces, model=engine.name, with_usage=with_usage)
+        return ClosingStream(events, media_type="text/event-stream", source=pieces)
 
     def _engine(self, name: str | None) -> Engine:
         if name is None:
@@ -180,44 +207,16 @@ class Service:
     async def _picture(self, address: str, *, param: str) -> Image.Image:
         """The picture in base64, in a data URI, or at an address from an allowed host."""
         head = address[:16].lower()
-        if head.startswith("data:"):
-            return await self._opened(decode_data_uri(address, param=param), param=param)
-        if ":" in head:
+        if ":" in head and not head.startswith("data:"):
             return await self._opened(await self._fetcher.fetch(address, param=param), param=param)
-        return await self._opened(decode_base64(address, param=param), param=param)
+        decode = decode_data_uri if head.startswith("data:") else decode_base64
+        return await self._opened(await self._bodies.run(partial(decode, address, param=param)), param=param)
 
     async def _opened(self, content: bytes, *, param: str) -> Image.Image:
-        opening = partial(open_upload, content, self._limits, param=param)
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, opening)
-
-    async def _form(self, request: Request) -> tuple[GroundForm, bytes]:
-        async with request.form(max_files=1, max_fields=32, max_part_size=64 * 1024) as form:
-            upload = form.get("image")
-            if not isinstance(upload, UploadFile):
-                raise bad_parameter(
-                    "image", "a form has the picture's file in the field image, this one has not"
-                )
-            fields: dict[str, Any] = {"image": ""}
-            for name in form:
-                if name == "stop":
-                    fields[name] = form.getlist(name)
-                elif name != "image":
-                    fields[name] = form[name]
-            return read(GroundForm, fields, strict=False), await upload.read()
-
-
-class _Events(StreamingResponse):
-    """A stream of events; as soon as they cannot be sent, their question is dropped."""
-
-    def __init__(self, events: AsyncGenerator[str, None], pieces: AsyncGenerator[str | Answer, None]) -> None:
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        super().__init__(events, media_type="text/event-stream", headers=headers)
-        self._events = events
-        self._pieces = pieces  # closing events that never began does not close the pieces
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with aclosing(self._pieces), aclosing(self._events):
-            await super().__call__(scope, receive, send)
+        try:
+            return await self._decoders.open(content)
+        except ImageError as error:
+            raise bad_parameter(param, f"{error}", code="invalid_image") from None
 
 
 async def _all(engine: Engine, asks: list[Ask]) -> list[Answer]:

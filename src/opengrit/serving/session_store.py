@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import re
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from PIL import Image
-
 from opengrit.core.boxes import Size
 from opengrit.core.images import DEFAULT_LIMITS, Limits, open_any
 from opengrit.inference.answer import Answer
-
-_PREVIEW_SIDE = 1280  # pixels; a larger picture is only shown smaller
-_PREVIEW_QUALITY = 88
+from opengrit.serving.decoder_process import preview
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +23,6 @@ class StoredPicture:
     size: Size
     preview: bytes
     media_type: str
-
-    def open(self, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
-        """The picture, RGB and upright. Raises ImageError as `open_any` does."""
-        return open_any(self.content, limits=limits)
 
     @property
     def num_bytes(self) -> int:
@@ -50,16 +41,11 @@ class StoredAnswer:
 def prepare(content: bytes, *, name: str = "", limits: Limits = DEFAULT_LIMITS) -> StoredPicture:
     """The picture in these bytes, ready for the store; `name` is the name of its file, and may be anything.
 
-    Raises ImageError where the bytes are no picture or are over the limits.
+    It is opened here: for pictures of our own. Raises ImageError where the bytes are no picture or are over the limits.
     """
     picture = open_any(content, limits=limits)
     size = Size(*picture.size)
-    picture.thumbnail((_PREVIEW_SIDE, _PREVIEW_SIDE), Image.Resampling.LANCZOS)
-    small = max(size.width, size.height) <= _PREVIEW_SIDE // 2
-    preview = io.BytesIO()
-    picture.save(preview, **({"format": "PNG"} if small else {"format": "JPEG", "quality": _PREVIEW_QUALITY}))
-    media_type = "image/png" if small else "image/jpeg"
-    return StoredPicture(content, plain_name(name), size, preview.getvalue(), media_type)
+    return StoredPicture(content, plain_name(name), size, *preview(picture))
 
 
 def plain_name(name: str) -> str:

@@ -2,7 +2,7 @@
 var opengritPage = (function () {
   "use strict";
 
-  var picture = "", source = "", running = false, timer = null, next = null, viewer = null, entries = [], announced = {};
+  var picture = "", source = "", asking = "", running = false, timer = null, next = null, viewer = null, entries = [], announced = {};
 
   function byId(id) { return document.getElementById(id); }
   function questionBox() { return document.querySelector("#og-question textarea"); }
@@ -17,11 +17,29 @@ var opengritPage = (function () {
     questionBox().dispatchEvent(new Event("input", { bubbles: true }));
   }
 
-  /* What Gradio sends when the Ask button is pressed. From here on the page waits for an answer. */
+  /* Asks the server, and shows the answer as it grows: each line of the response is an update. */
   function submit(models) {
     setRunning(true);
-    return [picture, question(), models];
+    asking = Array.from(crypto.getRandomValues(new Uint8Array(16)), function (b) { return b.toString(16).padStart(2, "0"); }).join("");
+    var asked = { picture: picture, question: question(), models: models, id: asking };
+    fetch("page/questions", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(asked) }).then(function (reply) {
+      if (!reply.ok) return reply.json().then(function (said) { update({ html: "", status: said.error.message || said.error, running: false }); });
+      return readLines(reply.body.getReader(), function (line) { update(JSON.parse(line)); }).then(function () { if (running) disconnected(); });
+    }).catch(disconnected);
   }
+
+  function readLines(reader, act) {
+    var text = "", decoder = new TextDecoder();
+    return reader.read().then(function next(part) {
+      if (part.done) return;
+      var lines = (text + decoder.decode(part.value, { stream: true })).split("\n");
+      text = lines.pop();
+      lines.forEach(act);
+      return reader.read().then(next);
+    });
+  }
+
+  function stop() { if (running) fetch("page/stop", { method: "POST", body: asking }).catch(disconnected); }
 
   function ask() { if (!running) byId("og-ask").click(); }
 
@@ -270,19 +288,16 @@ var opengritPage = (function () {
     if (file) upload(file); else showStatus("This is not a picture. Drop a PNG or a JPEG, for example.", true);
   });
 
-  function listen(props, follow) {
-    follow("value", function () { update(props.value); });
-    (function start() {
-      if (!["og-result", "og-ask", "og-stop", "og-status", "og-history"].every(byId) || !questionBox()) {
-        requestAnimationFrame(start);
-        return;
-      }
-      viewer = opengritViewer.start(byId("og-result"));
-      byId("og-stop").setAttribute("aria-disabled", "true");
-      paintTheme();
-      document.body.classList.add("og-started");
-    })();
+  function start() {
+    if (!["og-result", "og-ask", "og-stop", "og-status", "og-history"].every(byId) || !questionBox()) {
+      requestAnimationFrame(start);
+      return;
+    }
+    viewer = opengritViewer.start(byId("og-result"));
+    byId("og-stop").setAttribute("aria-disabled", "true");
+    paintTheme();
+    document.body.classList.add("og-started");
   }
 
-  return { submit: submit, listen: listen, disconnected: disconnected };
+  return { submit: submit, stop: stop, start: start };
 })();
