@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opengrit.core.errors import DataError, RecipeError
+from opengrit.core.errors import DataError, RecipeError, RunError
 from opengrit.core.escaping import harmless
 from opengrit.core.types import Example, Record, Unjudged
 from opengrit.data import load_examples, require_readable
+from opengrit.data.fingerprint import fingerprint
+from opengrit.evaluation.continuing import ASKED, check_answered, check_data, with_rows_of_now
 from opengrit.evaluation.evaluator import agreement_with_rule, evaluate
 from opengrit.evaluation.rollout import EvaluationProtocol, awaits_verdict, case_of, record_id
 from opengrit.judges import Case, RuleJudge
@@ -26,6 +28,7 @@ from opengrit.judges.settings import open_judge
 from opengrit.recipes.evaluation_recipe import EvalRecipe, Served
 from opengrit.recipes.training_recipe import Model
 from opengrit.rewards.rubric import Rubric
+from opengrit.runs.data_file import Data, write_data
 from opengrit.runs.folder import RECIPE, RunDir
 from opengrit.sampling import Sampler, SamplingSettings
 
@@ -36,13 +39,20 @@ _log = logging.getLogger(__name__)
 
 
 def run_evaluation(
-    recipe: EvalRecipe, out: str | Path, *, num_processes: int = 1, quiet: bool = False
+    recipe: EvalRecipe,
+    out: str | Path,
+    *,
+    num_processes: int = 1,
+    judge_again: bool = False,
+    quiet: bool = False,
 ) -> tuple[RunDir, list[Record]]:
     """The run folder and its records; an unfinished evaluation in `out` resumes where it stopped.
 
     Data is read and its pictures are opened before the model loads, and nothing is written before it has loaded.
     `num_processes` models answer at once, each in a process of its own; the records do not depend on how many.
-    Raises DataError, ModelError, RecipeError, and RunError where `out` holds another run or a process died.
+    `judge_again` judges the answers that are there once more, by the annotation of the rows as it is now.
+    Raises DataError, ModelError, RecipeError, and RunError where `out` holds another run, or answers to other rows or
+    pictures than those of now (but for their annotation with `judge_again`), or a process died.
     """
     examples = _examples(recipe)
     if num_processes < 1 or (num_processes > 1 and recipe.endpoint is not None):
@@ -55,6 +65,13 @@ def run_evaluation(
         resolve(recipe.model.name)
     started = os.path.isfile(Path(out) / RECIPE)
     RunDir.check(out, recipe=recipe.resolved_yaml(), resume=started)
+    data = {ASKED: fingerprint(examples)}
+    if started:
+        _check_same(RunDir.open(out), examples, data, recipe=recipe, judge_again=judge_again)
+    elif judge_again:
+        raise RunError(
+            f"--judge-again judges the answers of an evaluation that is there, {out} holds none; leave it out"
+        )
     with (
         open_model(recipe, num_processes) as asked,
         open_judge(recipe.judge, breaker=Breaker()) as judge,
@@ -62,8 +79,11 @@ def run_evaluation(
         run = RunDir.create(
             out, recipe=recipe.resolved_yaml(), resume=started, seeds={"sampling": recipe.seed}
         )
+        write_data(run.path, data)
         if isinstance(judge, CachedJudge):
-            _log_estimate(judge, _cases_to_judge(run, examples, samples=recipe.eval.samples))
+            _log_estimate(
+                judge, _cases_to_judge(run, examples, samples=recipe.eval.samples, all_again=judge_again)
+            )
         first, *more = asked.samplers
         records = evaluate(
             first,
@@ -78,10 +98,19 @@ def run_evaluation(
             samples_per_question=recipe.eval.samples,
             questions_per_batch=recipe.eval.batch_size,
             more_samplers=more,
+            judge_again=judge_again,
             quiet=quiet,
         )
         tell_cost(judge)
     return run, records
+
+
+def _check_same(
+    run: RunDir, examples: Sequence[Example], data: Data, *, recipe: EvalRecipe, judge_again: bool
+) -> None:
+    """Raise RunError where the run's answers are to other rows or pictures."""
+    check_data(run.path, data, judge_again=judge_again)
+    check_answered(run.path, run.records(), examples, samples=recipe.eval.samples, judge_again=judge_again)
 
 
 def judging_lines(recipe: EvalRecipe, records: Sequence[Record]) -> list[str]:
@@ -109,17 +138,17 @@ def _agreement_line(found: Agreement) -> str:
     )
 
 
-def _cases_to_judge(run: RunDir, examples: Sequence[Example], *, samples: int) -> list[Case]:
+def _cases_to_judge(run: RunDir, examples: Sequence[Example], *, samples: int, all_again: bool) -> list[Case]:
     """The most that a judge is going to be asked: a right answer to each question that is still to be asked, and each
-    answer that nobody has judged. The number at its end keeps equal ones apart, as the answers may differ.
+    answer that nobody has judged (`all_again`: each answer). The number at its end keeps equal ones apart, as the answers may differ.
     """
     known = {record.id: record for record in run.records()}
     found = []
     for number, (example, sample) in enumerate((e, i) for e in examples for i in range(samples)):
         record = known.get(record_id(example, sample=sample))
         if record is not None and record.failure is None:
-            case = case_of(record)
-            found += [case] if case is not None and awaits_verdict(record) else []
+            case = case_of(with_rows_of_now(record, example))
+            found += [case] if case is not None and (all_again or awaits_verdict(record)) else []
         elif not is_box_answer(example.answer):
             given = f"{example.answer} {number}"
             found.append(Case(example.question, expected=example.answer, given=given))

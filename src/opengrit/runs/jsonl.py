@@ -14,6 +14,8 @@ from opengrit.core.records import to_line
 from opengrit.core.types import Record
 from opengrit.runs.lock import lock
 
+_REMEDY = "remove that line: what an evaluation said in it is asked again"
+
 
 class LineWriter:
     """Appends whole lines to a JSONL file, each flushed as it is written. One writer a file at a time.
@@ -81,13 +83,17 @@ def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 value = json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise RunError(
-                    f"every line is JSON, line {number} of {path} is not ({error}); correct that line"
+                    f"every line is JSON, line {number} of {path} is not ({error}); {_REMEDY}"
                 ) from error
             if not isinstance(value, dict):
-                raise RunError(
-                    f"every line is a JSON object, line {number} of {path} is not; correct that line"
-                )
+                raise RunError(f"every line is a JSON object, line {number} of {path} is not; {_REMEDY}")
             yield number, value
+
+
+def check_lines(path: Path) -> None:
+    """Raise RunError for a line that is no JSON object, but for a torn last one: a training appends and reads nothing."""
+    for _ in read_objects(path):
+        pass
 
 
 def _cut_torn_line(stream: BinaryIO) -> None:

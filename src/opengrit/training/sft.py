@@ -63,11 +63,12 @@ def fine_tune(
     check_model(recipe.model, recipe.lora)
     with tempfile.TemporaryDirectory() as scratch:
         args = sft_config(recipe.sft, scratch, num_rows=len(examples))
-        if is_finished(out, recipe=text, resume=wanted):
+        rows = {"train": examples}
+        if is_finished(out, recipe=text, resume=wanted, rows=rows):
             return RunDir.open(out)
-        with locked_start(out, recipe=text, resume=wanted) as start:
+        with locked_start(out, recipe=text, resume=wanted, rows=rows) as start:
             loaded = load_trainable(recipe.model, recipe.lora, freeze_vision=recipe.freeze_vision)
-            run = create_run(out, recipe=text, seed=recipe.sft.seed, resume=wanted, start=start)
+            run = create_run(out, recipe=text, seed=recipe.sft.seed, resume=wanted, start=start, rows=rows)
             trainer = GritSFTTrainer(
                 loaded,
                 sft_examples(examples, loaded=loaded, strategy=recipe.strategy),

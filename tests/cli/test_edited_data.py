@@ -1,0 +1,297 @@
+"""Data that changed under a run: every command refuses it or tells it, whatever was edited; none is silent."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from edited_data import EDITS, NUM_ROWS, data_set, rows_of, save
+from endpoint_stub import Said, Stub, endpoint_stub
+from small_runs import small_recipe
+from typer.testing import CliRunner
+
+from opengrit.cli.app import app
+from opengrit.runs.folder import RunDir
+
+ANSWER = '<think>{"bbox_2d": [14, 28, 56, 84]}</think><rethink>so</rethink><answer>1</answer>'
+# What a message says of each edit.
+SAID = {
+    "insert": r"row 2 \(rows:2\): inserted",
+    "delete": r"row 2 then \(rows:2\): deleted",
+    "reorder": r"row [23] \(rows:[23]\): was row [23]",
+    "answer": r"row 2 \(rows:2\): answer changed, '1' then, '7' now",
+    "question": r"row 2 \(rows:2\): question changed",
+    "box": r"row 2 \(rows:2\): boxes changed",
+    "picture": r"row 2 \(rows:2\): picture exchanged \S+1.png",
+    "name": r"row 2 \(rows:2\): picture was \S+1.png, and is \S+renamed.png with the same content",
+}
+ANNOTATION = ("answer", "box")
+
+
+def told(result) -> str:
+    return " ".join((result.output + result.stderr).split())
+
+
+def command(*words: object, code: int = 0) -> str:
+    """All that a command says; it must end with `code`."""
+    result = CliRunner().invoke(app, list(map(str, words)), env={"OPENAI_API_KEY": "none"})
+    assert result.exit_code == code, (told(result), result.exception)
+    return told(result)
+
+
+@pytest.fixture
+def served() -> Iterator[Stub]:
+    with endpoint_stub(lambda _: Said(ANSWER)) as stub:
+        yield stub
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> str:
+    return " ".join(record.getMessage() for record in caplog.records)
+
+
+# -- eval -------------------------------------------------------------------------------------------------------------
+
+
+def evaluation(path: Path, stub: Stub, *more: object) -> list[object]:
+    asked = ["eval", "--endpoint", stub.url, "--model", "toy", "--frame", "qwen2_5_vl", "--quiet"]
+    return [*asked, "--data", path, "--images", path.parent / "pictures", "--out", path.parent / "run", *more]
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_evaluation_notices(edit: str, tmp_path: Path, served: Stub, caplog) -> None:
+    path = data_set(tmp_path / "data")
+    again = evaluation(path, served)
+    command(*again)
+    before = (path.parent / "run" / "records.jsonl").read_bytes()
+    shutil.copytree(path.parent, tmp_path / "kept")
+    EDITS[edit](path)
+    with caplog.at_level("WARNING", logger="opengrit"):
+        said = command(*again, code=0 if edit == "name" else 2)
+    assert re.search(SAID[edit], logged(caplog) if edit == "name" else said), said
+    assert len(served.requests) == NUM_ROWS  # nothing was asked twice
+    if edit == "name":
+        assert [r.example.image for r in RunDir.open(path.parent / "run").records()][-1].endswith(
+            "renamed.png"
+        )
+        caplog.clear()
+        command(*again)
+        assert not caplog.records  # told once
+        return
+    assert (path.parent / "run" / "records.jsonl").read_bytes() == before
+    assert ("--judge-again" in said) == (edit in ANNOTATION)
+    # Both ways on work: another folder, and the old data.
+    command(*evaluation(path, served, "--out", path.parent / "new"))
+    for name in ("rows.jsonl", "pictures/1.png"):
+        shutil.copyfile(tmp_path / "kept" / name, path.parent / name)
+    command(*again)
+    assert (path.parent / "run" / "records.jsonl").read_bytes() == before
+
+
+def test_a_corrected_annotation_is_judged_again_on_request_and_nothing_is_asked(
+    tmp_path: Path, served: Stub
+) -> None:
+    path = data_set(tmp_path / "data")
+    save(path, [row | {"answer": 1} for row in rows_of(path)])
+    again = evaluation(path, served)
+    assert "--judge-again judges the answers of an evaluation that is there" in command(
+        *again, "--judge-again", code=2
+    )
+    command(*again)
+    run = RunDir.open(path.parent / "run")
+    before = {record.id: record for record in run.records()}
+    assert all(record.verdict.correct for record in before.values())
+    EDITS["answer"](path)
+    EDITS["box"](path)
+    command(*again, code=2)
+    command(*again, "--judge-again")
+    after = {record.id: record for record in run.records()}
+    assert len(served.requests) == NUM_ROWS
+    assert [name for name in after if after[name] != before[name]] == ["rows:2#0"]
+    changed = after["rows:2#0"]
+    assert (changed.verdict.correct, changed.example.answer) == (False, "7")
+    assert changed.completion == before["rows:2#0"].completion
+    assert len(changed.example.boxes) == 1
+    written = (run.path / "records.jsonl").read_bytes()
+    command(*again)  # these are its rows now
+    command(*again, "--judge-again")  # and judging once more changes nothing
+    assert (run.path / "records.jsonl").read_bytes() == written
+    # What is asked is never taken for another annotation.
+    EDITS["question"](path)
+    assert "question changed" in command(*again, "--judge-again", code=2)
+
+
+def test_judging_again_that_was_broken_off_is_not_taken_for_done(tmp_path: Path, served: Stub) -> None:
+    path = data_set(tmp_path / "data")
+    again = evaluation(path, served)
+    command(*again)
+    records = path.parent / "run" / "records.jsonl"
+    before = records.read_bytes()
+    EDITS["answer"](path)
+    command(*again, "--judge-again")
+    records.write_bytes(before)  # the data was noted, and no answer judged
+    assert "answer changed, '1' then, '7' now" in command(*again, code=2)
+    command(*again, "--judge-again")
+    command(*again)
+
+
+@pytest.mark.parametrize("edit", [edit for edit in EDITS if edit not in ("picture", "name", "insert")])
+def test_an_evaluation_of_an_earlier_version_is_compared_with_its_records(
+    edit: str, tmp_path: Path, served: Stub, caplog
+) -> None:
+    path = data_set(tmp_path / "data")
+    again = evaluation(path, served)
+    command(*again)
+    (path.parent / "run" / "data.jsonl").unlink()
+    shutil.copyfile(path, tmp_path / "kept.jsonl")
+    EDITS[edit](path)
+    with caplog.at_level("WARNING", logger="opengrit"):
+        said = command(*again, code=2)
+    assert "did not note its data" in logged(caplog)
+    assert "bring the old" in said
+    shutil.copyfile(tmp_path / "kept.jsonl", path)
+    caplog.clear()
+    command(*again)
+    assert "did not note its data" in logged(caplog)
+    caplog.clear()
+    command(*again)
+    assert not caplog.records  # said once: its data is noted now
+
+
+# -- train and sft ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set, recipes that learn from it, and what two steps of each gave, without its final model."""
+    folder = tmp_path_factory.mktemp("trained")
+    path = data_set(folder / "data")
+    recipe = yaml.safe_load(small_recipe(folder, max_steps=2).read_text())
+    source = {"file": str(path), "images": str(path.parent / "pictures")}
+    grpo = recipe | {"data": {"train": [source], "eval": [source]}}
+    sft = {"model": recipe["model"], "data": {"train": [source]}, "strategy": "grounded"}
+    sft["sft"] = {
+        "max_steps": 2,
+        "rows_per_step": 2,
+        "per_device_train_batch_size": 2,
+        "save_steps": 1,
+        "bf16": False,
+    }
+    for name, wanted in (("train", grpo), ("sft", sft)):
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(wanted))
+        command(name, folder / f"{name}.yaml", "--out", folder / name)
+        shutil.move(folder / name / "final", folder / f"{name}-final")
+    shutil.copytree(path.parent, folder / "kept")
+    return folder
+
+
+@pytest.fixture
+def edited(trained: Path) -> Iterator[Path]:
+    """The rows, as they were before and as they are again after a test."""
+    yield trained / "data" / "rows.jsonl"
+    shutil.rmtree(trained / "data")
+    shutil.copytree(trained / "kept", trained / "data")
+
+
+@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("way", ["train", "sft"])
+def test_a_training_notices(way: str, edit: str, trained: Path, edited: Path, tmp_path: Path, caplog) -> None:
+    out = shutil.copytree(trained / way, tmp_path / "run")
+    EDITS[edit](edited)
+    again = [way, trained / f"{way}.yaml", "--out", out, "--resume"]
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    if edit == "name":
+        with caplog.at_level("WARNING", logger="opengrit"):
+            command(*again)
+        assert re.search(f"data train: {SAID[edit]}", logged(caplog))
+        assert (out / "final" / "model.safetensors").read_bytes() == (
+            trained / f"{way}-final" / "model.safetensors"
+        ).read_bytes()
+        return
+    said = command(*again, code=2)
+    assert re.search(f"data train: {SAID[edit]}", said), said
+    assert "--resume-anyway to resume all the same" in said
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+    if way == "train":
+        assert re.search(f"data eval {re.escape(str(edited))}: {SAID[edit]}", said)
+
+
+def test_a_training_continues_over_edited_data_when_it_is_told_to_and_says_so(
+    trained: Path, edited: Path, tmp_path: Path, caplog
+) -> None:
+    out = shutil.copytree(trained / "train", tmp_path / "run")
+    EDITS["answer"](edited)
+    again = ["train", trained / "train.yaml", "--out", out]
+    with caplog.at_level("WARNING", logger="opengrit"):
+        command(*again, "--resume-anyway")
+    assert re.search(f"resumed anyway: data train: {SAID['answer']}", logged(caplog))
+    noted = json.loads((out / "environment.2.json").read_text())["resumed_anyway"]
+    assert any(re.search(f"data train: {SAID['answer']}", one) for one in noted)
+    # From here on these are the run's rows.
+    shutil.rmtree(out / "final")
+    command(*again, "--resume")
+    caplog.clear()
+    EDITS["box"](edited)
+    with caplog.at_level("WARNING", logger="opengrit"):
+        command(*again, "--resume")  # it is finished: nothing is trained, and the change is told
+    assert re.search(f"was trained on other data: data train: {SAID['box']}", logged(caplog))
+
+
+def test_a_checkpoint_knows_its_data_where_the_file_is_gone(
+    trained: Path, edited: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(trained / "sft", tmp_path / "run")
+    (out / "data.jsonl").unlink()
+    EDITS["picture"](edited)
+    said = command("sft", trained / "sft.yaml", "--out", out, "--resume", code=2)
+    assert "data train: rows or pictures are others than when the checkpoint was written" in said
+
+
+def test_a_checkpoint_names_no_folder_of_this_machine_in_what_it_says_of_its_data(trained: Path) -> None:
+    for sidecar in trained.glob("*/checkpoints/*/checkpoint.json"):
+        assert str(trained) not in json.dumps(list(json.loads(sidecar.read_text())["data"].values()))
+
+
+@pytest.mark.parametrize(
+    ("lost", "meaning"),
+    [
+        (("optimizer.pt",), "optimizer.pt is missing: the optimizer's running means are gone"),
+        (("scheduler.pt",), "scheduler.pt is missing: .*schedule of the learning rate start anew"),
+        (("rng_state.pth",), "rng_state.pth is missing: random numbers start from the seed"),
+        (("optimizer.pt", "scheduler.pt", "checkpoint.json"), "optimizer.pt is missing: .*scheduler.pt is missing: "),
+    ],
+)  # fmt: skip
+def test_a_resume_without_a_part_of_the_state_says_which_and_what_that_means(
+    lost: tuple[str, ...], meaning: str, trained: Path, tmp_path: Path, caplog
+) -> None:
+    out = shutil.copytree(trained / "sft", tmp_path / "run")
+    shutil.rmtree(out / "checkpoints" / "step-000002")
+    for name in lost:
+        (out / "checkpoints" / "step-000001" / name).unlink()
+    again = ["sft", trained / "sft.yaml", "--out", out]
+    said = command(*again, "--resume", code=2)
+    assert all(name in said for name in lost[:1])
+    assert "--resume-anyway" in said
+    with caplog.at_level("WARNING", logger="opengrit"):
+        command(*again, "--resume-anyway")
+    assert re.search(f"resumed anyway: {meaning}", logged(caplog))
+    assert (out / "final").is_dir()
+
+
+@pytest.mark.parametrize("line", ["garbage", "[1]", "", "\x00\x00"])
+@pytest.mark.parametrize("way", ["train", "sft"])
+def test_a_line_of_garbage_stops_a_resume(way: str, line: str, trained: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(trained / way, tmp_path / "run")
+    name = "records.jsonl" if way == "train" else "metrics.jsonl"
+    first, rest = (out / name).read_text().split("\n", 1)
+    (out / name).write_text(f"{first}\n{line}\n{rest}")
+    again = [way, trained / f"{way}.yaml", "--out", out, "--resume"]
+    said = command(*again, code=2)
+    assert re.search(rf"line 2 of \S+{name} is not.*remove that line", said)
+    (out / name).write_text(f"{first}\n{rest}")
+    if line == "garbage":
+        command(*again)
