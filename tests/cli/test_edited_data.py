@@ -6,9 +6,11 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tiny_random
 import yaml
 from edited_data import EDITS, NUM_ROWS, data_set, rows_of, save
 from endpoint_stub import Said, Stub, endpoint_stub
@@ -16,6 +18,9 @@ from small_runs import small_recipe
 from typer.testing import CliRunner
 
 from opengrit.cli.app import app
+from opengrit.core.types import Completion, Finish
+from opengrit.grounding.frames import frame_for
+from opengrit.grounding.parsing import parse
 from opengrit.runs.folder import RunDir
 
 ANSWER = '<think>{"bbox_2d": [14, 28, 56, 84]}</think><rethink>so</rethink><answer>1</answer>'
@@ -34,7 +39,7 @@ ANNOTATION = ("answer", "box")
 
 
 def told(result) -> str:
-    return " ".join((result.output + result.stderr).split())
+    return " ".join(result.output.split())
 
 
 def command(*words: object, code: int = 0) -> str:
@@ -295,3 +300,163 @@ def test_a_line_of_garbage_stops_a_resume(way: str, line: str, trained: Path, tm
     (out / name).write_text(f"{first}\n{rest}")
     if line == "garbage":
         command(*again)
+
+
+# -- probe and report -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_probes_notice(edit: str, tmp_path: Path, served: Stub, caplog) -> None:
+    path = data_set(tmp_path / "data")
+    command(*evaluation(path, served))
+    run, out = path.parent / "run", tmp_path / "probes"
+    again = ["probe", run, "--out", out, "--probe", "occlude", "--quiet"]
+    EDITS[edit](path)
+    if edit == "picture":
+        said = command(*again, code=2)
+        assert re.search(
+            r"1 of those of \S+ have another content now \(\S+1.png\); bring the old ones back", said
+        )
+        assert not out.exists()
+        return
+    with caplog.at_level("WARNING", logger="opengrit"):
+        command(*again)
+    assert re.search(SAID[edit], logged(caplog)), logged(caplog)
+    assert ("1 of 4 pictures" in logged(caplog)) == (edit == "name")
+    if edit != "name":
+        return
+    # The remedy: the folder that holds the picture, and the same command asks what is missing.
+    (tmp_path / "found").mkdir()
+    shutil.copyfile(path.parent / "pictures" / "renamed.png", tmp_path / "found" / "1.png")
+    asked = len(served.requests)
+    command(*again, "--images", tmp_path / "found")
+    assert len(served.requests) == asked + 1
+    assert not any(record.failure for record in RunDir.open(out).records())
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_report_tells(edit: str, tmp_path: Path, served: Stub, caplog) -> None:
+    path = data_set(tmp_path / "data")
+    command(*evaluation(path, served))
+    EDITS[edit](path)
+    page = tmp_path / "report.html"
+    with caplog.at_level("WARNING", logger="opengrit"):
+        command("report", path.parent / "run", "--out", page)
+    shown = r"have another content than was asked about \(\S+1.png\)" if edit == "picture" else SAID[edit]
+    assert re.search(shown, logged(caplog)), logged(caplog)
+    assert "changed since" in page.read_text()
+
+
+def test_probes_follow_a_correction_that_was_judged_again(tmp_path: Path, served: Stub) -> None:
+    path = data_set(tmp_path / "data")
+    save(path, [row | {"answer": 1} for row in rows_of(path)])
+    command(*evaluation(path, served))
+    probes = ["probe", path.parent / "run", "--out", tmp_path / "probes", "--quiet"]
+    command(*probes)
+    asked = len(served.requests)
+    EDITS["answer"](path)
+    command(*evaluation(path, served, "--judge-again"))
+    command(*probes)
+    assert len(served.requests) == asked
+    found = {record.id: record.verdict.correct for record in RunDir.open(tmp_path / "probes").records()}
+    assert len(found) == 4 * NUM_ROWS
+    assert {name for name, correct in found.items() if not correct} == {
+        f"{kind}/rows:2#0" for kind in ("asked", "occlude", "keep", "shuffle")
+    }
+
+
+# -- paths ------------------------------------------------------------------------------------------------------------
+
+
+def evaluated_here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An evaluation of `runs/mine` with relative paths everywhere, made in `folder`."""
+    (folder / "runs" / "mine").mkdir(parents=True)
+    tiny_random.save(tiny_random.qwen(), folder / "runs" / "mine" / "final")
+    data_set(folder / "data")
+    monkeypatch.chdir(folder)
+    asked = ["eval", "--model", "runs/mine", "--data", "data/rows.jsonl", "--images", "data/pictures"]
+    command(*asked, "--out", "runs/after", "--max-new-tokens", 6, "--quiet")
+    # What a random model writes has no boxes: give it some.
+    run = RunDir(folder / "runs" / "after")
+    with run.append_records() as writer:
+        for one in list(run.records()):
+            completion = Completion(ANSWER, one.completion.token_ids, Finish.STOP)
+            writer.write_record(
+                replace(one, completion=completion, transcript=parse(ANSWER, frame_for("pixels", one.seen_size)))
+            )
+    return run.path
+
+
+def test_a_run_is_probed_and_reported_from_another_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
+    run = evaluated_here(tmp_path / "project", monkeypatch)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with caplog.at_level("WARNING", logger="opengrit"):
+        command("probe", run, "--out", "probes", "--probe", "keep", "--quiet")
+        command("report", run, "probes", "--out", "report.html")
+    assert not caplog.records
+    assert not any(record.failure for record in RunDir.open("probes").records())
+    assert (tmp_path / "elsewhere" / "report.html").read_text().count("data:image/png;base64,") >= NUM_ROWS
+    # And from a third one, what was probed here.
+    monkeypatch.chdir(tmp_path)
+    command("report", "elsewhere/probes", "--out", "third.html")
+    assert not caplog.records
+
+
+def test_a_project_that_moved_as_a_whole_is_found_and_parts_that_moved_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
+    evaluated_here(tmp_path / "project", monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "project").rename(tmp_path / "moved")
+    probes = ["probe", "moved/runs/after", "--probe", "keep", "--quiet", "--out"]
+    with caplog.at_level("WARNING", logger="opengrit"):
+        command(*probes, "one")
+    assert not caplog.records
+    (tmp_path / "moved" / "runs" / "mine").rename(tmp_path / "model")
+    (tmp_path / "moved" / "data" / "pictures").rename(tmp_path / "pictures")
+    assert "none of moved/runs/after can be found" in (said := command(*probes, "two", code=2))
+    assert "--images" in said
+    said = command(*probes, "two", "--images", "pictures", code=2)
+    assert str(tmp_path / "moved" / "runs" / "mine" / "final") in said
+    assert "--model" in said
+    command(*probes, "two", "--images", "pictures", "--model", "model")
+    assert not any(record.failure for record in RunDir.open("two").records())
+    # Another model is not taken for it.
+    tiny_random.save(tiny_random.qwen(seed=5), tmp_path / "other")
+    said = command(*probes, "three", "--images", "pictures", "--model", "other", code=2)
+    assert f"'other' is the folder {tmp_path / 'other'} (SHA-256 " in said
+
+
+def test_a_folder_of_an_earlier_run_never_becomes_a_hub_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = evaluated_here(tmp_path / "project", monkeypatch)
+    (run / "origin.json").unlink()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    command("probe", run, "--out", "probes", "--probe", "keep", "--quiet")  # beside the run
+    (tmp_path / "project" / "runs" / "mine").rename(tmp_path / "model")
+    said = command("probe", run, "--out", "more", "--probe", "keep", "--quiet", code=2)
+    assert "did not note whether that was a folder or a hub id" in said
+    command("probe", run, "--out", "more", "--probe", "keep", "--quiet", "--model", tmp_path / "model")
+
+
+def test_an_evaluation_does_not_continue_with_another_model_of_the_same_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = evaluated_here(tmp_path / "project", monkeypatch)
+    asked = ["eval", "--model", "runs/mine", "--data", "data/rows.jsonl", "--images", "data/pictures"]
+    asked += ["--out", "runs/after", "--max-new-tokens", "6", "--quiet"]
+    shutil.move("runs/mine/final", tmp_path / "kept")
+    tiny_random.save(tiny_random.qwen(seed=5), Path("runs/mine/final"))
+    before = (run / "records.jsonl").read_bytes()
+    said = command(*asked, code=2)
+    assert "continues with the model it asked" in said
+    assert said.count("SHA-256") == 2
+    assert (run / "records.jsonl").read_bytes() == before
+    shutil.rmtree("runs/mine/final")
+    shutil.move(tmp_path / "kept", "runs/mine/final")
+    command(*asked)

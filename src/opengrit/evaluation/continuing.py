@@ -1,4 +1,4 @@
-"""Whether an evaluation can continue: its rows and pictures are those it asked about, or only their annotation changed."""
+"""Whether an evaluation can continue: its rows, pictures and model are those it asked, or only the annotation changed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from opengrit.core.types import Example, Record
 from opengrit.data.fingerprint import compare, fingerprint
 from opengrit.evaluation.rollout import NOT_YET, record_id
 from opengrit.runs.data_file import Data, changes_since, important, tell_renamed, tell_unknown
+from opengrit.runs.origin import ModelOrigin, read_origin
 from opengrit.runs.recipe_comparison import listed
 
 ASKED = "asked"  # what the rows of an evaluation are called in its data file
@@ -29,6 +30,17 @@ def check_data(folder: Path, data: Data, *, judge_again: bool) -> None:
     only_annotation = all(found.only_annotation for found in changes.values())
     _refuse(folder, important(changes), only_annotation, judge_again=judge_again)
     tell_renamed(changes)
+
+
+def check_model(folder: Path, now: ModelOrigin) -> None:
+    """Raise RunError where the evaluation in a folder asked another model than that of now, whatever they are called."""
+    origin = read_origin(folder)
+    if origin is None or origin.model is None or not origin.model.is_another(now):
+        return
+    raise RunError(
+        f"an evaluation continues with the model it asked, that in {folder} asked {origin.model}, and {now.name!r} is "
+        f"{now} now; bring that one back, or choose another --out for a new evaluation"
+    )
 
 
 def check_answered(

@@ -16,7 +16,13 @@ from opengrit.core.escaping import harmless
 from opengrit.core.types import Example, Record, Unjudged
 from opengrit.data import load_examples, require_readable
 from opengrit.data.fingerprint import fingerprint
-from opengrit.evaluation.continuing import ASKED, check_answered, check_data, with_rows_of_now
+from opengrit.evaluation.continuing import (
+    ASKED,
+    check_answered,
+    check_data,
+    check_model,
+    with_rows_of_now,
+)
 from opengrit.evaluation.evaluator import agreement_with_rule, evaluate
 from opengrit.evaluation.rollout import EvaluationProtocol, awaits_verdict, case_of, record_id
 from opengrit.judges import Case, RuleJudge
@@ -30,6 +36,7 @@ from opengrit.recipes.training_recipe import Model
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.data_file import Data, write_data
 from opengrit.runs.folder import RECIPE, RunDir
+from opengrit.runs.origin import ModelKind, ModelOrigin, Origin, data_origin, write_origin
 from opengrit.sampling import Sampler, SamplingSettings
 
 if TYPE_CHECKING:
@@ -59,14 +66,12 @@ def run_evaluation(
         raise RecipeError(
             f"--num-processes is at least 1, and 1 where a model is served, got {num_processes}; leave it out"
         )
-    if recipe.endpoint is None:
-        from opengrit.models.resolve import resolve
-
-        resolve(recipe.model.name)
+    model = model_origin(recipe)
     started = os.path.isfile(Path(out) / RECIPE)
     RunDir.check(out, recipe=recipe.resolved_yaml(), resume=started)
     data = {ASKED: fingerprint(examples)}
     if started:
+        check_model(Path(out), model)
         _check_same(RunDir.open(out), examples, data, recipe=recipe, judge_again=judge_again)
     elif judge_again:
         raise RunError(
@@ -76,10 +81,15 @@ def run_evaluation(
         open_model(recipe, num_processes) as asked,
         open_judge(recipe.judge, breaker=Breaker()) as judge,
     ):
+        model = model_origin(recipe)  # of a hub id, the revision is known by now
+        if started:
+            check_model(Path(out), model)
         run = RunDir.create(
             out, recipe=recipe.resolved_yaml(), resume=started, seeds={"sampling": recipe.seed}
         )
         write_data(run.path, data)
+        origins = tuple(data_origin(source.spec, source.images) for source in recipe.data)
+        write_origin(run.path, Origin(os.getcwd(), model, origins))
         if isinstance(judge, CachedJudge):
             _log_estimate(
                 judge, _cases_to_judge(run, examples, samples=recipe.eval.samples, all_again=judge_again)
@@ -103,6 +113,15 @@ def run_evaluation(
         )
         tell_cost(judge)
     return run, records
+
+
+def model_origin(recipe: EvalRecipe) -> ModelOrigin:
+    """The model that a recipe names. Raises ModelError where its name stands for nothing."""
+    if recipe.endpoint is not None:
+        return ModelOrigin(recipe.model.name, ModelKind.ENDPOINT)
+    from opengrit.models.identity import identity_of
+
+    return identity_of(recipe.model.name)
 
 
 def _check_same(

@@ -17,6 +17,8 @@ from accelerate.utils import broadcast_object_list
 from opengrit.core.errors import OpenGritError, RunError
 from opengrit.core.types import Example
 from opengrit.data.fingerprint import Fingerprint, fingerprint
+from opengrit.models.identity import identity_of
+from opengrit.recipes.training_recipe import Source
 from opengrit.runs.data_file import (
     Data,
     changes_since,
@@ -30,6 +32,7 @@ from opengrit.runs.data_file import (
 from opengrit.runs.folder import ALARMS, FINAL, METRICS, RECORDS, RunDir, environment_facts
 from opengrit.runs.jsonl import check_lines
 from opengrit.runs.lock import held
+from opengrit.runs.origin import Origin, data_origin, read_origin, write_origin
 from opengrit.runs.recipe_comparison import listed, recipe_changes
 from opengrit.training.checkpoint_sidecar import check_files, differences, lost_state, read_sidecar
 
@@ -59,10 +62,25 @@ class Start:
     differences: tuple[str, ...] = ()
 
 
-Rows = Mapping[str, Sequence[Example]]  # what a run trains on and measures with, by what it is for
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a run is made from: rows by what they are for, the base model's name, and the data sets that the rows are of."""
+
+    rows: Mapping[str, Sequence[Example]]
+    model: str
+    sources: tuple[Source, ...] = ()
+
+    def data(self) -> dict[str, Fingerprint]:
+        """The fingerprint of each set of rows."""
+        return {name: fingerprint(examples) for name, examples in self.rows.items()}
+
+    def origin(self) -> Origin:
+        """Where the run takes its model and its data from. Raises ModelError for a name that stands for no model."""
+        data = tuple(data_origin(source.spec, source.images) for source in self.sources)
+        return Origin(os.getcwd(), identity_of(self.model), data)
 
 
-def is_finished(out: str | Path, *, recipe: str, resume: Resume, rows: Rows) -> bool:
+def is_finished(out: str | Path, *, recipe: str, resume: Resume, inputs: Inputs) -> bool:
     """Whether there is a run to resume that has its final model; the log says so then, and whether its data changed since.
 
     Raises RunError where the folder cannot be used, and where a finished run is to resume from one of its checkpoints.
@@ -74,7 +92,7 @@ def is_finished(out: str | Path, *, recipe: str, resume: Resume, rows: Rows) -> 
             return False
         if resume.checkpoint is not None:
             raise _finished(RunDir.open(out), checkpoint=resume.checkpoint)
-        for difference in _data_differences(Path(out), _fingerprints(rows)):
+        for difference in _data_differences(Path(out), inputs.data()):
             log.warning("%s was trained on other data: %s", out, difference)
         log.info("%s is finished (it has its %s/); nothing was trained", out, FINAL)
         return True
@@ -83,7 +101,7 @@ def is_finished(out: str | Path, *, recipe: str, resume: Resume, rows: Rows) -> 
 
 
 @contextmanager
-def locked_start(out: str | Path, *, recipe: str, resume: Resume, rows: Rows) -> Iterator[Start]:
+def locked_start(out: str | Path, *, recipe: str, resume: Resume, inputs: Inputs) -> Iterator[Start]:
     """Lock the run's folder for the block, on the first process; all get what it found, or the error it met.
 
     Raises RunError where another training has the lock, where the checkpoint to resume from is damaged, and where it
@@ -92,12 +110,12 @@ def locked_start(out: str | Path, *, recipe: str, resume: Resume, rows: Rows) ->
     """
     with ExitStack() as stack:
         yield on_first_process(
-            lambda: _lock_and_find(stack, Path(out), recipe=recipe, resume=resume, rows=rows)
+            lambda: _lock_and_find(stack, Path(out), recipe=recipe, resume=resume, inputs=inputs)
         )
 
 
 def create_run(
-    out: str | Path, *, recipe: str, seed: int, resume: Resume, start: Start, rows: Rows
+    out: str | Path, *, recipe: str, seed: int, resume: Resume, start: Start, inputs: Inputs
 ) -> RunDir:
     """The run's folder, made by the first process, with what its data is."""
 
@@ -110,14 +128,11 @@ def create_run(
             differences=start.differences,
             seeds={"train": seed},
         )
-        write_data(run.path, _fingerprints(rows))
+        write_data(run.path, inputs.data())
+        write_origin(run.path, inputs.origin())
 
     on_first_process(create)
     return RunDir.open(out)
-
-
-def _fingerprints(rows: Rows) -> dict[str, Fingerprint]:
-    return {name: fingerprint(examples) for name, examples in rows.items()}
 
 
 def _data_differences(folder: Path, now: Data) -> list[str]:
@@ -146,7 +161,15 @@ def on_first_process(action: Callable[[], _T]) -> _T:
     return found[0]
 
 
-def _lock_and_find(stack: ExitStack, out: Path, *, recipe: str, resume: Resume, rows: Rows) -> Start:
+def _model_differences(folder: Path, name: str) -> list[str]:
+    """That the base model is another one, in one phrase; nothing where it is the same, or was not noted."""
+    origin, now = read_origin(folder), identity_of(name)
+    if origin is None or origin.model is None or not origin.model.is_another(now):
+        return []
+    return [f"model: {origin.model} then, {now} now"]
+
+
+def _lock_and_find(stack: ExitStack, out: Path, *, recipe: str, resume: Resume, inputs: Inputs) -> Start:
     stack.enter_context(held(out))
     # Again: another training may have run between the first check and the lock.
     RunDir.check(out, recipe=recipe, resume=resume.wanted, anyway=resume.anyway)
@@ -156,8 +179,9 @@ def _lock_and_find(stack: ExitStack, out: Path, *, recipe: str, resume: Resume, 
     for name in (RECORDS, METRICS, ALARMS):
         check_lines(run.path / name)
     found = [f"recipe: {change}" for change in recipe_changes(run.recipe, recipe)]
-    data = _fingerprints(rows)
+    data = inputs.data()
     found += _data_differences(run.path, data)
+    found += _model_differences(run.path, inputs.model)
     checkpoint = _checkpoint_of(run, resume.checkpoint)
     if checkpoint is not None:
         sidecar = read_sidecar(checkpoint)

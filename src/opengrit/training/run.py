@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from opengrit.recipes.training_recipe import Recipe
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import FINAL, RunDir
 from opengrit.training.progress_table import ProgressTable
-from opengrit.training.resume import Resume, Rows, create_run, is_finished, locked_start
+from opengrit.training.resume import Inputs, Resume, create_run, is_finished, locked_start
 from opengrit.training.retention import CheckpointRetention
 from opengrit.training.rollouts import JudgeSettings
 from opengrit.training.settings import check_rows, check_settings, grpo_config
@@ -41,7 +42,7 @@ class _Plan:
     evaluations: list[TrainingEvaluation]
     args: GRPOConfig
 
-    def rows(self) -> Rows:
+    def rows(self) -> dict[str, Sequence[Example]]:
         """What the run learns from and what it is measured with, of each evaluation set the rows that it asks."""
         asked = {f"eval {evaluation.name}": evaluation.examples for evaluation in self.evaluations}
         return {"train": self.examples, **asked}
@@ -69,12 +70,14 @@ def train(
     wanted = Resume.asked(resume=resume, anyway=resume_anyway, checkpoint=resume_from)
     with tempfile.TemporaryDirectory() as scratch:
         plan = _resolve(recipe, scratch)
-        rows = plan.rows()
-        if is_finished(out, recipe=text, resume=wanted, rows=rows):
+        inputs = Inputs(plan.rows(), recipe.model.name, (*recipe.data.train, *recipe.data.eval))
+        if is_finished(out, recipe=text, resume=wanted, inputs=inputs):
             return RunDir.open(out)
-        with locked_start(out, recipe=text, resume=wanted, rows=rows) as start:
+        with locked_start(out, recipe=text, resume=wanted, inputs=inputs) as start:
             loaded = load_trainable(recipe.model, recipe.lora, freeze_vision=recipe.freeze_vision)
-            run = create_run(out, recipe=text, seed=recipe.train.seed, resume=wanted, start=start, rows=rows)
+            run = create_run(
+                out, recipe=text, seed=recipe.train.seed, resume=wanted, start=start, inputs=inputs
+            )
             if wanted.wanted and start.checkpoint is None:
                 _log.warning("no checkpoint in %s: training starts at its first step", run.path)
             progress = ProgressTable(
