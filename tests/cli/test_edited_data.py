@@ -382,7 +382,9 @@ def evaluated_here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for one in list(run.records()):
             completion = Completion(ANSWER, one.completion.token_ids, Finish.STOP)
             writer.write_record(
-                replace(one, completion=completion, transcript=parse(ANSWER, frame_for("pixels", one.seen_size)))
+                replace(
+                    one, completion=completion, transcript=parse(ANSWER, frame_for("pixels", one.seen_size))
+                )
             )
     return run.path
 
@@ -460,3 +462,99 @@ def test_an_evaluation_does_not_continue_with_another_model_of_the_same_name(
     shutil.rmtree("runs/mine/final")
     shutil.move(tmp_path / "kept", "runs/mine/final")
     command(*asked)
+
+
+# -- ask --------------------------------------------------------------------------------------------------------------
+
+SAID_BY_ASK = {
+    "insert": r"note: questions are new between those in \S+: 'new' asked: 1 ",
+    "delete": r"note: \S+ has answers to questions that are not asked now: 'r1'",
+    "reorder": r"note: the questions are in another order than their answers in \S+, from 'r1' on|from 'r2' on",
+    "answer": r"note: keys that asking does not read have other values now: 'r1'",
+    "question": r"'r1' was another one in line 2 of \S+; choose another name",
+    "box": r"note: keys that asking does not read have other values now: 'r1'",
+    "picture": r"\S+1.png of 'r1' has another content than in line 2 of \S+; bring the old picture back",
+    "name": r"note: the picture has another name and the same content: 'r1'",
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_asking_notices(edit: str, tmp_path: Path, served: Stub) -> None:
+    path = data_set(tmp_path / "data")
+    again = [
+        "ask",
+        "--batch",
+        path,
+        "--images",
+        path.parent / "pictures",
+        "--out",
+        tmp_path / "answers.jsonl",
+    ]
+    again += ["--endpoint", served.url, "--frame", "qwen2_5_vl"]
+    assert "note:" not in command(*again) + command(*again)
+    before = (tmp_path / "answers.jsonl").read_bytes()
+    EDITS[edit](path)
+    said = command(*again, code=2 if edit in ("question", "picture") else 0)
+    assert re.search(SAID_BY_ASK[edit], said), said
+    assert len(served.requests) == NUM_ROWS + (edit == "insert")
+    assert (tmp_path / "answers.jsonl").read_bytes().startswith(before)
+    assert str(tmp_path) not in before.decode()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--temperature", 0.5], "temperature was 0.0 in line 1 of .* and is 0.5 now"),
+        (["--strategy", "direct"], "strategy was 'grounded' in line 1 of .* and is 'direct' now"),
+        (["--max-new-tokens", 9], "max_new_tokens was 1000"),
+        (["--seed", 9], "seed was 0"),
+        (["--model", "other"], "line 1 of .* is by toy behind an endpoint and asked is other behind an endpoint"),
+    ],
+)  # fmt: skip
+def test_answers_of_two_kinds_are_not_mixed(change: list, message: str, tmp_path: Path) -> None:
+    path = data_set(tmp_path / "data")
+    with endpoint_stub(lambda _: Said(ANSWER), models=("toy", "other")) as stub:
+        again = [
+            "ask",
+            "--batch",
+            path,
+            "--images",
+            path.parent / "pictures",
+            "--out",
+            tmp_path / "answers.jsonl",
+        ]
+        again += ["--endpoint", stub.url, "--frame", "qwen2_5_vl"]
+        command(*again, "--model", "toy")
+        save(path, [*rows_of(path), rows_of(path)[0] | {"id": "one more"}])
+        before = (tmp_path / "answers.jsonl").read_bytes()
+        said = command(*again, *(change if "--model" in change else ["--model", "toy", *change]), code=2)
+        assert re.search(message, said), said
+        assert len(stub.requests) == NUM_ROWS
+    assert (tmp_path / "answers.jsonl").read_bytes() == before
+
+
+def test_a_models_answers_are_told_from_those_of_another_in_the_same_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = data_set(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    tiny_random.save(tiny_random.qwen(), Path("model"))
+    shutil.copytree("model", "copy")
+    again = ["ask", "--batch", path, "--images", path.parent / "pictures", "--out", "answers.jsonl"]
+    again += ["--max-new-tokens", 4]
+    save(path, (rows := rows_of(path))[:2])
+    command(*again, "--model", "model")
+    save(path, rows[:3])
+    command(*again, "--model", tmp_path / "copy")  # the same model in another place
+    shutil.rmtree("model")
+    tiny_random.save(tiny_random.qwen(seed=5), Path("model"))
+    save(path, rows)
+    said = command(*again, "--model", "model", code=2)
+    assert re.search(r"by the folder model \(SHA-256 \w+\) and asked is the folder \S+/model \(SHA-256", said)
+    assert len(Path("answers.jsonl").read_text().splitlines()) == 3
+    # A file of an earlier version has the models' names alone.
+    lines = [json.loads(line) for line in Path("answers.jsonl").read_text().splitlines()]
+    save(Path("old.jsonl"), [{k: v for k, v in line.items() if k != "asked"} for line in lines[:2]])
+    again[again.index("answers.jsonl")] = "old.jsonl"
+    assert "by 'model' and asked is the folder" in command(*again, "--model", "copy", code=2)
+    assert "an earlier version wrote 2 of the answers" in command(*again, "--model", "model")

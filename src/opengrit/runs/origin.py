@@ -23,6 +23,7 @@ class ModelKind(StrEnum):
     FOLDER = "folder"
     HUB = "hub"
     ENDPOINT = "endpoint"
+    UNKNOWN = "unknown"  # an earlier version noted a name and nothing else
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class ModelOrigin:
         """Whether the two are known to be different models. A folder that has moved is the same one."""
         if self.sha256 is not None and other.sha256 is not None:
             return self.sha256 != other.sha256
+        if ModelKind.UNKNOWN in (self.kind, other.kind):
+            return self.name != other.name
         if self.kind != other.kind:
             return True
         if None not in (self.revision, other.revision) and self.revision != other.revision:
@@ -54,9 +57,10 @@ class ModelOrigin:
         mark = mark or (self.revision and f"revision {self.revision[:_HASH_SHOWN]}")
         place = {
             ModelKind.PACKAGED: f"the packaged {self.name}",
-            ModelKind.FOLDER: f"the folder {self.path}",
+            ModelKind.FOLDER: f"the folder {self.path or self.name}",
             ModelKind.HUB: f"{self.name} on the hub",
             ModelKind.ENDPOINT: f"{self.name} behind an endpoint",
+            ModelKind.UNKNOWN: self.name,
         }[self.kind]
         return f"{place} ({mark})" if mark else place
 
