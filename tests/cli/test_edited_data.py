@@ -558,3 +558,68 @@ def test_a_models_answers_are_told_from_those_of_another_in_the_same_folder(
     again[again.index("answers.jsonl")] = "old.jsonl"
     assert "by 'model' and asked is the folder" in command(*again, "--model", "copy", code=2)
     assert "an earlier version wrote 2 of the answers" in command(*again, "--model", "model")
+
+
+# -- table ------------------------------------------------------------------------------------------------------------
+
+
+def table(path: Path, stub: Stub, *more: object) -> list[object]:
+    recipe = {
+        "models": [{"name": "toy", "endpoint": {"url": stub.url, "frame": "qwen2_5_vl"}}],
+        "data": [{"file": str(path), "images": str(path.parent / "pictures")}],
+        "ways": ["direct", "grounded"],
+        "seeds": [0],
+    }
+    (path.parent / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return ["table", path.parent / "recipe.yaml", "--out", path.parent / "table", "--quiet", *more]
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_table_notices(edit: str, tmp_path: Path, served: Stub, caplog) -> None:
+    path = data_set(tmp_path / "data")
+    command(*table(path, served))
+    before = {file: file.read_bytes() for file in (path.parent / "table").rglob("*") if file.is_file()}
+    EDITS[edit](path)
+    with caplog.at_level("WARNING", logger="opengrit"):
+        said = command(*table(path, served), code=0 if edit == "name" else 2)
+    assert re.search(f"data asked: {SAID[edit]}", logged(caplog) if edit == "name" else said), said
+    assert len(served.requests) == 2 * NUM_ROWS
+    if edit == "name":
+        return
+    assert {file: file.read_bytes() for file in before} == before
+    assert ("--judge-again" in said) == (edit in ANNOTATION)
+    if edit != "answer":
+        return
+    # A table that was broken off while it judged again is not taken for one that has.
+    command(*table(path, served, "--judge-again"))
+    assert len(served.requests) == 2 * NUM_ROWS
+    corrected = (path.parent / "table" / "table.csv").read_bytes()
+    records = sorted((path.parent / "table").glob("runs/*/*/*/eval/records.jsonl"))[1]
+    whole = records.read_bytes()
+    records.write_bytes(before[records])
+    assert "--judge-again" in command(*table(path, served), code=2)
+    command(*table(path, served, "--judge-again"))
+    assert sorted(records.read_bytes().splitlines()) == sorted(whole.splitlines())
+    assert (path.parent / "table" / "table.csv").read_bytes() == corrected
+    command(*table(path, served))
+
+
+@pytest.mark.parametrize("edit", ["answer", "picture"])
+def test_a_table_notices_that_what_it_learned_from_changed(
+    edit: str, trained: Path, edited: Path, tmp_path: Path
+) -> None:
+    source = {"file": str(edited), "images": str(edited.parent / "pictures")}
+    other = data_set(tmp_path / "asked")
+    sft = yaml.safe_load((trained / "sft.yaml").read_text())["sft"]
+    recipe = {
+        "models": [str(trained / "base")], "data": [{"file": str(other), "images": str(other.parent / "pictures")}],
+        "train_data": [source], "ways": ["sft"], "seeds": [0], "sft": sft | {"max_steps": 1},
+        "eval": {"max_completion_length": 4},
+    }  # fmt: skip
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump(recipe))
+    again = ["table", tmp_path / "table.yaml", "--out", tmp_path / "table", "--quiet"]
+    command(*again)
+    EDITS[edit](edited)
+    said = command(*again, code=2)
+    assert re.search(f"data train: {SAID[edit]}", said)
+    assert "--judge-again" not in said

@@ -6,7 +6,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +37,7 @@ from opengrit.rewards.rubric import Rubric
 from opengrit.runs.data_file import Data, write_data
 from opengrit.runs.folder import RECIPE, RunDir
 from opengrit.runs.origin import ModelKind, ModelOrigin, Origin, data_origin, write_origin
-from opengrit.sampling import Sampler, SamplingSettings
+from opengrit.sampling import Asked, Sampled, Sampler, SamplingSettings, Unsampled
 
 if TYPE_CHECKING:
     from opengrit.sampling.endpoint import EndpointSampler
@@ -77,8 +77,9 @@ def run_evaluation(
         raise RunError(
             f"--judge-again judges the answers of an evaluation that is there, {out} holds none; leave it out"
         )
+    frame = _frame_where_all_is_answered(out, examples, samples=recipe.eval.samples) if started else None
     with (
-        open_model(recipe, num_processes) as asked,
+        nullcontext(OpenModel([_NoModel()], frame)) if frame else open_model(recipe, num_processes) as asked,
         open_judge(recipe.judge, breaker=Breaker()) as judge,
     ):
         model = model_origin(recipe)  # of a hub id, the revision is known by now
@@ -113,6 +114,20 @@ def run_evaluation(
         )
         tell_cost(judge)
     return run, records
+
+
+def _frame_where_all_is_answered(out: str | Path, examples: Sequence[Example], *, samples: int) -> str | None:
+    """The frame of the answers where no question is left to ask, so that no model is loaded; None where one is."""
+    frames = {record.id: record.frame for record in RunDir.open(out).records() if record.failure is None}
+    wanted = [record_id(example, sample=i) for example in examples for i in range(samples)]
+    return frames[wanted[0]] if all(name in frames for name in wanted) else None
+
+
+class _NoModel:
+    """Stands for a model where nothing is asked of it."""
+
+    def sample(self, questions: Sequence[Asked], **_: object) -> list[list[Sampled | Unsampled]]:
+        raise AssertionError(f"nothing is left to ask, {questions[0].id} is asked")
 
 
 def model_origin(recipe: EvalRecipe) -> ModelOrigin:
