@@ -1,4 +1,4 @@
-"""A small data set in GRIT's rows, and the ways to edit it that a run has to notice."""
+"""A small data set in GRIT's rows, the ways to edit it that a command has to notice, and what the command says of each."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import tiny_random
+from click.testing import Result
+from endpoint_stub import Stub
+from typer.testing import CliRunner
 
+from opengrit.cli.app import app
 from opengrit.data import write
 
 Row = dict[str, Any]
@@ -60,3 +65,40 @@ EDITS: dict[str, Callable[[Path], None]] = {
     "picture": _exchange_picture,
     "name": _rename_picture,
 }
+
+
+ANSWER = '<think>{"bbox_2d": [14, 28, 56, 84]}</think><rethink>so</rethink><answer>1</answer>'
+# What a message says of each edit.
+SAID = {
+    "insert": r"row 2 \(rows:2\): inserted",
+    "delete": r"row 2 then \(rows:2\): deleted",
+    "reorder": r"row [23] \(rows:[23]\): was row [23]",
+    "answer": r"row 2 \(rows:2\): answer changed, '1' then, '7' now",
+    "question": r"row 2 \(rows:2\): question changed",
+    "box": r"row 2 \(rows:2\): boxes changed",
+    "picture": r"row 2 \(rows:2\): picture exchanged \S+1.png",
+    "name": r"row 2 \(rows:2\): picture was \S+1.png, and is \S+renamed.png with the same content",
+}
+ANNOTATION = ("answer", "box")
+
+
+def _told(result: Result) -> str:
+    return " ".join(result.output.split())
+
+
+def command(*words: object, code: int = 0) -> str:
+    """All that a command says; it must end with `code`."""
+    result = CliRunner().invoke(app, list(map(str, words)), env={"OPENAI_API_KEY": "none"})
+    assert result.exit_code == code, (_told(result), result.exception)
+    return _told(result)
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> str:
+    """All that was logged."""
+    return " ".join(record.getMessage() for record in caplog.records)
+
+
+def evaluation(path: Path, stub: Stub, *more: object) -> list[object]:
+    """The command that evaluates a served model on these rows, into `run` beside them."""
+    asked = ["eval", "--endpoint", stub.url, "--model", "toy", "--frame", "qwen2_5_vl", "--quiet"]
+    return [*asked, "--data", path, "--images", path.parent / "pictures", "--out", path.parent / "run", *more]

@@ -17,7 +17,7 @@ from typing import Any
 from opengrit.core.errors import RunError
 from opengrit.core.records import from_json
 from opengrit.core.types import Record
-from opengrit.runs.jsonl import LineWriter, read_objects
+from opengrit.runs.jsonl import REMEDY, LineWriter, read_objects
 from opengrit.runs.lock import LOCK
 from opengrit.runs.recipe_comparison import kind_of, listed, recipe_changes, recipe_hash
 
@@ -167,11 +167,12 @@ class RunDir:
         for number, value in read_objects(path):
             last[str(value.get("id"))] = number
         for number, value in read_objects(path):
-            if last[str(value.get("id"))] == number:
-                try:
-                    yield from_json(value)
-                except RunError as error:
-                    raise RunError(f"{path}:{number}: {error}") from error
+            try:
+                record = from_json(value)  # also of what a later line replaces: garbage may have its id
+            except RunError as error:
+                raise RunError(f"{path}:{number}: {error}; or {REMEDY}") from error
+            if last[record.id] == number:
+                yield record
 
     def metrics(self) -> Iterator[dict[str, Any]]:
         """Every row of metrics, in order of writing; after a resume some steps stand twice."""

@@ -176,8 +176,9 @@ def _lock_and_find(stack: ExitStack, out: Path, *, recipe: str, resume: Resume, 
     if not resume.wanted:
         return Start()
     run = RunDir.open(out)
-    for name in (RECORDS, METRICS, ALARMS):
-        check_lines(run.path / name)
+    check_lines(run.path / RECORDS, keys=("id", "example", "completion"))
+    check_lines(run.path / METRICS, keys=("step",))
+    check_lines(run.path / ALARMS)
     found = [f"recipe: {change}" for change in recipe_changes(run.recipe, recipe)]
     data = inputs.data()
     found += _data_differences(run.path, data)
