@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from work import bytecodes, grows_linearly
 
 from opengrit.core.boxes import Box, Size
 from opengrit.core.types import Example
@@ -174,18 +175,17 @@ def test_a_picture_that_was_exchanged_is_read_again(tmp_path) -> None:
     assert content_of(str(path)) == sha256_of(path) != first
 
 
-def test_comparing_takes_time_that_grows_with_the_rows_and_not_with_their_square(monkeypatch) -> None:
-    calls = Counter[int]()
-    whole = module._matched
-
-    for count in (200, 400):
-
-        def counted(old, new, old_key, new_key, count=count):
-            calls[count] += len(old) + len(new)
-            return whole(old, new, old_key, new_key)
-
-        monkeypatch.setattr(module, "_matched", counted)
+def test_comparing_takes_work_that_grows_with_the_rows_and_not_with_their_square() -> None:
+    def edited(count: int) -> int:
         before = rows(count)
         after = [replace(one, question="other", image="none", answer="", boxes=()) for one in before]
-        assert len(compare(taken(before), taken(after)).rows) == 2 * count
-    assert calls[400] == 2 * calls[200]
+        then, now = taken(before), taken(after)
+        return bytecodes(lambda: compare(then, now))
+
+    def shuffled(count: int) -> int:
+        before = rows(count)
+        then, now = taken(before), taken(random.Random(1).sample(before, k=count))
+        return bytecodes(lambda: compare(then, now))
+
+    assert grows_linearly(edited, 60)
+    assert grows_linearly(shuffled, 60)

@@ -202,11 +202,12 @@ class DataChanges:
     def phrases(self) -> list[str]:
         """The first few changes, one phrase each, and how many there are of each kind where there are more."""
         found = [change.text for change in self.rows[:_LISTED]]
-        if len(self.rows) > _LISTED:
-            counts = Counter(change.kind for change in self.rows)
-            told = ", ".join(f"{count} {kind.value}" for kind, count in counts.items())
-            found.append(f"in all {told}")
-        return found
+        return [*found, f"in all {self.counted()}"] if len(self.rows) > _LISTED else found
+
+    def counted(self) -> str:
+        """How many changes there are of each kind; "" where there are none. No file is named."""
+        counts = Counter(change.kind for change in self.rows)
+        return ", ".join(f"{count} {kind.value}" for kind, count in counts.items())
 
 
 def compare(then: Fingerprint, now: Fingerprint) -> DataChanges:

@@ -34,7 +34,7 @@ from opengrit.judges.settings import open_judge
 from opengrit.recipes.evaluation_recipe import EvalRecipe, Served
 from opengrit.recipes.training_recipe import Model
 from opengrit.rewards.rubric import Rubric
-from opengrit.runs.data_file import Data, write_data
+from opengrit.runs.data_file import write_data
 from opengrit.runs.folder import RECIPE, RunDir
 from opengrit.runs.origin import ModelKind, ModelOrigin, Origin, data_origin, write_origin
 from opengrit.sampling import Asked, Sampled, Sampler, SamplingSettings, Unsampled
@@ -70,14 +70,17 @@ def run_evaluation(
     started = os.path.isfile(Path(out) / RECIPE)
     RunDir.check(out, recipe=recipe.resolved_yaml(), resume=started)
     data = {ASKED: fingerprint(examples)}
+    known: list[Record] = []
     if started:
         check_model(Path(out), model)
-        _check_same(RunDir.open(out), examples, data, recipe=recipe, judge_again=judge_again)
+        check_data(Path(out), data, judge_again=judge_again)
+        known = list(RunDir.open(out).records())
+        check_answered(Path(out), known, examples, samples=recipe.eval.samples, judge_again=judge_again)
     elif judge_again:
         raise RunError(
             f"--judge-again judges the answers of an evaluation that is there, {out} holds none; leave it out"
         )
-    frame = _frame_where_all_is_answered(out, examples, samples=recipe.eval.samples) if started else None
+    frame = _frame_where_all_is_answered(known, examples, samples=recipe.eval.samples)
     with (
         nullcontext(OpenModel([_NoModel()], frame)) if frame else open_model(recipe, num_processes) as asked,
         open_judge(recipe.judge, breaker=Breaker()) as judge,
@@ -89,11 +92,11 @@ def run_evaluation(
             out, recipe=recipe.resolved_yaml(), resume=started, seeds={"sampling": recipe.seed}
         )
         write_data(run.path, data)
-        origins = tuple(data_origin(source.spec, source.images) for source in recipe.data)
+        origins = tuple(data_origin(ASKED, source.spec, source.images) for source in recipe.data)
         write_origin(run.path, Origin(os.getcwd(), model, origins))
         if isinstance(judge, CachedJudge):
             _log_estimate(
-                judge, _cases_to_judge(run, examples, samples=recipe.eval.samples, all_again=judge_again)
+                judge, _cases_to_judge(known, examples, samples=recipe.eval.samples, all_again=judge_again)
             )
         first, *more = asked.samplers
         records = evaluate(
@@ -106,6 +109,7 @@ def run_evaluation(
                 seed=recipe.seed,
             ),
             run=run,
+            known=known,
             samples_per_question=recipe.eval.samples,
             questions_per_batch=recipe.eval.batch_size,
             more_samplers=more,
@@ -116,9 +120,11 @@ def run_evaluation(
     return run, records
 
 
-def _frame_where_all_is_answered(out: str | Path, examples: Sequence[Example], *, samples: int) -> str | None:
+def _frame_where_all_is_answered(
+    known: Sequence[Record], examples: Sequence[Example], *, samples: int
+) -> str | None:
     """The frame of the answers where no question is left to ask, so that no model is loaded; None where one is."""
-    frames = {record.id: record.frame for record in RunDir.open(out).records() if record.failure is None}
+    frames = {record.id: record.frame for record in known if record.failure is None}
     wanted = [record_id(example, sample=i) for example in examples for i in range(samples)]
     return frames[wanted[0]] if all(name in frames for name in wanted) else None
 
@@ -137,14 +143,6 @@ def model_origin(recipe: EvalRecipe) -> ModelOrigin:
     from opengrit.models.identity import identity_of
 
     return identity_of(recipe.model.name)
-
-
-def _check_same(
-    run: RunDir, examples: Sequence[Example], data: Data, *, recipe: EvalRecipe, judge_again: bool
-) -> None:
-    """Raise RunError where the run's answers are to other rows or pictures."""
-    check_data(run.path, data, judge_again=judge_again)
-    check_answered(run.path, run.records(), examples, samples=recipe.eval.samples, judge_again=judge_again)
 
 
 def judging_lines(recipe: EvalRecipe, records: Sequence[Record]) -> list[str]:
@@ -172,11 +170,13 @@ def _agreement_line(found: Agreement) -> str:
     )
 
 
-def _cases_to_judge(run: RunDir, examples: Sequence[Example], *, samples: int, all_again: bool) -> list[Case]:
+def _cases_to_judge(
+    records: Sequence[Record], examples: Sequence[Example], *, samples: int, all_again: bool
+) -> list[Case]:
     """The most that a judge is going to be asked: a right answer to each question that is still to be asked, and each
     answer that nobody has judged (`all_again`: each answer). The number at its end keeps equal ones apart, as the answers may differ.
     """
-    known = {record.id: record for record in run.records()}
+    known = {record.id: record for record in records}
     found = []
     for number, (example, sample) in enumerate((e, i) for e in examples for i in range(samples)):
         record = known.get(record_id(example, sample=sample))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from opengrit.core.errors import DataError, ModelError, RunError
 from opengrit.core.types import Example, Record
 from opengrit.data import load_examples
 from opengrit.data.fingerprint import Fingerprint, RowPrint, compare, content_of, fingerprint
-from opengrit.evaluation.continuing import ASKED
 from opengrit.models.identity import identity_of
 from opengrit.models.resolve import packaged_names
 from opengrit.recipes.evaluation_recipe import EvalRecipe
@@ -29,8 +28,8 @@ _NAMED = 3  # pictures that a message names
 class Since:
     """An evaluation's records with their pictures where they lie now, and what is not as it was.
 
-    `missing` pictures are named as the records name them, `exchanged` ones have another content than was asked about, and
-    `rows` says how the data files changed, one phrase each.
+    `missing` pictures are named as the records name them, `exchanged` ones have another content than was asked about,
+    `rows` says how the data files changed, one phrase each, and `rows_counted` how many rows of each kind, with no path.
     """
 
     records: tuple[Record, ...]
@@ -38,6 +37,7 @@ class Since:
     missing: tuple[str, ...]
     exchanged: tuple[str, ...]
     rows: tuple[str, ...]
+    rows_counted: str
 
 
 def since(
@@ -47,7 +47,7 @@ def since(
     images: Path | None = None,
     limit: int | None = None,
 ) -> Since:
-    """Records of a run, compared with the pictures of now; those of an evaluation with its data files too.
+    """Records of a run, compared with the pictures and the data files of now.
 
     `images` is where pictures are looked for first, `limit` how many rows of each data set were asked. Every picture is
     read once. Where an earlier version wrote the run, that it cannot be compared is logged. Raises RunError where what the
@@ -59,19 +59,21 @@ def since(
     missing = [path for path in dict.fromkeys(paths) if path not in there]
     exchanged: list[str] = []
     rows: list[str] = []
+    counted = ""
     if noted is None:
         tell_unknown(run.path)
     else:
         prints = {row.id: row for one in noted.values() for row in one.rows}
         exchanged = _exchanged(records, there, prints)
-        if origin is not None and ASKED in noted:
-            rows = _rows_since(origin, noted[ASKED], limit=limit)
+        if origin is not None:
+            rows, counted = _rows_since(origin, noted, limit=limit)
     return Since(
         records=tuple(_with_picture(record, there) for record in records),
         num_pictures=len(set(paths)),
         missing=tuple(missing),
         exchanged=tuple(exchanged),
         rows=tuple(rows),
+        rows_counted=counted,
     )
 
 
@@ -109,10 +111,10 @@ def missing_pictures(run: RunDir, found: Since) -> str:
 
 
 def in_words(found: Since) -> str:
-    """What is not as it was, for a page; "" where nothing is known to have changed."""
-    words = [*found.rows]
+    """What is not as it was, for a page that goes to others; "" where nothing is known to have changed."""
+    words = [found.rows_counted] if found.rows_counted else []
     if found.exchanged:
-        words.append(f"{len(found.exchanged)} pictures have another content ({_named(found.exchanged)})")
+        words.append(f"{len(found.exchanged)} pictures have another content")
     if found.missing:
         words.append(f"{len(found.missing)} of {found.num_pictures} pictures are missing")
     return listed(words)
@@ -197,20 +199,37 @@ def _exchanged(records: Sequence[Record], there: dict[str, str], prints: dict[st
     return found
 
 
-def _rows_since(origin: Origin, then: Fingerprint, *, limit: int | None) -> list[str]:
-    """How the rows of the data files differ from those that were asked; pictures of the same name are not read again."""
-    pictures = {row.image: row.picture for row in then.rows}
-    examples: list[Example] = []
-    for where in origin.data:
+def _rows_since(
+    origin: Origin, noted: Mapping[str, Fingerprint], *, limit: int | None
+) -> tuple[list[str], str]:
+    """How the rows of the data files differ from those that were asked or learned from, in phrases and in numbers.
+
+    Pictures of the same name are not read again.
+    """
+    phrases: list[str] = []
+    counts: list[str] = []
+    for name in dict.fromkeys(where.rows for where in origin.data if where.rows in noted):
+        then = noted[name]
         try:
-            examples += _as_then(where, origin.working_folder)[:limit]
+            examples = [
+                example
+                for where in origin.data
+                if where.rows == name
+                for example in _as_then(where, origin.working_folder)[:limit]
+            ]
         except DataError as error:
-            return [f"{where.spec} cannot be read now: {str(error).splitlines()[0]}"]
+            return [
+                f"its data cannot be read now: {str(error).splitlines()[0]}"
+            ], "its data cannot be read now"
+        pictures = {row.image: row.picture for row in then.rows}
 
-    def picture_of(image: str) -> str | None:
-        return pictures.get(image) or content_of(os.path.join(origin.working_folder, image))
+        def picture_of(image: str, known: Mapping[str, str] = pictures) -> str | None:
+            return known.get(image) or content_of(os.path.join(origin.working_folder, image))
 
-    return compare(then, fingerprint(examples, picture_of=picture_of)).phrases()
+        changes = compare(then, fingerprint(examples, picture_of=picture_of))
+        phrases += changes.phrases()
+        counts += [changes.counted()] if changes else []
+    return phrases, "; ".join(counts)
 
 
 def _as_then(where: DataOrigin, working_folder: str) -> list[Example]:

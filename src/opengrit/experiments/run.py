@@ -75,7 +75,7 @@ def run_table(
     rows = _check(recipe)
     noted = {ASKED: fingerprint([example for examples in data.values() for example in examples])}
     if rows:
-        noted["train"] = fingerprint(rows)
+        noted[TRAINING] = fingerprint(rows)
     with _alone_in(folder):
         started = (folder / RECIPE).is_file()
         if started:

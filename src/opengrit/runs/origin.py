@@ -67,10 +67,11 @@ class ModelOrigin:
 
 @dataclass(frozen=True, slots=True)
 class DataOrigin:
-    """A data set: its name or file as it was asked for, the absolute path of the file or folder, and its pictures' folder
-    as it was asked for.
+    """A data set: the set of rows it is a part of (as data.jsonl calls that), its name or file as it was asked for, the
+    absolute path of the file or folder, and its pictures' folder as it was asked for.
     """
 
+    rows: str
     spec: str
     path: str | None
     images: str | None
@@ -85,9 +86,9 @@ class Origin:
     data: tuple[DataOrigin, ...] = ()
 
 
-def data_origin(spec: str, images: str | None) -> DataOrigin:
-    """Where a data set lies, seen from the working folder."""
-    return DataOrigin(spec, os.path.abspath(spec) if os.path.exists(spec) else None, images)
+def data_origin(rows: str, spec: str, images: str | None) -> DataOrigin:
+    """Where a data set lies, seen from the working folder; `rows` is the set of rows it is a part of."""
+    return DataOrigin(rows, spec, os.path.abspath(spec) if os.path.exists(spec) else None, images)
 
 
 def write_origin(folder: Path, now: Origin) -> None:

@@ -37,6 +37,7 @@ from opengrit.runs.recipe_comparison import listed, recipe_changes
 from opengrit.training.checkpoint_sidecar import check_files, differences, lost_state, read_sidecar
 
 log = logging.getLogger(__name__)
+TRAIN = "train"  # what the rows that a run learns from are called in its data file
 _T = TypeVar("_T")
 
 
@@ -64,7 +65,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a run is made from: rows by what they are for, the base model's name, and the data sets that the rows are of."""
+    """What a run is made from: rows by what they are for, the base model's name, and the data sets of the rows it learns from."""
 
     rows: Mapping[str, Sequence[Example]]
     model: str
@@ -76,7 +77,7 @@ class Inputs:
 
     def origin(self) -> Origin:
         """Where the run takes its model and its data from. Raises ModelError for a name that stands for no model."""
-        data = tuple(data_origin(source.spec, source.images) for source in self.sources)
+        data = tuple(data_origin(TRAIN, source.spec, source.images) for source in self.sources)
         return Origin(os.getcwd(), identity_of(self.model), data)
 
 

@@ -21,7 +21,7 @@ from opengrit.recipes.training_recipe import Recipe
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import FINAL, RunDir
 from opengrit.training.progress_table import ProgressTable
-from opengrit.training.resume import Inputs, Resume, create_run, is_finished, locked_start
+from opengrit.training.resume import TRAIN, Inputs, Resume, create_run, is_finished, locked_start
 from opengrit.training.retention import CheckpointRetention
 from opengrit.training.rollouts import JudgeSettings
 from opengrit.training.settings import check_rows, check_settings, grpo_config
@@ -45,7 +45,7 @@ class _Plan:
     def rows(self) -> dict[str, Sequence[Example]]:
         """What the run learns from and what it is measured with, of each evaluation set the rows that it asks."""
         asked = {f"eval {evaluation.name}": evaluation.examples for evaluation in self.evaluations}
-        return {"train": self.examples, **asked}
+        return {TRAIN: self.examples, **asked}
 
 
 def train(
@@ -70,7 +70,7 @@ def train(
     wanted = Resume.asked(resume=resume, anyway=resume_anyway, checkpoint=resume_from)
     with tempfile.TemporaryDirectory() as scratch:
         plan = _resolve(recipe, scratch)
-        inputs = Inputs(plan.rows(), recipe.model.name, (*recipe.data.train, *recipe.data.eval))
+        inputs = Inputs(plan.rows(), recipe.model.name, recipe.data.train)
         if is_finished(out, recipe=text, resume=wanted, inputs=inputs):
             return RunDir.open(out)
         with locked_start(out, recipe=text, resume=wanted, inputs=inputs) as start:
