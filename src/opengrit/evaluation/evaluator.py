@@ -45,7 +45,6 @@ def evaluate(
     protocol: EvaluationProtocol,
     settings: SamplingSettings,
     run: RunDir | None = None,
-    known: Sequence[Record] | None = None,
     samples_per_question: int = 1,
     questions_per_batch: int = 16,
     more_samplers: Sequence[Sampler] = (),
@@ -60,7 +59,6 @@ def evaluate(
     down) is a record with `failure` set; it is asked again when the evaluation is continued, and its later record
     counts. An answer that its judge could not judge is judged again then, and not asked again. `more_samplers` are further
     samplers that answer as `sampler` does: batches are sampled by all at once, and written in the order of the examples.
-    `known` are the run's records where they have been read already.
     `judge_again` judges every kept answer once more, by its row as it is now.
     Raises DataError where two examples share an id, RunError where the run's answers are to other rows (but for their
     annotation with `judge_again`), and what a sampler raises after the other batches under way are written.
@@ -71,8 +69,7 @@ def evaluate(
         return [record_id(example, sample=i) for i in range(samples_per_question)]
 
     wanted = {name: example for example in examples for name in ids_of(example)}
-    if known is None:
-        known = [] if run is None else list(run.records())
+    known = [] if run is None else list(run.records())
     if run is not None:
         check_answered(run.path, known, examples, samples=samples_per_question, judge_again=judge_again)
     done = {record.id: record for record in known if record.failure is None}

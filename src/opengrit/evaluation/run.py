@@ -109,7 +109,6 @@ def run_evaluation(
                 seed=recipe.seed,
             ),
             run=run,
-            known=known,
             samples_per_question=recipe.eval.samples,
             questions_per_batch=recipe.eval.batch_size,
             more_samplers=more,
