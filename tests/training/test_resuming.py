@@ -20,7 +20,7 @@ from opengrit.recipes.training_recipe import load_recipe
 from opengrit.runs.folder import RunDir, environment_facts
 from opengrit.training.checkpoint import save_whole
 from opengrit.training.checkpoint_sidecar import SIDECAR, read_sidecar, write_sidecar
-from opengrit.training.resume import Resume, locked_start
+from opengrit.training.resume import Inputs, Resume, locked_start
 from opengrit.training.retention import prune_checkpoints
 from opengrit.training.run import train
 
@@ -78,7 +78,10 @@ def test_each_difference_is_shown_and_stops_a_resume(name: str, scene: Path, tmp
     with pytest.raises(RunError, match=rf"{message}.*--resume-anyway"):
         train(wanted, out, resume=True)
     with locked_start(
-        out, recipe=wanted.resolved_yaml(), resume=Resume.asked(resume=False, anyway=True)
+        out,
+        recipe=wanted.resolved_yaml(),
+        resume=Resume.asked(resume=False, anyway=True),
+        inputs=Inputs({}, wanted.model.name),
     ) as start:
         assert start.checkpoint == out / "checkpoints" / "step-000002"
         assert start.differences
@@ -90,7 +93,9 @@ def test_a_package_that_changes_no_step_stops_no_resume(scene: Path, tmp_path: P
     packages = json.loads((checkpoint / SIDECAR).read_text())["packages"]
     change(checkpoint, packages=packages | {"pillow": "0.1"})
     wanted = load_recipe(scene / "recipe.yaml")
-    with locked_start(out, recipe=wanted.resolved_yaml(), resume=Resume(wanted=True)) as start:
+    with locked_start(
+        out, recipe=wanted.resolved_yaml(), resume=Resume(wanted=True), inputs=Inputs({}, wanted.model.name)
+    ) as start:
         assert not start.differences
 
 

@@ -17,11 +17,13 @@ from typer import Argument, Option
 
 from opengrit.cli import options
 from opengrit.core.errors import RecipeError, RunError
+from opengrit.core.escaping import harmless
 from opengrit.core.output import settle_output
 
 if TYPE_CHECKING:
     from opengrit.inference.batch import AskOptions, BadRow, Row
     from opengrit.inference.grounder import Grounder
+    from opengrit.runs.origin import ModelOrigin
 
 _T = TypeVar("_T")
 _PICTURE_FILES = (".png", ".jpg", ".jpeg")
@@ -78,7 +80,8 @@ def ask(
 
     One picture: prints what the model writes (as it is written, on a terminal), the boxes in the picture's pixels and
     the answer. Many, with --batch or a folder: a line of JSON each, to standard output or to --out, which the same
-    command resumes; a row that cannot be asked is a line with an error, and the exit code is 1 then. The packaged
+    command resumes: another model, other settings, questions or pictures than those it holds answers of are refused. A row
+    that cannot be asked is a line with an error, and the exit code is 1 then. The packaged
     models know emoji stickers only (opengrit data make stickers writes some).
 
     Examples:
@@ -116,7 +119,10 @@ def ask(
         )
     if draw is not None and draw.suffix.lower() in _PICTURE_FILES:
         raise RecipeError(f"--draw names a folder where many questions are asked, got {draw}; name a folder")
-    _ask_many(load, _rows(batch, images, image, question), settings, out)
+    how: dict[str, Any] = {"strategy": strategy, "frame": frame, "max_pixels": max_pixels}
+    how |= {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+    name = None if endpoint else _source(model, endpoint)
+    _ask_many(load, _rows(batch, images, image, question), settings, out, name=name, how=how)
 
 
 def _one_of(argument: _T | None, option: _T | None, name: str) -> _T | None:
@@ -191,11 +197,22 @@ def _ask_one(
 
 
 def _ask_many(
-    load: Callable[[], Grounder], rows: list[Row | BadRow], settings: AskOptions, out: Path | None
+    load: Callable[[], Grounder],
+    rows: list[Row | BadRow],
+    settings: AskOptions,
+    out: Path | None,
+    *,
+    name: str | None,
+    how: dict[str, Any],
 ) -> None:
+    """`name` is the model's, None where it is behind an endpoint; `how` are the settings that decide what it answers."""
     from opengrit.inference import batch as asking
+    from opengrit.inference.answered import HowAsked
 
-    results = asking.StdoutWriter() if out is None else asking.JsonLinesWriter(out, rows)
+    asked = HowAsked(_model_origin(name), how)
+    results = asking.StdoutWriter(asked) if out is None else asking.JsonLinesWriter(out, rows, asked)
+    for note in results.notes:
+        typer.echo(f"note: {harmless(note)}", err=True)
     if out is None and sys.stdout.isatty():  # the answers scroll by; a bar would run through them
         settings = replace(settings, quiet=True)
     try:
@@ -204,13 +221,30 @@ def _ask_many(
             counts = asking.BatchCounts(asked=0, failed=0, skipped=len(rows))
         else:
             settle_output()
-            counts = asking.ask_rows(load(), rows, results, options=settings)
+            grounder = load()
+            # Of a hub id, the revision is known by now, and of an endpoint, the name.
+            results.ask_with(_model_origin(name) or _served(grounder.model))
+            counts = asking.ask_rows(grounder, rows, results, options=settings)
     finally:
         results.close()
     before = f", {counts.skipped} were answered before" if counts.skipped else ""
     typer.echo(f"asked: {counts.asked} ({counts.failed} failed){before}", err=True)
     if counts.failed:
         raise typer.Exit(_EXIT_FAILED)
+
+
+def _model_origin(name: str | None) -> ModelOrigin | None:
+    if name is None:
+        return None
+    from opengrit.models.identity import identity_of
+
+    return identity_of(name)
+
+
+def _served(name: str) -> ModelOrigin:
+    from opengrit.runs.origin import ModelKind, ModelOrigin
+
+    return ModelOrigin(name, ModelKind.ENDPOINT)
 
 
 def _check_drawing(path: Path) -> None:

@@ -38,6 +38,13 @@ _JudgeUrl = Annotated[
     Option(help="Judge by a model behind this OpenAI-compatible endpoint; its key is in OPENAI_API_KEY."),
 ]
 _JudgeModel = Annotated[str | None, Option(help="The judge's name at --judge-url.")]
+_JudgeAgain = Annotated[
+    bool,
+    Option(
+        "--judge-again",
+        help="Judge the answers in OUT once more, by the annotation of the rows as it is now; no question is asked twice.",
+    ),
+]
 _Processes = Annotated[int, Option(min=1, help="Models that answer at once, each in its own process.")]
 
 
@@ -61,6 +68,7 @@ def evaluate(
     judge: _Judge = None,
     judge_url: _JudgeUrl = None,
     judge_model: _JudgeModel = None,
+    judge_again: _JudgeAgain = False,
     num_processes: _Processes = 1,
     quiet: options.NoProgress = False,
 ) -> None:
@@ -69,7 +77,8 @@ def evaluate(
     OUT gets records.jsonl, one line a question with text, boxes, verdict and scores. An interrupted evaluation resumes
     with the same command; no question that was answered is asked twice, and those that failed (an endpoint that was
     down, a picture that could not be read) are asked again. What a judge could not judge is judged again, and not
-    asked again.
+    asked again. Rows and pictures that are others than before are refused; where only their annotation was corrected,
+    --judge-again judges the answers by the new one.
 
     Examples:
 
@@ -105,7 +114,9 @@ def evaluate(
         judge=judge_of(judge, url=judge_url, model=judge_model),
     )
     settle_output()
-    run, records = run_evaluation(recipe, out, num_processes=num_processes, quiet=quiet)
+    run, records = run_evaluation(
+        recipe, out, num_processes=num_processes, judge_again=judge_again, quiet=quiet
+    )
     from opengrit.reports import print_summary
 
     print_summary({run.path.name: records}, Console())

@@ -38,7 +38,7 @@ ResumeAnyway = Annotated[
     bool,
     Option(
         "--resume-anyway",
-        help="Resume (--resume is not needed) though recipe, package versions or number of processes differ from the checkpoint's; says which.",
+        help="Resume (--resume is not needed) though recipe, data, package versions or number of processes differ from the checkpoint's, or the state of its optimizer is lost; says which.",
     ),
 ]
 ResumeFrom = Annotated[

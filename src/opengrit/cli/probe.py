@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 
 _Run = Annotated[Path, Argument(metavar="RUN", help="Folder of an evaluation (opengrit eval).")]
 _Out = Annotated[Path, Option(help="Folder of the probes; unfinished ones resume.")]
+_Model = Annotated[
+    str | None, Option(help="Where the model that answered is now, if it has moved (default: where it was).")
+]
+_Images = Annotated[
+    Path | None,
+    Option(help="Folder that holds the pictures now, if they have moved (default: where they were)."),
+]
 _Probes = Annotated[
     str | None,
     Option("--probe", help="What to grey out: occlude, keep, shuffle, with commas (default: all)."),
@@ -46,6 +53,8 @@ def probe(
     out: _Out,
     probes: _Probes = None,
     limit: _Limit = None,
+    model: _Model = None,
+    images: _Images = None,
     correlation: _Correlation = False,
     judge_url: _JudgeUrl = None,
     judge_model: _JudgeModel = None,
@@ -60,6 +69,7 @@ def probe(
     sizes at random places (the control). Necessity and sufficiency are printed with 95 % intervals, and
     `opengrit report RUN OUT` shows them with examples. --correlation asks a vision judge which boxes fit the words, the
     model's or random ones (GRIT, figure 4); alone it asks no model again. Interrupted probes resume with the same command.
+    The model and the pictures are found from any working folder; --model and --images say where they are now.
 
     Examples:
 
@@ -81,13 +91,19 @@ def probe(
 
         judge = EndpointSettings(url=judge_url, model=judge_model, api_key_env=judge_key_env)
     settle_output()
+    from opengrit.evaluation.since import with_model
+
     read = _read(run)
     records = list(read.records())[:limit]
     if not records:
         raise RunError(f"probes ask about answers, {run} holds none; finish the evaluation first")
+    recipe = _recipe_of(read) if wanted else None
+    records = _with_pictures(read, records, images=images)
+    if recipe is not None:
+        recipe = with_model(read, recipe, model=model)
     kept = _create(read, out)
-    if wanted:
-        _ask(_recipe_of(read), records, kept, wanted, quiet=quiet)
+    if recipe is not None:
+        _ask(recipe, records, kept, wanted, quiet=quiet)
     if judge is not None:
         from opengrit.evaluation.correlation import CHOICES, correlate
 
@@ -144,6 +160,25 @@ def _recipe_of(run: RunDir) -> EvalRecipe:
         ) from error
 
 
+def _with_pictures(run: RunDir, records: Sequence[Record], *, images: Path | None) -> list[Record]:
+    """The records with their pictures where they lie now; what changed since is told, or refused."""
+    from opengrit.evaluation.since import require_same_pictures, since, tell
+
+    if images is not None and not images.is_dir():
+        raise RunError(
+            f"--images is a folder that exists, {images} is none; name the one that holds the pictures"
+        )
+    found = since(run, records, images=images, limit=_recipe_of(run).limit)
+    require_same_pictures(run, found)
+    tell(
+        run,
+        found,
+        consequence="probes of the answers about them fail and are left out: bring them back, or give the folder that holds "
+        "them with --images, and the same command asks them",
+    )
+    return list(found.records)
+
+
 def _create(read: RunDir, out: Path) -> RunDir:
     """The folder of the probes: new, or the unfinished one there."""
     import yaml
@@ -152,6 +187,7 @@ def _create(read: RunDir, out: Path) -> RunDir:
     from opengrit.evaluation.probes import GREY
     from opengrit.reports.runs import recipe_of
     from opengrit.runs.folder import RECIPE, RunDir, recipe_hash
+    from opengrit.runs.origin import Origin, read_origin, write_origin
 
     section = {
         "run": read.path.resolve().name,
@@ -162,7 +198,10 @@ def _create(read: RunDir, out: Path) -> RunDir:
     }
     recipe = yaml.safe_dump({"probe": section}, sort_keys=False)
     resume = os.path.isfile(out / RECIPE)
-    return RunDir.create(out, recipe=recipe, resume=resume, seeds={"probes": BOOTSTRAP_SEED})
+    run = RunDir.create(out, recipe=recipe, resume=resume, seeds={"probes": BOOTSTRAP_SEED})
+    origin = read_origin(read.path) or Origin("", None)
+    write_origin(run.path, replace(origin, working_folder=os.getcwd()))
+    return run
 
 
 def _ask(

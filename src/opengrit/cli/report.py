@@ -8,15 +8,23 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from opengrit.core.errors import RunError
+
 
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, the earliest first.")],
     out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that holds the pictures now, if they have moved (default: where they were)."
+        ),
+    ] = None,
 ) -> None:
     """Write one HTML page about runs: tables before and after, reward curves, examples that light up their boxes.
 
     The first evaluation run is what the later ones are compared with, on the same questions. The page needs no
-    network and can be sent to anybody as a file.
+    network and can be sent to anybody as a file. Pictures that cannot be found and data that changed since are told.
 
     Example:
 
@@ -24,7 +32,11 @@ def report(
     """
     from opengrit.reports import RunView, load_runs, print_summary, write_report
 
-    views = load_runs(runs)
+    if images is not None and not images.is_dir():
+        raise RunError(
+            f"--images is a folder that exists, {images} is none; name the one that holds the pictures"
+        )
+    views = load_runs(runs, images=images)
     write_report(views, out)
     evaluated = {v.name: v.records for v in views if isinstance(v, RunView) and v.is_evaluation}
     if evaluated:

@@ -22,6 +22,13 @@ def table(
             help="Resume trainings though package versions differ from their checkpoints'; says which.",
         ),
     ] = False,
+    judge_again: Annotated[
+        bool,
+        typer.Option(
+            "--judge-again",
+            help="Judge the answers in OUT once more, by the annotation of the rows as it is now; no question is asked twice.",
+        ),
+    ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="A line a run, and one line a training step.")
     ] = False,
@@ -31,7 +38,8 @@ def table(
     The ways: direct, grounded and grounded-icl ask the model as it is; sft, grpo-answer and grit train it first. OUT gets
     table.html, table.md, table.csv and table.tex, and runs/ with a training and an evaluation for each, as `opengrit train`,
     `sft` and `eval` write them. An interrupted table resumes with the same command: no question is asked twice, and
-    trainings resume from their newest whole checkpoint. SIGTERM and Ctrl-C end a training after the step it is in, with a
+    trainings resume from their newest whole checkpoint; rows, pictures and models that are others than before are refused.
+    SIGTERM and Ctrl-C end a training after the step it is in, with a
     checkpoint (exit codes 143 and 130).
 
     Examples:
@@ -47,7 +55,7 @@ def table(
 
     wanted = load_table_recipe(recipe, overrides or [])
     settle_output()
-    result = run_table(wanted, out, resume_anyway=resume_anyway, quiet=quiet)
+    result = run_table(wanted, out, resume_anyway=resume_anyway, judge_again=judge_again, quiet=quiet)
     for text in findings(result):
         typer.echo(text)
     failed = sum(way.num_failed for block in result.blocks for way in block.ways)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ from opengrit.core.boxes import Size
 from opengrit.core.errors import ImageError
 from opengrit.core.images import open_picture
 from opengrit.core.types import Example
+from opengrit.data.fingerprint import sha256_of
 from opengrit.data.grit import ParsedFile, read
 from opengrit.data.rows import Problem, Severity
 
@@ -210,14 +210,6 @@ def _leak(row: Example, *, same_picture: list[Example], by_question: dict[str, E
     if question in by_question:
         return Leak(LeakKind.QUESTION, by_question[question].id, row.id, row.question)
     return None
-
-
-def sha256_of(path: str | Path) -> str | None:
-    """The SHA-256 of a file's content, hexadecimal; None where there is no such file."""
-    if not os.path.isfile(path):
-        return None
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _name(example: Example) -> tuple[str, Size]:

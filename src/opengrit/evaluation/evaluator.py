@@ -6,6 +6,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from queue import SimpleQueue
 
 from rich.console import Console
@@ -21,11 +22,13 @@ from rich.progress import (
 from opengrit.core.errors import OpenGritError
 from opengrit.core.types import Example, Record
 from opengrit.data.sources import require_unique_ids
+from opengrit.evaluation.continuing import check_answered, with_rows_of_now
 from opengrit.evaluation.rollout import (
     EvaluationProtocol,
     case_of,
     judged,
     judged_again,
+    judged_anew,
     record_id,
     roll_out,
 )
@@ -45,6 +48,7 @@ def evaluate(
     samples_per_question: int = 1,
     questions_per_batch: int = 16,
     more_samplers: Sequence[Sampler] = (),
+    judge_again: bool = False,
     quiet: bool = False,
 ) -> list[Record]:
     """The records of every example, in the order of the examples, samples of an example together.
@@ -55,26 +59,35 @@ def evaluate(
     down) is a record with `failure` set; it is asked again when the evaluation is continued, and its later record
     counts. An answer that its judge could not judge is judged again then, and not asked again. `more_samplers` are further
     samplers that answer as `sampler` does: batches are sampled by all at once, and written in the order of the examples.
-    Raises DataError where two examples share an id, and what a sampler raises after the other batches under way are
-    written.
+    `judge_again` judges every kept answer once more, by its row as it is now.
+    Raises DataError where two examples share an id, RunError where the run's answers are to other rows (but for their
+    annotation with `judge_again`), and what a sampler raises after the other batches under way are written.
     """
     require_unique_ids(examples)
 
     def ids_of(example: Example) -> list[str]:
         return [record_id(example, sample=i) for i in range(samples_per_question)]
 
-    wanted = {name for example in examples for name in ids_of(example)}
-    known = () if run is None else run.records()
-    done = {record.id: record for record in known if record.id in wanted and record.failure is None}
+    wanted = {name: example for example in examples for name in ids_of(example)}
+    known = [] if run is None else list(run.records())
+    if run is not None:
+        check_answered(run.path, known, examples, samples=samples_per_question, judge_again=judge_again)
+    done = {record.id: record for record in known if record.failure is None}
     pending = [example for example in examples if any(name not in done for name in ids_of(example))]
     writer = None if run is None else run.append_records()
     try:
         with progress_bar(quiet) as progress:
             task = progress.add_task("asking", total=len(examples), completed=len(examples) - len(pending))
-            for record in judged_again(list(done.values()), protocol=protocol):
-                done[record.id] = record
-                if writer is not None:
-                    writer.write_record(record)
+            kept = [with_rows_of_now(record, wanted[name]) for name, record in done.items()]
+            if judge_again:
+                again = judged_anew(kept, protocol=protocol)
+            else:
+                again = chain(kept, judged_again(kept, protocol=protocol))
+            for record in again:
+                if record != done[record.id]:
+                    done[record.id] = record
+                    if writer is not None:
+                        writer.write_record(record)
             # Fewer than asked for where a sampler would get none.
             each = max(1, min(questions_per_batch, -(-len(pending) // (1 + len(more_samplers)))))
             batches = [pending[start : start + each] for start in range(0, len(pending), each)]

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
+from itertools import chain
 
 from PIL import Image, ImageDraw
 
@@ -24,6 +25,7 @@ from opengrit.core.boxes import Box, Size, moved_at_random
 from opengrit.core.errors import ImageError, RunError
 from opengrit.core.images import open_picture
 from opengrit.core.types import Finish, Record
+from opengrit.evaluation.continuing import with_rows_of_now
 from opengrit.evaluation.evaluator import progress_bar
 from opengrit.evaluation.metrics import BOOTSTRAP_SEED, Estimate, estimate, raw_score
 from opengrit.evaluation.metrics.estimates import key_of, mean_over_keys, seeded_generator
@@ -171,13 +173,20 @@ def run_probes(
                     f"probes belong to the answers they were asked about, {record.id!r} has another text now than in "
                     f"{run.path}; choose another --out"
                 )
-            if known is None or known.verdict != record.verdict:  # judged or asked again since
+            if known is None or known.verdict != record.verdict or known.example != record.example:
+                # Judged again, or asked again, or moved since.
                 done[probe_id(ASKED, record.id)] = copied = replace(record, id=probe_id(ASKED, record.id))
                 writer.write_record(copied)
         probed = [record for record in done.values() if not record.id.startswith(f"{ASKED}/")]
-        for again in judged_again(probed, protocol=protocol):
-            done[again.id] = again
-            writer.write_record(again)
+        row_of = {record.id: record.example for record in records}
+        probed = [
+            with_rows_of_now(record, row_of.get(record.id.partition("/")[2], record.example))
+            for record in probed
+        ]
+        for again in chain(probed, judged_again(probed, protocol=protocol)):
+            if again != done[again.id]:
+                done[again.id] = again
+                writer.write_record(again)
         pending = [
             (record, probe)
             for probe in probes

@@ -157,6 +157,15 @@ def judged_again(records: Sequence[Record], *, protocol: EvaluationProtocol) -> 
         yield from (record for record in again if isinstance(record.verdict, Verdict))
 
 
+def judged_anew(records: Sequence[Record], *, protocol: EvaluationProtocol) -> Iterator[Record]:
+    """All the records judged once more, some at a time. Where the judge cannot judge now, a verdict that is there stays."""
+    for start in range(0, len(records), _JUDGED_AT_ONCE):
+        before = records[start : start + _JUDGED_AT_ONCE]
+        for old, new in zip(before, judged(before, protocol=protocol), strict=True):
+            keeps = isinstance(old.verdict, Verdict) and isinstance(new.verdict, Unjudged)
+            yield old if keeps else new
+
+
 def read(
     example: Example,
     sampled: Sampled | Unsampled,

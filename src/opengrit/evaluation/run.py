@@ -6,15 +6,23 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opengrit.core.errors import DataError, RecipeError
+from opengrit.core.errors import DataError, RecipeError, RunError
 from opengrit.core.escaping import harmless
 from opengrit.core.types import Example, Record, Unjudged
 from opengrit.data import load_examples, require_readable
+from opengrit.data.fingerprint import fingerprint
+from opengrit.evaluation.continuing import (
+    ASKED,
+    check_answered,
+    check_data,
+    check_model,
+    with_rows_of_now,
+)
 from opengrit.evaluation.evaluator import agreement_with_rule, evaluate
 from opengrit.evaluation.rollout import EvaluationProtocol, awaits_verdict, case_of, record_id
 from opengrit.judges import Case, RuleJudge
@@ -26,8 +34,10 @@ from opengrit.judges.settings import open_judge
 from opengrit.recipes.evaluation_recipe import EvalRecipe, Served
 from opengrit.recipes.training_recipe import Model
 from opengrit.rewards.rubric import Rubric
+from opengrit.runs.data_file import write_data
 from opengrit.runs.folder import RECIPE, RunDir
-from opengrit.sampling import Sampler, SamplingSettings
+from opengrit.runs.origin import ModelKind, ModelOrigin, Origin, data_origin, write_origin
+from opengrit.sampling import Asked, Sampled, Sampler, SamplingSettings, Unsampled
 
 if TYPE_CHECKING:
     from opengrit.sampling.endpoint import EndpointSampler
@@ -36,34 +46,58 @@ _log = logging.getLogger(__name__)
 
 
 def run_evaluation(
-    recipe: EvalRecipe, out: str | Path, *, num_processes: int = 1, quiet: bool = False
+    recipe: EvalRecipe,
+    out: str | Path,
+    *,
+    num_processes: int = 1,
+    judge_again: bool = False,
+    quiet: bool = False,
 ) -> tuple[RunDir, list[Record]]:
     """The run folder and its records; an unfinished evaluation in `out` resumes where it stopped.
 
     Data is read and its pictures are opened before the model loads, and nothing is written before it has loaded.
     `num_processes` models answer at once, each in a process of its own; the records do not depend on how many.
-    Raises DataError, ModelError, RecipeError, and RunError where `out` holds another run or a process died.
+    `judge_again` judges the answers that are there once more, by the annotation of the rows as it is now.
+    Raises DataError, ModelError, RecipeError, and RunError where `out` holds another run, or answers to other rows or
+    pictures than those of now (but for their annotation with `judge_again`), or a process died.
     """
     examples = _examples(recipe)
     if num_processes < 1 or (num_processes > 1 and recipe.endpoint is not None):
         raise RecipeError(
             f"--num-processes is at least 1, and 1 where a model is served, got {num_processes}; leave it out"
         )
-    if recipe.endpoint is None:
-        from opengrit.models.resolve import resolve
-
-        resolve(recipe.model.name)
+    model = model_origin(recipe)
     started = os.path.isfile(Path(out) / RECIPE)
     RunDir.check(out, recipe=recipe.resolved_yaml(), resume=started)
+    data = {ASKED: fingerprint(examples)}
+    known: list[Record] = []
+    if started:
+        check_model(Path(out), model)
+        check_data(Path(out), data, judge_again=judge_again)
+        known = list(RunDir.open(out).records())
+        check_answered(Path(out), known, examples, samples=recipe.eval.samples, judge_again=judge_again)
+    elif judge_again:
+        raise RunError(
+            f"--judge-again judges the answers of an evaluation that is there, {out} holds none; leave it out"
+        )
+    frame = _frame_where_all_is_answered(known, examples, samples=recipe.eval.samples)
     with (
-        open_model(recipe, num_processes) as asked,
+        nullcontext(OpenModel([_NoModel()], frame)) if frame else open_model(recipe, num_processes) as asked,
         open_judge(recipe.judge, breaker=Breaker()) as judge,
     ):
+        model = model_origin(recipe)  # of a hub id, the revision is known by now
+        if started:
+            check_model(Path(out), model)
         run = RunDir.create(
             out, recipe=recipe.resolved_yaml(), resume=started, seeds={"sampling": recipe.seed}
         )
+        write_data(run.path, data)
+        origins = tuple(data_origin(ASKED, source.spec, source.images) for source in recipe.data)
+        write_origin(run.path, Origin(os.getcwd(), model, origins))
         if isinstance(judge, CachedJudge):
-            _log_estimate(judge, _cases_to_judge(run, examples, samples=recipe.eval.samples))
+            _log_estimate(
+                judge, _cases_to_judge(known, examples, samples=recipe.eval.samples, all_again=judge_again)
+            )
         first, *more = asked.samplers
         records = evaluate(
             first,
@@ -78,10 +112,36 @@ def run_evaluation(
             samples_per_question=recipe.eval.samples,
             questions_per_batch=recipe.eval.batch_size,
             more_samplers=more,
+            judge_again=judge_again,
             quiet=quiet,
         )
         tell_cost(judge)
     return run, records
+
+
+def _frame_where_all_is_answered(
+    known: Sequence[Record], examples: Sequence[Example], *, samples: int
+) -> str | None:
+    """The frame of the answers where no question is left to ask, so that no model is loaded; None where one is."""
+    frames = {record.id: record.frame for record in known if record.failure is None}
+    wanted = [record_id(example, sample=i) for example in examples for i in range(samples)]
+    return frames[wanted[0]] if all(name in frames for name in wanted) else None
+
+
+class _NoModel:
+    """Stands for a model where nothing is asked of it."""
+
+    def sample(self, questions: Sequence[Asked], **_: object) -> list[list[Sampled | Unsampled]]:
+        raise AssertionError(f"nothing is left to ask, {questions[0].id} is asked")
+
+
+def model_origin(recipe: EvalRecipe) -> ModelOrigin:
+    """The model that a recipe names. Raises ModelError where its name stands for nothing."""
+    if recipe.endpoint is not None:
+        return ModelOrigin(recipe.model.name, ModelKind.ENDPOINT)
+    from opengrit.models.identity import identity_of
+
+    return identity_of(recipe.model.name)
 
 
 def judging_lines(recipe: EvalRecipe, records: Sequence[Record]) -> list[str]:
@@ -109,17 +169,19 @@ def _agreement_line(found: Agreement) -> str:
     )
 
 
-def _cases_to_judge(run: RunDir, examples: Sequence[Example], *, samples: int) -> list[Case]:
+def _cases_to_judge(
+    records: Sequence[Record], examples: Sequence[Example], *, samples: int, all_again: bool
+) -> list[Case]:
     """The most that a judge is going to be asked: a right answer to each question that is still to be asked, and each
-    answer that nobody has judged. The number at its end keeps equal ones apart, as the answers may differ.
+    answer that nobody has judged (`all_again`: each answer). The number at its end keeps equal ones apart, as the answers may differ.
     """
-    known = {record.id: record for record in run.records()}
+    known = {record.id: record for record in records}
     found = []
     for number, (example, sample) in enumerate((e, i) for e in examples for i in range(samples)):
         record = known.get(record_id(example, sample=sample))
         if record is not None and record.failure is None:
-            case = case_of(record)
-            found += [case] if case is not None and awaits_verdict(record) else []
+            case = case_of(with_rows_of_now(record, example))
+            found += [case] if case is not None and (all_again or awaits_verdict(record)) else []
         elif not is_box_answer(example.answer):
             given = f"{example.answer} {number}"
             found.append(Case(example.question, expected=example.answer, given=given))

@@ -15,12 +15,22 @@ from typing import Any
 from opengrit.core.errors import DataError, RecipeError, RunError, Stopped
 from opengrit.core.types import Example, Record
 from opengrit.data import load_examples, require_readable
+from opengrit.data.fingerprint import fingerprint
+from opengrit.evaluation.continuing import ASKED, check_answered, check_model
 from opengrit.evaluation.rollout import awaits_verdict, record_id
-from opengrit.evaluation.run import run_evaluation
+from opengrit.evaluation.run import model_origin, run_evaluation
 from opengrit.experiments.pages import write_pages
 from opengrit.experiments.recipe import TableRecipe, TableRun, Way
 from opengrit.experiments.results import ModelRecords, TableResult, measure
 from opengrit.recipes.evaluation_recipe import EvalRecipe
+from opengrit.runs.data_file import (
+    Data,
+    changes_since,
+    important,
+    tell_renamed,
+    tell_unknown,
+    write_data,
+)
 from opengrit.runs.folder import (
     ENVIRONMENT,
     FINAL,
@@ -30,7 +40,8 @@ from opengrit.runs.folder import (
     write_atomically,
 )
 from opengrit.runs.lock import lock
-from opengrit.runs.recipe_comparison import recipe_changes
+from opengrit.runs.origin import read_origin
+from opengrit.runs.recipe_comparison import listed, recipe_changes
 from opengrit.training.checkpoint_sidecar import check_files, read_sidecar
 
 _log = logging.getLogger(__name__)
@@ -38,15 +49,21 @@ TRAINING, EVALUATION = "train", "eval"  # a run's folders
 
 
 def run_table(
-    recipe: TableRecipe, out: str | Path, *, resume_anyway: bool = False, quiet: bool = False
+    recipe: TableRecipe,
+    out: str | Path,
+    *,
+    resume_anyway: bool = False,
+    judge_again: bool = False,
+    quiet: bool = False,
 ) -> TableResult:
     """Runs the recipe in the folder `out`; returns the table and writes it to table.html, .md, .csv and .tex.
 
     Finished work is not repeated: a finished training is left as it is, an interrupted one resumes from its newest
     undamaged checkpoint (with `resume_anyway` also from one of another package version), and no answered question is
-    asked again. Trainings happen in this process, so that killing it leaves no process behind that still writes.
-    Raises RecipeError, DataError and ModelError before anything runs, RunError where the folder holds another table,
-    another process works on it or a training cannot resume, and Stopped where a signal ended one.
+    asked again. `judge_again` judges the answers that are there once more, by the annotation of the rows as it is now.
+    Trainings happen in this process, so that killing it leaves no process behind that still writes.
+    Raises RecipeError, DataError and ModelError before anything runs, RunError where the folder holds another table, or one
+    of other rows, pictures or models (but for the annotation of what is asked with `judge_again`), another process works on it or a training cannot resume, and Stopped where a signal ended one.
     """
     # One spelling of the folder, whatever the working folder: evaluations name the trained models in it.
     folder = Path(out).resolve()
@@ -55,17 +72,24 @@ def run_table(
             f"a table is made by one process, {os.environ['WORLD_SIZE']} were launched; run it without accelerate launch"
         )
     data = _examples(recipe)
-    _check(recipe)
+    rows = _check(recipe)
+    noted = {ASKED: fingerprint([example for examples in data.values() for example in examples])}
+    if rows:
+        noted[TRAINING] = fingerprint(rows)
     with _alone_in(folder):
         started = (folder / RECIPE).is_file()
         if started:
             _check_same(folder, recipe)
+            _check_data(folder, noted, judge_again=judge_again)
         RunDir.check(folder, recipe=recipe.resolved_yaml(), resume=started)
         if not started:
             write_atomically(folder / RECIPE, recipe.resolved_yaml())
         if not (folder / ENVIRONMENT).exists():
             write_atomically(folder / ENVIRONMENT, json.dumps(environment_facts(), indent=2) + "\n")
-        found = _all_records(recipe, folder, data, resume_anyway=resume_anyway, quiet=quiet)
+        write_data(folder, noted)
+        found = _all_records(
+            recipe, folder, data, resume_anyway=resume_anyway, judge_again=judge_again, quiet=quiet
+        )
         _log.info("writing the table")
         table = measure(recipe, found, data)
         write_pages(table, folder)
@@ -73,7 +97,13 @@ def run_table(
 
 
 def _all_records(
-    recipe: TableRecipe, folder: Path, data: dict[str, list[Example]], *, resume_anyway: bool, quiet: bool
+    recipe: TableRecipe,
+    folder: Path,
+    data: dict[str, list[Example]],
+    *,
+    resume_anyway: bool,
+    judge_again: bool,
+    quiet: bool,
 ) -> list[ModelRecords]:
     asked = [example for examples in data.values() for example in examples]
     plan = [run for model in recipe.models for run in recipe.runs(model)]
@@ -81,7 +111,14 @@ def _all_records(
     for number, run in enumerate(plan, start=1):
         place = f"[{number}/{len(plan)}] {run}"
         records = _records_of(
-            recipe, run, folder, asked, place=place, resume_anyway=resume_anyway, quiet=quiet
+            recipe,
+            run,
+            folder,
+            asked,
+            place=place,
+            resume_anyway=resume_anyway,
+            judge_again=judge_again,
+            quiet=quiet,
         )
         found.setdefault(run.model.title, {}).setdefault(run.way, {})[run.seed] = records
     return [ModelRecords(title, ways) for title, ways in found.items()]
@@ -95,13 +132,17 @@ def _records_of(
     *,
     place: str,
     resume_anyway: bool,
+    judge_again: bool,
     quiet: bool,
 ) -> list[Record]:
     here = folder / run.folder
     trained = here / TRAINING if run.way.learns else None
     wanted = recipe.evaluation(run, trained=trained)
-    records = _complete_records(wanted, here / EVALUATION, examples)
-    if records is not None:
+    started = (here / EVALUATION / RECIPE).is_file()
+    if started and trained is None:
+        check_model(here / EVALUATION, model_origin(wanted))
+    records = _complete_records(wanted, here / EVALUATION, examples, judge_again=judge_again)
+    if records is not None and not judge_again:
         _log.info("%s: done before", place)
         return records
     if trained is not None:
@@ -112,15 +153,21 @@ def _records_of(
                 f"{place}: {stopped}; the same command continues the table", exit_code=stopped.exit_code
             ) from stopped
     _log.info("%s: asking %d questions", place, len(examples))
-    _, records = run_evaluation(wanted, here / EVALUATION, quiet=quiet)
+    _, records = run_evaluation(wanted, here / EVALUATION, judge_again=judge_again and started, quiet=quiet)
     return records
 
 
-def _complete_records(wanted: EvalRecipe, folder: Path, examples: Sequence[Example]) -> list[Record] | None:
-    """The records of a complete evaluation; None while a question has no answer, or an answer no verdict."""
+def _complete_records(
+    wanted: EvalRecipe, folder: Path, examples: Sequence[Example], *, judge_again: bool
+) -> list[Record] | None:
+    """The records of a complete evaluation; None while a question has no answer, or an answer no verdict.
+
+    Raises RunError where an answer is to another row, but for its annotation with `judge_again`.
+    """
     if not (folder / RECIPE).is_file():
         return None
     latest = {record.id: record for record in RunDir.open(folder).records()}
+    check_answered(folder, latest.values(), examples, samples=wanted.eval.samples, judge_again=judge_again)
     done = {name: r for name, r in latest.items() if r.failure is None and not awaits_verdict(r)}
     ids = [record_id(e, sample=i) for e in examples for i in range(wanted.eval.samples)]
     return [done[name] for name in ids] if all(name in done for name in ids) else None
@@ -130,6 +177,7 @@ def _train(
     recipe: TableRecipe, run: TableRun, folder: Path, *, place: str, resume_anyway: bool, quiet: bool
 ) -> None:
     if (folder / FINAL).is_dir():
+        _check_base(folder, run.model.name)
         _log.info("%s: trained before", place)
         return
     resume = (folder / RECIPE).is_file()
@@ -151,6 +199,18 @@ def _train(
 
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def _check_base(folder: Path, name: str) -> None:
+    """Raise RunError where a finished training of the table began with another model than that of now."""
+    from opengrit.models.identity import identity_of
+
+    origin, now = read_origin(folder), identity_of(name)
+    if origin is not None and origin.model is not None and origin.model.is_another(now):
+        raise RunError(
+            f"a table is of the same models throughout, the training in {folder} began with {origin.model}, and {name!r} is "
+            f"{now} now; bring that one back, or choose another --out for a new table"
+        )
 
 
 def _checkpoint_to_name(folder: Path, *, place: str) -> str | None:
@@ -186,6 +246,28 @@ def _check_same(folder: Path, recipe: TableRecipe) -> None:
         )
 
 
+def _check_data(folder: Path, now: Data, *, judge_again: bool) -> None:
+    """Raise RunError where the table in the folder is of other rows or pictures: its numbers would be of both.
+
+    The annotation of what is asked alone may be another with `judge_again`.
+    """
+    changes = changes_since(folder, now)
+    if changes is None:
+        tell_unknown(folder)
+        return
+    tell_renamed(changes)
+    found = important(changes)
+    asked_alone = all(name == ASKED for name, one in changes.items() if one.important)
+    can_judge = asked_alone and all(one.only_annotation for one in changes.values())
+    if not found or (judge_again and can_judge):
+        return
+    again = "--judge-again to judge the kept answers by the new annotation (nothing is asked again), "
+    raise RunError(
+        f"a table continues with its own rows and pictures, {folder} was started with others ({listed(found)}); bring the "
+        f"old ones back, {again if can_judge else ''}or choose another --out for a new table"
+    )
+
+
 # -- before anything runs --------------------------------------------------------------------------------------------
 
 
@@ -199,8 +281,8 @@ def _examples(recipe: TableRecipe) -> dict[str, list[Example]]:
     return found
 
 
-def _check(recipe: TableRecipe) -> None:
-    """Raise now what a training or a model's name would raise hours later."""
+def _check(recipe: TableRecipe) -> list[Example]:
+    """Raise now what a training or a model's name would raise hours later; the rows that are learned from."""
     here = [model for model in recipe.models if model.endpoint is None]
     if here:
         from opengrit.models.resolve import resolve
@@ -209,7 +291,7 @@ def _check(recipe: TableRecipe) -> None:
             resolve(model.name)
     runs = [run for model in here for run in recipe.runs(model) if run.way.learns]
     if not runs:
-        return
+        return []
     from opengrit.training.settings import check_rows, check_settings, grpo_config, sft_config
 
     rows = [e for s in recipe.train_data for e in load_examples(s.spec, s.images)]
@@ -228,6 +310,7 @@ def _check(recipe: TableRecipe) -> None:
             wanted.rubric().check(rows)
             check_rows(len(rows), wanted.train.questions_per_step)
             check_settings(grpo_config(wanted.train, scratch), num_rows=len(rows))
+    return rows
 
 
 def _seeds_decide_nothing(recipe: TableRecipe, *, num_rows: int) -> bool:

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,8 +17,10 @@ from opengrit.core.errors import DataError, RunError
 from opengrit.core.images import confined, open_picture
 from opengrit.evaluation.evaluator import progress_bar
 from opengrit.inference.answer import Answer, Unanswered
+from opengrit.inference.answered import ASKED, BadRow, HowAsked, Row, read_answered, rest_of
 from opengrit.inference.grounder import Grounder
 from opengrit.runs.jsonl import LineWriter
+from opengrit.runs.origin import ModelOrigin
 
 _PICTURES = frozenset(
     (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
@@ -27,28 +29,14 @@ _BATCH_SIZE = 32
 _PLAIN_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A question to ask: `image` is the path to open, `image_name` the path as the row writes it."""
-
-    id: str
-    image: str
-    image_name: str
-    question: str
-
-
-@dataclass(frozen=True, slots=True)
-class BadRow:
-    """A row that holds no question, and why."""
-
-    id: str
-    reason: str
-
-
 class ResultWriter(Protocol):
     """Where results go, a JSON object a line; `answered` are the ids with an answer there already."""
 
     answered: frozenset[str]
+    notes: tuple[str, ...]
+    how: HowAsked
+
+    def ask_with(self, model: ModelOrigin) -> None: ...
 
     def write(self, result: dict[str, Any]) -> None: ...
 
@@ -59,6 +47,14 @@ class StdoutWriter:
     """Writes results to standard output."""
 
     answered: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, how: HowAsked | None = None) -> None:
+        self.how = HowAsked() if how is None else how
+
+    def ask_with(self, model: ModelOrigin) -> None:
+        """Say which model is asked."""
+        self.how = replace(self.how, model=model)
 
     def write(self, result: dict[str, Any]) -> None:
         """Print the result and flush, so that the next program in a pipe has it at once."""
@@ -139,64 +135,39 @@ def _row(line: str, number: int, root: Path) -> Row | BadRow:
         if not isinstance(value.get(key), str):
             return BadRow(row_id, f"a row has text under {key!r}, line {number} does not; add it")
     try:
-        return Row(row_id, str(confined(value["image"], root)), value["image"], value["question"])
+        image = str(confined(value["image"], root))
     except DataError as error:
         return BadRow(row_id, str(error))
+    return Row(row_id, image, value["image"], value["question"], rest_of(value))
 
 
 class JsonLinesWriter:
     """Appends results to a file, after reading which ids it answers already.
 
-    A result with an error is no answer: its question is asked again, and the later line counts.
+    A result with an error is no answer: its question is asked again, and the later line counts. `notes` says what is not
+    as it was and does no harm.
     """
 
-    def __init__(self, path: Path, rows: Sequence[Row | BadRow]) -> None:
-        """Raises DataError for a file of something else, or of answers to other questions; RunError if unwritable."""
-        asked = {row.id: (row.image_name, row.question) for row in rows if isinstance(row, Row)}
-        self.answered = frozenset(_answered(path, asked))
+    def __init__(self, path: Path, rows: Sequence[Row | BadRow], how: HowAsked | None = None) -> None:
+        """Raises DataError for a file of something else, of answers to other questions, of another model, or asked in
+        another way; RunError if unwritable.
+        """
+        self.how = HowAsked() if how is None else how
+        self._path = path
+        self._found = read_answered(path, rows, self.how)
+        self.answered, self.notes = self._found.ids, self._found.notes
         self._writer = LineWriter(path)
+
+    def ask_with(self, model: ModelOrigin) -> None:
+        """Say which model is asked, where that was not known before. Raises DataError where another gave the answers."""
+        self._found.check_model(self._path, model)
+        self.how = replace(self.how, model=model)
 
     def write(self, result: dict[str, Any]) -> None:
         self._writer.write_metrics(result)
 
     def close(self) -> None:
         self._writer.close()
-
-
-def _answered(path: Path, asked: dict[str, tuple[str, str]]) -> Iterator[str]:
-    """The ids that the file answers; `asked` is the picture and the question of each id."""
-    if not os.path.lexists(path):
-        return
-    try:
-        lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last line end is incomplete
-    except OSError as error:
-        raise RunError(
-            f"--out is a file, {path} cannot be read ({error.strerror}); choose another"
-        ) from error
-    for number, line in enumerate(lines, start=1):
-        value = _result_in(line)
-        if value is None:
-            raise DataError(
-                f"--out is a file of answers or a new one, line {number} of {path} is none; choose another name"
-            )
-        row_id = value["id"]
-        if "error" in value or row_id not in asked:
-            continue
-        if (value.get("image"), value.get("question")) != asked[row_id]:
-            raise DataError(
-                f"--out holds answers to the same questions about the same pictures, {row_id!r} was another one in "
-                f"line {number} of {path}; choose another name"
-            )
-        yield row_id
-
-
-def _result_in(line: bytes) -> dict[str, Any] | None:
-    """The result that a line holds, whose id is text; None where it holds something else."""
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) and isinstance(value.get("id"), str) else None
 
 
 def ask_rows(
@@ -212,7 +183,7 @@ def ask_rows(
         task = progress.add_task("asking", total=len(rows), completed=len(rows) - len(unanswered))
         for start in range(0, len(unanswered), _BATCH_SIZE):
             batch = unanswered[start : start + _BATCH_SIZE]
-            for result in _results(grounder, batch, options):
+            for result in _results(grounder, batch, options, out.how):
                 failed += "error" in result
                 out.write(result)
                 if "drawn" in result:
@@ -222,7 +193,7 @@ def ask_rows(
 
 
 def _results(
-    grounder: Grounder, batch: Sequence[Row | BadRow], options: AskOptions
+    grounder: Grounder, batch: Sequence[Row | BadRow], options: AskOptions, how: HowAsked
 ) -> Iterator[dict[str, Any]]:
     good = [row for row in batch if isinstance(row, Row)]
     answers = iter(
@@ -240,7 +211,8 @@ def _results(
             case BadRow(id=row_id, reason=reason):
                 yield {"id": row_id, "error": reason}
             case Row():
-                yield {"id": row.id, "image": row.image_name} | _result(row, next(answers), options.draw)
+                result = {"id": row.id, "image": row.image_name} | _result(row, next(answers), options.draw)
+                yield result if "error" in result else result | {ASKED: how.of_row(row)}
 
 
 def _result(row: Row, answer: Answer | Unanswered, draw: Path | None) -> dict[str, Any]:

@@ -16,24 +16,33 @@ from opengrit.reports.probe_results import ProbeResults, holds_probes, read_prob
 from opengrit.reports.runs import RunView, read_runs, recipe_of
 from opengrit.reports.seeds import TRAINED_BY, TRAINING_SEED
 from opengrit.runs.folder import RECIPE, RunDir
+from opengrit.runs.origin import read_origin
 
 _NAMED = 4  # runs of a table that an error names
 _SEEDED = ("train", "sft")  # the sections of a training's recipe that hold its seed
 
 
-def load_runs(paths: Sequence[str | Path]) -> list[RunView | ProbeResults]:
+def load_runs(
+    paths: Sequence[str | Path], *, images: str | Path | None = None
+) -> list[RunView | ProbeResults]:
     """The runs in these folders, evaluations and trainings as they are named, then the runs of probes.
+
+    Pictures are looked for in `images` first, then where each run took them from.
 
     Raises RunError where a folder is no run or a table of runs, a line of it cannot be read, or a folder is named twice.
     """
+    images = None if images is None else Path(images)
     for path in paths:
         _refuse_table(RunDir.open(path))
     probes = [path for path in paths if holds_probes(path)]
     others = [path for path in paths if path not in probes]
     found: list[RunView | ProbeResults] = [
-        _with_training(v, RunDir.open(p)) for v, p in zip(read_runs(others), others, strict=True)
+        _with_training(v, RunDir.open(p))
+        for v, p in zip(read_runs(others, images=images), others, strict=True)
     ]
-    return found + [read_probe_results(RunDir.open(path), Path(path).resolve().name) for path in probes]
+    return found + [
+        read_probe_results(RunDir.open(path), Path(path).resolve().name, images=images) for path in probes
+    ]
 
 
 def _refuse_table(run: RunDir) -> None:
@@ -51,6 +60,9 @@ def _with_training(view: RunView, run: RunDir) -> RunView:
     recipe = recipe_of(run).get("evaluate")
     model = recipe.get("model") if isinstance(recipe, Mapping) else None
     name = model.get("name") if isinstance(model, Mapping) else None
+    origin = read_origin(run.path)
+    if origin is not None and origin.model is not None:
+        name = origin.model.path  # not the name: it would be another folder from another working folder
     training = _training_of(name) if isinstance(name, str) else None
     if training is None:
         return view

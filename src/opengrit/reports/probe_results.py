@@ -29,6 +29,7 @@ from opengrit.evaluation.probes import (
     telling_trials,
     trials,
 )
+from opengrit.evaluation.since import with_pictures
 from opengrit.reports.pictures import NoPicture, Picture, embed
 from opengrit.reports.plots import Interval, interval_plot
 from opengrit.reports.runs import recipe_of
@@ -98,10 +99,10 @@ def holds_probes(path: str | Path) -> bool:
     return "probe" in recipe_of(RunDir.open(path))
 
 
-def read_probe_results(run: RunDir, name: str) -> ProbeResults:
-    """The probes in a run's folder. Raises RunError where a line of it cannot be read."""
+def read_probe_results(run: RunDir, name: str, *, images: Path | None = None) -> ProbeResults:
+    """The probes in a run's folder, their pictures in `images` or where they were. Raises RunError where a line of it cannot be read."""
     recipe = recipe_of(run).get("probe")
-    records = list(run.records())
+    records = with_pictures(run, list(run.records()), images=images)
     found, _ = trials(records)
     most, least = telling_trials(found)
     choices = read_choices(run.path / CHOICES)

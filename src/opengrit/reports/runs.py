@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +16,12 @@ import yaml
 from opengrit.core.errors import RunError
 from opengrit.core.types import Record
 from opengrit.evaluation.metrics.estimates import key_of
+from opengrit.evaluation.since import Since, in_words, since, tell
 from opengrit.runs.alarms import Alarm, alarms_of
 from opengrit.runs.folder import ENVIRONMENT, RECIPE, RunDir
 from opengrit.runs.recipe_comparison import recipe_hash
 
+_log = logging.getLogger(__name__)
 _VERSIONS = ("opengrit", "torch", "transformers", "trl", "peft", "accelerate", "vllm")
 
 
@@ -46,8 +49,11 @@ class RunView:
         return self.kind is RunKind.EVALUATION
 
 
-def read_runs(paths: Sequence[str | Path]) -> list[RunView]:
+def read_runs(paths: Sequence[str | Path], *, images: Path | None = None) -> list[RunView]:
     """The evaluations and trainings in these folders, named by the folder, and by its parents too where two folders share a name.
+
+    Pictures are looked for where each run took them from, and in `images` first. What is missing or changed since is
+    logged, and is a fact of the run.
 
     Raises RunError where a folder is no run, a line of it cannot be read, or a folder is named twice.
     """
@@ -55,7 +61,10 @@ def read_runs(paths: Sequence[str | Path]) -> list[RunView]:
     for i, place in enumerate(places):
         if place in places[:i]:
             raise RunError(f"a report shows a run once, {paths[i]} is named twice; leave one out")
-    return [_load(RunDir.open(path), name) for path, name in zip(paths, _distinct_names(places), strict=True)]
+    return [
+        _load(RunDir.open(path), name, images=images)
+        for path, name in zip(paths, _distinct_names(places), strict=True)
+    ]
 
 
 def _distinct_names(places: Sequence[Path]) -> list[str]:
@@ -68,7 +77,7 @@ def _distinct_names(places: Sequence[Path]) -> list[str]:
     return [str(place) for place in places]
 
 
-def _load(run: RunDir, name: str) -> RunView:
+def _load(run: RunDir, name: str, *, images: Path | None) -> RunView:
     recipe = recipe_of(run)
     environment = _environment(run)
     if "evaluate" in recipe:
@@ -81,12 +90,35 @@ def _load(run: RunDir, name: str) -> RunView:
         kind, inner = RunKind.TRAINING, recipe
         metrics = tuple(run.metrics())
         measured = [("rollouts", str(count)), ("steps", str(len({row.get("step") for row in metrics})))]
+    found = since(
+        run, records, images=images, limit=inner.get("limit") if isinstance(inner, Mapping) else None
+    )
+    tell_for_report(run, found)
+    records = found.records
+    if changed := in_words(found):
+        measured.append(("changed since", changed))
     alarms = tuple(alarms_of(run.alarms()))
     if alarms:
         measured.append(("alarms", ", ".join(f"{a.kind.value} (step {a.step})" for a in alarms)))
     facts = (*_recipe_facts(inner), *measured, *_environment_facts(environment))
     facts += (("recipe", recipe_hash(run.recipe)[:12]),)
     return RunView(name, kind, records, metrics, facts, alarms)
+
+
+def tell_for_report(run: RunDir, found: Since) -> None:
+    """Log what is not as it was when the run was made."""
+    tell(
+        run,
+        found,
+        consequence="they are not shown: bring them back, or give the folder that holds them with --images",
+    )
+    if found.exchanged:
+        _log.warning(
+            "%d pictures of %s have another content than was asked about (%s): boxes on them may point at the wrong things",
+            len(found.exchanged),
+            run.path,
+            ", ".join(found.exchanged[:3]),
+        )
 
 
 def _ends(records: Iterable[Record]) -> tuple[tuple[Record, ...], int]:

@@ -17,7 +17,7 @@ from typing import Any
 from opengrit.core.errors import RunError
 from opengrit.core.records import from_json
 from opengrit.core.types import Record
-from opengrit.runs.jsonl import LineWriter, read_objects
+from opengrit.runs.jsonl import REMEDY, LineWriter, read_objects
 from opengrit.runs.lock import LOCK
 from opengrit.runs.recipe_comparison import kind_of, listed, recipe_changes, recipe_hash
 
@@ -82,7 +82,7 @@ class RunDir:
             _make(run.path)
             write_atomically(run.path / RECIPE, recipe)
         elif run.recipe != recipe:
-            write_atomically(_next_free(run.path / RECIPE), recipe)
+            write_atomically(next_free(run.path / RECIPE), recipe)
         environment = {
             RUN_ID: run.id or uuid.uuid4().hex,
             "recipe_sha256": recipe_hash(recipe),
@@ -92,7 +92,7 @@ class RunDir:
         if differences:
             environment["resumed_anyway"] = list(differences)
         text = json.dumps(environment, indent=2, allow_nan=False) + "\n"
-        write_atomically(_next_free(run.path / ENVIRONMENT), text)
+        write_atomically(next_free(run.path / ENVIRONMENT), text)
         _make(run.path / CHECKPOINTS)
         return run
 
@@ -125,12 +125,12 @@ class RunDir:
         return [path.read_text(encoding="utf-8") for path in self._recipe_files()]
 
     def _recipe_files(self) -> list[Path]:
-        return _all_of(self.path / RECIPE)
+        return all_of(self.path / RECIPE)
 
     @property
     def id(self) -> str | None:
         """A name that no other run has; None where an earlier version wrote all of the run."""
-        for path in _all_of(self.path / ENVIRONMENT):
+        for path in all_of(self.path / ENVIRONMENT):
             try:
                 found = json.loads(path.read_text(encoding="utf-8"))
             except (OSError, ValueError):
@@ -167,11 +167,12 @@ class RunDir:
         for number, value in read_objects(path):
             last[str(value.get("id"))] = number
         for number, value in read_objects(path):
-            if last[str(value.get("id"))] == number:
-                try:
-                    yield from_json(value)
-                except RunError as error:
-                    raise RunError(f"{path}:{number}: {error}") from error
+            try:
+                record = from_json(value)  # also of what a later line replaces: garbage may have its id
+            except RunError as error:
+                raise RunError(f"{path}:{number}: {error}; or {REMEDY}") from error
+            if last[record.id] == number:
+                yield record
 
     def metrics(self) -> Iterator[dict[str, Any]]:
         """Every row of metrics, in order of writing; after a resume some steps stand twice."""
@@ -289,7 +290,7 @@ def write_atomically(path: Path, text: str) -> None:
         Path(staged).unlink(missing_ok=True)  # renamed away where all went well
 
 
-def _all_of(path: Path) -> list[Path]:
+def all_of(path: Path) -> list[Path]:
     """The file and those that later sessions wrote under the next free names, in order."""
     found = [path]
     while (later := _numbered(path, len(found) + 1)).exists():
@@ -297,8 +298,8 @@ def _all_of(path: Path) -> list[Path]:
     return found
 
 
-def _next_free(path: Path) -> Path:
-    return _numbered(path, len(_all_of(path)) + 1) if path.exists() else path
+def next_free(path: Path) -> Path:
+    return _numbered(path, len(all_of(path)) + 1) if path.exists() else path
 
 
 def _numbered(path: Path, number: int) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,6 +13,8 @@ from opengrit.core.errors import RunError
 from opengrit.core.records import to_line
 from opengrit.core.types import Record
 from opengrit.runs.lock import lock
+
+REMEDY = "remove that line: what an evaluation said in it is asked again"
 
 
 class LineWriter:
@@ -81,13 +83,24 @@ def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 value = json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise RunError(
-                    f"every line is JSON, line {number} of {path} is not ({error}); correct that line"
+                    f"every line is JSON, line {number} of {path} is not ({error}); {REMEDY}"
                 ) from error
             if not isinstance(value, dict):
-                raise RunError(
-                    f"every line is a JSON object, line {number} of {path} is not; correct that line"
-                )
+                raise RunError(f"every line is a JSON object, line {number} of {path} is not; {REMEDY}")
             yield number, value
+
+
+def check_lines(path: Path, *, keys: Sequence[str] = ()) -> None:
+    """Raise RunError for a line that is no JSON object with these keys, but for a torn last one.
+
+    A training appends to its files and would never read what is wrong in them.
+    """
+    for number, value in read_objects(path):
+        missing = [key for key in keys if key not in value]
+        if missing:
+            raise RunError(
+                f"every line is one that opengrit wrote, line {number} of {path} is not (it has no {missing[0]!r}); {REMEDY}"
+            )
 
 
 def _cut_torn_line(stream: BinaryIO) -> None:

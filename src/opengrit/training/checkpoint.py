@@ -15,11 +15,11 @@ from transformers import Trainer
 
 from opengrit.core.errors import RunError
 from opengrit.models.resolve import save_origin
+from opengrit.runs.data_file import noted_hashes
 from opengrit.runs.folder import STAGED, RunDir
-from opengrit.training.checkpoint_sidecar import write_sidecar
+from opengrit.training.checkpoint_sidecar import STATE, write_sidecar
 from opengrit.training.sharding import drop_second_copy, model_class, set_weights
 
-STATE = "trainer_state.json"  # the Trainer's own: a folder of a checkpoint's name that has it is complete
 _ADAPTER = "adapter_model.safetensors"
 _TORCH_CANNOT_WRITE = ("PytorchStreamWriter", "inline_container", "iostream error")  # in its RuntimeErrors
 
@@ -123,6 +123,7 @@ def save_checkpoint(
                 run=run.id,
                 recipe=run.recipe,
                 world_size=trainer.accelerator.num_processes,
+                data=next(reversed(noted_hashes(run.path)), None),
             )
 
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,13 +10,22 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from opengrit.core.errors import RunError
+from opengrit.data.fingerprint import sha256_of
 from opengrit.runs.folder import environment_facts, write_atomically
 from opengrit.runs.recipe_comparison import recipe_changes, recipe_hash
 
 SIDECAR = "checkpoint.json"
-# Another version of one of these may compute another step, or read a checkpoint's files otherwise. The other packages and
+STATE = "trainer_state.json"  # the Trainer's own: a folder of a checkpoint's name that has it is complete
+# Another version of one of the packages may compute another step, or read a checkpoint's files otherwise. The other packages and
 # Python are written down too, and a difference in them is no reason to refuse.
 CHECKED_PACKAGES = ("opengrit", "torch", "transformers", "trl", "accelerate", "peft")
+_ANEW = "the optimizer's running means are gone, and it and the schedule of the learning rate start anew"
+_STATE_FILES = {  # how such files begin, and what one is usually called
+    ("optimizer", "optimizer.pt"): _ANEW,  # the Trainer reads both or neither
+    ("scheduler", "scheduler.pt"): _ANEW,
+    ("rng_state", "rng_state.pth"): "random numbers start from the seed, as in no undisturbed run",
+}
+_OF_DEEPSPEED = ("global_step",)  # its folder holds all of these
 
 
 class FileFacts(BaseModel):
@@ -41,6 +49,7 @@ class Sidecar(BaseModel, frozen=True):
     world_size: int
     packages: dict[str, str]
     judge_cache: str | None
+    data: dict[str, str] | None = None  # a hash of each set of rows and pictures; None: an earlier version
     files: dict[str, FileFacts]
 
 
@@ -53,6 +62,7 @@ def write_sidecar(
     run: str | None,
     recipe: str,
     world_size: int,
+    data: Mapping[str, str] | None = None,
 ) -> None:
     """Describe the checkpoint in `folder`, whose files are all written by now."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
@@ -67,8 +77,11 @@ def write_sidecar(
         world_size=world_size,
         packages=environment_facts()["packages"],
         judge_cache=_judge_cache(recipe),
+        data=None if data is None else dict(data),
         files={
-            path.relative_to(folder).as_posix(): FileFacts(size=path.stat().st_size, sha256=_sha256(path))
+            path.relative_to(folder).as_posix(): FileFacts(
+                size=path.stat().st_size, sha256=sha256_of(path) or ""
+            )
             for path in files
         },
     )
@@ -91,16 +104,18 @@ def read_sidecar(folder: Path) -> Sidecar | None:
         raise damaged(folder, f"its {SIDECAR} cannot be read: {place} {message}") from error
 
 
-def check_files(folder: Path, sidecar: Sidecar) -> None:
-    """Raise RunError where a file is missing, or is not what was written."""
+def check_files(folder: Path, sidecar: Sidecar, *, without: Sequence[str] = ()) -> None:
+    """Raise RunError where a file is missing, or is not what was written; `without` some that are known to be missing."""
     for name, facts in sidecar.files.items():
         path = folder / name
+        if name in without:
+            continue
         if not path.is_file():
-            raise damaged(folder, f"{name} is missing")
+            raise damaged(folder, f"{name} is missing", instead=_instead(name))
         size = path.stat().st_size
         if size != facts.size:
             raise damaged(folder, f"{name} has {size} bytes of {facts.size}")
-        if _sha256(path) != facts.sha256:
+        if sha256_of(path) != facts.sha256:
             raise damaged(folder, f"{name} is not what was written")
 
 
@@ -118,10 +133,33 @@ def looks_whole(folder: Path, *, run: str | None) -> bool:
     )
 
 
+def lost_state(folder: Path, sidecar: Sidecar | None) -> dict[str, str]:
+    """The files of the optimizer, the schedule and the random numbers that a checkpoint lacks, and what a resume without
+    them means.
+
+    Raises RunError where the trainer's own state is missing, without which nothing resumes.
+    """
+    if not (folder / STATE).is_file():
+        raise damaged(folder, f"{STATE} is missing")
+    there = {path.name for path in folder.iterdir()}
+    lost: dict[str, str] = {}
+    for (prefix, usual), meaning in _STATE_FILES.items():
+        if sidecar is not None:
+            lost |= {n: meaning for n in sidecar.files if n.startswith(prefix) and not (folder / n).is_file()}
+        elif not any(name.startswith((prefix, *_OF_DEEPSPEED)) for name in there):
+            lost[usual] = meaning
+    return lost
+
+
 def differences(
-    sidecar: Sidecar | None, *, recipes: Sequence[str], world_size: int, packages: Mapping[str, str]
+    sidecar: Sidecar | None,
+    *,
+    recipes: Sequence[str],
+    world_size: int,
+    packages: Mapping[str, str],
+    data: Sequence[Mapping[str, str]] = (),
 ) -> list[str]:
-    """What prevents an exact resume, one phrase each; `recipes` are the run's own, the newest last."""
+    """What prevents an exact resume, one phrase each; `recipes` and `data` are the run's own, the newest last."""
     if sidecar is None:
         return [
             "the checkpoint does not say what wrote it (it has no checkpoint.json, as those of earlier versions)"
@@ -135,12 +173,23 @@ def differences(
         then, now = sidecar.packages.get(name), packages.get(name)
         if then != now:
             found.append(f"{name}: {then or 'not there'} then, {now or 'not there'} now")
+    if sidecar.data is not None and data and sidecar.data not in data:
+        sets = [name for name, found_hash in sidecar.data.items() if data[-1].get(name) != found_hash]
+        found.append(
+            f"data {', '.join(sets)}: rows or pictures are others than when the checkpoint was written, and nothing says which"
+        )
     if sidecar.cycle_step:
         found.append(f"generation: its rollouts were in use for {sidecar.cycle_step} step(s), and are gone")
     return found
 
 
-def damaged(folder: Path, what: str) -> RunError:
+def _instead(name: str) -> str:
+    """What can be done without a file: of the trainer's state alone a run can resume without."""
+    meaning = next((m for (prefix, _), m in _STATE_FILES.items() if name.startswith(prefix)), None)
+    return "" if meaning is None else f"; --resume-anyway resumes without it: {meaning}"
+
+
+def damaged(folder: Path, what: str, *, instead: str = "") -> RunError:
     """The error for a checkpoint that no run can resume from; it names the one before it as the remedy."""
     older = sorted(p.name for p in folder.parent.glob("step-??????") if p.name < folder.name)
     remedy = (
@@ -148,15 +197,10 @@ def damaged(folder: Path, what: str) -> RunError:
         if older
         else "there is none before it: start a new run"
     )
-    return RunError(f"a checkpoint is whole, {folder} is damaged ({what}); {remedy}")
+    return RunError(f"a checkpoint is whole, {folder} is damaged ({what}); {remedy}{instead}")
 
 
 def _judge_cache(recipe: str) -> str | None:
     found = yaml.safe_load(recipe)
     judge = found.get("judge") if isinstance(found, dict) else None
     return judge.get("cache") if isinstance(judge, dict) else None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +15,29 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from opengrit.core.errors import OpenGritError, RunError
-from opengrit.runs.folder import FINAL, RunDir, environment_facts
+from opengrit.core.types import Example
+from opengrit.data.fingerprint import Fingerprint, fingerprint
+from opengrit.models.identity import identity_of
+from opengrit.recipes.training_recipe import Source
+from opengrit.runs.data_file import (
+    Data,
+    changes_since,
+    hashes,
+    important,
+    noted_hashes,
+    tell_renamed,
+    tell_unknown,
+    write_data,
+)
+from opengrit.runs.folder import ALARMS, FINAL, METRICS, RECORDS, RunDir, environment_facts
+from opengrit.runs.jsonl import check_lines
 from opengrit.runs.lock import held
+from opengrit.runs.origin import Origin, data_origin, read_origin, write_origin
 from opengrit.runs.recipe_comparison import listed, recipe_changes
-from opengrit.training.checkpoint_sidecar import check_files, differences, read_sidecar
+from opengrit.training.checkpoint_sidecar import check_files, differences, lost_state, read_sidecar
 
 log = logging.getLogger(__name__)
+TRAIN = "train"  # what the rows that a run learns from are called in its data file
 _T = TypeVar("_T")
 
 
@@ -46,8 +63,26 @@ class Start:
     differences: tuple[str, ...] = ()
 
 
-def is_finished(out: str | Path, *, recipe: str, resume: Resume) -> bool:
-    """Whether there is a run to resume that has its final model; the log says so then.
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a run is made from: rows by what they are for, the base model's name, and the data sets of the rows it learns from."""
+
+    rows: Mapping[str, Sequence[Example]]
+    model: str
+    sources: tuple[Source, ...] = ()
+
+    def data(self) -> dict[str, Fingerprint]:
+        """The fingerprint of each set of rows."""
+        return {name: fingerprint(examples) for name, examples in self.rows.items()}
+
+    def origin(self) -> Origin:
+        """Where the run takes its model and its data from. Raises ModelError for a name that stands for no model."""
+        data = tuple(data_origin(TRAIN, source.spec, source.images) for source in self.sources)
+        return Origin(os.getcwd(), identity_of(self.model), data)
+
+
+def is_finished(out: str | Path, *, recipe: str, resume: Resume, inputs: Inputs) -> bool:
+    """Whether there is a run to resume that has its final model; the log says so then, and whether its data changed since.
 
     Raises RunError where the folder cannot be used, and where a finished run is to resume from one of its checkpoints.
     """
@@ -58,6 +93,8 @@ def is_finished(out: str | Path, *, recipe: str, resume: Resume) -> bool:
             return False
         if resume.checkpoint is not None:
             raise _finished(RunDir.open(out), checkpoint=resume.checkpoint)
+        for difference in _data_differences(Path(out), inputs.data()):
+            log.warning("%s was trained on other data: %s", out, difference)
         log.info("%s is finished (it has its %s/); nothing was trained", out, FINAL)
         return True
 
@@ -65,20 +102,26 @@ def is_finished(out: str | Path, *, recipe: str, resume: Resume) -> bool:
 
 
 @contextmanager
-def locked_start(out: str | Path, *, recipe: str, resume: Resume) -> Iterator[Start]:
+def locked_start(out: str | Path, *, recipe: str, resume: Resume, inputs: Inputs) -> Iterator[Start]:
     """Lock the run's folder for the block, on the first process; all get what it found, or the error it met.
 
     Raises RunError where another training has the lock, where the checkpoint to resume from is damaged, and where it
-    comes from another recipe, number of processes or version of a package and `resume.anyway` does not accept that.
+    comes from another recipe, number of processes or version of a package, or from other rows or pictures, and
+    `resume.anyway` does not accept that.
     """
     with ExitStack() as stack:
-        yield on_first_process(lambda: _lock_and_find(stack, Path(out), recipe=recipe, resume=resume))
+        yield on_first_process(
+            lambda: _lock_and_find(stack, Path(out), recipe=recipe, resume=resume, inputs=inputs)
+        )
 
 
-def create_run(out: str | Path, *, recipe: str, seed: int, resume: Resume, start: Start) -> RunDir:
-    """The run's folder, made by the first process."""
-    on_first_process(
-        lambda: RunDir.create(
+def create_run(
+    out: str | Path, *, recipe: str, seed: int, resume: Resume, start: Start, inputs: Inputs
+) -> RunDir:
+    """The run's folder, made by the first process, with what its data is."""
+
+    def create() -> None:
+        run = RunDir.create(
             out,
             recipe=recipe,
             resume=resume.wanted,
@@ -86,8 +129,21 @@ def create_run(out: str | Path, *, recipe: str, seed: int, resume: Resume, start
             differences=start.differences,
             seeds={"train": seed},
         )
-    )
+        write_data(run.path, inputs.data())
+        write_origin(run.path, inputs.origin())
+
+    on_first_process(create)
     return RunDir.open(out)
+
+
+def _data_differences(folder: Path, now: Data) -> list[str]:
+    """What changed in the data since the run was last resumed, one phrase each; what makes no difference is told."""
+    changes = changes_since(folder, now)
+    if changes is None:
+        tell_unknown(folder)
+        return []
+    tell_renamed(changes)
+    return important(changes)
 
 
 def on_first_process(action: Callable[[], _T]) -> _T:
@@ -106,26 +162,43 @@ def on_first_process(action: Callable[[], _T]) -> _T:
     return found[0]
 
 
-def _lock_and_find(stack: ExitStack, out: Path, *, recipe: str, resume: Resume) -> Start:
+def _model_differences(folder: Path, name: str) -> list[str]:
+    """That the base model is another one, in one phrase; nothing where it is the same, or was not noted."""
+    origin, now = read_origin(folder), identity_of(name)
+    if origin is None or origin.model is None or not origin.model.is_another(now):
+        return []
+    return [f"model: {origin.model} then, {now} now"]
+
+
+def _lock_and_find(stack: ExitStack, out: Path, *, recipe: str, resume: Resume, inputs: Inputs) -> Start:
     stack.enter_context(held(out))
     # Again: another training may have run between the first check and the lock.
     RunDir.check(out, recipe=recipe, resume=resume.wanted, anyway=resume.anyway)
     if not resume.wanted:
         return Start()
     run = RunDir.open(out)
+    check_lines(run.path / RECORDS, keys=("id", "example", "completion"))
+    check_lines(run.path / METRICS, keys=("step",))
+    check_lines(run.path / ALARMS)
     found = [f"recipe: {change}" for change in recipe_changes(run.recipe, recipe)]
+    data = inputs.data()
+    found += _data_differences(run.path, data)
+    found += _model_differences(run.path, inputs.model)
     checkpoint = _checkpoint_of(run, resume.checkpoint)
     if checkpoint is not None:
         sidecar = read_sidecar(checkpoint)
+        lost = lost_state(checkpoint, sidecar)
         if sidecar is not None:
             log.info("verifying %s", checkpoint)
-            check_files(checkpoint, sidecar)
+            check_files(checkpoint, sidecar, without=[*lost] if resume.anyway else ())
         found += differences(
             sidecar,
             recipes=[*run.recipes, recipe],
             world_size=PartialState().num_processes,
             packages=environment_facts()["packages"],
+            data=[*noted_hashes(run.path), hashes(data)],
         )
+        found += [f"{name} is missing: {meaning}" for name, meaning in lost.items()]
     if found and not resume.anyway:
         raise RunError(
             f"a run is resumed with what it was trained with, {checkpoint or out} differs ({listed(found)}); "

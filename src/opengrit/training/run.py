@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from opengrit.recipes.training_recipe import Recipe
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import FINAL, RunDir
 from opengrit.training.progress_table import ProgressTable
-from opengrit.training.resume import Resume, create_run, is_finished, locked_start
+from opengrit.training.resume import TRAIN, Inputs, Resume, create_run, is_finished, locked_start
 from opengrit.training.retention import CheckpointRetention
 from opengrit.training.rollouts import JudgeSettings
 from opengrit.training.settings import check_rows, check_settings, grpo_config
@@ -41,6 +42,11 @@ class _Plan:
     evaluations: list[TrainingEvaluation]
     args: GRPOConfig
 
+    def rows(self) -> dict[str, Sequence[Example]]:
+        """What the run learns from and what it is measured with, of each evaluation set the rows that it asks."""
+        asked = {f"eval {evaluation.name}": evaluation.examples for evaluation in self.evaluations}
+        return {TRAIN: self.examples, **asked}
+
 
 def train(
     recipe: Recipe,
@@ -54,7 +60,8 @@ def train(
     """Train as the recipe says; the run's folder, with the trained model and its processor in `final`.
 
     With `resume` the run in `out` continues from its last checkpoint with the same data order (`resume_from` names another
-    one, `resume_anyway` accepts a checkpoint of another recipe, number of processes or package version); a finished run is
+    one, `resume_anyway` accepts a checkpoint of another recipe, number of processes, package version, or of other rows and
+    pictures, and one that has lost the state of its optimizer); a finished run is
     left as it is. Everything that can be refused is refused before a model is loaded or a file is written:
     RecipeError for settings and rewards that cannot apply, DataError for the data, ModelError for the model's name,
     RunError for the folder and the checkpoint. A signal ends the steps with a checkpoint, and Stopped is raised.
@@ -63,11 +70,14 @@ def train(
     wanted = Resume.asked(resume=resume, anyway=resume_anyway, checkpoint=resume_from)
     with tempfile.TemporaryDirectory() as scratch:
         plan = _resolve(recipe, scratch)
-        if is_finished(out, recipe=text, resume=wanted):
+        inputs = Inputs(plan.rows(), recipe.model.name, recipe.data.train)
+        if is_finished(out, recipe=text, resume=wanted, inputs=inputs):
             return RunDir.open(out)
-        with locked_start(out, recipe=text, resume=wanted) as start:
+        with locked_start(out, recipe=text, resume=wanted, inputs=inputs) as start:
             loaded = load_trainable(recipe.model, recipe.lora, freeze_vision=recipe.freeze_vision)
-            run = create_run(out, recipe=text, seed=recipe.train.seed, resume=wanted, start=start)
+            run = create_run(
+                out, recipe=text, seed=recipe.train.seed, resume=wanted, start=start, inputs=inputs
+            )
             if wanted.wanted and start.checkpoint is None:
                 _log.warning("no checkpoint in %s: training starts at its first step", run.path)
             progress = ProgressTable(

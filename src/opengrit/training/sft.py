@@ -31,7 +31,7 @@ from opengrit.sampling.model_inputs import PreparedPrompt, widen
 from opengrit.sampling.transformers_engine import TransformersSampler
 from opengrit.training.callbacks import NonFiniteGuard
 from opengrit.training.checkpoint import restore_weights, save_checkpoint
-from opengrit.training.resume import Resume, create_run, is_finished, locked_start
+from opengrit.training.resume import TRAIN, Inputs, Resume, create_run, is_finished, locked_start
 from opengrit.training.settings import sft_config
 from opengrit.training.trainable_weights import check_model, load_trainable, lora_config
 from opengrit.training.training_loop import save_final, take_steps
@@ -63,11 +63,14 @@ def fine_tune(
     check_model(recipe.model, recipe.lora)
     with tempfile.TemporaryDirectory() as scratch:
         args = sft_config(recipe.sft, scratch, num_rows=len(examples))
-        if is_finished(out, recipe=text, resume=wanted):
+        inputs = Inputs({TRAIN: examples}, recipe.model.name, recipe.data.train)
+        if is_finished(out, recipe=text, resume=wanted, inputs=inputs):
             return RunDir.open(out)
-        with locked_start(out, recipe=text, resume=wanted) as start:
+        with locked_start(out, recipe=text, resume=wanted, inputs=inputs) as start:
             loaded = load_trainable(recipe.model, recipe.lora, freeze_vision=recipe.freeze_vision)
-            run = create_run(out, recipe=text, seed=recipe.sft.seed, resume=wanted, start=start)
+            run = create_run(
+                out, recipe=text, seed=recipe.sft.seed, resume=wanted, start=start, inputs=inputs
+            )
             trainer = GritSFTTrainer(
                 loaded,
                 sft_examples(examples, loaded=loaded, strategy=recipe.strategy),
