@@ -24,8 +24,13 @@ def load_pretrained(auto_class: str, path: str, name: str, **kwargs: Any) -> Any
         TypeError,
         AttributeError,
         ImportError,
+        RuntimeError,
         SafetensorError,
     ) as error:  # files of another shape than transformers expects, or a package they ask for
+        if (
+            type(error).__name__ == "OutOfMemoryError"
+        ):  # torch's, which this file does without: no fault of the model
+            raise
         reason = first_line(error)
         remedy = "check that the folder is complete (config.json, weights, tokenizer, processor)"
         if not Path(path).is_dir():

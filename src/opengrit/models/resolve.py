@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from opengrit.core.errors import ModelError, first_line
+from opengrit.models.weight_files import require_inside
 from opengrit.runs.folder import CHECKPOINTS, FINAL, RECIPE, RunDir
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _PACKAGED_FOLDER = "models/packaged"
 _OWN_FILE = "opengrit.json"
 _ADAPTER_FILE = "adapter_config.json"
+_CONFIG_FILE = "config.json"
 
 
 def packaged_names() -> list[str]:
@@ -84,9 +86,42 @@ def base_folder(name: str) -> str:
 
 
 def base_of(path: str) -> str:
-    """The folder or hub id of the base model that an adapter folder names; `path` itself where it is no adapter folder."""
+    """The folder or hub id of the base model that an adapter folder names; `path` itself where it is no adapter folder.
+
+    A base is a packaged name, a hub id, or a folder given explicitly: in the adapter's own folder, below the working
+    folder, or by its whole path, as peft and our own runs write it. A path that climbs with "..", and one that leads out of
+    the adapter's folder through a link, is refused: the file may come from anybody. So is a base that is an adapter.
+    """
     recorded = _recorded_base(path)
-    return path if recorded is None else resolve(recorded)
+    if recorded is None:
+        return path
+    file = Path(path) / _ADAPTER_FILE
+    if ".." in Path(recorded).parts or ".." in PureWindowsPath(recorded).parts:
+        raise ModelError(
+            f'an adapter names its base model by a hub id or a folder without "..", {file} has {recorded!r}; '
+            "write the hub id or the folder's whole path as its base_model_name_or_path"
+        )
+    base = _resolved_base(recorded, file)
+    if (Path(base) / _ADAPTER_FILE).is_file():
+        raise ModelError(
+            f"an adapter's base is a whole model, that of {path} is an adapter itself ({base}); merge that one into its "
+            "base first (peft's merge_and_unload), or name a whole model as base_model_name_or_path"
+        )
+    return base
+
+
+def _resolved_base(recorded: str, file: Path) -> str:
+    own = file.parent / recorded
+    if not Path(recorded).is_absolute() and (own / _CONFIG_FILE).is_file():
+        require_inside(file.parent, own, str(file.parent))
+        return str(own)
+    try:
+        return resolve(recorded)
+    except ModelError as error:
+        raise ModelError(
+            f"an adapter's base model must be here or on the hub, {file} names {recorded!r}, which is not ({error}); write "
+            "its hub id or the folder it is in now as base_model_name_or_path"
+        ) from error
 
 
 def _recorded_base(path: str) -> str | None:
@@ -94,6 +129,7 @@ def _recorded_base(path: str) -> str | None:
     file = Path(path) / _ADAPTER_FILE
     if not path or not file.is_file():
         return None
+    require_inside(Path(path), file, path)
     try:
         recorded = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
     except (OSError, ValueError, LookupError, TypeError):
@@ -120,8 +156,17 @@ def save_origin(folder: Path, loaded: Loaded) -> None:
     adapter = folder / _ADAPTER_FILE
     if loaded.name and adapter.is_file():
         facts = json.loads(adapter.read_text(encoding="utf-8"))
-        facts["base_model_name_or_path"] = _recorded_base(loaded.path) or loaded.name
+        facts["base_model_name_or_path"] = _lasting_base(loaded)
         adapter.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def _lasting_base(loaded: Loaded) -> str:
+    """The base of an adapter trained from `loaded`, as it holds from any working folder: a folder by its whole path."""
+    recorded = _recorded_base(loaded.path)
+    name, folder = (loaded.name, loaded.name) if recorded is None else (recorded, base_of(loaded.path))
+    if name in packaged_names() or not Path(folder).expanduser().is_dir():
+        return name
+    return str(Path(folder).expanduser().resolve())
 
 
 def saved_frame(path: str) -> str | None:
