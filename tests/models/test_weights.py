@@ -408,3 +408,27 @@ def test_half_precision_that_cannot_hold_the_weights_is_refused(saved: Path, tmp
     load(str(folder))
     with pytest.raises(ModelError, match=r"read as float16 .*half precision \(float16\) holds no more"):
         load(str(folder), dtype=torch.float16)
+
+
+WRONG_VALUES = [0, -1, 10**9, 10**30, "x", None, [], {}, 1.5, True]
+
+
+@pytest.mark.parametrize("section", ["", "text_config", "vision_config"])
+def test_a_config_of_wrong_values_is_one_clear_error_or_none(
+    section: str, saved: Path, tmp_path: Path
+) -> None:
+    """Whatever a number of a config is replaced with, loading ends in a moment and in an error of ours, or works."""
+    folder = shutil.copytree(saved / "whole", tmp_path / "model")
+    facts = json.loads((folder / "config.json").read_text())
+    said = []
+    part = facts[section] if section else facts
+    for number, key in enumerate([key for key, value in part.items() if isinstance(value, int | float)][::2]):
+        value = WRONG_VALUES[number % len(WRONG_VALUES)]
+        changed = part | {key: value}
+        (folder / "config.json").write_text(json.dumps(facts | {section: changed} if section else changed))
+        try:
+            load(str(folder))
+        except ModelError as error:
+            said.append(str(error))
+    assert len(said) >= 2
+    assert all(len(message) < 1000 and "; " in message for message in said)

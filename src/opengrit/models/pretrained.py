@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from opengrit.core.errors import ModelError, first_line
+from opengrit.core.escaping import shortened
 
 
 def load_pretrained(auto_class: str, path: str, name: str, **kwargs: Any) -> Any:
@@ -25,13 +27,16 @@ def load_pretrained(auto_class: str, path: str, name: str, **kwargs: Any) -> Any
         AttributeError,
         ImportError,
         RuntimeError,
+        ArithmeticError,
+        AssertionError,
         SafetensorError,
+        StrictDataclassError,
     ) as error:  # files of another shape than transformers expects, or a package they ask for
         if (
             type(error).__name__ == "OutOfMemoryError"
         ):  # torch's, which this file does without: no fault of the model
             raise
-        reason = first_line(error)
+        reason = _reason(error)
         remedy = "check that the folder is complete (config.json, weights, tokenizer, processor)"
         if not Path(path).is_dir():
             offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
@@ -43,3 +48,10 @@ def load_pretrained(auto_class: str, path: str, name: str, **kwargs: Any) -> Any
         raise ModelError(
             f"a model must load through transformers' {auto_class}, {name} does not ({reason}); {remedy}"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What an error says in a line; of a config's wrong value both lines, since the first only names the field."""
+    if isinstance(error, StrictDataclassError):
+        return shortened(" ".join(str(error).split()), 300)
+    return shortened(first_line(error), 300)

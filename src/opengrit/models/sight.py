@@ -57,23 +57,35 @@ def _seen(prefix: Prefix) -> tuple[torch.Tensor, ...]:
 def _read(loaded: Loaded, picture: Image.Image) -> Prefix:
     """A question about the picture, read up to the first token of an answer; by a sampler of its own: nothing is kept."""
     sampler = TransformersSampler(loaded)
-    prompt = sampler.prepare(Asked("sight", picture, "What is this?"))
-    rows = loaded.base.config.get_text_config().vocab_size
-    if max(prompt.ids) >= rows:
-        raise ModelError(
-            f"a model has a row for each token of its processor, {loaded.name} has {rows} and its processor writes token "
-            f"{max(prompt.ids)}; use the processor that belongs to the model"
-        )
     try:
+        prompt = sampler.prepare(Asked("sight", picture, "What is this?"))
+        _require_rows(loaded, max(prompt.ids))
         visual = sampler.encode(loaded.model, [prompt.picture])
         return sampler.prefill([prompt], visual)
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+        AssertionError,
+    ) as error:  # whatever a config of other numbers comes to in another's code
         raise ModelError(
             f"a model takes a question about a picture, {loaded.name} fails at it ({type(error).__name__}: "
             f"{first_line(error)}); check that config.json, weights and processor belong together"
         ) from error
+
+
+def _require_rows(loaded: Loaded, token: int) -> None:
+    rows = loaded.base.config.get_text_config().vocab_size
+    if token >= rows:
+        raise ModelError(
+            f"a model has a row for each token of its processor, {loaded.name} has {rows} and its processor writes token "
+            f"{token}; use the processor that belongs to the model"
+        )
 
 
 def _chequered() -> Image.Image:
