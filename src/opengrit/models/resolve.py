@@ -8,7 +8,7 @@ from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from opengrit.core.errors import ModelError, first_line
-from opengrit.models.weight_files import require_inside
+from opengrit.models.weight_files import ADAPTER_CONFIG, require_inside
 from opengrit.runs.folder import CHECKPOINTS, FINAL, RECIPE, RunDir
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 _PACKAGED_FOLDER = "models/packaged"
 _OWN_FILE = "opengrit.json"
-_ADAPTER_FILE = "adapter_config.json"
 _CONFIG_FILE = "config.json"
 
 
@@ -40,7 +39,7 @@ def resolve(name: str) -> str:
     path = Path(name).expanduser()
     if name and path.is_dir():
         for folder in (path, path / FINAL):
-            if (folder / "config.json").is_file() or (folder / _ADAPTER_FILE).is_file():
+            if (folder / "config.json").is_file() or (folder / ADAPTER_CONFIG).is_file():
                 return str(folder)
         raise _no_model_in(path)
     owner, slash, repository = name.partition("/")
@@ -95,14 +94,14 @@ def base_of(path: str) -> str:
     recorded = _recorded_base(path)
     if recorded is None:
         return path
-    file = Path(path) / _ADAPTER_FILE
+    file = Path(path) / ADAPTER_CONFIG
     if ".." in Path(recorded).parts or ".." in PureWindowsPath(recorded).parts:
         raise ModelError(
             f'an adapter names its base model by a hub id or a folder without "..", {file} has {recorded!r}; '
             "write the hub id or the folder's whole path as its base_model_name_or_path"
         )
     base = _resolved_base(recorded, file)
-    if (Path(base) / _ADAPTER_FILE).is_file():
+    if (Path(base) / ADAPTER_CONFIG).is_file():
         raise ModelError(
             f"an adapter's base is a whole model, that of {path} is an adapter itself ({base}); merge that one into its "
             "base first (peft's merge_and_unload), or name a whole model as base_model_name_or_path"
@@ -126,7 +125,7 @@ def _resolved_base(recorded: str, file: Path) -> str:
 
 def _recorded_base(path: str) -> str | None:
     """The name of the base model that an adapter folder has; None where `path` is no adapter folder."""
-    file = Path(path) / _ADAPTER_FILE
+    file = Path(path) / ADAPTER_CONFIG
     if not path or not file.is_file():
         return None
     require_inside(Path(path), file, path)
@@ -143,7 +142,7 @@ def _recorded_base(path: str) -> str | None:
 
 def names_adapter(name: str) -> bool:
     """Whether a model's name stands for an adapter. Raises ModelError for a name that stands for nothing."""
-    return (Path(resolve(name)) / _ADAPTER_FILE).is_file()
+    return (Path(resolve(name)) / ADAPTER_CONFIG).is_file()
 
 
 def save_origin(folder: Path, loaded: Loaded) -> None:
@@ -153,7 +152,7 @@ def save_origin(folder: Path, loaded: Loaded) -> None:
     """
     if loaded.frame != loaded.family.model_type:
         (folder / _OWN_FILE).write_text(json.dumps({"frame": loaded.frame}) + "\n", encoding="utf-8")
-    adapter = folder / _ADAPTER_FILE
+    adapter = folder / ADAPTER_CONFIG
     if loaded.name and adapter.is_file():
         facts = json.loads(adapter.read_text(encoding="utf-8"))
         facts["base_model_name_or_path"] = _lasting_base(loaded)

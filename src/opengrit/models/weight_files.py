@@ -21,6 +21,7 @@ from opengrit.models.shapes import ModelFacts, Part
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 _COUNTERS = (
     "position_ids",

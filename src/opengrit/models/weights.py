@@ -5,6 +5,7 @@ For whole models (in one file or shards) and adapters; a training's checkpoint i
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,13 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors import SafetensorError
 
 from opengrit.core.errors import ModelError, first_line
-from opengrit.models.weight_files import require_floats, some, stored_adapter
+from opengrit.models.weight_files import (
+    ADAPTER_CONFIG,
+    StoredTensor,
+    require_floats,
+    some,
+    stored_adapter,
+)
 
 _TOLD = {  # transformers' names for what it found, and ours
     "missing_keys": "missing",
@@ -107,6 +114,7 @@ def load_adapter(model: Any, folder: Path, name: str) -> Any:
     """The model with the folder's adapter on it, trainable. Raises ModelError where the adapter does not fit the model."""
     stored = stored_adapter(folder, name)
     require_floats(stored, None, name)
+    _require_rank(folder, stored, name)
     how: dict[str, Any] = {"is_trainable": True, "ignore_mismatched_sizes": True}
     if all(
         key.startswith("base_model.") for key in stored
@@ -123,6 +131,9 @@ def load_adapter(model: Any, folder: Path, name: str) -> Any:
         LookupError,
         TypeError,
         RuntimeError,
+        ArithmeticError,
+        AssertionError,
+        ImportError,
         SafetensorError,
         AttributeError,
     ) as error:
@@ -134,6 +145,22 @@ def load_adapter(model: Any, folder: Path, name: str) -> Any:
     shapes = {key: tensor.shape for key, tensor in stored.items()}
     require_adapter_fit(adapted, shapes, name, report=report)
     return adapted
+
+
+def _require_rank(folder: Path, stored: Mapping[str, StoredTensor], name: str) -> None:
+    """Raise ModelError for a config of far larger adapters than the file holds: peft would make them before it looks."""
+    try:
+        facts = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        ranks = [facts.get("r"), facts.get("num_virtual_tokens"), *(facts.get("rank_pattern") or {}).values()]
+    except (OSError, ValueError, AttributeError):  # peft says what is wrong with it
+        return
+    asked = max((rank for rank in ranks if isinstance(rank, int)), default=0)
+    largest = max((side for tensor in stored.values() for side in tensor.shape), default=0)
+    if asked > largest:
+        raise ModelError(
+            f"an adapter's config and weights belong together, {ADAPTER_CONFIG} of {name} asks for rank {asked} and no tensor "
+            f"in its file is larger than {largest}; take {ADAPTER_CONFIG} from where the weights came from"
+        )
 
 
 def require_adapter_fit(
