@@ -333,7 +333,7 @@ def test_writing_never_overwrites_and_never_names_a_picture_outside(tmp_path: Pa
 
 def test_a_spec_is_a_file_with_pictures_that_are_there(tmp_path: Path) -> None:
     file = jsonl(tmp_path / "a.jsonl", ROW)
-    with pytest.raises(DataError, match=r"1 of 1 named in .* are not in .*: a\.png; give the folder"):
+    with pytest.raises(DataError, match=r"1 of 1 .* do not: .*a\.png \(looked for in .*\); give the folder"):
         load_examples(str(file))
     picture(tmp_path / "a.png")
     assert [e.id for e in load_examples(file)] == ["a:1"]

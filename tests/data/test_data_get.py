@@ -280,7 +280,7 @@ def test_pictures_beside_the_questions_are_found(tmp_path: Path, hub: FolderHub)
     assert all(Path(e.image).parent == images for e in examples)
     shutil.move(images, tmp_path / "elsewhere")
     assert len(load_examples(tmp_path / "mme", images=tmp_path / "elsewhere")) == 240
-    with pytest.raises(DataError, match="are not in"):
+    with pytest.raises(DataError, match="do not"):
         load_examples(tmp_path / "mme")
 
 

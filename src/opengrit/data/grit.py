@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,13 +51,13 @@ def missing_pictures(
     missing: Iterable[str], *, total: int, source: str | Path, folder: str | Path
 ) -> DataError:
     """The error for pictures that are not there: how many of how many, in which folder, and the option that names another."""
-    names = sorted({os.path.relpath(name, folder) for name in missing})
+    names = sorted(set(missing))
     shown = ", ".join(shortened(name, 200) for name in names[:_PICTURES]) + (
         ", ..." if len(names) > _PICTURES else ""
     )
     return DataError(
-        f"every row's picture must exist, {len(names)} of {total} named in {source} are not in {folder}: {shown}; give the "
-        "folder that holds them with --images (images: in a recipe)"
+        f"every row's picture must exist, {len(names)} of {total} named in {source} do not: {shown} (looked for in {folder}); "
+        "give the folder that holds them with --images (images: in a recipe)"
     )
 
 
