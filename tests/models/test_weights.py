@@ -368,6 +368,8 @@ def test_a_base_outside_is_refused_and_one_given_explicitly_is_not(
     "change",
     [
         {"text_config": {"num_hidden_layers": 1_000_000, "layer_types": None}},
+        {"text_config": {"num_hidden_layers": 9_000, "layer_types": None}},
+        {"text_config": {"num_hidden_layers": 10**9, "layer_types": None}},
         {"vision_config": {"depth": 1_000_000}},
         {"text_config": {"hidden_size": 10**9}},
         {"text_config": {"vocab_size": 10**12}},

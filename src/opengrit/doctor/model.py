@@ -31,12 +31,10 @@ def facts_of(name: str) -> ModelFacts | None:
 
 def _config(name: str) -> dict[str, Any]:
     """The config of a model on this machine, an adapter's base included. Raises ModelError where there is none."""
-    from opengrit.models.pretrained import load_pretrained
+    from opengrit.models.pretrained import load_config
     from opengrit.models.resolve import base_folder
 
-    config: dict[str, Any] = load_pretrained(
-        "AutoConfig", base_folder(name), name, local_files_only=True
-    ).to_dict()
+    config: dict[str, Any] = load_config(base_folder(name), name, local_files_only=True).to_dict()
     return config
 
 

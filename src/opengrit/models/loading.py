@@ -14,7 +14,7 @@ import torch
 from opengrit.core.errors import RecipeError
 from opengrit.core.weights import refuse_remote_code, require_safetensors
 from opengrit.models.families import Loaded, family_of
-from opengrit.models.pretrained import load_pretrained
+from opengrit.models.pretrained import load_config, load_pretrained
 from opengrit.models.processors import load_processor, prepare_processor
 from opengrit.models.resolve import base_of, names_adapter, resolve, saved_frame
 from opengrit.models.sight import require_sight
@@ -94,7 +94,7 @@ def load(
     base_path = base_of(path)
     for folder in dict.fromkeys((path, base_path)):
         require_safetensors(folder, name)
-    config = load_pretrained("AutoConfig", base_path, name)
+    config = load_config(base_path, name)
     refuse_remote_code(config, name)
     family_of(config.model_type)  # an unknown family ends here
     stored = stored_model(base_path, name, config=config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,36 @@ from safetensors import SafetensorError
 
 from opengrit.core.errors import ModelError, first_line
 from opengrit.core.escaping import shortened
+
+_LAYER_KEYS = ("num_hidden_layers", "depth", "num_layers", "n_layer")
+_MOST_LAYERS = 10_000  # far beyond any model; transformers makes lists of that length before it checks them
+
+
+def load_config(path: str, name: str, **kwargs: Any) -> Any:
+    """A model's config; ModelError where there is none, it has wrong values, or asks for more layers than any model has."""
+    file = Path(path) / "config.json"
+    layers = _most_layers(file) if file.is_file() else 0
+    if layers > _MOST_LAYERS:
+        raise ModelError(
+            f"a model's config and weights belong together, that of {name} asks for {layers} layers, which no model has "
+            f"(at most {_MOST_LAYERS} are taken); take config.json from where the weights came from"
+        )
+    return load_pretrained("AutoConfig", path, name, **kwargs)
+
+
+def _most_layers(file: Path) -> int:
+    """The largest number of layers that a config names, in any of its parts; 0 where it cannot be read."""
+    try:
+        parts: list[Any] = [json.loads(file.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, RecursionError):
+        return 0
+    most = 0
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            parts += part.values()
+            most = max([most, *(part[key] for key in _LAYER_KEYS if isinstance(part.get(key), int))])
+    return most
 
 
 def load_pretrained(auto_class: str, path: str, name: str, **kwargs: Any) -> Any:
