@@ -219,8 +219,6 @@ def test_a_field_of_the_wrong_kind_is_named_with_its_line(
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("", "blank"),
-        ("   ", "blank"),
         ('{"question": "a"', "not JSON"),
         ("[1, 2]", "a list"),
         ("3", "a number"),
@@ -241,12 +239,11 @@ def test_a_key_that_stands_twice_is_refused_rather_than_overwritten(tmp_path: Pa
     assert "twice" in problem.message
 
 
-def test_a_byte_order_mark_and_broken_utf8_are_named(tmp_path: Path) -> None:
+def test_broken_utf8_is_named(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
-    file.write_bytes(b"\xef\xbb\xbf" + json.dumps(ROW).encode() + b'\n{"question": "\xff"}\n')
-    first, second = read(file).problems
-    assert "byte order mark" in first.message
-    assert "UTF-8" in second.message
+    file.write_bytes(json.dumps(ROW).encode() + b'\n{"question": "\xff"}\n')
+    (problem,) = read(file).problems
+    assert "UTF-8" in problem.message
 
 
 def test_a_missing_field_suggests_the_one_that_was_meant(tmp_path: Path) -> None:
@@ -336,7 +333,7 @@ def test_writing_never_overwrites_and_never_names_a_picture_outside(tmp_path: Pa
 
 def test_a_spec_is_a_file_with_pictures_that_are_there(tmp_path: Path) -> None:
     file = jsonl(tmp_path / "a.jsonl", ROW)
-    with pytest.raises(DataError, match=r"1 of 1 .* do not: .*a.png"):
+    with pytest.raises(DataError, match=r"1 of 1 .* do not: .*a\.png \(looked for in .*\); give the folder"):
         load_examples(str(file))
     picture(tmp_path / "a.png")
     assert [e.id for e in load_examples(file)] == ["a:1"]

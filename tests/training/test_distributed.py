@@ -65,6 +65,11 @@ def trained(tmp_path_factory):
     except subprocess.TimeoutExpired:
         began.terminate()  # and with it all that it has forked
         _, errors = began.communicate()
+        done = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+        pytest.fail(
+            f"the trainings of tests/support/together.py were ended by the clock after {GENEROUS_SECONDS:.0f} s, which says "
+            f"nothing about them; begun until then: {done}\n{errors}"
+        )
     assert began.returncode == 0, errors
     return folder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,14 +14,16 @@ from rich.table import Table
 from typer import Argument, Option
 
 from opengrit.core.errors import RecipeError
-from opengrit.core.escaping import harmless
+from opengrit.core.escaping import harmless, shortened
 
 if TYPE_CHECKING:
-    from opengrit.data.check import Check, FileCheck, Source
+    from opengrit.data.check import Check, DataSetCounts, FileCheck, Source
+    from opengrit.data.rows import Problem, Severity
 
 _EXIT_DOUBTFUL = 1
 _EXIT_UNUSABLE = 2
 _LISTED = 10  # how many missing pictures, duplicates or leaks of a kind are shown by name
+_ALIKE = 3  # rows shown of a problem that more than _LISTED have
 _ANSWERS_SHOWN = 10
 _NAME_WIDTH = 22  # of a data set, on one line: what the counts leave of 80 columns
 _COUNTS = {  # headings of the table, and what of DataSetCounts they show
@@ -55,14 +58,15 @@ def check(
     """Read GRIT JSONL files to their end and say everything that is wrong with them.
 
     Prints rows, pictures, boxes and answer balance of each data set; every bad row with its line, field and
-    remedy; missing and unreadable pictures; sizes that are not the picture's; duplicates; and what training
-    rows share with test rows (pictures are compared by content).
+    remedy; what makes the whole file doubtful (boxes that seem to be x, y, width, height or thousandths, answers
+    that are sentences or contradict each other); missing and unreadable pictures; sizes that are not the
+    picture's; duplicates; and what training rows share with test rows (pictures are compared by content).
 
     Without --against, rows whose split is "train" are compared with those of any other split.
 
-    Exit code: 0 all is well (clipped boxes, duplicates and shared question texts are listed, no more);
-    1 it loads but misleads (a picture in training and test, a size of another shape); 2 it does not load
-    (bad rows, pictures missing or unreadable).
+    Exit code: 0 all is well (clipped boxes, duplicates, sentences and shared question texts are listed, no more);
+    1 it loads but misleads (a picture in training and test, a size of another shape, boxes that seem to be in
+    another convention, two answers to one question); 2 it does not load (bad rows, pictures missing or unreadable).
 
     Examples:
 
@@ -115,7 +119,13 @@ def _print_leaks(console: Console, found: Check) -> None:
         leaks = [leak for leak in found.leaks if leak.kind is kind]
         if not leaks:
             console.print(f"{kind.value}: none", markup=False)
-        _print_list(console, kind.value, [f"{x.test_id} and {x.train_id}: {x.shared}" for x in leaks])
+        _print_list(
+            console, kind.value, [f"{x.test_id} and {x.train_id}: {shortened(x.shared, 200)}" for x in leaks]
+        )
+
+
+def _name(counts: DataSetCounts) -> str:
+    return shortened(harmless(counts.dataset))
 
 
 def _print_file(console: Console, file: FileCheck) -> None:
@@ -123,24 +133,29 @@ def _print_file(console: Console, file: FileCheck) -> None:
         title=f"{escape(harmless(file.file))}: {file.rows} rows, {file.unique_images} pictures",
         title_justify="left",
     )
-    longest = max((len(harmless(counts.dataset)) for counts in file.datasets), default=0)
+    longest = max((len(_name(counts)) for counts in file.datasets), default=0)
     table.add_column("data set", overflow="fold", min_width=min(longest, _NAME_WIDTH))
     for heading in _COUNTS:
         table.add_column(heading, justify="right")
     for counts in file.datasets:
         numbers = [str(getattr(counts, name)) for name in _COUNTS.values()]
-        table.add_row(escape(harmless(counts.dataset)), *numbers)
+        table.add_row(escape(_name(counts)), *numbers)
     console.print(table)
     for counts in file.datasets:
-        shown = [f"{answer!r} {number}" for answer, number in counts.answers[:_ANSWERS_SHOWN]]
+        shown = [f"{shortened(answer)!r} {number}" for answer, number in counts.answers[:_ANSWERS_SHOWN]]
         if len(counts.answers) > _ANSWERS_SHOWN:
             shown.append(f"and {len(counts.answers) - _ANSWERS_SHOWN} others")
-        line = f"answers of {counts.dataset}: {', '.join(shown)}"
+        line = f"answers of {_name(counts)}: {', '.join(shown)}"
         console.print(harmless(line), markup=False, highlight=False)
-    _print_list(console, "problems", [f"{p.severity.value}: {p}" for p in file.problems], limit=None)
+    lines = _problem_lines(file.problems)
+    _print_list(console, "problems", lines, limit=None, count=len(file.problems))
+    _print_list(console, "doubts", [str(doubt) for doubt in file.doubts])
     if not file.pictures_looked_for:
         console.print("pictures: not looked for; name their folder with --images", markup=False)
-    _print_list(console, "missing pictures", file.missing_images)
+    _print_list(console, "missing pictures", [shortened(image, 200) for image in file.missing_images])
+    if file.missing_images:
+        line = f"  looked for in {file.folder}; give the folder that holds them with --images (images: in a recipe)"
+        console.print(harmless(line), markup=False, highlight=False)
     _print_list(console, "unreadable pictures", file.unreadable_images)
     for fits, title in (
         (False, "pictures of another shape than their row says"),
@@ -156,11 +171,34 @@ def _print_file(console: Console, file: FileCheck) -> None:
     console.print()
 
 
-def _print_list(console: Console, title: str, lines: Sequence[str], *, limit: int | None = _LISTED) -> None:
-    """A title with the number of lines, and the first `limit` of them; nothing where there is none."""
+def _problem_lines(problems: Sequence[Problem]) -> list[str]:
+    """A line for each problem; what is wrong with many whole rows alike is shown in the first few, with their number."""
+    alike = Counter((p.severity, p.field, p.message) for p in problems)
+    lines: list[str] = []
+    shown: Counter[tuple[Severity, str, str]] = Counter()
+    for problem in problems:
+        kind = (problem.severity, problem.field, problem.message)
+        shown[kind] += 1
+        if problem.field or alike[kind] <= _LISTED or shown[kind] < _ALIKE:
+            lines.append(f"{problem.severity.value}: {problem}")
+        elif shown[kind] == _ALIKE:
+            more = alike[kind] - _ALIKE
+            lines.append(f"{problem.severity.value}: {problem} ({more} more lines have the same problem)")
+    return lines
+
+
+def _print_list(
+    console: Console,
+    title: str,
+    lines: Sequence[str],
+    *,
+    limit: int | None = _LISTED,
+    count: int | None = None,
+) -> None:
+    """A title with the number of things (default: of lines), and the first `limit` lines; nothing where there is none."""
     if not lines:
         return
-    console.print(f"{title}: {len(lines)}", markup=False, highlight=False)
+    console.print(f"{title}: {len(lines) if count is None else count}", markup=False, highlight=False)
     for line in lines[:limit]:
         console.print(f"  {harmless(line)}", markup=False, highlight=False)
     if limit is not None and len(lines) > limit:

@@ -16,7 +16,7 @@ from PIL import Image, features
 
 from opengrit.core.boxes import Size
 from opengrit.core.errors import DataError, ImageError
-from opengrit.core.escaping import encodable
+from opengrit.core.escaping import encodable, shortened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -127,24 +127,26 @@ def confined(path: str, root: str | Path) -> Path:
     Raises:
         DataError: the path is empty, absolute, climbs with "..", holds a NUL, or leads out through a link.
     """
+    shown = repr(shortened(path, 200))
     rule = f"an image is named by a relative path inside its folder {root}"
     if not path.strip() or "\0" in path or not encodable(path):
-        raise DataError(f"{rule}, got {path!r}; give the file's name")
+        raise DataError(f"{rule}, got {shown}; give the file's name")
     flavours = (PurePosixPath(path), PureWindowsPath(path))
     if any(p.is_absolute() or p.drive or p.root for p in flavours):
-        raise DataError(f"{rule}, got the absolute path {path!r}; shorten it to the part below that folder")
+        raise DataError(f"{rule}, got the absolute path {shown}; shorten it to the part below that folder")
     if any(".." in p.parts for p in flavours):
-        raise DataError(f'{rule}, got {path!r} with ".."; move the file below that folder')
+        raise DataError(f'{rule}, got {shown} with ".."; move the file below that folder')
     inside = Path(root) / path
     try:
         resolved, resolved_root = inside.resolve(), Path(root).resolve()
     except (OSError, RuntimeError) as error:  # a loop of links, a name too long
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else shortened(str(error))
         raise DataError(
-            f"{rule}, got {path!r}, which cannot be followed ({error}); rename the file"
+            f"{rule}, got {shown}, which cannot be followed ({reason}); rename the file"
         ) from error
     if resolved == resolved_root or not resolved.is_relative_to(resolved_root):
         raise DataError(
-            f"{rule}, got {path!r}, which leads outside; copy the file there instead of linking it"
+            f"{rule}, got {shown}, which leads outside; copy the file there instead of linking it"
         )
     return inside
 

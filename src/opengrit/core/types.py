@@ -8,6 +8,8 @@ from enum import Enum
 
 from opengrit.core.boxes import Box, Size
 
+# "How many ...", also behind a few words of the same sentence ("In the picture, how many ..."), and "Count the ...".
+_ASKS_HOW_MANY = re.compile(r"[^.:;?!\n]{0,80}\bhow many\b|(please )?count (the|all|every)\b")
 _COUNTING = frozenset({"tallyqa", "tally", "count", "counting"})
 
 
@@ -77,7 +79,7 @@ class Example:
 
 
 def is_counting(example: Example) -> bool:
-    """Whether the row counts things: a whole-number answer to "How many ...", or from a counting data set.
+    """Whether the row counts things: a whole-number answer to "... how many ...", or from a counting data set.
 
     A counting data set has "tallyqa", "tally", "count" or "counting" as a part of its name ("stickers/count").
     "mme_count" asks yes/no and so does not count.
@@ -85,7 +87,7 @@ def is_counting(example: Example) -> bool:
     if example.count is None:
         return False
     dataset = example.dataset.lower()
-    asks = example.question.strip().lower().startswith("how many")
+    asks = _ASKS_HOW_MANY.match(example.question.strip().lower()) is not None
     parts = set(re.split(r"[^a-z]+", dataset))
     return asks or not parts.isdisjoint(_COUNTING)
 

@@ -14,6 +14,7 @@ from opengrit.core.boxes import Size
 from opengrit.core.errors import ImageError
 from opengrit.core.images import open_picture
 from opengrit.core.types import Example
+from opengrit.data.doubts import Doubt
 from opengrit.data.fingerprint import sha256_of
 from opengrit.data.grit import ParsedFile, read
 from opengrit.data.rows import Problem, Severity
@@ -74,11 +75,13 @@ class FileCheck:
     datasets: tuple[DataSetCounts, ...]
     problems: tuple[Problem, ...]
     unique_images: int
+    folder: str  # that image paths start from
     pictures_looked_for: bool
-    missing_images: tuple[str, ...]
+    missing_images: tuple[str, ...]  # those that say a row's size too, where the others are not looked for
     unreadable_images: tuple[str, ...]  # the message of each
     size_mismatches: tuple[SizeMismatch, ...]
     duplicates: tuple[tuple[str, ...], ...]  # ids of rows with the same picture and question
+    doubts: tuple[Doubt, ...]
 
     @property
     def unusable(self) -> bool:
@@ -88,8 +91,9 @@ class FileCheck:
 
     @property
     def doubtful(self) -> bool:
-        """True where loading works but the figures would mislead: sizes of another shape."""
-        return any(not mismatch.harmless for mismatch in self.size_mismatches)
+        """True where loading works but the figures would mislead: sizes of another shape, boxes of another convention."""
+        wrong_size = any(not mismatch.harmless for mismatch in self.size_mismatches)
+        return wrong_size or any(doubt.misleads for doubt in self.doubts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +156,9 @@ def check(files: Sequence[Source], against: Sequence[Source] = ()) -> Check:
 def check_reading(reading: ParsedFile, *, pictures: bool) -> FileCheck:
     """One file's findings; `pictures` says whether its pictures are looked for and decoded."""
     images = {example.image for example in reading.examples}
-    missing = sorted(image for image in images if not os.path.isfile(image)) if pictures else []
+    absent = [image for image in images if not os.path.isfile(image)] if pictures else []
+    missing = sorted({*absent, *reading.missing})
+    images.update(missing)
     sizes, unreadable = _sizes(sorted(images - set(missing))) if pictures else ({}, [])
     by_dataset = defaultdict(list)
     for example in reading.examples:
@@ -163,11 +169,13 @@ def check_reading(reading: ParsedFile, *, pictures: bool) -> FileCheck:
         datasets=tuple(_counts(name, rows) for name, rows in by_dataset.items()),
         problems=reading.problems,
         unique_images=len(images),
+        folder=reading.folder,
         pictures_looked_for=pictures,
         missing_images=tuple(missing),
         unreadable_images=tuple(unreadable),
         size_mismatches=tuple(_size_mismatches(reading.examples, sizes)),
         duplicates=tuple(_duplicates(reading.examples)),
+        doubts=reading.doubts,
     )
 
 

@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from opengrit.core.boxes import Box, Size
 from opengrit.core.errors import DataError
+from opengrit.core.escaping import shortened
 from opengrit.core.types import Example
+from opengrit.data.doubts import Doubt, find_doubts
+from opengrit.data.file_format import lines_of
 from opengrit.data.rows import Problem, Row, Severity
 
 log = logging.getLogger(__name__)
 
 _MESSAGE_LINES = 50
+_PICTURES = 3  # missing ones named in one message
 
 
 def listed(head: str, items: Sequence[object], *, most: int, rest: str) -> str:
@@ -43,6 +47,20 @@ class BadRows(DataError):
         super().__init__(listed(head, problems, most=_MESSAGE_LINES, rest=rest))
 
 
+def missing_pictures(
+    missing: Iterable[str], *, total: int, source: str | Path, folder: str | Path
+) -> DataError:
+    """The error for pictures that are not there: how many of how many, in which folder, and the option that names another."""
+    names = sorted(set(missing))
+    shown = ", ".join(shortened(name, 200) for name in names[:_PICTURES]) + (
+        ", ..." if len(names) > _PICTURES else ""
+    )
+    return DataError(
+        f"every row's picture must exist, {len(names)} of {total} named in {source} do not: {shown} (looked for in {folder}); "
+        "give the folder that holds them with --images (images: in a recipe)"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ParsedFile:
     """A file read to its end: the usable examples and every problem, in the order of the lines."""
@@ -51,6 +69,11 @@ class ParsedFile:
     rows: int  # lines that should hold a row
     examples: tuple[Example, ...]
     problems: tuple[Problem, ...]
+    folder: str = ""  # that image paths start from
+    missing: tuple[
+        str, ...
+    ] = ()  # of each row without a size: the picture that would say it, and is not there
+    doubts: tuple[Doubt, ...] = ()
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -79,6 +102,12 @@ def load(
     reading = read(file, images=images)
     if reading.errors:
         raise BadRows(reading.file, reading.errors)
+    if reading.missing:
+        pictures = {*reading.missing, *(example.image for example in reading.examples)}
+        raise missing_pictures(reading.missing, total=len(pictures), source=file, folder=reading.folder)
+    for doubt in reading.doubts:
+        if doubt.misleads:
+            log.warning("%s: %s", reading.file, doubt)
     for problem in reading.warnings:
         if on_problem is None:
             log.warning("%s", problem)
@@ -96,17 +125,28 @@ def read(file: str | Path, *, images: str | Path | None = None) -> ParsedFile:
             f"images must be a folder that exists, got {root}; give the folder {path} takes its pictures from "
             "with --images (images: in a recipe)"
         )
-    examples, problems, rows = [], [], 0
-    for line, raw in _lines(path):
+    examples, problems, missing, boxes, rows = [], [], [], [], 0
+    for line, raw in lines_of(path):
         rows += 1
         row = Row(file=str(path), line=line, root=root, dataset=path.stem)
         example = row.example(raw)
         problems.extend(row.problems)
+        boxes.extend(row.boxes)
+        if row.missing is not None:
+            missing.append(row.missing)
         if example is not None:
             examples.append(example)
     if rows == 0:
         raise DataError(f"a data file holds at least one row, {path} is empty; write one JSON object a line")
-    return ParsedFile(file=str(path), rows=rows, examples=tuple(examples), problems=tuple(problems))
+    return ParsedFile(
+        file=str(path),
+        rows=rows,
+        examples=tuple(examples),
+        problems=tuple(problems),
+        folder=str(root),
+        missing=tuple(missing),
+        doubts=find_doubts(examples, boxes),
+    )
 
 
 def write(examples: Iterable[Example], out: str | Path, *, images: str | Path | None = None) -> Path:
@@ -129,24 +169,6 @@ def write(examples: Iterable[Example], out: str | Path, *, images: str | Path | 
     except FileExistsError as error:
         raise DataError(f"data files are never overwritten, {out} exists; choose another name") from error
     return out
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Line numbers and lines, split at newlines only (JSON strings may hold the other line separators of Unicode)."""
-    try:
-        if path.exists() and not path.is_file():
-            raise DataError(
-                f"a data file is a file, {path} is a folder or a device; name the .jsonl file in it"
-            )
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"a data file must be readable, {path} is not ({error.strerror}); check the path"
-        ) from error
-    lines = content.split(b"\n")
-    if lines[-1] == b"":
-        lines.pop()
-    yield from enumerate(lines, start=1)
 
 
 def _as_row(example: Example, root: Path) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import os
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -15,6 +17,8 @@ from opengrit.core.errors import DataError, ImageError
 from opengrit.core.escaping import encodable, shortened
 from opengrit.core.images import confined, picture_size
 from opengrit.core.types import Example
+from opengrit.data.doubts import WrittenBox, fits_as_width
+from opengrit.data.foreign_rows import advice, boxes_in
 
 # Annotators number pixels from 0 or from 1 and include the last one or not, so one pixel of overhang is custom.
 CUSTOMARY_OVERHANG_PIXELS = 1.0
@@ -44,7 +48,7 @@ class Problem:
     severity: Severity = Severity.ERROR
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" + (f": {self.field}" if self.field else "")
+        place = f"{self.file}:{self.line}" + (f": {shortened(self.field)}" if self.field else "")
         return f"{place}: {self.message}"
 
 
@@ -57,6 +61,8 @@ class Row:
     root: Path
     dataset: str  # where the row names none
     problems: list[Problem] = field(default_factory=list)
+    missing: str | None = None  # the picture that the size was to come from, and that is not there
+    boxes: list[WrittenBox] = field(default_factory=list)  # as written, of four numbers
 
     def error(self, name: str, message: str) -> None:
         self.problems.append(Problem(self.file, self.line, name, message))
@@ -70,7 +76,7 @@ class Row:
         if row is None:
             return None
         self._check_names(row)
-        question = self._text(row, "question") if "question" in row else ""
+        question = self._question(row) if "question" in row else ""
         answer = self._answer(row["answer"]) if "answer" in row else ""
         image = self._image(row["image"]) if "image" in row else ""
         size = self._size(row, image)
@@ -94,15 +100,6 @@ class Row:
         )
 
     def _decode(self, raw: bytes) -> dict[str, Any] | None:
-        if raw.startswith(b"\xef\xbb\xbf"):
-            self.error(
-                "",
-                "a row starts with {, this line starts with a byte order mark; save the file as plain UTF-8",
-            )
-            return None
-        if not raw.strip():
-            self.error("", "every line holds a row, this one is blank; remove it")
-            return None
         try:
             row = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
         except UnicodeDecodeError as error:
@@ -129,10 +126,13 @@ class Row:
         return row
 
     def _check_names(self, row: dict[str, Any]) -> None:
+        if any(name not in row for name in _REQUIRED) and (foreign := advice(row, required=_REQUIRED)):
+            self.error("", foreign)
+            return
         for name in _REQUIRED:
             if name not in row:
                 near = _near(name, row)
-                hint = f'rename "{near}"' if near else "add it"
+                hint = f'rename "{shortened(near)}"' if near else "add it"
                 self.error(name, f"every row has this field, this one has not; {hint}")
         for name in row:
             meant = difflib.get_close_matches(name.lower(), _FIELDS, n=1, cutoff=0.8)
@@ -141,6 +141,8 @@ class Row:
                     name,
                     f'no such field in GRIT\'s rows, it is ignored; rename it "{meant[0]}" if that is meant',
                 )
+            elif name not in _FIELDS and "bboxs" not in row and (how := boxes_in(name)):
+                self.warn(name, f"no such field in GRIT's rows, it is ignored; {how}")
 
     def _text(self, row: dict[str, Any], name: str) -> str:
         value = row[name]
@@ -156,9 +158,26 @@ class Row:
             return ""
         return value
 
+    def _question(self, row: dict[str, Any]) -> str:
+        question = self._text(row, "question")
+        placeholder = _PLACEHOLDER.search(question)
+        if placeholder:
+            self.error(
+                "question",
+                f"is words alone, the picture is put in by the program, got {placeholder[0]!r}; take it out of the question",
+            )
+        return question
+
     def _answer(self, value: Any) -> str:
         if isinstance(value, str):
-            return self._text({"answer": value}, "answer")
+            answer = self._text({"answer": value}, "answer")
+            wrapped = _ANSWER.search(answer) or _TAG.search(answer)
+            if wrapped:
+                bare = next((part for part in wrapped.groups() if part), "").strip()
+                written = json.dumps(shortened(bare), ensure_ascii=False)
+                remedy = f"write {written}" if bare else "take the tags off"
+                self.error("answer", f"is the bare answer, got {_shown(answer)}; {remedy}")
+            return answer
         if isinstance(value, bool) or value is None or isinstance(value, dict):
             self.error(
                 "answer",
@@ -174,7 +193,7 @@ class Row:
             return str(value)
         number = _finite(value)
         if number is None:
-            self.error("answer", f"must be a finite number, got {value}; write the number")
+            self.error("answer", f"must be a finite number, got {_shown(value)}; write the number")
             return ""
         return str(int(number)) if number.is_integer() else str(value)
 
@@ -184,6 +203,11 @@ class Row:
                 "image", f"must be the relative path of a picture, got {_kind(value)}; write the file's name"
             )
             return ""
+        if hint := _no_path(value):
+            self.error("image", f"must be the relative path of a picture, got {hint}")
+            return ""
+        if "\\" in value and not (self.root / value).exists():  # written on Windows
+            value = value.replace("\\", "/")
         try:
             return str(confined(value, self.root))
         except DataError as error:
@@ -200,7 +224,7 @@ class Row:
                 shown = row.get(name, "nothing")
                 self.error(
                     name,
-                    f"must be a whole number of pixels from 1 to {_LARGEST_SIDE}, got {shown!r}; write the picture's own",
+                    f"must be a whole number of pixels from 1 to {_LARGEST_SIDE}, got {_shown(shown)}; write the picture's own",
                 )
             else:
                 sides.append(int(number))
@@ -208,6 +232,9 @@ class Row:
 
     def _size_from_file(self, image: str) -> Size | None:
         if not image:
+            return None
+        if not os.path.isfile(image):  # told once for all rows
+            self.missing = image
             return None
         try:
             return picture_size(image)
@@ -222,6 +249,9 @@ class Row:
                 f"must be a list of boxes, got {_kind(value)}; write [[left, top, right, bottom], ...] or []",
             )
             return ()
+        if len(value) == 4 and all(_finite(item) is not None for item in value):
+            self.error("bboxs", f"is a list of boxes, got one box {_shown(value)}; write [{_shown(value)}]")
+            return ()
         boxes = (self._box(f"bboxs[{index}]", item, size) for index, item in enumerate(value))
         return tuple(box for box in boxes if box is not None)
 
@@ -233,19 +263,21 @@ class Row:
         numbers = [_finite(item) for item in value]
         left, top, right, bottom = numbers
         if left is None or top is None or right is None or bottom is None:
-            self.error(name, f"a box holds four finite numbers, got {_shown(value)}; write pixels")
+            self.error(
+                name, f"a box holds four finite numbers, got {_shown(value)}; write pixels, without quotes"
+            )
             return None
+        if size is not None:
+            self.boxes.append(WrittenBox(self.line, (left, top, right, bottom), size))
         if left >= right or top >= bottom:
             self.error(
                 name,
-                f"a box has left < right and top < bottom, got {_shown(value)}; put the corners in order",
+                f"a box has left < right and top < bottom, got {_shown(value)}; put the corners in order{_if_width(size, left, top, right, bottom)}",
             )
             return None
         if size is None:
             return None
-        if max(abs(left), abs(top), right, bottom) <= 1 and any(
-            not float(n).is_integer() for n in (left, top, right, bottom)
-        ):
+        if max(abs(left), abs(top), right, bottom) <= 1 < min(size.width, size.height):
             self.error(
                 name,
                 f"a box is in pixels of the picture, {_shown(value)} are fractions; multiply by width and height",
@@ -276,7 +308,8 @@ class Row:
         if across > _largest_overhang(size.width) or down > _largest_overhang(size.height):
             self.error(
                 name,
-                f"{rule} leaves it by {max(across, down):g} pixels; correct the box, or width and height",
+                f"{rule} leaves it by {max(across, down):g} pixels; correct the box, or width and height"
+                f"{_if_thousandths(*corners)}",
             )
             return None
         if max(across, down) > CUSTOMARY_OVERHANG_PIXELS:
@@ -296,6 +329,43 @@ class Row:
             )
             return ()
         return tuple(w for w in words if w.strip())
+
+
+# What stands for a picture in other trainers' questions and in models' own prompts.
+_PLACEHOLDER = re.compile(
+    r"<\|?(image|img|image_pad|video|video_pad|vision_start|vision_end|vision_pad|image_placeholder|ImageHere|IMG_CONTEXT"
+    r"|image_\d+|im_start|im_end)\|?>|</img>|\[IMG\]",
+    re.IGNORECASE,
+)
+# What is around the answer in a reply.
+_ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|$)|^\s*\\boxed\{(.*)\}\s*$", re.IGNORECASE | re.DOTALL)
+_TAG = re.compile(r"</answer>|</?(?:think|rethink|thinking)>|<\|im_(?:start|end)\|>", re.IGNORECASE)
+_BASE64 = re.compile(r"(iVBORw0KGgo|/9j/|R0lGOD|UklGR|Qk[0-9A-Za-z+/])[0-9A-Za-z+/=\s]{100,}")
+
+
+def _no_path(image: str) -> str:
+    """What an image field holds instead of a path, and what to do; "" for what may be a path."""
+    if image.startswith("data:") or _BASE64.match(image):
+        return f"the picture itself in {len(image)} characters; save it as a file and write the file's name"
+    scheme, colon, _ = image.partition("://")
+    if not colon:
+        return ""
+    if scheme.lower() == "file":
+        return f"the address {_shown(image)}; write the path below the folder of pictures, without file://"
+    return f"the address {_shown(image)}; download it into the folder of pictures and write the file's name"
+
+
+def _if_width(size: Size | None, *numbers: float) -> str:
+    if size is None or not fits_as_width(numbers, size):
+        return ""
+    x, y, w, h = (f"{n:g}" for n in (*numbers[:2], numbers[0] + numbers[2], numbers[1] + numbers[3]))
+    return f", or if it is x, y, width, height (COCO) write [{x}, {y}, {w}, {h}]"
+
+
+def _if_thousandths(*corners: float) -> str:
+    if not all(0 <= corner <= 1000 for corner in corners):
+        return ""
+    return ", or if it is in thousandths (0 to 1000) multiply by width / 1000 and height / 1000"
 
 
 class _DuplicateKey(ValueError):

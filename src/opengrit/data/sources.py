@@ -11,7 +11,7 @@ from opengrit.core.images import open_picture
 from opengrit.core.types import Example
 from opengrit.data.benchmarks import BENCHMARKS
 from opengrit.data.get import annotation_files
-from opengrit.data.grit import listed, load
+from opengrit.data.grit import listed, load, missing_pictures
 
 _STICKERS = "stickers/"
 _LISTED = 10  # unreadable pictures named in one message
@@ -33,7 +33,7 @@ def load_examples(spec: str | Path, images: str | Path | None = None) -> list[Ex
         own = os.path.join(spec, "images")
         root = images if images is not None else own if os.path.isdir(own) else None
         examples = [example for file in files for example in load(file, images=root)]
-        require_pictures(examples, spec)
+        require_pictures(examples, spec, folder=root if root is not None else files[0].parent)
         return examples
     if name in {known.name for known in BENCHMARKS}:
         raise DataError(
@@ -60,15 +60,11 @@ def load_examples(spec: str | Path, images: str | Path | None = None) -> list[Ex
         ) from error
 
 
-def require_pictures(examples: list[Example], source: str | Path) -> None:
-    """Nothing; raises DataError naming the first few pictures that are not there."""
+def require_pictures(examples: list[Example], source: str | Path, *, folder: str | Path) -> None:
+    """Nothing; raises DataError naming the first few pictures that are not in the folder."""
     missing = sorted({e.image for e in examples if not os.path.isfile(e.image)})
     if missing:
-        listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        raise DataError(
-            f"every row's picture must exist, {len(missing)} of {len({e.image for e in examples})} "
-            f"named in {source} do not: {listed}; give the folder that holds them with --images (images: in a recipe)"
-        )
+        raise missing_pictures(missing, total=len({e.image for e in examples}), source=source, folder=folder)
 
 
 def require_unique_ids(examples: Iterable[Example]) -> None:

@@ -108,6 +108,7 @@ class Context:
     sampler_of: Callable[[Loaded], Sampler]
     # ----
     examples: list[Example] = field(default_factory=list)
+    unsized: int = 0  # training rows whose pictures are not there, so that nothing says how large they are
     evaluated: list[Example] = field(default_factory=list)
     facts: ModelFacts | None = None
     loaded: Loaded | None = None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from opengrit.core.errors import DataError, RecipeError
+from opengrit.core.escaping import shortened
 from opengrit.core.types import Example
 from opengrit.data import load_examples
 from opengrit.data.check import FileCheck, LeakKind, check_reading, find_leaks
@@ -29,6 +31,7 @@ def examine_data(context: Context) -> Iterator[Finding]:
     yield from _unreadable(failures, "to train on", fails=True)
     for reading in readings:
         context.examples += reading.examples
+        context.unsized += len(reading.missing)
         yield from _problems(reading)
         yield from _pictures(check_reading(reading, pictures=True))
     readings, failures = _readings(recipe.data.eval)
@@ -37,7 +40,8 @@ def examine_data(context: Context) -> Iterator[Finding]:
         context.evaluated += reading.examples
         yield from _problems(reading)
         few = reading.examples[:: max(1, len(reading.examples) // _EVAL_PICTURES)]
-        yield from _pictures(check_reading(ParsedFile(reading.file, len(few), few, ()), pictures=True))
+        sample = replace(reading, rows=len(few), examples=few, problems=(), doubts=())
+        yield from _pictures(check_reading(sample, pictures=True))
     if context.examples:
         yield from _rows(context)
         yield from _answers(context.examples)
@@ -86,14 +90,17 @@ def _problems(reading: ParsedFile) -> Iterator[Finding]:
     if reading.warnings:
         found, remedy = split_message(str(reading.warnings[0]))
         yield _AREA.warn("boxes", f"{len(reading.warnings)} rows were repaired; the first: {found}", remedy)
+    for doubt in reading.doubts:
+        found, remedy = split_message(str(doubt))
+        yield _AREA.warn("doubts", f"{reading.file}: {found}", remedy)
 
 
 def _pictures(found: FileCheck) -> Iterator[Finding]:
     if found.missing_images:
         yield _AREA.fail(
             "pictures",
-            f"{len(found.missing_images)} of {found.unique_images} pictures of {found.file} are not there: "
-            f"{first_few(found.missing_images, most=2)}",
+            f"{len(found.missing_images)} of {found.unique_images} pictures of {found.file} are not in "
+            f"{found.folder or 'their folder'}: {first_few([shortened(i, 200) for i in found.missing_images], most=2)}",
             "give the folder that holds them as images:, or take their rows out",
         )
     if found.unreadable_images:
@@ -133,13 +140,13 @@ def _rows(context: Context) -> Iterator[Finding]:
             "name each file once, and give files of one name in different folders different names",
         )
     asked = context.recipe.train.questions_per_step
-    if len(examples) < asked:
+    if len(examples) + context.unsized < asked:
         yield _AREA.fail(
             "questions per step",
             f"a step asks {asked} different questions, and there are {len(examples)} rows",
             f"set train.questions_per_step to at most {len(examples)}, or add rows",
         )
-    elif len(examples) < _FEW_ROWS:
+    elif len(examples) + context.unsized < _FEW_ROWS:
         yield _AREA.warn(
             "rows",
             f"{len(examples)} rows are few: the model can learn them by heart",

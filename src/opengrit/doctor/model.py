@@ -31,17 +31,11 @@ def facts_of(name: str) -> ModelFacts | None:
 
 def _config(name: str) -> dict[str, Any]:
     """The config of a model on this machine, an adapter's base included. Raises ModelError where there is none."""
-    from transformers import AutoConfig
-
+    from opengrit.models.pretrained import load_config
     from opengrit.models.resolve import base_folder
 
-    folder = base_folder(name)
-    try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True).to_dict()
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"a model's config must be here, that of {name} is not ({error}); see below"
-        ) from error
+    config: dict[str, Any] = load_config(base_folder(name), name, local_files_only=True).to_dict()
+    return config
 
 
 def examine_model(context: Context) -> Iterator[Finding]:

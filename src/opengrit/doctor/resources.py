@@ -41,6 +41,13 @@ def examine_memory(context: Context) -> Iterator[Finding]:
             "memory", f"neither the hub's table nor a config here says how large {name} is"
         )
         return
+    if context.unsized:
+        yield Area.MEMORY.skipped(
+            "memory",
+            f"the sizes of the pictures of {context.unsized} rows are not known: they are not there, and the rows do not "
+            "give them",
+        )
+        return
     found = _estimate(context, facts, context.recipe)
     share = found.total / (machine.device_gb * GB)
     parts = sorted(_parts(found).items(), key=lambda part: -part[1])[:_PARTS_SHOWN]

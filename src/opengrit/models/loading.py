@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
-from opengrit.core.errors import ModelError, RecipeError, first_line
+from opengrit.core.errors import RecipeError
 from opengrit.core.weights import refuse_remote_code, require_safetensors
 from opengrit.models.families import Loaded, family_of
-from opengrit.models.pretrained import load_pretrained
+from opengrit.models.pretrained import load_config, load_pretrained
 from opengrit.models.processors import load_processor, prepare_processor
 from opengrit.models.resolve import base_of, names_adapter, resolve, saved_frame
+from opengrit.models.sight import require_sight
+from opengrit.models.weight_files import require_buildable, require_floats, stored_model
+from opengrit.models.weights import load_adapter, require_finite, require_fit, without_tables
 from opengrit.recipes.training_recipe import Model
 
 _PLACEHOLDER_IDS = (
@@ -83,17 +85,21 @@ def load(
     `quantization` "nf4" keeps a whole model's weights in 4 bits on a GPU, whatever `dtype` says. `device` defaults to
     the GPU if there is one. `frame` overrides the family's coordinate frame. `min_pixels` and `max_pixels` bound the
     resized picture (width x height, Qwen families), `max_tiles` the tiles a picture is cut into (InternVL).
-    Raises ModelError for an unknown name, family or folder, and where a bound does not take effect; RecipeError where
-    quantization is impossible here.
+    Raises ModelError for an unknown name, family or folder, for weights that do not fit (missing, left over, of another
+    shape, no finite numbers, damaged), for a model that does not see the picture, and where a bound does not take effect;
+    RecipeError where quantization is impossible here.
     """
     check_quantization(name, quantization)
     path = resolve(name)
     base_path = base_of(path)
     for folder in dict.fromkeys((path, base_path)):
         require_safetensors(folder, name)
-    config = load_pretrained("AutoConfig", base_path, name)
+    config = load_config(base_path, name)
     refuse_remote_code(config, name)
     family_of(config.model_type)  # an unknown family ends here
+    stored = stored_model(base_path, name, config=config)
+    require_floats(stored, config, name)
+    require_buildable(config, stored, name)
     processor = load_processor(
         path,
         base_path=base_path,
@@ -104,57 +110,44 @@ def load(
     )
     if quantization is None:
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        model = _load_weights(base_path, name, dtype or ("auto" if device.type == "cuda" else torch.float32))
-        model = (_load_adapter(model, path) if base_path != path else model).to(device)
+        model = _load_weights(
+            base_path, name, dtype=dtype or ("auto" if device.type == "cuda" else torch.float32)
+        )
+        if base_path != path:
+            model = _adapted(model, path, name)
+        model = model.to(device)
     else:
         model = _load_in_4_bits(base_path, name, device)
-    return describe(model.eval(), processor, frame=frame or saved_frame(path), name=name, path=path)
+    require_finite(model, name)
+    loaded = describe(model.eval(), processor, frame=frame or saved_frame(path), name=name, path=path)
+    require_sight(loaded)
+    return loaded
 
 
-def _load_weights(path: str, name: str, dtype: torch.dtype | str) -> Any:
+def _load_weights(path: str, name: str, **how: Any) -> Any:
     """The model, with every weight from its checkpoint: transformers would initialize missing ones at random."""
-    from transformers.utils import logging as transformers_log
-
-    level = transformers_log.get_verbosity()
-    transformers_log.set_verbosity_error()  # its table of missing weights: ours is an error
-    try:
+    with without_tables():
         model, found = load_pretrained(
             "AutoModelForImageTextToText",
             path,
             name,
-            dtype=dtype,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
             use_safetensors=True,
+            **how,
         )
-    finally:
-        transformers_log.set_verbosity(level)
-    wrong = sorted(found["missing_keys"]) or sorted(str(key) for key, *_ in found["mismatched_keys"])
-    if wrong:
-        raise ModelError(
-            f"a model's checkpoint holds every weight in its shape, that of {name} does not ({len(wrong)} missing or of "
-            f"another shape: {', '.join(wrong[:3])}); check that config.json and the weights belong together"
-        )
+    require_fit(found, name)
     return model
 
 
 def _load_in_4_bits(path: str, name: str, device: str | torch.device | None) -> Any:
-    from transformers import AutoModelForImageTextToText
-
-    try:
-        return AutoModelForImageTextToText.from_pretrained(
-            path,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=torch.bfloat16,
-            quantization_config=quantization_config(),
-            device_map={"": torch.device(device or f"cuda:{torch.cuda.current_device()}")},
-        )
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ModelError(
-            f"a model must load in 4 bits, {name} does not ({first_line(error)}); "
-            "check that the folder is complete, or set model.quantization: null"
-        ) from error
+    return _load_weights(
+        path,
+        name,
+        dtype=torch.bfloat16,
+        quantization_config=quantization_config(),
+        device_map={"": torch.device(device or f"cuda:{torch.cuda.current_device()}")},
+    )
 
 
 def quantization_config() -> Any:
@@ -169,21 +162,8 @@ def quantization_config() -> Any:
     )
 
 
-def _load_adapter(model: Any, path: str) -> Any:
-    from peft import PeftModel
-
-    if not (Path(path) / "adapter_model.safetensors").is_file():
-        raise ModelError(
-            f"an adapter's folder holds adapter_model.safetensors, {path} does not; "
-            "name the folder that save_pretrained wrote"
-        )
-    try:
-        adapted = PeftModel.from_pretrained(model, path, is_trainable=True)
-    except (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError) as error:
-        raise ModelError(
-            f"an adapter must load onto its base model, {path} does not ({first_line(error)}); "
-            "check that the folder is complete and its base model the right one"
-        ) from error
+def _adapted(model: Any, path: str, name: str) -> Any:
+    adapted = load_adapter(model, Path(path), name)
     for adapter in adapted.peft_config.values():  # on saving, peft would ask the hub for a packaged name
         adapter.base_model_name_or_path = model.name_or_path
     return adapted

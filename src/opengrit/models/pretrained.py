@@ -2,13 +2,46 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from opengrit.core.errors import ModelError, first_line
+from opengrit.core.escaping import shortened
+
+_LAYER_KEYS = ("num_hidden_layers", "depth", "num_layers", "n_layer")
+_MOST_LAYERS = 10_000  # far beyond any model; transformers makes lists of that length before it checks them
+
+
+def load_config(path: str, name: str, **kwargs: Any) -> Any:
+    """A model's config; ModelError where there is none, it has wrong values, or asks for more layers than any model has."""
+    file = Path(path) / "config.json"
+    layers = _most_layers(file) if file.is_file() else 0
+    if layers > _MOST_LAYERS:
+        raise ModelError(
+            f"a model's config and weights belong together, that of {name} asks for {layers} layers, which no model has "
+            f"(at most {_MOST_LAYERS} are taken); take config.json from where the weights came from"
+        )
+    return load_pretrained("AutoConfig", path, name, **kwargs)
+
+
+def _most_layers(file: Path) -> int:
+    """The largest number of layers that a config names, in any of its parts; 0 where it cannot be read."""
+    try:
+        parts: list[Any] = [json.loads(file.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, RecursionError):
+        return 0
+    most = 0
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            parts += part.values()
+            most = max([most, *(part[key] for key in _LAYER_KEYS if isinstance(part.get(key), int))])
+    return most
 
 
 def load_pretrained(auto_class: str, path: str, name: str, **kwargs: Any) -> Any:
@@ -24,9 +57,17 @@ def load_pretrained(auto_class: str, path: str, name: str, **kwargs: Any) -> Any
         TypeError,
         AttributeError,
         ImportError,
+        RuntimeError,
+        ArithmeticError,
+        AssertionError,
         SafetensorError,
+        StrictDataclassError,
     ) as error:  # files of another shape than transformers expects, or a package they ask for
-        reason = first_line(error)
+        if (
+            type(error).__name__ == "OutOfMemoryError"
+        ):  # torch's, which this file does without: no fault of the model
+            raise
+        reason = _reason(error)
         remedy = "check that the folder is complete (config.json, weights, tokenizer, processor)"
         if not Path(path).is_dir():
             offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
@@ -38,3 +79,10 @@ def load_pretrained(auto_class: str, path: str, name: str, **kwargs: Any) -> Any
         raise ModelError(
             f"a model must load through transformers' {auto_class}, {name} does not ({reason}); {remedy}"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What an error says in a line; of a config's wrong value both lines, since the first only names the field."""
+    if isinstance(error, StrictDataclassError):
+        return shortened(" ".join(str(error).split()), 300)
+    return shortened(first_line(error), 300)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from opengrit.core.errors import ModelError, first_line
+from opengrit.models.weight_files import ADAPTER_CONFIG, require_inside
 from opengrit.runs.folder import CHECKPOINTS, FINAL, RECIPE, RunDir
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 _PACKAGED_FOLDER = "models/packaged"
 _OWN_FILE = "opengrit.json"
-_ADAPTER_FILE = "adapter_config.json"
+_CONFIG_FILE = "config.json"
 
 
 def packaged_names() -> list[str]:
@@ -38,7 +39,7 @@ def resolve(name: str) -> str:
     path = Path(name).expanduser()
     if name and path.is_dir():
         for folder in (path, path / FINAL):
-            if (folder / "config.json").is_file() or (folder / _ADAPTER_FILE).is_file():
+            if (folder / "config.json").is_file() or (folder / ADAPTER_CONFIG).is_file():
                 return str(folder)
         raise _no_model_in(path)
     owner, slash, repository = name.partition("/")
@@ -84,16 +85,50 @@ def base_folder(name: str) -> str:
 
 
 def base_of(path: str) -> str:
-    """The folder or hub id of the base model that an adapter folder names; `path` itself where it is no adapter folder."""
+    """The folder or hub id of the base model that an adapter folder names; `path` itself where it is no adapter folder.
+
+    A base is a packaged name, a hub id, or a folder given explicitly: in the adapter's own folder, below the working
+    folder, or by its whole path, as peft and our own runs write it. A path that climbs with "..", and one that leads out of
+    the adapter's folder through a link, is refused: the file may come from anybody. So is a base that is an adapter.
+    """
     recorded = _recorded_base(path)
-    return path if recorded is None else resolve(recorded)
+    if recorded is None:
+        return path
+    file = Path(path) / ADAPTER_CONFIG
+    if ".." in Path(recorded).parts or ".." in PureWindowsPath(recorded).parts:
+        raise ModelError(
+            f'an adapter names its base model by a hub id or a folder without "..", {file} has {recorded!r}; '
+            "write the hub id or the folder's whole path as its base_model_name_or_path"
+        )
+    base = _resolved_base(recorded, file)
+    if (Path(base) / ADAPTER_CONFIG).is_file():
+        raise ModelError(
+            f"an adapter's base is a whole model, that of {path} is an adapter itself ({base}); merge that one into its "
+            "base first (peft's merge_and_unload), or name a whole model as base_model_name_or_path"
+        )
+    return base
+
+
+def _resolved_base(recorded: str, file: Path) -> str:
+    own = file.parent / recorded
+    if not Path(recorded).is_absolute() and (own / _CONFIG_FILE).is_file():
+        require_inside(file.parent, own, str(file.parent))
+        return str(own)
+    try:
+        return resolve(recorded)
+    except ModelError as error:
+        raise ModelError(
+            f"an adapter's base model must be here or on the hub, {file} names {recorded!r}, which is not ({error}); write "
+            "its hub id or the folder it is in now as base_model_name_or_path"
+        ) from error
 
 
 def _recorded_base(path: str) -> str | None:
     """The name of the base model that an adapter folder has; None where `path` is no adapter folder."""
-    file = Path(path) / _ADAPTER_FILE
+    file = Path(path) / ADAPTER_CONFIG
     if not path or not file.is_file():
         return None
+    require_inside(Path(path), file, path)
     try:
         recorded = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
     except (OSError, ValueError, LookupError, TypeError):
@@ -107,7 +142,7 @@ def _recorded_base(path: str) -> str | None:
 
 def names_adapter(name: str) -> bool:
     """Whether a model's name stands for an adapter. Raises ModelError for a name that stands for nothing."""
-    return (Path(resolve(name)) / _ADAPTER_FILE).is_file()
+    return (Path(resolve(name)) / ADAPTER_CONFIG).is_file()
 
 
 def save_origin(folder: Path, loaded: Loaded) -> None:
@@ -117,11 +152,20 @@ def save_origin(folder: Path, loaded: Loaded) -> None:
     """
     if loaded.frame != loaded.family.model_type:
         (folder / _OWN_FILE).write_text(json.dumps({"frame": loaded.frame}) + "\n", encoding="utf-8")
-    adapter = folder / _ADAPTER_FILE
+    adapter = folder / ADAPTER_CONFIG
     if loaded.name and adapter.is_file():
         facts = json.loads(adapter.read_text(encoding="utf-8"))
-        facts["base_model_name_or_path"] = _recorded_base(loaded.path) or loaded.name
+        facts["base_model_name_or_path"] = _lasting_base(loaded)
         adapter.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def _lasting_base(loaded: Loaded) -> str:
+    """The base of an adapter trained from `loaded`, as it holds from any working folder: a folder by its whole path."""
+    recorded = _recorded_base(loaded.path)
+    name, folder = (loaded.name, loaded.name) if recorded is None else (recorded, base_of(loaded.path))
+    if name in packaged_names() or not Path(folder).expanduser().is_dir():
+        return name
+    return str(Path(folder).expanduser().resolve())
 
 
 def saved_frame(path: str) -> str | None:

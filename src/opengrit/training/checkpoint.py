@@ -8,19 +8,26 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import PeftModel, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import Trainer
 
-from opengrit.core.errors import RunError
+from opengrit.core.errors import ModelError, RunError, first_line
 from opengrit.models.resolve import save_origin
+from opengrit.models.weight_files import ADAPTER, require_floats, stored_adapter, stored_model
+from opengrit.models.weights import (
+    require_adapter_fit,
+    require_finite,
+    require_finite_tensors,
+    require_fit,
+    without_tables,
+)
 from opengrit.runs.data_file import noted_hashes
 from opengrit.runs.folder import STAGED, RunDir
 from opengrit.training.checkpoint_sidecar import STATE, write_sidecar
 from opengrit.training.sharding import drop_second_copy, model_class, set_weights
 
-_ADAPTER = "adapter_model.safetensors"
 _TORCH_CANNOT_WRITE = ("PytorchStreamWriter", "inline_container", "iostream error")  # in its RuntimeErrors
 
 
@@ -136,52 +143,51 @@ def restore_weights(model: Any, folder: Path) -> None:
     """Copy a checkpoint's weights into `model`, all of them, with the keys mapped as `from_pretrained` maps them.
 
     A plain `load_state_dict` of the saved file would find no common names and leave the model as it was.
-    Raises RunError when a tensor is missing, left over or of another shape.
+    Raises ModelError when a tensor is missing, left over, of another shape or no finite number, and when a file is damaged:
+    the model is as it was then.
     """
-    if isinstance(model, PeftModel):
-        _restore_adapter(model, folder)
-    else:
-        _restore_full(model, folder)
+    try:
+        if isinstance(model, PeftModel):
+            _restore_adapter(model, folder)
+        else:
+            _restore_full(model, folder)
+    except ModelError as error:
+        raise ModelError(
+            f"{error}; or resume from another checkpoint (--resume-from), or start a new run"
+        ) from error
 
 
 def _restore_full(model: Any, folder: Path) -> None:
+    name, config = str(folder), model.config
+    stored = stored_model(folder, name)
+    require_floats(stored, config, name)
     try:
-        source, report = model_class(model).from_pretrained(
-            folder,
-            dtype=next(model.parameters()).dtype,
-            output_loading_info=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise _broken(folder, str(error).splitlines()[0]) from error
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if report.get(kind):
-            raise _broken(
-                folder, f"{kind.replace('_', ' ')}: {', '.join(sorted(map(str, report[kind]))[:3])}"
+        with without_tables():
+            source, report = model_class(model).from_pretrained(
+                folder,
+                dtype=next(model.parameters()).dtype,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                trust_remote_code=False,
+                use_safetensors=True,
             )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(
+            f"a checkpoint restores every tensor of the model, {folder} does not ({first_line(error)}); copy it again"
+        ) from error
+    require_fit(report, name)
+    require_finite(source, name)
     set_weights(model, source.state_dict())
 
 
 def _restore_adapter(model: Any, folder: Path) -> None:
-    if not (folder / _ADAPTER).is_file():
-        raise _broken(folder, f"{_ADAPTER} is not there")
-    try:
-        saved = load_file(folder / _ADAPTER)
-    except (OSError, SafetensorError) as error:
-        raise _broken(folder, str(error)) from error
-    ours = get_peft_model_state_dict(model)
-    wrong = sorted(set(ours) ^ set(saved)) or sorted(k for k in ours if ours[k].shape != saved[k].shape)
-    if wrong:
-        raise _broken(folder, f"missing, left over or of another shape: {', '.join(wrong[:3])}")
+    name = str(folder)
+    stored = stored_adapter(folder, name)
+    require_floats(stored, None, name)
+    require_adapter_fit(model, {key: tensor.shape for key, tensor in stored.items()}, name)
+    saved = load_file(folder / ADAPTER)
+    require_finite_tensors(saved, name)
     set_peft_model_state_dict(model, saved)
-
-
-def _broken(folder: Path, what: str) -> RunError:
-    return RunError(
-        f"a checkpoint restores every tensor of the model, {folder} does not ({what}); "
-        "resume from another checkpoint or start a new run"
-    )
 
 
 def sync(path: Path) -> None:

@@ -1,0 +1,108 @@
+"""The lines of a data file; a file that holds something else than one JSON object a line is told what it is, once."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from opengrit.core.errors import DataError
+from opengrit.core.escaping import shortened
+
+_MARK = b"\xef\xbb\xbf"  # of UTF-8: editors write it, it says nothing
+_PACKED = {  # by their first bytes: what it is, and how to get lines out of it
+    b"\x1f\x8b": ("gzip", "unpack it: gunzip -k {file}"),
+    b"PK\x03\x04": ("a zip archive", "unpack it: unzip {file}"),
+    b"BZh": ("bzip2", "unpack it: bunzip2 -k {file}"),
+    b"\xfd7zXZ": ("xz", "unpack it: unxz -k {file}"),
+    b"PAR1": (
+        "Parquet",
+        'write its rows as lines: python -c "import sys, datasets; datasets.Dataset.from_parquet(sys.argv[1])'
+        '.to_json(sys.argv[2])" {file} {file}.jsonl',
+    ),
+    b"\xff\xfe": ("UTF-16", "save it as UTF-8: iconv -f UTF-16 -t UTF-8 {file} > {file}.jsonl"),
+    b"\xfe\xff": ("UTF-16", "save it as UTF-8: iconv -f UTF-16 -t UTF-8 {file} > {file}.jsonl"),
+}
+_FROM_JSON = (
+    "python -c \"import json, sys; found = json.load(open(sys.argv[1], encoding='utf-8-sig')); "
+    '[print(json.dumps(row)) for row in (found if isinstance(found, list) else [found])]" {file} > {file}.jsonl'
+)
+_FROM_TABLE = (
+    'python -c "import csv, json, sys; [print(json.dumps(row)) for row in '
+    "csv.DictReader(open(sys.argv[1], encoding='utf-8-sig', newline=''){how})]\" {file} > {file}.jsonl"
+)
+_MOST_BYTES = 64 * 2**20  # of a file that is parsed as a whole to say what it is
+
+
+def lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Numbers, from 1, and content of the lines that hold something; a byte order mark and line ends are not content.
+
+    Lines end with a newline (JSON strings may hold the other line separators of Unicode), or, in a file without one,
+    with a carriage return. Raises DataError where the file cannot be read, or is of another format.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise DataError(
+                f"a data file is a file, {path} is a folder or a device; name the .jsonl file in it"
+            )
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"a data file must be readable, {path} is not ({error.strerror}); check the path"
+        ) from error
+    _require_lines(path, content)
+    content = content.removeprefix(_MARK)
+    end = b"\n" if b"\n" in content else b"\r"
+    for number, line in enumerate(content.split(end), start=1):
+        if line.strip():
+            yield number, line
+
+
+def _require_lines(path: Path, content: bytes) -> None:
+    for start, (name, remedy) in _PACKED.items():
+        if content.startswith(start):
+            raise _other(path, name, remedy)
+    text = content.removeprefix(_MARK).lstrip()
+    first = text.partition(b"\n")[0].strip()
+    if text.startswith(b"[") or (text.startswith(b"{") and not first.endswith(b"}")):
+        if len(content) <= _MOST_BYTES and _is_json(text):
+            raise _other(path, "one JSON document", f"write its rows as lines: {_FROM_JSON}")
+    elif not text.startswith(b"{"):
+        _require_no_table(path, first)
+
+
+def _require_no_table(path: Path, first: bytes) -> None:
+    """A first line of names is that of a table."""
+    try:
+        header = first.decode("utf-8")
+    except UnicodeDecodeError:
+        return
+    for separator, how in ((",", ""), ("\t", ", delimiter=chr(9)"), (";", ", delimiter=';'")):
+        names = next(csv.reader([header], delimiter=separator), [])
+        if len(names) > 1 and all(
+            name.strip().replace("_", "a").replace(" ", "a").isalnum() for name in names
+        ):
+            raise _other(
+                path,
+                f"a table with the columns {shortened(', '.join(names))}",
+                f"write its rows as lines: {_FROM_TABLE.replace('{how}', how)}",
+            )
+
+
+def _is_json(text: bytes) -> bool:
+    """Whether the text is one JSON document of several lines or of rows; a line of numbers is no such document."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) or (
+        isinstance(found, list) and any(isinstance(row, dict) for row in found)
+    )
+
+
+def _other(path: Path, name: str, remedy: str) -> DataError:
+    made = shlex.quote(f"{path}.jsonl")
+    remedy = remedy.replace("{file}.jsonl", made).replace("{file}", shlex.quote(str(path)))
+    return DataError(f"a data file holds one JSON object a line, {path} is {name}; {remedy}")
