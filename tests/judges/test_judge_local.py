@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -196,3 +197,17 @@ def test_a_model_that_is_not_in_safetensors_is_refused(tmp_path: Path) -> None:
     weights.unlink()
     with pytest.raises(ModelError, match="safetensors"):
         LocalJudge(folder, device="cpu")
+
+
+@pytest.mark.parametrize("fault", ["missing", "shape", "nan"])
+def test_a_judge_whose_weights_do_not_fit_is_refused_by_their_names(tmp_path: Path, fault: str) -> None:
+    folder = tiny(tmp_path / "judge", obedient=True)
+    weights = load_file(folder / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    if fault == "missing":
+        del weights[name]
+    else:
+        weights[name] = weights[name][:3] if fault == "shape" else weights[name] * float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=f"holds every weight.*{name}"):
+        LocalJudge(str(folder))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,18 @@ from opengrit.judges.protocol import Case
 from opengrit.judges.reply import READING
 
 _NO_LIMIT = 1 << 20  # positions, where a model's config names none
+
+
+def _require_whole(model: Any, found: Mapping[str, Any], source: str) -> None:
+    """Raise ModelError where a weight is missing, of another shape or no finite number: its scores would mean nothing."""
+    wrong = [*map(str, found["missing_keys"]), *(str(key) for key, *_ in found["mismatched_keys"])]
+    wrong += [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
+    if wrong:
+        raise ModelError(
+            f"a local judge's checkpoint holds every weight in its shape and as a finite number, that of {source} does not "
+            f"({len(wrong)}, among them {', '.join(sorted(wrong)[:3])}); check that its folder is complete, or name another "
+            "with judge.model"
+        )
 
 
 class LocalJudge:
@@ -65,14 +77,21 @@ class LocalJudge:
                 self._source, padding_side="left", trust_remote_code=False
             )
             model_class: Any = AutoModelForCausalLM
-            self._model: Any = model_class.from_pretrained(
-                self._source, dtype=dtype, use_safetensors=True, trust_remote_code=False
+            self._model: Any
+            self._model, found = model_class.from_pretrained(
+                self._source,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
             )
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise ModelError(
                 f"a local judge is a causal language model with a tokenizer, in safetensors; {self._source} cannot "
                 f"be loaded ({' '.join(str(error).split())[:300]}); name another with judge.model"
             ) from error
+        _require_whole(self._model, found, self._source)
         self._model.to(self._device).eval()
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token or self._tokenizer.convert_ids_to_tokens(0)
