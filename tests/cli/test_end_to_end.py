@@ -95,9 +95,11 @@ def test_a_trained_run_holds_its_recipe_every_rollout_and_the_model(trained: Pat
     folder = trained / "train"
     assert sorted(p.name for p in folder.iterdir()) == [
         "checkpoints",
+        "data.jsonl",
         "environment.json",
         "final",
         "metrics.jsonl",
+        "origin.json",
         "recipe.yaml",
         "records.jsonl",
     ]

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from opengrit.core.errors import RunError
+from opengrit.core.output import settle_log
 
 
 def report(
@@ -32,6 +33,7 @@ def report(
     """
     from opengrit.reports import RunView, load_runs, print_summary, write_report
 
+    settle_log()
     if images is not None and not images.is_dir():
         raise RunError(
             f"--images is a folder that exists, {images} is none; name the one that holds the pictures"

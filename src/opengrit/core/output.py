@@ -17,18 +17,23 @@ class _Escaped(logging.Formatter):
         return harmless(super().format(record))
 
 
-def settle_output() -> None:
-    """Our log goes to standard error, and the libraries' messages that are meant for us rather than for a person are off.
-
-    Their warnings stay, but for three: what will change in a later version of theirs, progress bars of reading and
-    writing files, and TRL's page about each truncated completion (counted in our metrics as such).
-    """
+def settle_log() -> None:
+    """Our log goes to standard error; for commands that load no model's libraries."""
     log = logging.getLogger("opengrit")
     log.setLevel(logging.INFO)
     handler = logging.StreamHandler()
     handler.setFormatter(_Escaped("%(message)s"))
     handler.set_name("opengrit's commands")
     log.handlers = [h for h in log.handlers if h.get_name() != handler.get_name()] + [handler]
+
+
+def settle_output() -> None:
+    """As `settle_log`, and the libraries' messages that are meant for us rather than for a person are off.
+
+    Their warnings stay, but for three: what will change in a later version of theirs, progress bars of reading and
+    writing files, and TRL's page about each truncated completion (counted in our metrics as such).
+    """
+    settle_log()
     logging.getLogger("trl.trainer.grpo_trainer").addFilter(_says_something)
     for category in (FutureWarning, DeprecationWarning):
         warnings.filterwarnings("ignore", category=category, module=_LIBRARIES)
