@@ -8,8 +8,12 @@ from fractions import Fraction
 from functools import lru_cache
 
 from opengrit.judges.assertion import (
+    ARTICLES,
     CONCLUDES,
+    COPULAS,
     EMPHASIS,
+    FRAME,
+    PREPOSITIONS,
     Context,
     clause_end,
     contrast,
@@ -29,6 +33,8 @@ _IN_BRACKETS = re.compile(r"[(\[]([A-Za-z])[)\]][ \t]*+[.:]?+[ \t]*+")
 _AT_A_LINE = re.compile(r"(?m)^[ \t]*+(?:[-*][ \t]++)?+(?:\*\*)?+([A-Za-z])(?:\*\*)?+[.):,][ \t]*+(?:\*\*)?+")
 _IN_A_LINE = re.compile(r"(?<![\w(.])([A-Za-z])[.):,](?=[ \t]*+[^\s.])[ \t]*+")
 _LEADING_LETTER = re.compile(r"\W*+([A-Za-z])(?![\w'])[\s).:,\]\-]*+(.*+)", re.DOTALL)
+# "A. Lincoln" is a name, and "B. dog" an option.
+_LETTER_AND_TEXT = re.compile(r"(?:\(([A-H])\)|([A-H])(?:\)|[.:](?=\s++[a-z\d])))\s++(\S.*+)")
 _MOST_OPTIONS = 26
 _LONGEST_LEAD = 12
 
@@ -41,6 +47,12 @@ def options_of(question: str) -> dict[str, str]:
         if len(found) >= 2:
             return found
     return {}
+
+
+def own_option(expected: str) -> dict[str, str]:
+    """The option that an expected answer spells by letter and text, "(B) dog" or "B. dog", where its question lists none."""
+    found = _LETTER_AND_TEXT.fullmatch(plain(expected).strip())
+    return {} if found is None else {found[1] or found[2]: found[3]}
 
 
 def _run_of_letters(question: str, marks: Sequence[re.Match[str]]) -> dict[str, str]:
@@ -223,7 +235,14 @@ def _commits(
     if any(not token.is_word for token in parts[rest:end]):
         return False
     words = [token.text for token in parts[rest:end]]
-    if not (is_verdict(words, context) or all(word in EMPHASIS for word in beside)) or any(
+    repeats = (
+        words[:1] in (["is"], ["are"])
+        and all(
+            word in context.content - FRAME or word in COPULAS | PREPOSITIONS | ARTICLES for word in beside
+        )
+        and not mentions(parts[rest:end], choices)
+    )
+    if not (repeats or is_verdict(words, context) or all(word in EMPHASIS for word in beside)) or any(
         len(token.raw) == 1 and token.raw.upper() in choices and not (token.raw == "a" and beside[-1] != "a")
         for token in parts[rest:end]
     ):
