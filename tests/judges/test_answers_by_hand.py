@@ -300,6 +300,42 @@ CASES = (
     ),
     (None, "A. Lincoln", ("A. Lincoln",), ("A", "(A)")),
     (None, "1/2", ("\\dfrac12", "\\frac 12"), ("\\dfrac21",)),
+    (
+        "Which object is closest to the camera? (A) chair (B) table (C) lamp (D) sofa. Answer with the letter.",
+        "D",
+        (
+            "sofa", "The sofa.", "The sofa is closest to the camera.", "(D) sofa, not the chair",
+            "The closest object is the sofa",
+        ),
+        ("lamp, sofa", "The lamp is on the sofa", "The sofa is the farthest", "sofa bed", "lamp and sofa"),
+    ),
+    (
+        "Is the ball red?\nA. Yes\nB. No",
+        "A",
+        ("The ball is red.", "Yes, the ball is red."),
+        ("The ball is not red.", "A. No", "Correct or not"),
+    ),
+    ("What is 7 + 5?\nA. 10\nB. 11\nC. 12\nD. 13", "C", ("7 + 5 = 12", "12"), ("1 2", "C. 1 2", "10, 12")),
+    (
+        "How many cars are parked on the street?",
+        "6",
+        ("6 cars, 2 of them red", "6 cars, half of them red", "six parked cars"),
+        ("6 cars, half of them parked", "6 cars, 4 of which are parked", "6 cars short", "6 cars, some of them parked"),
+    ),
+    (
+        "Does the woman wear a hat?",
+        "Yes",
+        ("Correct.", "Yes, she does.", "The woman wears a hat.", "Yes, the woman wears a red hat."),
+        ("Yes, no hat", "Yes, without a hat", "Yes, the hat wears the woman", "The woman doesn't wear a hat."),
+    ),
+    ("Does the woman wear a hat?", "No", ("The woman doesn't wear a hat.", "Incorrect."), ("No, the woman wears a hat.",)),
+    ("Is the dog near the cat?", "Yes", ("Yes, the cat is near the dog.",), ()),
+    (
+        "What color is the woman's hat?",
+        "red",
+        ("Her hat is red.", "She has a red hat.", "a red hat"),
+        ("Her scarf is red", "She has no red hat"),
+    ),
 )
 # fmt: on
 PAID = [(question, expected, given) for question, expected, paid, _ in CASES for given in paid]

@@ -23,7 +23,7 @@ from opengrit.judges.expressions import canonical, is_expression, same_expressio
 from opengrit.judges.latex import unlatex
 from opengrit.judges.numbers import number_is_said
 from opengrit.judges.numerals import TENS, UNITS, read_quantity
-from opengrit.judges.options import mentions, names_option, options_of, own_option, wanted_letters
+from opengrit.judges.options import mentions, names_option, options_of, own_option, stem_of, wanted_letters
 from opengrit.judges.phrases import text_is_said
 from opengrit.judges.polarity import NO, YES, asks_yes_or_no, polarity
 from opengrit.judges.wording import clean, plain, singular, tokens
@@ -141,7 +141,8 @@ def same_answer(expected: str, given: str, question: str | None = None) -> bool:
     context = context_of(tokens(clean(question or "", boxes=True)))
     wanted = wanted_letters(expected, choices)
     if wanted:
-        return _option_is_said(wanted, said, choices, context)
+        stem = context_of(tokens(clean(stem_of(question or ""), boxes=True)))
+        return _option_is_said(wanted, said, choices, context, stem)
     polar = _expected_polarity(bare, question)
     if polar is not None:
         return polarity(said, context) == polar
@@ -153,7 +154,9 @@ def _is_another(said: str, option: str) -> bool:
     return canonical(option) not in canonical(said) and "is" not in said.split()
 
 
-def _option_is_said(wanted: set[str], said: str, choices: dict[str, str], context: Context) -> bool:
+def _option_is_said(
+    wanted: set[str], said: str, choices: dict[str, str], context: Context, stem: Context
+) -> bool:
     topics = {
         singular(token.text) for text in choices.values() for token in tokens(plain(text)) if token.is_word
     }
@@ -164,7 +167,7 @@ def _option_is_said(wanted: set[str], said: str, choices: dict[str, str], contex
     option = clean(choices[min(wanted)], boxes=True)
     polar = _expected_polarity(option, None)
     if polar is not None and option.lower() == polar:
-        return polarity(said, context) == polar
+        return polarity(said, stem) == polar
     named = mentions(tokens(said), choices)
     if named - wanted and not (read_quantity(unlatex(option)) is not None):
         return False

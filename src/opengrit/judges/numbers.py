@@ -39,7 +39,6 @@ _WORDS_OF_UNIT = {
     "\u00b0": word_set("degree angle \u00b0 \u2220 measure degrees"),
     "$": word_set("$ dollar cost price money pay spend spent much usd"),
 }
-_MEASURE_UNITS = frozenset(UNIT.values())
 _FALSE_NOUNS = word_set(
     "idea answer way doubt clue information info problem reason need chance matter question comment evidence image picture photo response data "
     "result option choice means point guarantee certainty consensus thank thanks sign parking smoking entry exit one such longer more less"
@@ -47,7 +46,6 @@ _FALSE_NOUNS = word_set(
 _PICTURES = word_set("image picture photo photograph scene frame")
 _ANSWERS = word_set("option answer choice above following given result")
 _NOTHING = word_set("none nil")
-_COUNTS_AS_ONE = word_set("one another single")
 _SUMS = word_set("total count sum number value answer result")
 _MOST_UNKNOWN_WORDS = 3
 _ARGUMENT = re.compile(r"(?<=[a-z])\(\d++\)")
@@ -72,20 +70,14 @@ def number_is_said(wanted: Quantity, said: str, context: Context) -> bool:
 
 
 def _last_equation(parts: Sequence[Token]) -> int | None:
-    """The place of the last "=" whose left side is an expression or a name."""
-    places = [index for index, token in enumerate(parts) if token.text == "="]
-    return places[-1] if places else None
+    return max((index for index, token in enumerate(parts) if token.text == "="), default=None)
 
 
 def _is_asserted(
     wanted: Quantity, parts: Sequence[Token], start: int, found: Quantity, context: Context
 ) -> bool:
-    if (
-        not found.unit
-        and "percentage" in context.question
-        and parts[found.end : found.end + 1]
-        and parts[found.end].is_word
-    ):
+    follows = found.end < len(parts) and parts[found.end].is_word
+    if follows and not found.unit and "percentage" in context.question:
         return False
     if found.value != wanted.value or not _units_agree(wanted.unit, found.unit, context):
         return False
@@ -109,13 +101,13 @@ def _is_asserted(
         return False
     rest = parts[end:]
     rest = rest[contrast(rest, {parts[start].text}) :]
+    if _is_a_portion(rest, context):
+        return False
     if not any(token.is_word for token in rest):
         return all(token.is_mark or token.is_number or token.text in "+=" for token in rest) and (
-            not any(token.text == "?" for token in rest) and _numbers_agree(wanted.value, rest, context)
+            not any(token.text == "?" for token in rest) and _numbers_agree(wanted.value, rest)
         )
-    return is_explanation(rest, _with_counting(context, beside)) and _numbers_agree(
-        wanted.value, rest, context
-    )
+    return is_explanation(rest, _with_counting(context, beside)) and _numbers_agree(wanted.value, rest)
 
 
 def _is_factorial(parts: Sequence[Token], end: int) -> bool:
@@ -257,7 +249,9 @@ def _is_counted(beside: Sequence[Token], context: Context) -> bool:
     tail = words[index:]
     if index and tail[:1] and tail[0] in COPULAS and tail[1:2] and tail[1] in TAIL_STARTS & SCENE:
         tail = tail[1:]  # two dogs are lying on the grass
-    if tail == ["missing"] or (tail[:1] == ["left"] and tail[1:2] not in (["of"], ["side"])):
+    if words[-1:] in (["missing"], ["short"]) or (
+        tail[:1] == ["left"] and tail[1:2] not in (["of"], ["side"])
+    ):
         return False  # 2 dogs left
     if not _is_of_the_asked(plain[:index], context):
         return False
@@ -316,7 +310,7 @@ def _counts_the_asked(parts: Sequence[Token], found: tuple[int, Quantity], conte
     return following is not None and singular(following.text) == asked[2]
 
 
-def _numbers_agree(value: Fraction, rest: Sequence[Token], context: Context) -> bool:
+def _numbers_agree(value: Fraction, rest: Sequence[Token]) -> bool:
     """Whether the numbers of an explanation repeat the answer, or count its parts so that they add up to it."""
     if _is_sum(rest):
         numbers = [
@@ -347,7 +341,7 @@ def _numbers_agree(value: Fraction, rest: Sequence[Token], context: Context) -> 
     if all(
         rest[one.end : one.end + 1] and rest[one.end].text == "of" and one.value <= value for _, one in found
     ):
-        return not (context.asked[:2] == ("how", "many") and context.asked[2:3] == _last_noun(rest))
+        return True
     if all(rest[start].text == "one" for start, _ in found):
         return len(found) <= value
     if values and values[-1] == value and sum(values[:-1]) == value:
@@ -355,8 +349,19 @@ def _numbers_agree(value: Fraction, rest: Sequence[Token], context: Context) -> 
     return sum(values) + sum(token.text == "another" for token in rest) == value
 
 
-def _last_noun(rest: Sequence[Token]) -> tuple[str, ...]:
-    return tuple(singular(token.text) for token in rest if token.is_word)[-1:]
+_PORTIONS = set(UNITS) | word_set("half some few")
+
+
+def _is_a_portion(rest: Sequence[Token], context: Context) -> bool:
+    """Whether an explanation says that only a part is what was asked for: "6 cars, half of them parked"."""
+    words = [token.text for token in rest if not token.is_mark]
+    return any(
+        (words[at - 1] in _PORTIONS or words[at - 1].isdigit())
+        and words[at + 1 : at + 2] in (["them"], ["these"], ["those"], ["which"])
+        and singular(words[-1]) in context.content - FRAME - SCENE
+        for at in range(1, len(words))
+        if words[at] == "of"
+    )
 
 
 def _is_sum(rest: Sequence[Token]) -> bool:

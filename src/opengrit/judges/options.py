@@ -37,16 +37,31 @@ _LEADING_LETTER = re.compile(r"\W*+([A-Za-z])(?![\w'])[\s).:,\]\-]*+(.*+)", re.D
 _LETTER_AND_TEXT = re.compile(r"(?:\(([A-H])\)|([A-H])(?:\)|[.:](?=\s++[a-z\d])))\s++(\S.*+)")
 _MOST_OPTIONS = 26
 _LONGEST_LEAD = 12
+# What a question on one line may ask for after its last option: "D. sofa. Answer with the letter."
+_INSTRUCTION = re.compile(
+    r"[.?!]?+\s++(?:please|answer|choose|select|respond|reply|output|give|provide|pick)\b.*+", re.I
+)
+_SPACES = re.compile(r"(?<!\d)\s++|\s++(?!\d)")
 
 
 def options_of(question: str) -> dict[str, str]:
     """The options a question lists, letter to text, in order from A; at least two, else none."""
+    return _options_and_stem(question)[0]
+
+
+def stem_of(question: str) -> str:
+    """What a question asks, without the options that it lists."""
+    return _options_and_stem(question)[1]
+
+
+@lru_cache(maxsize=64)
+def _options_and_stem(question: str) -> tuple[dict[str, str], str]:
     question = plain(question)
     for marker in (_IN_BRACKETS, _AT_A_LINE, _IN_A_LINE):
-        found = _run_of_letters(question, list(marker.finditer(question)))
+        found, start = _run_of_letters(question, list(marker.finditer(question)))
         if len(found) >= 2:
-            return found
-    return {}
+            return found, question[:start]
+    return {}, question
 
 
 def own_option(expected: str) -> dict[str, str]:
@@ -55,8 +70,8 @@ def own_option(expected: str) -> dict[str, str]:
     return {} if found is None else {found[1] or found[2]: found[3]}
 
 
-def _run_of_letters(question: str, marks: Sequence[re.Match[str]]) -> dict[str, str]:
-    """The texts after the marks A, B, C and so on, of the last such run."""
+def _run_of_letters(question: str, marks: Sequence[re.Match[str]]) -> tuple[dict[str, str], int]:
+    """The texts after the marks A, B, C and so on, of the last such run, and where it begins."""
     starts = [index for index, mark in enumerate(marks) if mark[1] in "Aa"]
     for start in reversed(starts[-3:]):
         run = list[re.Match[str]]()
@@ -69,8 +84,10 @@ def _run_of_letters(question: str, marks: Sequence[re.Match[str]]) -> dict[str, 
             for mark, end in zip(run, ends, strict=True)
         }
         if len(texts) >= 2 and all(texts.values()):
-            return texts
-    return {}
+            last = max(texts)
+            texts[last] = _INSTRUCTION.sub("", texts[last]) or texts[last]
+            return texts, run[0].start()
+    return {}, 0
 
 
 def wanted_letters(expected: str, choices: Mapping[str, str]) -> set[str]:
@@ -121,8 +138,8 @@ def _words_of(option: str, *, marks: bool = True) -> list[str]:
 
 
 def _letters_of_exact_text(text: str, choices: Mapping[str, str]) -> set[str]:
-    bare = "".join(text.split())
-    return {letter for letter, option in choices.items() if bare and "".join(plain(option).split()) == bare}
+    bare = _SPACES.sub("", text)  # 1 2 is not 12
+    return {letter for letter, option in choices.items() if bare and _SPACES.sub("", plain(option)) == bare}
 
 
 def names_option(said: str, wanted: set[str], choices: Mapping[str, str], context: Context) -> bool | None:
@@ -169,7 +186,8 @@ def _letters_of_framed_text(
         if not letters and sum(token.is_word or token.is_number for token in parts[index:]) > 1:
             letters = _letters_of_text(rest, choices)
         if letters:
-            return letters
+            concludes = any(token.text in CONCLUDES or token.text == "=" for token in parts[:index])
+            return letters if concludes or not mentions(parts[:index], choices) - letters else set()
     return set()
 
 

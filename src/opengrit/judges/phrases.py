@@ -36,7 +36,9 @@ from opengrit.judges.wording import Token, singular, tokens
 _ADDS = frozenset({"and", "or", "also", "plus", "&", "/", "|", "with"})
 
 
-_IN_A_LEAD = ADJECTIVES | word_set("object item thing animal person one single he she he's she's")
+_IN_A_LEAD = ADJECTIVES | word_set(
+    "object item thing animal person one single he she he's she's her his their its"
+)
 
 
 def text_is_said(expected: str, said: str, context: Context) -> bool:
@@ -213,6 +215,8 @@ def _describes(beside: Sequence[Token], wanted: Sequence[str], context: Context)
 def _shortens_a_name(beside: Sequence[Token], context: Context) -> bool:
     """Whether a thing of the question loses a part of its name: the dog of a hot dog; a tall man may be the man."""
     said = [singular(token.text) for token in beside if token.text not in ARTICLES]
+    if not said or said[0] not in TAIL_STARTS:
+        return False
     things = context.content - FRAME - PREPOSITIONS - SCENE - TAIL_STARTS
     return any(
         then in said and first not in said and first in things - ADJECTIVES and then in things

@@ -30,7 +30,7 @@ from opengrit.judges.wording import Token, singular, tokens
 
 YES = word_set("yes yeah yep yup true affirmative \u662f \u662f\u7684 \u5bf9 s\u00ed oui ja")
 NO = word_set("no nope nah not false negative \u4e0d\u662f \u4e0d \u6ca1\u6709 non nein")
-_AUXILIARIES = word_set("is are was were do does did can could has have had will would should")
+_AUXILIARIES = word_set("is are was were do does doe did can could has have had will would should")
 _DENIES = word_set(
     "not isn't aren't wasn't weren't doesn't don't didn't can't cannot couldn't hasn't haven't won't"
 )
@@ -112,6 +112,8 @@ def _is_taken_back(rest: Sequence[Token], polar: str, context: Context) -> bool:
     if polar == "yes" and says_the_opposite(rest, context):
         return True
     for words in _clauses(rest):
+        if polar == "yes" and _is_denied(words, context):
+            return True
         if words == ["not"] or (_is_swapped if polar == "yes" else _is_there)(words, context):
             return True
         if (
@@ -145,20 +147,31 @@ def _asked(context: Context) -> list[str]:
     return asked[: asked.index(_FORMAT[0])] if _FORMAT[0] in asked else asked
 
 
+# Relations that are another one when their sides change.
+_ONE_WAY = (OPPOSITES.keys() | SCENE) - word_set(
+    "near far next beside between together both each another side"
+)
+
+
 def _is_swapped(words: Sequence[str], context: Context) -> bool:
     """Whether the things of a question change sides: "the cat is left of the dog" where the dog was."""
-    asked = _asked(context)
-    sides = [word for word in asked if word in OPPOSITES]
+    asked = [word for word in _asked(context) if word not in _AUXILIARIES]
+    sides = [word for word in asked if word in _ONE_WAY]
     things = [word for word in asked if word in context.content - FRAME - SCENE - PREPOSITIONS]
     plain = [singular(word) for word in words]
-    if (
-        len(set(things)) < 2
-        or not sides
-        or sides[0] not in plain
-        or not {things[0], things[-1]} <= set(plain)
-    ):
+    if len(set(things)) < 2 or not {things[0], things[-1]} <= set(plain):
         return False
-    return plain.index(things[-1]) < plain.index(sides[0]) < plain.index(things[0])
+    between = plain[plain.index(things[-1]) + 1 : plain.index(things[0])]
+    return any(word in between for word in [*sides, *things[1:-1]])
+
+
+def _is_denied(words: Sequence[str], context: Context) -> bool:
+    """Whether a thing of the question is said to be absent: "Yes, no hat", "Yes, without a hat"."""
+    said = [singular(word) for word in words if word not in ARTICLES]
+    return any(
+        word in ("no", "without") and word not in context.question and then in context.content - FRAME
+        for word, then in pairwise(said)
+    )
 
 
 def _is_there(words: Sequence[str], context: Context) -> bool:
@@ -231,7 +244,7 @@ def _short_form(words: Sequence[str]) -> str | None:
 def _statement(words: Sequence[str], context: Context) -> str | None:
     """ "yes" for the question's own words put as a statement, "no" for them with a not; None for others."""
     asked = _asked(context)
-    if len(asked) < 3 or asked[0] not in _AUXILIARIES | {"doe"}:
+    if len(asked) < 3 or asked[0] not in _AUXILIARIES:
         return None
     plain, denied = list[str](), 0
     for word in words:
@@ -239,7 +252,7 @@ def _statement(words: Sequence[str], context: Context) -> str | None:
             denied += 1
         elif word in _DENIES:
             denied += 1
-            plain.append(word.removesuffix("n't") if word.endswith("n't") else "can")
+            plain.append(singular(word.removesuffix("n't")) if word.endswith("n't") else "can")
         else:
             plain.append(singular(word))
     if asked[0] in plain:
