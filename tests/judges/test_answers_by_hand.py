@@ -336,6 +336,19 @@ CASES = (
         ("Her hat is red.", "She has a red hat.", "a red hat"),
         ("Her scarf is red", "She has no red hat"),
     ),
+    (
+        "How many apples are on the table?",
+        "3",
+        ("3 apples on the wooden table", "The table has three apples on it.", "3 apples in a bowl", "Three apples are on the table."),
+        ("3 apples on the floor", "3 apples under the table" , "There are 3 tables, one with apples"),
+    ),
+    ("How many apples are on the table?", "0", ("The table has no apples.",), ("The image is missing, so none",)),
+    (
+        "Is the cat under the chair?",
+        "Yes",
+        ("Yes, the cat is under the chair on the left.", "Yes, the cat is under the chair."),
+        ("Yes, the cat is on the chair.", "Yes, the chair is under the cat.", "Yes, no cat"),
+    ),
 )
 # fmt: on
 PAID = [(question, expected, given) for question, expected, paid, _ in CASES for given in paid]

@@ -44,6 +44,7 @@ LINKS = word_set(
     "is are was were be it's that's there's here's there're see say choose pick select has have contain include show appear make answer option choice "
     "find found observe spot notice detect identify think believe conclude count counted total as would exactly just only \u662f"
 )
+PICTURES = word_set("image picture photo photograph scene frame")
 PREPOSITIONS = word_set(
     "in on at of to by with from near under over behind above below beside beneath inside outside"
 )
@@ -86,7 +87,7 @@ DOUBTS = word_set(
     "cannot can't couldn't unable joking kidding joke psych opposite contrary ignore disregard nonsense fake pretend hypothetically suppose "
     "supposing versus vs ambiguous debatable contradict however though although but yet roughly nearly almost approximately approx minimum maximum least most more fewer "
     "less plus extra additional additionally ish nevermind nope nah undecided hesitate undetermined indeterminate illegible unanswerable invalid "
-    "partly partially mostly nowhere hardly scarcely barely never said say claim wrote ask asked told assume imagine try tentatively arguably somewhat hmm um uh er hm reconsider recount recheck miscounted retract withdraw "
+    "partly partially mostly nowhere hardly scarcely barely never said say claim wrote ask asked told assume imagine try tentatively arguably somewhat hmm um uh er hm reconsider recount recheck miscounted retract withdraw missing unavailable "
     "estimate estimated estimation ballpark random randomly lie lied lying-about false bet hope wish wonder wondering should instead besides both neither nor etc "
     "\u4e0d \u4e0d\u662f \u4e0d\u5bf9 \u9519 \u9519\u4e86 \u6216 \u6216\u8005 \u53ef\u80fd \u4e5f\u8bb8 \u6ca1\u6709 \u975e"
 ) - {"lie", "both"}  # fmt: skip
@@ -318,10 +319,25 @@ for _one, _other in (
     OPPOSITES.setdefault(_other, set()).add(_one)
 
 
+def is_elsewhere(tail: Sequence[str], context: Context) -> bool:
+    """Whether a place is named and not the one of the question: "on the floor" where it says "on the table"."""
+    if not tail or tail[0] not in PREPOSITIONS or tail[0] not in context.asked:
+        return False
+    place = context.asked[context.asked.index(tail[0]) + 1 :]
+    named = {singular(word) for word in tail[1:]}
+    return not named & (context.content | SCENE | GENERIC | SEEN - ARTICLES) and not PICTURES & set(place)
+
+
+def _is_on_a_thing(parts: Sequence[Token], at: int, context: Context) -> bool:
+    """Whether "on" is followed by a thing of the question, as in "on the chair", and not by a side."""
+    following = next((singular(t.text) for t in parts[at + 1 : at + 3] if t.text not in ARTICLES), "")
+    return following in context.content - SCENE
+
+
 def says_the_opposite(parts: Sequence[Token], context: Context) -> bool:
     """Whether a relation is said whose opposite was asked about: "on the left" where the question says right."""
     return any(
-        token.text != "on"
+        (token.text != "on" or _is_on_a_thing(parts, at, context))
         and OPPOSITES.get(token.text, set()) & context.question
         and token.text not in context.question
         and not (

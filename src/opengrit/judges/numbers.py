@@ -16,6 +16,7 @@ from opengrit.judges.assertion import (
     FRAME,
     GENERIC,
     LINKS,
+    PICTURES,
     SCENE,
     SEEN,
     TAIL_STARTS,
@@ -23,6 +24,7 @@ from opengrit.judges.assertion import (
     clause_end,
     contrast,
     is_doubtful,
+    is_elsewhere,
     is_explanation,
     is_framing,
     is_reasoning,
@@ -43,7 +45,6 @@ _FALSE_NOUNS = word_set(
     "idea answer way doubt clue information info problem reason need chance matter question comment evidence image picture photo response data "
     "result option choice means point guarantee certainty consensus thank thanks sign parking smoking entry exit one such longer more less"
 )
-_PICTURES = word_set("image picture photo photograph scene frame")
 _ANSWERS = word_set("option answer choice above following given result")
 _NOTHING = word_set("none nil")
 _SUMS = word_set("total count sum number value answer result")
@@ -230,7 +231,7 @@ def _is_counted(beside: Sequence[Token], context: Context) -> bool:
     if plain[:1] == ["person"] and _is_asked_verb(plain[1:2], context):
         words, plain = words[1:], plain[1:]  # 3 people wear hats
     described = ADJECTIVES if not ADJECTIVES & context.question else frozenset()
-    allowed = (context.content | GENERIC | described) - _PICTURES
+    allowed = (context.content | GENERIC | described) - PICTURES
     index, unknown = 0, 0
     while index < len(words):
         if words[index] in TAIL_STARTS:
@@ -249,11 +250,9 @@ def _is_counted(beside: Sequence[Token], context: Context) -> bool:
     tail = words[index:]
     if index and tail[:1] and tail[0] in COPULAS and tail[1:2] and tail[1] in TAIL_STARTS & SCENE:
         tail = tail[1:]  # two dogs are lying on the grass
-    if words[-1:] in (["missing"], ["short"]) or (
-        tail[:1] == ["left"] and tail[1:2] not in (["of"], ["side"])
-    ):
+    if words[-1:] == ["short"] or (tail[:1] == ["left"] and tail[1:2] not in (["of"], ["side"])):
         return False  # 2 dogs left
-    if not _is_of_the_asked(plain[:index], context):
+    if not _is_of_the_asked(plain[:index], context) or is_elsewhere(tail, context):
         return False
     if not tail or is_verdict(tail, context):
         return True
@@ -404,7 +403,7 @@ def _is_none(parts: Sequence[Token], context: Context) -> bool:
 def _refuses(rest: Sequence[Token]) -> bool:
     """Whether none is seen for want of a picture: "because the image did not load"."""
     words = {token.text for token in rest}
-    return bool(words & {"because", "since"} and words & DENIALS and words & _PICTURES)
+    return bool(words & {"because", "since"} and words & DENIALS and words & PICTURES)
 
 
 def _shortened(parts: Sequence[Token]) -> Sequence[Token]:
