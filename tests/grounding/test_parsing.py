@@ -288,6 +288,52 @@ def test_a_unit_is_right_in_its_own_frame_and_a_step_is_a_box():
     ]  # thin, and no fraction of the picture
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[10, 20, 30, 40]%",
+        "(10, 20, 30, 40) %",
+        "(10, 20), (30, 40)%",
+        '{"bbox_2d": [10, 20, 30, 40]%, "label": "dog"}',
+    ],
+)
+def test_a_unit_after_the_brackets_is_that_of_all_numbers(text):
+    assert (written(parse(text, PIXELS)), reasons(parse(text, PIXELS))) == ([], [Rejection.ANOTHER_UNIT])
+    in_pixels = text.replace("%", "px")
+    assert written(parse(in_pixels, PIXELS)) == [(10, 20, 30, 40)]
+    assert reasons(read(in_pixels)) == [Rejection.ANOTHER_UNIT]
+    assert written(parse("[10, 20, 30, 40], 50% sure", PIXELS)) == [(10, 20, 30, 40)]
+
+
+@pytest.mark.parametrize(
+    ("opening", "closing"),
+    [
+        ("<|object_ref_start|>", "<|object_ref_end|><|box_start|>(10,20),(30,40)<|box_end|>"),
+        ("<ref>", "</ref><box>[[10, 20, 30, 40]]</box>"),
+        ("<|ref|>", "<|/ref|> <|det|>[[10, 20, 30, 40]]<|/det|>"),
+    ],
+)
+@pytest.mark.parametrize(
+    "label",
+    ["sign [12, 30, 45, 59]", "clock (10, 30), (45, 59)", "x1: 1, y1: 2, x2: 3, y2: 4", "dogs (3)", 'a "b'],
+)
+def test_numbers_in_a_name_before_its_boxes_are_no_box(opening, closing, label):
+    found = read(opening + label + closing)
+
+    assert [(p.label, p.written) for p in found.pointings] == [(label, (10, 20, 30, 40))]
+    assert found.rejected == ()
+
+
+def test_a_box_in_a_name_that_no_box_follows_is_a_box():
+    assert written(read("<ref>dog [10, 20, 30, 40]</ref> is here")) == [(10, 20, 30, 40)]
+
+
+def test_a_corner_in_prose_that_no_other_follows_is_a_point():
+    found = read("The sign at the top left (10, 20) is red")
+
+    assert (found.pointings, found.rejected) == ((), ())
+
+
 FIELD_CASES = shared_rows("field_cases/parsing.jsonl")
 
 

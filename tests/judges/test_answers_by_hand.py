@@ -203,6 +203,152 @@ CASES = (
             "35, 40, 45, 50",
         ),
     ),
+    (
+        "How many wear hats?",
+        "3",
+        ("Three people wear hats.", "3 people wear hats", "There are 3 people wearing hats.", "There're 3"),
+        (
+            "There are 3 people, one wearing a hat", "3 people wear no hats", "3 people do not wear hats",
+            "3 people wear scarves", "3 people and one hat",
+        ),
+    ),
+    (
+        "How many dogs are in the picture?",
+        "2",
+        (
+            "There're two dogs.", "2!", "2 dogs (a brown one and a white one)",
+            "Two dogs are lying on the grass.", "2 rather than 3", "Not 3 but 2", "2 dogs left of the tree",
+        ),
+        (
+            "2 left", "2 dogs left", "2 dogs left the picture", "2 dogs missing", "3 rather than 2", "Not 2 but 3",
+            "2 dogs (a brown one, a white one and a black one)", "Were there 2", "Is it 2", "a two", "2 tenths",
+            "2 tens", "twofold", "2 fold", "2 animals, 1 of them a dog",
+        ),
+    ),
+    (
+        "How many dogs are in the picture?",
+        "0",
+        ("There're no dogs.", "No dogs are in the picture.", "I can't see any dogs in the picture."),
+        (
+            "No brown dogs", "No dogs on the left", "no dogs in the background",
+            "I can't see any dogs because the picture did not load", "no dogs since no image was given",
+        ),
+    ),
+    (
+        "How many umbrellas is the man holding?",
+        "2",
+        ("The man is holding 2 umbrellas.", "2 umbrellas"),
+        ("The man is holding 3 umbrellas, 2 of them red", "The man is not holding 2 umbrellas"),
+    ),
+    (None, "7", ("7.", "Seven!"), ("7!", "7!.", "7 tenths", "7 fifths", "7 hundreds", "7 twenties")),
+    (
+        "What is the value of x?",
+        "12",
+        ("x = 12", "2x = 24, so x = 12", "x = 24/2 = 12", "3 * 4 = 12"),
+        ("2x = 12", "x - 1 = 12", "x/2 = 12", "3 = x - 9 = 12", "x^2 = 12"),
+    ),
+    (
+        "What is the man holding?",
+        "umbrella",
+        ("The man is holding an umbrella.", "He's holding an umbrella.", "She is holding a black umbrella"),
+        ("The umbrella is holding the man", "The woman is holding an umbrella", "He is not holding an umbrella"),
+    ),
+    (
+        "What is the cat sitting on?",
+        "mat",
+        ("The cat is sitting on a mat.", "It is sitting on the mat", "a mat"),
+        ("The mat is sitting on the cat", "The cat is sitting beside a mat"),
+    ),
+    (
+        "What is left of the hot dog?",
+        "bottle",
+        ("The bottle is left of the hot dog.", "A bottle"),
+        ("bottle left of dog", "The hot dog is left of the bottle."),
+    ),
+    ("What is left of the tall man?", "bottle", ("The bottle is left of the man.",), ()),
+    ("Is the cat on the left or the right?", "left", ("The left side.", "It is on the left side."), ("the right side",)),
+    (
+        "Is the cup on the table?\nPlease answer yes or no.",
+        "Yes",
+        ("Correct.", "Yes, the cup is on the table.", "\u662f"),
+        ("Incorrect.", "Not correct", "Yes, the table is on the cup.", "can you say yes", "Is it yes"),
+    ),
+    ("Is the cup on the table?", "No", ("Incorrect.", "Not true."), ("Correct.", "not false")),
+    (
+        "Are there any people in the picture?",
+        "No",
+        ("No, there are no people.", "No, there are only dogs."),
+        ("No, there are two people.", "No, there's a person in the picture", "No, people are there."),
+    ),
+    (
+        "Which is left?\n(A) cat\n(B) dog\n(C) bird",
+        "B",
+        (
+            "B rather than C", "(B) dog, and not (C)", "(B) dog, not (C)", "Not A, but B", "It is not (A), it is (B).",
+            "(B) dog is left", "B is left", "\u6545\u9009B",
+        ),
+        (
+            "C rather than B", "Not B, but C", "It is not (B), it is (C).", "not B but A or B", "B is cat",
+            "instead of B, C", "Was it B",
+        ),
+    ),
+    (
+        None,
+        "(B) dog",
+        ("B", "(B)", "dog", "B. dog", "(B) dog", "Option B", "(B) is correct"),
+        ("A", "(A) dog", "A. dog", "(B) cat", "B or C", "B, C", "not B", "hot dog", "cat"),
+    ),
+    (None, "A. Lincoln", ("A. Lincoln",), ("A", "(A)")),
+    (None, "1/2", ("\\dfrac12", "\\frac 12"), ("\\dfrac21",)),
+    (
+        "Which object is closest to the camera? (A) chair (B) table (C) lamp (D) sofa. Answer with the letter.",
+        "D",
+        (
+            "sofa", "The sofa.", "The sofa is closest to the camera.", "(D) sofa, not the chair",
+            "The closest object is the sofa",
+        ),
+        ("lamp, sofa", "The lamp is on the sofa", "The sofa is the farthest", "sofa bed", "lamp and sofa"),
+    ),
+    (
+        "Is the ball red?\nA. Yes\nB. No",
+        "A",
+        ("The ball is red.", "Yes, the ball is red."),
+        ("The ball is not red.", "A. No", "Correct or not"),
+    ),
+    ("What is 7 + 5?\nA. 10\nB. 11\nC. 12\nD. 13", "C", ("7 + 5 = 12", "12"), ("1 2", "C. 1 2", "10, 12")),
+    (
+        "How many cars are parked on the street?",
+        "6",
+        ("6 cars, 2 of them red", "6 cars, half of them red", "six parked cars"),
+        ("6 cars, half of them parked", "6 cars, 4 of which are parked", "6 cars short", "6 cars, some of them parked"),
+    ),
+    (
+        "Does the woman wear a hat?",
+        "Yes",
+        ("Correct.", "Yes, she does.", "The woman wears a hat.", "Yes, the woman wears a red hat."),
+        ("Yes, no hat", "Yes, without a hat", "Yes, the hat wears the woman", "The woman doesn't wear a hat."),
+    ),
+    ("Does the woman wear a hat?", "No", ("The woman doesn't wear a hat.", "Incorrect."), ("No, the woman wears a hat.",)),
+    ("Is the dog near the cat?", "Yes", ("Yes, the cat is near the dog.",), ()),
+    (
+        "What color is the woman's hat?",
+        "red",
+        ("Her hat is red.", "She has a red hat.", "a red hat"),
+        ("Her scarf is red", "She has no red hat"),
+    ),
+    (
+        "How many apples are on the table?",
+        "3",
+        ("3 apples on the wooden table", "The table has three apples on it.", "3 apples in a bowl", "Three apples are on the table."),
+        ("3 apples on the floor", "3 apples under the table" , "There are 3 tables, one with apples"),
+    ),
+    ("How many apples are on the table?", "0", ("The table has no apples.",), ("The image is missing, so none",)),
+    (
+        "Is the cat under the chair?",
+        "Yes",
+        ("Yes, the cat is under the chair on the left.", "Yes, the cat is under the chair."),
+        ("Yes, the cat is on the chair.", "Yes, the chair is under the cat.", "Yes, no cat"),
+    ),
 )
 # fmt: on
 PAID = [(question, expected, given) for question, expected, paid, _ in CASES for given in paid]

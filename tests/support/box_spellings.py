@@ -56,6 +56,10 @@ WITHOUT_LABEL: dict[str, Notation] = {
     "corners in words": lambda n, label: (
         f"Top left corner: ({n[0]}, {n[1]}), bottom right corner: ({n[2]}, {n[3]})"
     ),
+    "corners in a sentence": lambda n, label: (
+        f"from the top-left corner ({n[0]}, {n[1]}) to the bottom-right corner at ({n[2]}, {n[3]})"
+    ),
+    "points on two lines": lambda n, label: f"({n[0]}, {n[1]})\n({n[2]}, {n[3]})",
     "key alone": lambda n, label: f'"bbox_2d": [{", ".join(n)}]',
     "points after a key": lambda n, label: f'"bbox_2d": [{n[0]}, {n[1]}], [{n[2]}, {n[3]}]',
     "box token": lambda n, label: f"<box>[[{', '.join(n)}]]</box>",

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from opengrit.core.types import Finish, FoundTag, Rejection, Tag
 from opengrit.grounding.candidates import Bracket, Candidate, Cue, Key, Run, both_units
 from opengrit.grounding.collecting import Collector
-from opengrit.grounding.corners import edge, goes_between, phrase_before, side
+from opengrit.grounding.corners import another_follows, edge, goes_between, phrase_before, side
 from opengrit.grounding.strings import (
     is_cut,
     key_follows,
@@ -53,6 +53,12 @@ _PHRASE = re.compile(r"[^\n,.:;!?\[\](){}<>\"'`*]*\w\Z")
 
 _OPENER = {"]": "[", ")": "(", "}": "{"}
 _POINT_WORDS = frozenset({"left", "right", "corner", "point", "coordinates"})
+_POINT = re.compile(r"[ \t\r]*+\([^()]{3,60}+\)")
+_UNIT_AFTER = re.compile(r"[ \t]?(?:(px|pixels?)(?!\w)|%)", re.IGNORECASE)
+# A name before its boxes may hold anything; one without boxes after it may be where they are written.
+_NAME_OF_BOXES = re.compile(
+    rf"[^<\n]{{1,{MAX_LABEL}}}+(?=<\|?/?(?:ref|object_ref_end)\|?>\s{{0,9}}+<\|?(?:box_start|bbox|box|det)\|?>)"
+)
 _BARE_LABEL = re.compile(r"[^\n,;:={}\[\]()\"'<]{1,120}+(?=[,}\n])")
 
 
@@ -121,6 +127,8 @@ class _Scanner:
                 self.quote_is_open = self.quote_is_open or (in_value and token.group() in _QUOTES)
                 continue
             handlers[kind](token)
+            if self.ref_start == position and (name := _NAME_OF_BOXES.match(self.text, position)):
+                position = name.end()
             if kind != "newline":
                 self.previous = kind
         self.boxes.flush_run(cut=self.finish is Finish.LENGTH)
@@ -263,6 +271,14 @@ class _Scanner:
     def _open(self, token: re.Match[str]) -> None:
         self.boxes.flush_run()
         parent, opener = self.boxes.top, token.group()
+        pending = self.boxes.corners is not None
+        if (
+            self.key is None
+            and self.previous == "word"
+            and (pending or another_follows(self.text, token.start()))
+        ):
+            corner = phrase_before(self.text, token.start())
+            self.key = None if corner is None else Key(corner, quoted=False)
         if parent.bare and parent.numbers:
             self.boxes.flush_points()
         self.boxes.interrupt(parent)
@@ -280,6 +296,8 @@ class _Scanner:
         self.boxes.flush_run()
         self.key = self.name = None
         opener, top = _OPENER[token.group()], self.boxes.top
+        if top.bare and top.numbers and (unit := _UNIT_AFTER.match(self.text, token.end())) is not None:
+            top.unit = both_units(top.unit, "px" if unit[1] else "%")
         if not top.bare:
             self.boxes.flush_points()
         if self.boxes.num_open[opener]:
@@ -303,7 +321,10 @@ class _Scanner:
         if self.boxes.in_box_token:
             return
         top = self.boxes.top
-        if not top.bare and top.cue is not Cue.BOX and self.previous != "comma":
+        follows = self.previous == "comma" or (
+            self.previous == "close" and _POINT.match(self.text, token.end()) is not None
+        )
+        if not top.bare and top.cue is not Cue.BOX and not follows:
             self.boxes.flush_points()
         if self.boxes.run.cue is not Cue.BOX or self.previous != "comma":
             self.boxes.flush_run()

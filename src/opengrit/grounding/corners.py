@@ -35,13 +35,19 @@ _SIZES = {
     }.items()
     for name in names.split()
 }  # fmt: skip
-_BESIDE = frozenset({"upper", "lower", "corner", "and"})  # words between named corners that end nothing
+_BESIDE = frozenset(
+    {"upper", "lower", "corner", "and", "to", "the", "at"}
+)  # words between named corners that end nothing
 _NO_LETTER = re.compile(r"[^a-z0-9]+")
 _SUFFIX = re.compile(r"(?:corner|point|coords?|coordinates?)\Z")
 LONGEST_NAME = 40  # characters
 PHRASE_REACH = 40  # characters before a separator in which the corner's name is looked for
 _PHRASE = re.compile(
-    r"(?:top|bottom|upper|lower)[ _-]?(?:left|right)(?:[ _-](?:corner|point|coordinates))?\s?\Z",
+    r"((?:top|bottom|upper|lower)[ _-]?(?:left|right)(?:[ _-](?:corner|point|coordinates))?)(?:[ ]at)?\s?\Z",
+    re.IGNORECASE,
+)
+_ANOTHER_CORNER = re.compile(
+    r"[\[({][^\[\](){}]{3,60}+[\])}][^\[\](){}\n]{0,60}?(?:top|bottom|upper|lower)[ _-]?(?:left|right)\b",
     re.IGNORECASE,
 )
 
@@ -69,7 +75,12 @@ def goes_between(word: str) -> bool:
 def phrase_before(text: str, end: int) -> str | None:
     """The corner that the words before `end` name, for example "top left corner"; None where they name none."""
     found = _PHRASE.search(text, max(0, end - PHRASE_REACH), end)
-    return None if found is None else found.group()
+    return None if found is None else found[1]
+
+
+def another_follows(text: str, start: int) -> bool:
+    """Whether the point in brackets at `start` is followed by the name of another corner."""
+    return _ANOTHER_CORNER.match(text, start) is not None
 
 
 def _bare(name: str) -> str:

@@ -23,7 +23,7 @@ from opengrit.judges.expressions import canonical, is_expression, same_expressio
 from opengrit.judges.latex import unlatex
 from opengrit.judges.numbers import number_is_said
 from opengrit.judges.numerals import TENS, UNITS, read_quantity
-from opengrit.judges.options import mentions, names_option, options_of, wanted_letters
+from opengrit.judges.options import mentions, names_option, options_of, own_option, stem_of, wanted_letters
 from opengrit.judges.phrases import text_is_said
 from opengrit.judges.polarity import NO, YES, asks_yes_or_no, polarity
 from opengrit.judges.wording import clean, plain, singular, tokens
@@ -31,6 +31,14 @@ from opengrit.judges.wording import clean, plain, singular, tokens
 _NUMBER = r"[-+]?\d+(?:\.\d+)?"
 _LIST = re.compile(rf"\[\s*+{_NUMBER}(?:\s*+,\s*+{_NUMBER})*+\s*+\]")
 _BOX = re.compile(r"[\[(]\s*+" + r"\s*+,\s*+".join([r"-?\d++(?:\.\d++)?+"] * 4) + r"\s*+[\])]")
+_OTHER = rf"(?:option\s++)?\(?({'|'.join(UNITS)}|[A-Za-z]|\d++)\b\)?"
+_NOT_THE_OTHER = re.compile(
+    rf"(?:(?:it|that|the answer)(?:'s|\s++is)\s++)?not\s++{_OTHER}\s*+[,;]?\s*+(?:but|it is|it's)\s++",
+    re.IGNORECASE,
+)
+_THAN_THE_OTHER = re.compile(
+    rf"(?:,\s*+not|,?\s++(?:and not|rather than|instead of))\s++{_OTHER}", re.IGNORECASE
+)
 _ARTICLES = frozenset({"a", "an", "the"})
 
 
@@ -119,21 +127,36 @@ def same_answer(expected: str, given: str, question: str | None = None) -> bool:
     bare = clean(expected, boxes=True)
     if _LIST.fullmatch(bare) and not wanted_letters(expected, options_of(question or "")):
         return _list_is_said(bare, clean(given, boxes=True), question)
-    said = clean(given)
+    said = _THAN_THE_OTHER.sub(r", not \1", clean(given))
+    if (denied := _NOT_THE_OTHER.match(said)) is not None and canonical(denied[1]) != canonical(bare):
+        said = said[denied.end() :]
     if not any(token.is_word or token.is_number for token in tokens(said)):
         return said.casefold() == expected.strip().casefold() != ""
     choices = options_of(question or "")
+    if not choices and (own := own_option(expected)):
+        given_option = own_option(said)
+        if any(_is_another(given_option.get(letter, text), text) for letter, text in own.items()):
+            return False
+        choices = given_option | own
     context = context_of(tokens(clean(question or "", boxes=True)))
     wanted = wanted_letters(expected, choices)
     if wanted:
-        return _option_is_said(wanted, said, choices, context)
+        stem = context_of(tokens(clean(stem_of(question or ""), boxes=True)))
+        return _option_is_said(wanted, said, choices, context, stem)
     polar = _expected_polarity(bare, question)
     if polar is not None:
         return polarity(said, context) == polar
     return _value_is_said(bare, said, context)
 
 
-def _option_is_said(wanted: set[str], said: str, choices: dict[str, str], context: Context) -> bool:
+def _is_another(said: str, option: str) -> bool:
+    """Whether a letter comes with a text that is not its own: "(C) blue" for "(C) red"; "(C) is correct" has none."""
+    return canonical(option) not in canonical(said) and "is" not in said.split()
+
+
+def _option_is_said(
+    wanted: set[str], said: str, choices: dict[str, str], context: Context, stem: Context
+) -> bool:
     topics = {
         singular(token.text) for text in choices.values() for token in tokens(plain(text)) if token.is_word
     }
@@ -144,7 +167,7 @@ def _option_is_said(wanted: set[str], said: str, choices: dict[str, str], contex
     option = clean(choices[min(wanted)], boxes=True)
     polar = _expected_polarity(option, None)
     if polar is not None and option.lower() == polar:
-        return polarity(said, context) == polar
+        return polarity(said, stem) == polar
     named = mentions(tokens(said), choices)
     if named - wanted and not (read_quantity(unlatex(option)) is not None):
         return False

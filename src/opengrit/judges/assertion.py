@@ -29,7 +29,7 @@ FRAME = word_set(
     "photograph scene frame shown depicted pictured visible displayed so therefore thus hence then overall altogether exactly just "
     "here here's let given upon ans will must make looked selected chosen examining analyzing inspecting observing there're among option ans all based looking after counting carefully from what finally ok okay sure well now has have had contain "
     "include show appear as by all conclusion final question do does you'll look closely step by per question's me us "
-    "i'm confident certain according provided clearly definitely indeed obviously precisely which they "
+    "there're they're i'm confident certain according provided clearly definitely indeed obviously precisely which they "
     "answering respond response reply solution conclude equal give get obtain calculate computed result being who who's calculated "
     "\u7b54\u6848 \u7b54\u6848\u662f \u662f \u9009 \u9009\u62e9 \u6b63\u786e\u7b54\u6848 \u6b63\u786e\u7b54\u6848\u662f \u6b63\u786e\u9009\u9879\u662f "
     "\u6709 \u5171\u6709 \u4e00\u5171\u6709 \u5e94\u9009 \u6211\u9009 \u6240\u4ee5 \u56e0\u6b64 \u56fe\u4e2d\u6709 "
@@ -41,9 +41,10 @@ CONCLUDES = word_set(
 )
 CONCLUSIONS = word_set("so therefore thus hence")
 LINKS = word_set(
-    "is are was were be it's that's there's here's see say choose pick select has have contain include show appear make answer option choice "
+    "is are was were be it's that's there's here's there're see say choose pick select has have contain include show appear make answer option choice "
     "find found observe spot notice detect identify think believe conclude count counted total as would exactly just only \u662f"
 )
+PICTURES = word_set("image picture photo photograph scene frame")
 PREPOSITIONS = word_set(
     "in on at of to by with from near under over behind above below beside beneath inside outside"
 )
@@ -86,7 +87,7 @@ DOUBTS = word_set(
     "cannot can't couldn't unable joking kidding joke psych opposite contrary ignore disregard nonsense fake pretend hypothetically suppose "
     "supposing versus vs ambiguous debatable contradict however though although but yet roughly nearly almost approximately approx minimum maximum least most more fewer "
     "less plus extra additional additionally ish nevermind nope nah undecided hesitate undetermined indeterminate illegible unanswerable invalid "
-    "partly partially mostly nowhere hardly scarcely barely never said say claim wrote ask asked told assume imagine try tentatively arguably somewhat hmm um uh er hm reconsider recount recheck miscounted retract withdraw "
+    "partly partially mostly nowhere hardly scarcely barely never said say claim wrote ask asked told assume imagine try tentatively arguably somewhat hmm um uh er hm reconsider recount recheck miscounted retract withdraw missing unavailable "
     "estimate estimated estimation ballpark random randomly lie lied lying-about false bet hope wish wonder wondering should instead besides both neither nor etc "
     "\u4e0d \u4e0d\u662f \u4e0d\u5bf9 \u9519 \u9519\u4e86 \u6216 \u6216\u8005 \u53ef\u80fd \u4e5f\u8bb8 \u6ca1\u6709 \u975e"
 ) - {"lie", "both"}  # fmt: skip
@@ -107,7 +108,7 @@ for _phrase in DOUBTFUL_PHRASES:
     _PHRASES_BY_WORD.setdefault(_phrase[0], []).append(_phrase)
 COMPARES = word_set(
     "than less more fewer least most over under times half third quarter double triple twice squared cubed minus plus short missing extra additional other "
-    "another too about around approximately roughly nearly almost between up down off dozen hundred thousand million billion percent ratio per wrong"
+    "another too about around approximately roughly nearly almost between up down off fold dozen hundred thousand million billion percent ratio per wrong"
 )
 INTERROGATIVES = word_set("how many much what which who whom whose why when where whether if")
 DANGER = DENIALS | DOUBTS | COMPARES | INTERROGATIVES
@@ -158,6 +159,10 @@ def clause_end(parts: Sequence[Token], index: int) -> int:
     return index
 
 
+_ASKING_VERBS = word_set("is are was were am do does did can could will would shall has have")
+_SUBJECTS = word_set("it there that this these those you i we they he she")
+
+
 def is_framing(parts: Sequence[Token], context: Context, *, extra: Collection[str] = ()) -> bool:
     """Whether all words are framing or the question's; commas, colons and opening brackets may set them apart.
 
@@ -165,6 +170,9 @@ def is_framing(parts: Sequence[Token], context: Context, *, extra: Collection[st
     """
     if not context.is_known and _names_the_asked(parts):
         return True
+    spoken = [token.text for token in parts[:2] if token.is_word]
+    if len(spoken) == 2 and spoken[0] in _ASKING_VERBS and spoken[1] in _SUBJECTS:
+        return False  # "was it B" asks
     allowed = FRAME | context.content
     before = ""
     for token in parts:
@@ -302,20 +310,35 @@ def contrast(rest: Sequence[Token], says_it: Collection[str]) -> int:
     return 0 if not is_letter and is_doubtful([rest[start], *named]) else end
 
 
-_OPPOSITES: dict[str, set[str]] = {}
+OPPOSITES: dict[str, set[str]] = {}
 for _one, _other in (
     ("left", "right"), ("front", "behind"), ("above", "below"), ("above", "under"), ("over", "under"), ("over", "below"), ("on", "under"),
     ("on", "below"), ("inside", "outside"), ("top", "bottom"), ("upper", "lower"), ("before", "after"), ("near", "far"),
 ):  # fmt: skip
-    _OPPOSITES.setdefault(_one, set()).add(_other)
-    _OPPOSITES.setdefault(_other, set()).add(_one)
+    OPPOSITES.setdefault(_one, set()).add(_other)
+    OPPOSITES.setdefault(_other, set()).add(_one)
+
+
+def is_elsewhere(tail: Sequence[str], context: Context) -> bool:
+    """Whether a place is named and not the one of the question: "on the floor" where it says "on the table"."""
+    if not tail or tail[0] not in PREPOSITIONS or tail[0] not in context.asked:
+        return False
+    place = context.asked[context.asked.index(tail[0]) + 1 :]
+    named = {singular(word) for word in tail[1:]}
+    return not named & (context.content | SCENE | GENERIC | SEEN - ARTICLES) and not PICTURES & set(place)
+
+
+def _is_on_a_thing(parts: Sequence[Token], at: int, context: Context) -> bool:
+    """Whether "on" is followed by a thing of the question, as in "on the chair", and not by a side."""
+    following = next((singular(t.text) for t in parts[at + 1 : at + 3] if t.text not in ARTICLES), "")
+    return following in context.content - SCENE
 
 
 def says_the_opposite(parts: Sequence[Token], context: Context) -> bool:
     """Whether a relation is said whose opposite was asked about: "on the left" where the question says right."""
     return any(
-        token.text != "on"
-        and _OPPOSITES.get(token.text, set()) & context.question
+        (token.text != "on" or _is_on_a_thing(parts, at, context))
+        and OPPOSITES.get(token.text, set()) & context.question
         and token.text not in context.question
         and not (
             token.text == "right"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _FRACTION = re.compile(r"\\[dt]?frac\s*+\{([^{}]*+)\}\s*+\{([^{}]*+)\}")
+_SHORT_FRACTION = re.compile(r"\\[dt]?frac\s*+(\d)\s*+(\d)")
 _ROOT = re.compile(r"(?:\\sqrt|\u221a)\s*+\{([^{}]*+)\}")
 _COMMANDS = {
     r"\times": "*", r"\cdot": "*", r"\div": "/", r"\pi": "\u03c0", r"\leq": "\u2264", r"\geq": "\u2265", r"\le": "\u2264", r"\ge": "\u2265",
@@ -24,6 +25,7 @@ def unlatex(text: str) -> str:
     """The text with LaTeX's fractions, roots, powers and signs in plain characters."""
     if "\\" not in text and "\u221a" not in text and "^{" not in text:
         return text
+    text = _SHORT_FRACTION.sub(r"\1/\2", text)
     for _ in range(_NESTED):
         text, fractions = _FRACTION.subn(lambda found: f"{_grouped(found[1])}/{_grouped(found[2])}", text)
         text, roots = _ROOT.subn(lambda found: f"\u221a{_grouped(found[1])}", text)

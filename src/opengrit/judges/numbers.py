@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -10,10 +11,12 @@ from opengrit.judges.assertion import (
     ARTICLES,
     COPULAS,
     DANGER,
+    DENIALS,
     EMPHASIS,
     FRAME,
     GENERIC,
     LINKS,
+    PICTURES,
     SCENE,
     SEEN,
     TAIL_STARTS,
@@ -21,6 +24,7 @@ from opengrit.judges.assertion import (
     clause_end,
     contrast,
     is_doubtful,
+    is_elsewhere,
     is_explanation,
     is_framing,
     is_reasoning,
@@ -29,7 +33,7 @@ from opengrit.judges.assertion import (
     sentence_start,
     word_set,
 )
-from opengrit.judges.numerals import UNIT, UNITS, Quantity, quantity_at
+from opengrit.judges.numerals import PARTS, SCALES, TENS, UNIT, UNITS, Quantity, quantities, quantity_at
 from opengrit.judges.wording import Token, singular, tokens
 
 _WORDS_OF_UNIT = {
@@ -37,22 +41,22 @@ _WORDS_OF_UNIT = {
     "\u00b0": word_set("degree angle \u00b0 \u2220 measure degrees"),
     "$": word_set("$ dollar cost price money pay spend spent much usd"),
 }
-_MEASURE_UNITS = frozenset(UNIT.values())
 _FALSE_NOUNS = word_set(
     "idea answer way doubt clue information info problem reason need chance matter question comment evidence image picture photo response data "
     "result option choice means point guarantee certainty consensus thank thanks sign parking smoking entry exit one such longer more less"
 )
-_PICTURES = word_set("image picture photo photograph scene frame")
 _ANSWERS = word_set("option answer choice above following given result")
 _NOTHING = word_set("none nil")
-_COUNTS_AS_ONE = word_set("one another single")
+_SUMS = word_set("total count sum number value answer result")
 _MOST_UNKNOWN_WORDS = 3
+_ARGUMENT = re.compile(r"(?<=[a-z])\(\d++\)")
+_CHANGES_A_NUMBER = DANGER | set(UNITS) | set(TENS) | set(PARTS) | set(SCALES)
 
 
 def number_is_said(wanted: Quantity, said: str, context: Context) -> bool:
     """Whether an answer asserts this number, in figures or in words, and no other."""
     parts = tokens(said)
-    found = _quantities(parts)
+    found = quantities(parts)
     if wanted.value == 0 and _is_none(parts, context):
         return True
     if not found:
@@ -66,80 +70,26 @@ def number_is_said(wanted: Quantity, said: str, context: Context) -> bool:
     )
 
 
-def _quantities(parts: Sequence[Token]) -> list[tuple[int, Quantity]]:
-    """The numbers of an answer, with where each begins; a cluster that is not one number has the value of none."""
-    found, index = list[tuple[int, Quantity]](), 0
-    while index < len(parts):
-        quantity = quantity_at(parts, index) if _may_begin(parts, index) else None
-        if quantity is None:
-            index += 1
-            continue
-        found.append((index, quantity))
-        index = quantity.end
-    return found
-
-
-def _may_begin(parts: Sequence[Token], index: int) -> bool:
-    if index == 0:
-        return True
-    before = parts[index - 1]
-    if before.text in (
-        "+",
-        "*",
-        "/",
-        "^",
-        "<",
-        ">",
-        "~",
-        "-",
-        "\u221a",
-        "\\",
-        "_",
-        "#",
-        "\u2264",
-        "\u2265",
-        "\u2260",
-        "\u00b1",
-        "minus",
-        "negative",
-        "point",
-    ):
-        return False
-    here = parts[index]
-    return not (
-        before.text in ".,:"
-        and before.glued
-        and here.start == before.end
-        and here.is_number
-        and index > 1
-        and parts[index - 2].is_number
-    )
-
-
 def _last_equation(parts: Sequence[Token]) -> int | None:
-    """The place of the last "=" whose left side is an expression or a name."""
-    places = [index for index, token in enumerate(parts) if token.text == "="]
-    return places[-1] if places else None
+    return max((index for index, token in enumerate(parts) if token.text == "="), default=None)
 
 
 def _is_asserted(
     wanted: Quantity, parts: Sequence[Token], start: int, found: Quantity, context: Context
 ) -> bool:
-    if (
-        not found.unit
-        and "percentage" in context.question
-        and parts[found.end : found.end + 1]
-        and parts[found.end].is_word
-    ):
+    follows = found.end < len(parts) and parts[found.end].is_word
+    if follows and not found.unit and "percentage" in context.question:
         return False
     if found.value != wanted.value or not _units_agree(wanted.unit, found.unit, context):
+        return False
+    if _is_factorial(parts, found.end) and "many" not in context.question:
         return False
     begin = sentence_start(parts, start)
     lead = _behind_equation(parts[begin:start], context)
     if (
         not is_framing(lead, context, extra=_nouns_of_counting(context))
         or _is_a_part(lead)
-        or not (len(lead) < start - begin or _is_handed_over(lead, wanted))
+        or not (len(lead) < start - begin or _is_handed_over(lead, wanted, context))
     ):
         return False
     if not is_reasoning(parts[:begin], parts[begin:start], context):
@@ -152,11 +102,18 @@ def _is_asserted(
         return False
     rest = parts[end:]
     rest = rest[contrast(rest, {parts[start].text}) :]
+    if _is_a_portion(rest, context):
+        return False
     if not any(token.is_word for token in rest):
         return all(token.is_mark or token.is_number or token.text in "+=" for token in rest) and (
             not any(token.text == "?" for token in rest) and _numbers_agree(wanted.value, rest)
         )
     return is_explanation(rest, _with_counting(context, beside)) and _numbers_agree(wanted.value, rest)
+
+
+def _is_factorial(parts: Sequence[Token], end: int) -> bool:
+    """Whether a "!" touches the figures before it, as in 7!, which says how many only where that is asked."""
+    return end < len(parts) and parts[end].text == "!" and parts[end].glued and parts[end - 1].is_number
 
 
 def _without_other_things(beside: Sequence[Token], context: Context) -> Sequence[Token]:
@@ -191,12 +148,25 @@ def _behind_equation(lead: Sequence[Token], context: Context) -> Sequence[Token]
     end = places[-1]
     while end and (
         lead[end - 1].is_number
-        or lead[end - 1].text in "+-*/^=()\u221a\u2220\u03c0"
+        or lead[end - 1].text in "+-*/^=()\u221a\u2220\u03c0\u2014"
         or lead[end - 1].text in SCENE | FRAME
         or _is_variable(lead[end - 1], context)
     ):
         end -= 1
+    if _is_within_terms(lead[end : places[-1]]):
+        return lead  # 2x = 12 gives no x
     return [*lead[:end], *lead[places[-1] + 1 :]]
+
+
+def _is_within_terms(left: Sequence[Token]) -> bool:
+    """Whether a variable occurs before "=" in terms only, and never alone on a side: 2x, x - 1; y and y(3) are alone."""
+    spelled = "".join(
+        token.text
+        for token in left
+        if token.is_number or token.text in "+-*/^=()\u221a\u2014" or len(token.raw) == 1
+    )
+    sides = [side for side in _ARGUMENT.sub("", spelled).split("=") if any(map(str.isalpha, side))]
+    return bool(sides) and all(len(side) > 1 for side in sides)
 
 
 def _is_variable(name: Token, context: Context) -> bool:
@@ -209,17 +179,19 @@ def _is_variable(name: Token, context: Context) -> bool:
 
 
 _BEFORE_A_NUMBER = LINKS | word_set(
-    "a an the exactly just only in of answer total sum count here so therefore thus hence altogether overall all clearly definitely single "
+    "the exactly just only in of answer total sum count here so therefore thus hence altogether overall all clearly definitely single "
     "visible shown result solution ans say equal get obtain yes conclude picture image there"
 )
 _NOT_BEFORE = word_set("step question option picture image photo letter choice number figure")
 
 
-def _is_handed_over(lead: Sequence[Token], wanted: Quantity) -> bool:
+def _is_handed_over(lead: Sequence[Token], wanted: Quantity, context: Context) -> bool:
     """Whether the word right before a number hands over to it: "I count 3", not "I can count to 3" or "step 3"."""
     before = lead[-1] if lead else None
     if before is None or not before.is_word:
         return True
+    if before.text.endswith("ing") and before.text in context.content:
+        return True  # the man is holding 2 umbrellas
     if before.text == "year":
         return 1000 <= wanted.value < 3000
     return (
@@ -233,15 +205,7 @@ def _is_a_part(lead: Sequence[Token]) -> bool:
     words = [token.text for token in lead if not token.is_mark]
     while words and words[-1] in ARTICLES:
         words.pop()
-    return words[-1:] == ["of"] and words[-2:-1] not in (
-        ["total"],
-        ["count"],
-        ["sum"],
-        ["number"],
-        ["value"],
-        ["answer"],
-        ["result"],
-    )
+    return words[-1:] == ["of"] and words[-2:-1] not in ([name] for name in _SUMS)
 
 
 def _units_agree(wanted: str, found: str, context: Context) -> bool:
@@ -264,8 +228,10 @@ def _is_counted(beside: Sequence[Token], context: Context) -> bool:
         return False
     words = [token.text for token in beside]
     plain = [singular(word) for word in words]
+    if plain[:1] == ["person"] and _is_asked_verb(plain[1:2], context):
+        words, plain = words[1:], plain[1:]  # 3 people wear hats
     described = ADJECTIVES if not ADJECTIVES & context.question else frozenset()
-    allowed = (context.content | GENERIC | described) - _PICTURES
+    allowed = (context.content | GENERIC | described) - PICTURES
     index, unknown = 0, 0
     while index < len(words):
         if words[index] in TAIL_STARTS:
@@ -273,7 +239,7 @@ def _is_counted(beside: Sequence[Token], context: Context) -> bool:
         if plain[index] not in allowed:
             if (
                 context.is_known
-                or words[index] in DANGER
+                or {words[index], plain[index]} & _CHANGES_A_NUMBER
                 or unknown == _MOST_UNKNOWN_WORDS
                 or words[index] in UNIT
                 or words[index] == "and"
@@ -282,7 +248,11 @@ def _is_counted(beside: Sequence[Token], context: Context) -> bool:
             unknown += 1
         index += 1
     tail = words[index:]
-    if not _is_of_the_asked(plain[:index], context):
+    if index and tail[:1] and tail[0] in COPULAS and tail[1:2] and tail[1] in TAIL_STARTS & SCENE:
+        tail = tail[1:]  # two dogs are lying on the grass
+    if words[-1:] == ["short"] or (tail[:1] == ["left"] and tail[1:2] not in (["of"], ["side"])):
+        return False  # 2 dogs left
+    if not _is_of_the_asked(plain[:index], context) or is_elsewhere(tail, context):
         return False
     if not tail or is_verdict(tail, context):
         return True
@@ -302,6 +272,15 @@ def _is_counted(beside: Sequence[Token], context: Context) -> bool:
     ):
         return False
     return not (set(tail) & DANGER or "and" in tail or is_doubtful(beside) or _has_number(tail))
+
+
+def _is_asked_verb(following: Sequence[str], context: Context) -> bool:
+    """Whether a word is the verb of "How many wear hats?": wear, wears, wearing."""
+    return (
+        context.asked[:2] == ("how", "many")
+        and bool(following)
+        and following[0].startswith(context.asked[2:3] or ("?",))
+    )
 
 
 def _is_of_the_asked(nouns: Sequence[str], context: Context) -> bool:
@@ -340,7 +319,7 @@ def _numbers_agree(value: Fraction, rest: Sequence[Token]) -> bool:
         ]
         parts_of_it = [number for number in numbers if number != value]
         return sum(parts_of_it) == value and len(numbers) == sum(token.is_number for token in rest)
-    found = _quantities(rest)
+    found = quantities(rest)
     values = [quantity.value for _, quantity in found]
     if any(token.is_number for token in rest) and not found:
         return False
@@ -349,9 +328,12 @@ def _numbers_agree(value: Fraction, rest: Sequence[Token]) -> bool:
     bare = [
         start
         for start, quantity in found
-        if quantity.end >= len(rest)
-        or not rest[quantity.end].is_word
-        or rest[quantity.end].text in ("and", "or")
+        if (
+            quantity.end >= len(rest)
+            or not rest[quantity.end].is_word
+            or rest[quantity.end].text in ("and", "or")
+        )
+        and not (rest[start].text == "one" and start and rest[start - 1].text in ADJECTIVES)
     ]
     if bare:
         return False
@@ -364,6 +346,21 @@ def _numbers_agree(value: Fraction, rest: Sequence[Token]) -> bool:
     if values and values[-1] == value and sum(values[:-1]) == value:
         return True
     return sum(values) + sum(token.text == "another" for token in rest) == value
+
+
+_PORTIONS = set(UNITS) | word_set("half some few")
+
+
+def _is_a_portion(rest: Sequence[Token], context: Context) -> bool:
+    """Whether an explanation says that only a part is what was asked for: "6 cars, half of them parked"."""
+    words = [token.text for token in rest if not token.is_mark]
+    return any(
+        (words[at - 1] in _PORTIONS or words[at - 1].isdigit())
+        and words[at + 1 : at + 2] in (["them"], ["these"], ["those"], ["which"])
+        and singular(words[-1]) in context.content - FRAME - SCENE
+        for at in range(1, len(words))
+        if words[at] == "of"
+    )
 
 
 def _is_sum(rest: Sequence[Token]) -> bool:
@@ -397,12 +394,16 @@ def _is_none(parts: Sequence[Token], context: Context) -> bool:
         return False
     if not _is_counted(beside, context) or set(words) & (DANGER | _ANSWERS):
         return False
-    if (
-        not set(words) <= (context.content - {"count"}) | GENERIC | ADJECTIVES | SEEN | SCENE
-        and context.is_known
-    ):
+    if not set(words) <= (context.content - {"count"}) | GENERIC | SEEN and context.is_known:
         return False
-    return is_explanation(parts[end:], _with_counting(context, beside)) and not _quantities(parts[end:])
+    rest = parts[end:]
+    return is_explanation(rest, _with_counting(context, beside)) and not (quantities(rest) or _refuses(rest))
+
+
+def _refuses(rest: Sequence[Token]) -> bool:
+    """Whether none is seen for want of a picture: "because the image did not load"."""
+    words = {token.text for token in rest}
+    return bool(words & {"because", "since"} and words & DENIALS and words & PICTURES)
 
 
 def _shortened(parts: Sequence[Token]) -> Sequence[Token]:
@@ -440,4 +441,7 @@ def _is_not_any(parts: Sequence[Token], place: int, context: Context) -> bool:
     words = [singular(token.text) for token in parts[place + 1 : end]]
     if words and not _names_a_thing(words, context):
         return False
-    return _is_counted(parts[place + 1 : end], context) and is_explanation(parts[end:], context)
+    rest = parts[end:]
+    return (
+        _is_counted(parts[place + 1 : end], context) and is_explanation(rest, context) and not _refuses(rest)
+    )

@@ -24,7 +24,7 @@ _SCALES = {
     "dozen": 12, "score": 20, "gross": 144, "pair": 2, "lakh": 10**5, "crore": 10**7,
 }  # fmt: skip
 SCALES = {**_SCALES, **{f"{word}s": value for word, value in _SCALES.items() if word != "gross"}}
-_PARTS = {"half": 2, "halves": 2, "quarter": 4, "quarters": 4} | {
+PARTS = {"half": 2, "halves": 2, "quarter": 4, "quarters": 4} | {
     name + ending: value
     for value, name in enumerate(
         ["third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"], start=3
@@ -77,6 +77,29 @@ _CODES = frozenset(["usd", "eur", "gbp", "rmb", "cny", "jpy"])
 _AREAS = {"square": "^2", "sq": "^2", "cubic": "^3"}
 _COUNTERS = frozenset(["个", "只", "条", "匹", "人", "名", "辆", "头", "张"])
 _LARGEST = 10**30
+_NOT_BEFORE_FIGURES = frozenset(
+    [
+        "+",
+        "*",
+        "/",
+        "^",
+        "<",
+        ">",
+        "~",
+        "-",
+        "√",
+        "\\",
+        "_",
+        "#",
+        "≤",
+        "≥",
+        "≠",
+        "±",
+        "minus",
+        "negative",
+        "point",
+    ]
+)
 
 
 class Quantity(NamedTuple):
@@ -112,6 +135,36 @@ def quantity_at(parts: Sequence[Token], start: int) -> Quantity | None:
     if _is_continued(parts, index) or abs(value) > _LARGEST:
         return None
     return Quantity(sign * value, currency or unit, index)
+
+
+def quantities(parts: Sequence[Token]) -> list[tuple[int, Quantity]]:
+    """The numbers of an answer, with where each begins; a cluster that is not one number has the value of none."""
+    found, index = list[tuple[int, Quantity]](), 0
+    while index < len(parts):
+        quantity = quantity_at(parts, index) if _may_begin(parts, index) else None
+        if quantity is None:
+            index += 1
+            continue
+        found.append((index, quantity))
+        index = quantity.end
+    return found
+
+
+def _may_begin(parts: Sequence[Token], index: int) -> bool:
+    if index == 0:
+        return True
+    before = parts[index - 1]
+    if before.text in _NOT_BEFORE_FIGURES:
+        return False
+    here = parts[index]
+    return not (
+        before.text in ".,:"
+        and before.glued
+        and here.start == before.end
+        and here.is_number
+        and index > 1
+        and parts[index - 2].is_number
+    )
 
 
 def read_quantity(text: str) -> Quantity | None:
@@ -172,9 +225,9 @@ def _spoken(parts: Sequence[Token], start: int) -> tuple[Fraction, int] | None:
     if (
         text in ("a", "an")
         and index + 1 < len(parts)
-        and (parts[index + 1].text in _SCALES or parts[index + 1].text in _PARTS)
+        and (parts[index + 1].text in _SCALES or parts[index + 1].text in PARTS)
     ):
-        if parts[index + 1].text in _PARTS:
+        if parts[index + 1].text in PARTS:
             return _fraction_of(parts, index + 1, 1)
         group, said, index = 1, True, index + 1
     elif text in ("half", "quarter"):
@@ -210,10 +263,10 @@ def _spoken(parts: Sequence[Token], start: int) -> tuple[Fraction, int] | None:
     value = Fraction(total + group)
     if index < len(parts) and parts[index].text == "point":
         return _decimals(parts, index + 1, value)
-    if index < len(parts) and parts[index].text in _PARTS and parts[index].text != "seconds":
+    if index < len(parts) and parts[index].text in PARTS and parts[index].text != "seconds":
         return _fraction_of(parts, index, int(value))
     if [token.text for token in parts[index : index + 2]] == ["and", "a"] and index + 2 < len(parts):
-        part = _PARTS.get(parts[index + 2].text)
+        part = PARTS.get(parts[index + 2].text)
         if part is not None:
             return value + Fraction(1, part), index + 3
     return value, index
@@ -228,7 +281,7 @@ def _decimals(parts: Sequence[Token], index: int, value: Fraction) -> tuple[Frac
 
 
 def _fraction_of(parts: Sequence[Token], index: int, count: int) -> tuple[Fraction, int] | None:
-    value = Fraction(count, _PARTS[parts[index].text])
+    value = Fraction(count, PARTS[parts[index].text])
     following = [token.text for token in parts[index + 1 : index + 3]]
     if following[:1] == ["a"] and following[1:] == ["dozen"]:
         return value * 12, index + 3

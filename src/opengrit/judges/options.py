@@ -8,8 +8,12 @@ from fractions import Fraction
 from functools import lru_cache
 
 from opengrit.judges.assertion import (
+    ARTICLES,
     CONCLUDES,
+    COPULAS,
     EMPHASIS,
+    FRAME,
+    PREPOSITIONS,
     Context,
     clause_end,
     contrast,
@@ -29,22 +33,46 @@ _IN_BRACKETS = re.compile(r"[(\[]([A-Za-z])[)\]][ \t]*+[.:]?+[ \t]*+")
 _AT_A_LINE = re.compile(r"(?m)^[ \t]*+(?:[-*][ \t]++)?+(?:\*\*)?+([A-Za-z])(?:\*\*)?+[.):,][ \t]*+(?:\*\*)?+")
 _IN_A_LINE = re.compile(r"(?<![\w(.])([A-Za-z])[.):,](?=[ \t]*+[^\s.])[ \t]*+")
 _LEADING_LETTER = re.compile(r"\W*+([A-Za-z])(?![\w'])[\s).:,\]\-]*+(.*+)", re.DOTALL)
+# "A. Lincoln" is a name, and "B. dog" an option.
+_LETTER_AND_TEXT = re.compile(r"(?:\(([A-H])\)|([A-H])(?:\)|[.:](?=\s++[a-z\d])))\s++(\S.*+)")
 _MOST_OPTIONS = 26
 _LONGEST_LEAD = 12
+# What a question on one line may ask for after its last option: "D. sofa. Answer with the letter."
+_INSTRUCTION = re.compile(
+    r"(?:[.?!]?+\s++please|[.?!]\s++(?:answer|choose|select|respond|reply|output|give|provide|pick))\b.*+",
+    re.IGNORECASE,
+)
+_SPACES = re.compile(r"(?<!\d)\s++|\s++(?!\d)")
 
 
 def options_of(question: str) -> dict[str, str]:
     """The options a question lists, letter to text, in order from A; at least two, else none."""
+    return _options_and_stem(question)[0]
+
+
+def stem_of(question: str) -> str:
+    """What a question asks, without the options that it lists."""
+    return _options_and_stem(question)[1]
+
+
+@lru_cache(maxsize=64)
+def _options_and_stem(question: str) -> tuple[dict[str, str], str]:
     question = plain(question)
     for marker in (_IN_BRACKETS, _AT_A_LINE, _IN_A_LINE):
-        found = _run_of_letters(question, list(marker.finditer(question)))
+        found, start = _run_of_letters(question, list(marker.finditer(question)))
         if len(found) >= 2:
-            return found
-    return {}
+            return found, question[:start]
+    return {}, question
 
 
-def _run_of_letters(question: str, marks: Sequence[re.Match[str]]) -> dict[str, str]:
-    """The texts after the marks A, B, C and so on, of the last such run."""
+def own_option(expected: str) -> dict[str, str]:
+    """The option that an expected answer spells by letter and text, "(B) dog" or "B. dog", where its question lists none."""
+    found = _LETTER_AND_TEXT.fullmatch(plain(expected).strip())
+    return {} if found is None else {found[1] or found[2]: found[3]}
+
+
+def _run_of_letters(question: str, marks: Sequence[re.Match[str]]) -> tuple[dict[str, str], int]:
+    """The texts after the marks A, B, C and so on, of the last such run, and where it begins."""
     starts = [index for index, mark in enumerate(marks) if mark[1] in "Aa"]
     for start in reversed(starts[-3:]):
         run = list[re.Match[str]]()
@@ -57,8 +85,10 @@ def _run_of_letters(question: str, marks: Sequence[re.Match[str]]) -> dict[str, 
             for mark, end in zip(run, ends, strict=True)
         }
         if len(texts) >= 2 and all(texts.values()):
-            return texts
-    return {}
+            last = max(texts)
+            texts[last] = _INSTRUCTION.sub("", texts[last]) or texts[last]
+            return texts, run[0].start()
+    return {}, 0
 
 
 def wanted_letters(expected: str, choices: Mapping[str, str]) -> set[str]:
@@ -109,8 +139,8 @@ def _words_of(option: str, *, marks: bool = True) -> list[str]:
 
 
 def _letters_of_exact_text(text: str, choices: Mapping[str, str]) -> set[str]:
-    bare = "".join(text.split())
-    return {letter for letter, option in choices.items() if bare and "".join(plain(option).split()) == bare}
+    bare = _SPACES.sub("", text)  # 1 2 is not 12
+    return {letter for letter, option in choices.items() if bare and _SPACES.sub("", plain(option)) == bare}
 
 
 def names_option(said: str, wanted: set[str], choices: Mapping[str, str], context: Context) -> bool | None:
@@ -157,7 +187,8 @@ def _letters_of_framed_text(
         if not letters and sum(token.is_word or token.is_number for token in parts[index:]) > 1:
             letters = _letters_of_text(rest, choices)
         if letters:
-            return letters
+            concludes = any(token.text in CONCLUDES or token.text == "=" for token in parts[:index])
+            return letters if concludes or not mentions(parts[:index], choices) - letters else set()
     return set()
 
 
@@ -223,7 +254,14 @@ def _commits(
     if any(not token.is_word for token in parts[rest:end]):
         return False
     words = [token.text for token in parts[rest:end]]
-    if not (is_verdict(words, context) or all(word in EMPHASIS for word in beside)) or any(
+    repeats = (
+        words[:1] in (["is"], ["are"])
+        and all(
+            word in context.content - FRAME or word in COPULAS | PREPOSITIONS | ARTICLES for word in beside
+        )
+        and not mentions(parts[rest:end], choices)
+    )
+    if not (repeats or is_verdict(words, context) or all(word in EMPHASIS for word in beside)) or any(
         len(token.raw) == 1 and token.raw.upper() in choices and not (token.raw == "a" and beside[-1] != "a")
         for token in parts[rest:end]
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from opengrit.judges.assertion import (
     ADJECTIVES,
@@ -11,6 +12,7 @@ from opengrit.judges.assertion import (
     DANGER,
     EMPHASIS,
     FRAME,
+    INTERROGATIVES,
     LINKS,
     PREPOSITIONS,
     SCENE,
@@ -26,6 +28,7 @@ from opengrit.judges.assertion import (
     is_verdict,
     says_the_opposite,
     sentence_start,
+    word_set,
 )
 from opengrit.judges.numerals import UNITS
 from opengrit.judges.wording import Token, singular, tokens
@@ -33,7 +36,9 @@ from opengrit.judges.wording import Token, singular, tokens
 _ADDS = frozenset({"and", "or", "also", "plus", "&", "/", "|", "with"})
 
 
-_IN_A_LEAD = ADJECTIVES | frozenset(["object", "item", "thing", "animal", "person", "one", "single"])
+_IN_A_LEAD = ADJECTIVES | word_set(
+    "object item thing animal person one single he she he's she's her his their its"
+)
 
 
 def text_is_said(expected: str, said: str, context: Context) -> bool:
@@ -94,7 +99,9 @@ def _is_named(parts: Sequence[Token], start: int, end: int, wanted: Sequence[str
     ):
         return all(token.is_mark for token in parts[end:])
     beside, rest = parts[end : clause_end(parts, end)], parts[stop:]
-    if not _describes(beside, wanted, context) or says_the_opposite([*lead, *beside], context):
+    if not _describes(beside, wanted, context) or _shortens_a_name(beside, context):
+        return False
+    if says_the_opposite([*lead, *beside], context):
         return False
     if _names_another(rest, wanted, context):
         return False
@@ -123,12 +130,31 @@ def _is_linked(lead: Sequence[Token], wanted: Sequence[str], context: Context) -
         words.pop()
     if not words or not words[-1][0].isalnum() or words[-1] in LINKS:
         return True
+    if _ends_as_asked(words, context):
+        return True
     if words[-1] == "of" or (words[-1] == "with" and "go" not in words):
         return False
     if words[-1] in PREPOSITIONS or singular(words[-1]) in context.content:
         is_offered = bool(set(wanted) & _offered(context))
         return words[-1] in PREPOSITIONS and (is_offered or words[-1] not in context.question)
     return words[-1] not in ("all", "well", "as", "by")
+
+
+def _ends_as_asked(words: Sequence[str], context: Context) -> bool:
+    """Whether a lead is the question put as a statement: "the man is holding" where it asks "What is the man holding?"."""
+    passed = COPULAS | ARTICLES | INTERROGATIVES | {"he", "she", "he's", "she's", "it", "it's"}
+    said = [singular(word) for word in words if word not in passed]
+    asked = [word for word in context.asked if word not in passed]
+    return (
+        bool(said) and asked[-len(said) :] == said and (said[-1] in PREPOSITIONS or said[-1].endswith("ing"))
+    )
+
+
+def _is_turned(beside: Sequence[str], context: Context) -> bool:
+    """Whether the question's words change places: "the phone is holding the man" where the man was holding something."""
+    asked = context.content - (FRAME - PREPOSITIONS) - {"of", "to", "in", "at"}
+    places = [context.asked.index(word) for word in map(singular, beside) if word in asked]
+    return places != sorted(places)
 
 
 def _is_reversed(lead: Sequence[Token], wanted: Sequence[str], context: Context) -> bool:
@@ -157,6 +183,8 @@ def _describes(beside: Sequence[Token], wanted: Sequence[str], context: Context)
     if any(not token.is_word and not token.is_number for token in beside):
         return False
     words = [token.text for token in beside]
+    if words[:1] == ["side"] and set(wanted) <= SCENE:
+        words = words[1:]
     if not words or is_verdict(words, context):
         return True
     if (
@@ -174,12 +202,26 @@ def _describes(beside: Sequence[Token], wanted: Sequence[str], context: Context)
         return False
     known = SEEN | context.content | EMPHASIS | SCENE
     if all(word in known or singular(word) in known for word in words):
+        if _is_turned(words, context):
+            return False
         if words[0] in COPULAS and ({"a", "an"} & set(words) or words[0] in ("has", "have", "do", "does")):
             return False
         return words[0] in TAIL_STARTS | PREPOSITIONS or singular(words[0]) in EMPHASIS
     if words[0] in COPULAS or words[0] not in TAIL_STARTS or is_doubtful(beside):
         return False
     return words[0] not in context.question and not set(wanted) & context.question
+
+
+def _shortens_a_name(beside: Sequence[Token], context: Context) -> bool:
+    """Whether a thing of the question loses a part of its name: the dog of a hot dog; a tall man may be the man."""
+    said = [singular(token.text) for token in beside if token.text not in ARTICLES]
+    if not said or said[0] not in TAIL_STARTS:
+        return False
+    things = context.content - FRAME - PREPOSITIONS - SCENE - TAIL_STARTS
+    return any(
+        then in said and first not in said and first in things - ADJECTIVES and then in things
+        for first, then in pairwise(context.asked)
+    )
 
 
 def _names_another(rest: Sequence[Token], wanted: Sequence[str], context: Context) -> bool:

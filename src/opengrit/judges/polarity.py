@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from opengrit.judges.assertion import (
+    ARTICLES,
+    DENIALS,
     DOUBTS,
     EMPHASIS,
     FRAME,
+    OPPOSITES,
+    PREPOSITIONS,
     SCENE,
     SEEN,
     Context,
@@ -20,11 +25,12 @@ from opengrit.judges.assertion import (
     sentence_start,
     word_set,
 )
+from opengrit.judges.numerals import UNITS
 from opengrit.judges.wording import Token, singular, tokens
 
-YES = word_set("yes yeah yep yup true affirmative \u662f\u7684 \u5bf9 s\u00ed oui ja")
+YES = word_set("yes yeah yep yup true affirmative \u662f \u662f\u7684 \u5bf9 s\u00ed oui ja")
 NO = word_set("no nope nah not false negative \u4e0d\u662f \u4e0d \u6ca1\u6709 non nein")
-_AUXILIARIES = word_set("is are was were do does did can could has have had will would should")
+_AUXILIARIES = word_set("is are was were do does doe did can could has have had will would should")
 _DENIES = word_set(
     "not isn't aren't wasn't weren't doesn't don't didn't can't cannot couldn't hasn't haven't won't"
 )
@@ -106,7 +112,9 @@ def _is_taken_back(rest: Sequence[Token], polar: str, context: Context) -> bool:
     if polar == "yes" and says_the_opposite(rest, context):
         return True
     for words in _clauses(rest):
-        if words == ["not"]:
+        if polar == "yes" and _is_denied(words, context):
+            return True
+        if words == ["not"] or (_is_swapped if polar == "yes" else _is_there)(words, context):
             return True
         if (
             len(words) <= 2
@@ -131,6 +139,52 @@ def _is_taken_back(rest: Sequence[Token], polar: str, context: Context) -> bool:
     # A no may be followed by denials.
     kept = [token for token in rest if token.text not in _DENIES | {"no"}] if polar == "no" else rest
     return is_doubtful(kept)
+
+
+def _asked(context: Context) -> list[str]:
+    """The words of the question, without a request for a form of answer."""
+    asked = list(context.asked)
+    return asked[: asked.index(_FORMAT[0])] if _FORMAT[0] in asked else asked
+
+
+# Relations that are another one when their sides change.
+_ONE_WAY = (OPPOSITES.keys() | SCENE) - word_set(
+    "near far next beside between together both each another side"
+)
+
+
+def _is_swapped(words: Sequence[str], context: Context) -> bool:
+    """Whether the things of a question change sides: "the cat is left of the dog" where the dog was."""
+    asked = [word for word in _asked(context) if word not in _AUXILIARIES]
+    sides = [word for word in asked if word in _ONE_WAY]
+    things = [word for word in asked if word in context.content - FRAME - SCENE - PREPOSITIONS]
+    plain = [singular(word) for word in words]
+    if len(set(things)) < 2 or not {things[0], things[-1]} <= set(plain):
+        return False
+    between = plain[plain.index(things[-1]) + 1 : plain.index(things[0])]
+    return any(word in between for word in [*sides, *things[1:-1]])
+
+
+def _is_denied(words: Sequence[str], context: Context) -> bool:
+    """Whether a thing of the question is said to be absent: "Yes, no hat", "Yes, without a hat"."""
+    said = [singular(word) for word in words if word not in ARTICLES]
+    return any(
+        word in ("no", "without") and word not in context.question and then in context.content - FRAME
+        for word, then in pairwise(said)
+    )
+
+
+def _is_there(words: Sequence[str], context: Context) -> bool:
+    """Whether a clause says that there is what a question asks for: "there are two people"."""
+    plain = {singular(word) for word in words}
+    asked = {word for word in _asked(context)[2:] if word not in FRAME | ARTICLES | {"any", "some"}}
+    if context.asked[:2] not in (("is", "there"), ("are", "there")) or set(words) & DENIALS:
+        return False
+    if any(word in UNITS or word[0].isdigit() for word in asked) or not asked <= plain:
+        return False
+    return any(
+        pair in ("there is", "there are", "is there", "are there") for pair in map(" ".join, pairwise(words))
+    ) or bool(plain & {"there're", "there's"})
 
 
 def _clauses(parts: Sequence[Token]) -> list[list[str]]:
@@ -189,10 +243,8 @@ def _short_form(words: Sequence[str]) -> str | None:
 
 def _statement(words: Sequence[str], context: Context) -> str | None:
     """ "yes" for the question's own words put as a statement, "no" for them with a not; None for others."""
-    asked = list(context.asked)
-    if _FORMAT[0] in asked:
-        asked = asked[: asked.index(_FORMAT[0])]
-    if len(asked) < 3 or asked[0] not in _AUXILIARIES | {"doe"}:
+    asked = _asked(context)
+    if len(asked) < 3 or asked[0] not in _AUXILIARIES:
         return None
     plain, denied = list[str](), 0
     for word in words:
@@ -200,7 +252,7 @@ def _statement(words: Sequence[str], context: Context) -> str | None:
             denied += 1
         elif word in _DENIES:
             denied += 1
-            plain.append(word.removesuffix("n't") if word.endswith("n't") else "can")
+            plain.append(singular(word.removesuffix("n't")) if word.endswith("n't") else "can")
         else:
             plain.append(singular(word))
     if asked[0] in plain:
@@ -243,6 +295,11 @@ def _as_statement(parts: Sequence[Token], context: Context) -> str | None:
     if not body or any(not token.is_word and not token.is_number for token in body):
         return None
     words = [token.text for token in body]
+    if context.is_known and asks_yes_or_no(" ".join(context.asked)):
+        if words in (["correct"], ["that's", "correct"]):
+            return "yes"
+        if words in (["incorrect"], ["not", "correct"], ["not", "true"]):
+            return "no"
     if set(words) & DOUBTS:
         return None
     found = _short_form(words)

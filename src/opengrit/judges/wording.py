@@ -58,7 +58,7 @@ _THOUSANDS = re.compile(r"(?<![\d.,])(\d{1,3})((?:,\d{3})++|(?:[ \u00a0\u2009\u2
 _ANSWER_IN_CHINESE = re.compile(
     r"(?:\u6b63\u786e\u7684?)?(?:\u7b54\u6848|\u9009\u9879)[\u662f\u4e3a]?\s*+[:\uff1a]?"
 )
-_CHOOSE_IN_CHINESE = re.compile(r"(?:\u6211|\u5e94\u8be5|\u5e94)?\u9009\u62e9?")
+_CHOOSE_IN_CHINESE = re.compile(r"(?:\u6211|\u5e94\u8be5|\u5e94|\u6545)?\u9009\u62e9?")
 _SO_IN_CHINESE = re.compile(r"(?:\u56e0\u6b64|\u6240\u4ee5)\s*+,?")
 _SCRIPTS_MEET = re.compile(r"(?<=[\u4e00-\u9fff])(?=[A-Za-z0-9])|(?<=[A-Za-z0-9])(?=[\u4e00-\u9fff])")
 _SUBSCRIPT = re.compile(r"(?<=\d)(?=[\u2080-\u2089])")
