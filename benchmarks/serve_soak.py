@@ -1,4 +1,4 @@
-"""What `opengrit serve` bears of everything at once: 400 questions together, and 2,000 requests of every kind.
+"""What `opengrit serve` bears: questions beside attacks, 400 questions together, and 2,000 requests of every kind.
 
     python benchmarks/serve_soak.py --results docs/reliability.md
 
@@ -228,10 +228,58 @@ async def soak(
     return ends, memory
 
 
+async def beside_attacks(url: str, kinds: Kinds, questions: int = 10) -> dict[str, list[float]]:
+    """The seconds of questions asked one after the other, alone and beside each attack, sorted; a 503 is asked again."""
+
+    async def asked(client: httpx.AsyncClient) -> float:
+        began = time.perf_counter()
+        while (end := await kinds.question("small")(client)) == "503":
+            await asyncio.sleep(0.1)
+        assert end == "200", end
+        return time.perf_counter() - began
+
+    async def again(attack: str) -> None:
+        async with httpx.AsyncClient(base_url=url, timeout=600) as client:
+            while True:
+                await kinds.shares[attack][1](client)
+
+    async def half_heads() -> None:
+        async with httpx.AsyncClient(base_url=url, timeout=600) as client:
+            for _ in range(300):
+                await kinds.half(client)
+            await asyncio.sleep(3600)
+
+    attacks: dict[str, Callable[[], list[Awaitable[None]]]] = {
+        "alone": lambda: [],
+        "beside 300 half requests": lambda: [half_heads()],
+        "beside two clients that send JSON that grows": lambda: [
+            again("JSON that grows"),
+            again("JSON that grows"),
+        ],
+        "beside two clients that send the JPEG of 300 more scans": lambda: [
+            again("JPEG of 300 more scans"),
+            again("JPEG of 300 more scans"),
+        ],
+    }
+    found = {}
+    async with httpx.AsyncClient(base_url=url, timeout=600) as client:
+        for name, start in attacks.items():
+            running = [asyncio.ensure_future(attack) for attack in start()]
+            await asyncio.sleep(1.0 if running else 0.0)
+            found[name] = sorted([await asked(client) for _ in range(questions)])
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+    return found
+
+
 async def measure(url: str, pid: int, options: argparse.Namespace) -> str:
     """The section's text."""
     kinds, crowd_health, soak_health = Kinds(url), Health(), Health()
     await kinds.question("small")(httpx.AsyncClient(base_url=url, timeout=600))
+    attacked_health = Health()
+    with attacked_health.watched(url):
+        honest = await beside_attacks(url, kinds)
     with crowd_health.watched(url):
         ends, seconds = await at_once(url, options.at_once, kinds.pictures["small"])
     with soak_health.watched(url):
@@ -246,6 +294,12 @@ async def measure(url: str, pid: int, options: argparse.Namespace) -> str:
             f"`python benchmarks/serve_soak.py --requests {options.requests} --at-once {options.at_once} --seed {options.seed}`, "
             f"tiny-qwen2.5-vl with the page, {os.cpu_count()} cores ({platform.machine()}, Python {platform.python_version()}; the "
             f"clients and other work beside it, load average {os.getloadavg()[0]:.1f}), 1,024 descriptors.",
+            "",
+            "**An honest question**, ten in a row, half and slowest: "
+            + "; ".join(
+                f"{name} {given[len(given) // 2]:.2f} and {given[-1]:.2f} s" for name, given in honest.items()
+            )
+            + f". Health: {attacked_health}.",
             "",
             f"**{options.at_once} questions at once** (64 may wait, 32 are answered together): {counts}; those answered took "
             f"{seconds[len(seconds) // 2]:.1f} s (half) to {seconds[-1]:.1f} s. Health: {crowd_health}.",
