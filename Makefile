@@ -13,7 +13,7 @@ DEMO_SETS := --data stickers/count --data stickers/spatial --max-new-tokens 160
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help demo test test-quick check audit setup lock clean
+.PHONY: help demo test test-quick test-engines check audit setup lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,11 @@ PYTEST = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q -n $(
 test: $(READY)  ## every test, on WORKERS=2 workers
 	$(PYTEST) --durations=8
 
+# vLLM, bitsandbytes, DeepSpeed and the real vocabulary are fetched once (5 GB) and kept in .venv-vllm and .engines.
+test-engines: $(READY)  ## against the real engines, on a CPU: vLLM, bitsandbytes, DeepSpeed, the real vocabulary
+	$(BIN)/python scripts/engines.py
+	OPENGRIT_TEST_ENGINES=1 OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q -rs --durations=8 tests/engines
+
 test-quick: $(READY)  ## the tests that train nothing, open no browser and are not slow
 	$(PYTEST) -m "not (trains or browser or slow)"
 
@@ -63,4 +68,4 @@ lock: $(READY)  ## write requirements.lock from what is installed
 	mv requirements.lock.new requirements.lock
 
 clean:  ## remove .venv and the tools' caches
-	rm -rf $(VENV) .audit .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-vllm .engines .audit .pytest_cache .mypy_cache .ruff_cache

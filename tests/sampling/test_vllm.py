@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import tiny_random
 import torch
 from PIL import Image
 from trl import GRPOConfig, GRPOTrainer
 
-from opengrit.core.errors import RecipeError
+from opengrit.core.errors import ModelError, RecipeError
 from opengrit.core.types import Finish
 from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.judges import RuleJudge
@@ -17,6 +19,7 @@ from opengrit.rewards.rubric import Rubric
 from opengrit.sampling import Asked, Sampled, SamplingSettings, Unsampled
 from opengrit.sampling.transformers_engine import TransformersSampler
 from opengrit.sampling.vllm import VllmSampler
+from opengrit.training.sampler_check import Agreement, agreement
 from opengrit.training.settings import grpo_config, vllm_settings
 from opengrit.training.trainer import GritTrainer
 
@@ -24,10 +27,15 @@ ANSWERED = "<think>a</think><answer>2</answer>"
 
 
 class FakeVllm:
-    """Answers as TRL's `VLLMGeneration` does: a list of rows to say, one after the other, whatever is asked."""
+    """Answers as TRL's `VLLMGeneration` does: a list of rows to say, one after the other, whatever is asked.
 
-    def __init__(self, rows):
+    As vLLM does, it puts the picture's tokens into the prompt, for each picture token that it finds there. With `true`
+    the log-probabilities are the model's. What the real one does is tested in tests/engines.
+    """
+
+    def __init__(self, rows, loaded, *, expands=True, true=False):
         self._rows = rows
+        self._loaded, self._expands, self._true = loaded, expands, true
         self.asked = []
         self.synced = 0
 
@@ -37,8 +45,30 @@ class FakeVllm:
     def generate(self, *, prompts, images, num_generations, profiler=None):
         self.asked.append((prompts, images, num_generations))
         ids = [self._rows[i % len(self._rows)] for i in range(len(prompts))]
-        log_probs = [[[-0.5 - 0.25 * place] for place in range(len(row))] for row in ids]
-        return prompts, [list(row) for row in ids], log_probs, None
+        read = [self.read(*row) for row in zip(prompts, images, strict=True)] if self._expands else prompts
+        if self._true:
+            log_probs = [self._scores(p, [image], row) for p, [image], row in zip(read, images, ids, strict=True)]
+        else:
+            log_probs = [[[-0.5 - 0.25 * place] for place in range(len(row))] for row in ids]
+        return read, [list(row) for row in ids], log_probs, None
+
+    def read(self, prompt, images):
+        processor = self._loaded.processor
+        made = processor(images=[images], text=[processor.image_token], return_tensors="pt")["input_ids"]
+        expanded = []
+        for token in prompt:
+            expanded += made[0].tolist() if token == processor.image_token_id else [token]
+        return expanded
+
+    @torch.no_grad()
+    def _scores(self, prompt, images, ids):
+        processor, model = self._loaded.processor, self._loaded.model
+        made = processor(images=[images], text=[processor.image_token], return_tensors="pt")
+        whole = torch.tensor([[*prompt, *ids]])
+        inputs = {k: v for k, v in made.items() if k in processor.image_processor.model_input_names}
+        types = (whole == processor.image_token_id).int()
+        logits = model(input_ids=whole, mm_token_type_ids=types, **inputs).logits[0, len(prompt) - 1 : -1]
+        return logits.log_softmax(-1).gather(1, torch.tensor(ids)[:, None]).tolist()
 
 
 @pytest.fixture
@@ -51,7 +81,7 @@ def tokens(loaded, text):
 
 
 def sampler(loaded, *rows):
-    fake = FakeVllm(list(rows))
+    fake = FakeVllm(list(rows), loaded)
     return VllmSampler(TransformersSampler(loaded), fake.generate), fake
 
 
@@ -67,7 +97,9 @@ def test_a_stop_string_ends_a_completion_though_vllm_gives_no_end_token(loaded, 
     assert result.completion.text == ANSWERED
     assert result.completion.token_ids == tuple(said)
     [(prompts, images, count)] = fake.asked
-    assert prompts == [list(made.last_prompts[0].ids)]
+    # One token for the picture: vLLM puts the others in.
+    assert prompts[0].count(loaded.processor.image_token_id) == 1
+    assert fake.read(prompts[0], images[0]) == list(made.last_prompts[0].ids)
     assert isinstance(images[0][0], Image.Image)
     assert count == 1
 
@@ -112,26 +144,80 @@ def test_every_process_asks_for_all_its_rows_though_a_picture_is_gone(loaded, tm
     assert len(fake.asked[1][0]) == 2
 
 
-@pytest.mark.trains
-def test_training_with_vllm_shares_prefixes_and_corrects_for_what_it_sampled_with(tmp_path):
-    loaded = tiny_random.qwen()
-    end = loaded.end_ids[0]
-    rows = [tokens(loaded, ANSWERED), [*tokens(loaded, "yes no"), end], [*tokens(loaded, "<answer>2"), end]]
-    (tmp_path / "pictures").mkdir()
-    made = GritTrainer(
+@pytest.mark.parametrize("family", [tiny_random.qwen, tiny_random.qwen3, tiny_random.internvl])
+def test_each_family_is_handed_over_as_its_chat_template_writes_it(family, tmp_path):
+    loaded = family()
+    fake = FakeVllm([tokens(loaded, ANSWERED)], loaded)
+    made = VllmSampler(TransformersSampler(loaded), fake.generate)
+    made.sample([ask(tmp_path)], samples_per_question=1, settings=SamplingSettings())
+    [([prompt], [[image]], _)] = fake.asked
+    turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "How many dogs?"}]}]
+    text = loaded.processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+    assert loaded.processor.tokenizer.decode(prompt) == text
+    assert tuple(fake.read(prompt, [image])) == made.last_prompts[0].ids
+    expanded = VllmSampler(TransformersSampler(loaded), FakeVllm([[1]], loaded).generate, expands_pictures=False)
+    with pytest.raises(ModelError, match=r"vLLM must read the prompt that is learned from"):
+        expanded.sample([ask(tmp_path)], samples_per_question=1, settings=SamplingSettings())
+
+
+def test_a_server_is_handed_the_pictures_tokens(loaded, tmp_path):
+    fake = FakeVllm([tokens(loaded, ANSWERED)], loaded, expands=False)
+    made = VllmSampler(TransformersSampler(loaded), fake.generate, expands_pictures=False)
+    made.sample([ask(tmp_path)], samples_per_question=1, settings=SamplingSettings())
+    assert fake.asked[0][0] == [list(made.last_prompts[0].ids)]
+
+
+def trainer(loaded, folder, **given):
+    (folder / "pictures").mkdir()
+    return GritTrainer(
         loaded,
-        tiny_random.examples(tmp_path / "pictures", 2),
+        tiny_random.examples(folder / "pictures", 2),
         args=GRPOConfig(
-            output_dir=str(tmp_path / "unused"), use_cpu=True, bf16=False, per_device_train_batch_size=8,
+            output_dir=str(folder / "unused"), use_cpu=True, bf16=False, per_device_train_batch_size=8,
             num_generations=4, max_completion_length=40, max_steps=2, report_to="none", save_strategy="no",
             gradient_checkpointing=False, learning_rate=1e-2, disable_tqdm=True, loss_type="grpo", logging_steps=1,
         ),
         protocol=EvaluationProtocol("direct", loaded.frame, RuleJudge(), Rubric.from_weights({"tag_walk": 1.0, "answer_tag": 0.5})),
     )  # fmt: skip
-    # vLLM itself is not here: what TRL would have made with use_vllm stands in for it.
-    made.vllm_generation = FakeVllm(rows)
-    made.use_vllm, made._last_loaded_step = True, -1
-    made.vllm_importance_sampling_correction = True
+
+
+def with_vllm(made, fake, *, correction=True):
+    """vLLM itself is not here: what TRL would have made with use_vllm is `fake`."""
+    made.vllm_generation = fake
+    made.use_vllm, made.vllm_mode, made._last_loaded_step = True, "colocate", -1
+    made.vllm_importance_sampling_correction = correction
+    return made
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("correction", [True, False])
+def test_a_sampler_that_read_something_else_ends_the_run_in_its_first_step(tmp_path, correction):
+    loaded = tiny_random.qwen()
+    made = with_vllm(
+        trainer(loaded, tmp_path), FakeVllm([tokens(loaded, ANSWERED), [1]], loaded), correction=correction
+    )
+    start = {name: value.clone() for name, value in loaded.model.state_dict().items()}
+    with pytest.raises(ModelError, match=r"agree on the sampled tokens within 0.3 nats a token, they differ by \d"):
+        made.train()
+    assert all(torch.equal(start[name], value) for name, value in loaded.model.state_dict().items())
+
+
+def test_agreement_is_of_the_sampled_tokens_of_all_processes():
+    own = torch.tensor([[-1.0, -2.0, 0.0], [-1.0, -1.0, -1.0]])
+    said = [[-1.5, None, -9.0], [-1.0, -0.5, math.nan]]
+    found = agreement(own, said, [2, 3])  # three pairs: +0.5, 0, -0.5
+    assert found == Agreement(difference=pytest.approx(1 / 3), ratio=pytest.approx(1.0), tokens=3)
+    both = agreement(own, said, [2, 3], lambda sums: torch.cat([sums, torch.tensor([[2.0, 2.0, 1.0]])]))
+    assert both == Agreement(difference=pytest.approx(0.75), ratio=pytest.approx(math.exp(0.5)), tokens=4)
+    assert agreement(own, [[], []], [0, 0]) == Agreement(0.0, 1.0, 0)
+
+
+@pytest.mark.trains
+def test_training_with_vllm_shares_prefixes_and_corrects_for_what_it_sampled_with(tmp_path):
+    loaded = tiny_random.qwen()
+    end = loaded.end_ids[0]
+    rows = [tokens(loaded, ANSWERED), [*tokens(loaded, "yes no"), end], [*tokens(loaded, "<answer>2"), end]]
+    made = with_vllm(trainer(loaded, tmp_path), FakeVllm(rows, loaded, true=True))
     start = loaded.model.get_decoder().layers[0].mlp.up_proj.weight.detach().clone()
     made.train()
     assert made.vllm_generation.synced == 2
@@ -140,9 +226,11 @@ def test_training_with_vllm_shares_prefixes_and_corrects_for_what_it_sampled_wit
     assert not torch.equal(start, loaded.model.get_decoder().layers[0].mlp.up_proj.weight)
     logged = made.state.log_history[0]
     assert logged["completions/clipped_ratio"] == 0.0  # a row that a stop string ended is not truncated
-    # A ratio is exp(log-probability of the model - what vLLM said), here far from 1 for every row.
-    assert logged["sampling/sampling_logp_difference/mean"] > 1
-    assert logged["sampling/importance_sampling_ratio/min"] < 0.5
+    # A ratio is exp(log-probability of the model - what vLLM said).
+    assert logged["sampling/sampling_logp_difference/mean"] < 1e-4
+    assert logged["sampling/importance_sampling_ratio/min"] == pytest.approx(1.0, abs=1e-3)
+    assert logged["sampling/logp_difference"] < 1e-4
+    assert logged["sampling/ratio"] == pytest.approx(1.0, abs=1e-4)
 
 
 def test_a_recipe_asks_for_vllm_in_one_line():

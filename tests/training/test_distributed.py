@@ -38,7 +38,9 @@ ROOT = Path(__file__).parents[2]
 GENEROUS_SECONDS = 240.0
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if name not in ("RANK", "LOCAL_RANK")},
-    "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests" / "support")]),
+    "PYTHONPATH": os.pathsep.join(
+        [*filter(None, [os.environ.get("PYTHONPATH")]), str(ROOT / "src"), str(ROOT / "tests" / "support")]
+    ),
     "OMP_NUM_THREADS": "1",
 }
 

@@ -58,8 +58,6 @@ def check_quantization(name: str, quantization: str | None) -> None:
         raise RecipeError(
             f"{rule} bitsandbytes, it is not installed; install opengrit[qlora] or set model.quantization: null"
         )
-    if not torch.cuda.is_available():
-        raise RecipeError(f"{rule} a GPU, there is none on this machine; set model.quantization: null")
     if names_adapter(name):
         raise RecipeError(
             f"a whole model is quantized, {name} is an adapter; set model.quantization: null, or name its base"
@@ -80,7 +78,7 @@ def load(
     """The model and processor of a packaged name, a folder (model, adapter or run) or a hub id, in evaluation mode.
 
     `dtype` None is the checkpoint's own on a GPU and 32 bits on a CPU, "auto" the checkpoint's own anywhere;
-    `quantization` "nf4" keeps a whole model's weights in 4 bits on a GPU, whatever `dtype` says. `device` defaults to
+    `quantization` "nf4" keeps a whole model's weights in 4 bits, whatever `dtype` says. `device` defaults to
     the GPU if there is one. `frame` overrides the family's coordinate frame. `min_pixels` and `max_pixels` bound the
     resized picture (width x height, Qwen families), `max_tiles` the tiles a picture is cut into (InternVL).
     Raises ModelError for an unknown name, family or folder, and where a bound does not take effect; RecipeError where
@@ -141,31 +139,41 @@ def _load_weights(path: str, name: str, dtype: torch.dtype | str) -> Any:
 def _load_in_4_bits(path: str, name: str, device: str | torch.device | None) -> Any:
     from transformers import AutoModelForImageTextToText
 
+    if device is None:
+        device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
+    device = torch.device(device)
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     try:
-        return AutoModelForImageTextToText.from_pretrained(
+        model = AutoModelForImageTextToText.from_pretrained(
             path,
             trust_remote_code=False,
             use_safetensors=True,
-            dtype=torch.bfloat16,
-            quantization_config=quantization_config(),
-            device_map={"": torch.device(device or f"cuda:{torch.cuda.current_device()}")},
+            dtype=dtype,
+            quantization_config=quantization_config(dtype),
+            device_map={"": device},
         )
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ModelError(
             f"a model must load in 4 bits, {name} does not ({first_line(error)}); "
             "check that the folder is complete, or set model.quantization: null"
         ) from error
+    for module in model.modules():
+        # On a CPU with AVX512-BF16 bitsandbytes repacks weights when they are first evaluated, for a kernel that needs
+        # inputs in whole blocks and has no backward pass: a training that evaluates first could not learn.
+        if getattr(module, "support_avx512bf16_for_cpu", False):
+            module.support_avx512bf16_for_cpu = False
+    return model
 
 
-def quantization_config() -> Any:
-    """QLoRA's: 4-bit NormalFloat with double quantization, computing in bfloat16 (arXiv 2305.14314)."""
+def quantization_config(dtype: torch.dtype = torch.bfloat16) -> Any:
+    """QLoRA's: 4-bit NormalFloat with double quantization, computing in `dtype` (arXiv 2305.14314)."""
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=dtype,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from opengrit.core.errors import ImageError
+from opengrit.core.errors import ImageError, ModelError
 from opengrit.core.images import open_picture
 from opengrit.core.types import Completion, Finish
 from opengrit.sampling.detokenizing import cut_at_stop, decode
@@ -27,18 +27,37 @@ class _Row:
     log_probs: list[float | None]
 
 
+def unexpanded(prompt: PreparedPrompt, *, picture_id: int) -> list[int]:
+    """The prompt's ids with the picture's tokens taken back to the one that the chat template writes.
+
+    What a processor writes for that token is the family's own: a run of it (Qwen), or a run of it between two
+    marks (InternVL).
+    """
+    placed = prompt.picture.placeholder_ids
+    start = next(i for i in range(len(prompt.ids)) if prompt.ids[i : i + len(placed)] == placed)
+    return [*prompt.ids[:start], picture_id, *prompt.ids[start + len(placed) :]]
+
+
 class VllmSampler:
     """Samples completions with TRL's vLLM; prompts are prepared by `prompts`, which the loss uses as well.
 
     Temperature, limits and stop strings are those that vLLM was configured with: of the settings, `stop`, `temperature`
     and `max_new_tokens` have to say the same. vLLM has random numbers of its own: a seed does not repeat a rollout.
+    `expands_pictures` says whether this vLLM puts a picture's tokens into the prompt itself, as one in this process
+    does (it is handed the one token that the chat template writes), or takes a prompt that has them, as TRL's server
+    does. Either way the prompt that vLLM says it read has to be the one that the loss uses: `sample` raises ModelError
+    where it is another, because its completions would be learned as answers to a question that was not asked.
+
     Every process asks vLLM for the same number of rows, as a server answers all in one call: a placeholder takes the
     place of a question that cannot be asked, and its completions are dropped.
     """
 
-    def __init__(self, prompts: TransformersSampler, generate: Generate) -> None:
+    def __init__(
+        self, prompts: TransformersSampler, generate: Generate, *, expands_pictures: bool = True
+    ) -> None:
         self._prompts = prompts
         self._generate = generate
+        self._expands_pictures = expands_pictures
         # Of the last `sample`: the prompts, None where one could not be asked, and the rows' log-probabilities.
         self.last_prompts: tuple[PreparedPrompt | None, ...] = ()
         self.last_log_probs: tuple[list[float | None], ...] = ()
@@ -65,11 +84,12 @@ class VllmSampler:
         self.last_prompts = tuple(None if isinstance(a, str) else a[0] for a in asked)
         whole = [self._placeholder(asked) if isinstance(a, str) else a for a in asked]
         rows = [pair for pair in whole for _ in range(samples_per_question)]
-        _, ids, log_probs, _ = self._generate(
-            prompts=[list(prompt.ids) for prompt, _ in rows],
+        read, ids, log_probs, _ = self._generate(
+            prompts=[self._handed_over(prompt) for prompt, _ in rows],
             images=[[image] for _, image in rows],
             num_generations=samples_per_question,
         )
+        self._check_prompts([prompt for prompt, _ in rows], read)
         trimmed = [
             self._trimmed(i, [token[0] for token in p], settings) for i, p in zip(ids, log_probs, strict=True)
         ]
@@ -84,6 +104,23 @@ class VllmSampler:
                 if listener is not None and isinstance(result, Sampled):
                     listener.wrote(place, sample, result.completion.text)
         return results
+
+    def _handed_over(self, prompt: PreparedPrompt) -> list[int]:
+        """The prompt's ids as vLLM takes them: with a picture's tokens, or with the one that stands for all of them."""
+        if not self._expands_pictures:
+            return list(prompt.ids)
+        return unexpanded(prompt, picture_id=self._prompts.vlm.processor.image_token_id)
+
+    def _check_prompts(self, prompts: Sequence[PreparedPrompt], read: Sequence[Sequence[int]]) -> None:
+        picture_id = self._prompts.vlm.processor.image_token_id
+        for prompt, ids in zip(prompts, read, strict=True):
+            if tuple(ids) != prompt.ids:
+                raise ModelError(
+                    "vLLM must read the prompt that is learned from, it read another: "
+                    f"{len(ids)} tokens, {list(ids).count(picture_id)} of them for the picture, instead of "
+                    f"{len(prompt.ids)} and {prompt.ids.count(picture_id)}; give vLLM the same model folder and picture "
+                    "limits (min_pixels, max_pixels), or set train.vllm_mode: null"
+                )
 
     def _placeholder(
         self, asked: Sequence[tuple[PreparedPrompt, Image.Image] | str]

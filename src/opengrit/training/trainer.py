@@ -48,6 +48,7 @@ from opengrit.training.rollouts import (
     pieces,
     prompts_of,
 )
+from opengrit.training.sampler_check import SamplerCheck, agreement
 from opengrit.training.settings import check_processor, check_settings
 from opengrit.training.sharding import asks_for_fsdp, gather_weights, shard_by_layers
 from opengrit.training.shared_prefix import TokenScores, packed_scores, row_scores, share_prefix
@@ -106,6 +107,7 @@ class GritTrainer(GRPOTrainer):
         self.skips = False  # the current generation is not learned from
         self._flat_groups: list[bool | None] = []  # of the current generation, on all processes
         self.metric_sums = MetricSums()  # of this process, since the last line of the log
+        self.sampler_check = SamplerCheck(self._log_metric)
         self._batch_examples: list[Example] = []
         self._rows: list[int] = []
         self._idle: frozenset[int] = frozenset()  # rows that teach nothing
@@ -189,6 +191,8 @@ class GritTrainer(GRPOTrainer):
         self._rows = list(range(len(inputs)))
         output = super()._generate_and_score_completions(inputs)
         output["row"] = torch.arange(len(inputs))
+        self.sampler_check.is_due = self.rollouts.log_probs is not None
+        self._compare_with_sampler(output.get("old_per_token_logps"))
         # TRL takes a group for flat where its standard deviation is below 1e-8, which rounding in 32 bits is above.
         # Its rows would be taught that rounding, and pass through the model with a gradient for it.
         output["advantages"][self._flat_rows(len(inputs))] = 0.0
@@ -235,7 +239,11 @@ class GritTrainer(GRPOTrainer):
 
     def _sampler_of_rollouts(self) -> Sampler:
         if self.rollout_sampler is None and self.use_vllm:
-            self.rollout_sampler = VllmSampler(self.sampler, self.vllm_generation.generate)
+            self.rollout_sampler = VllmSampler(
+                self.sampler,
+                self.vllm_generation.generate,
+                expands_pictures=self.vllm_mode == "colocate",
+            )
         return self.rollout_sampler or self.sampler
 
     def rubric_total(self, **_: Any) -> list[float | None]:
@@ -262,6 +270,19 @@ class GritTrainer(GRPOTrainer):
             if flat is not None:
                 self.metric_sums.add("frac_reward_zero_std", float(flat))
         return every
+
+    def _compare_with_sampler(self, log_probs_RT: torch.Tensor | None) -> None:
+        """Once a generation, with the first scores of it by the weights that sampled it."""
+        if log_probs_RT is None or self.rollouts.log_probs is None or not self.sampler_check.is_due:
+            return
+        self.sampler_check.take(
+            agreement(
+                log_probs_RT,
+                [self.rollouts.log_probs[row] for row in self._rows],
+                [self.rollouts.lengths[row] for row in self._rows],
+                gather,
+            )
+        )
 
     def _write_records(self, advantages: Sequence[float]) -> None:
         own = [replace(r, advantage=a) for r, a in zip(self.rollouts.records, advantages, strict=True)]
@@ -336,6 +357,8 @@ class GritTrainer(GRPOTrainer):
         ]
         back = torch.tensor([i for chunk, _ in chunks for i in chunk], device=ids_RT.device).argsort()
         log_probs = torch.cat([s.log_probs_RT for s in scores])[back]
+        if compute_entropy:  # the loss's pass
+            self._compare_with_sampler(log_probs)
         entropies = [s.entropies_RT for s in scores if s.entropies_RT is not None]
         return log_probs, torch.cat(entropies)[back] if compute_entropy else None, None
 

