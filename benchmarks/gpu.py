@@ -25,7 +25,6 @@ from typing import TextIO
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS_SCRIPT = ROOT / "benchmarks" / "gpu_parts.py"
-_NOT_HERE = 77
 _RESERVE = 5.0  # seconds for the page's end
 
 
@@ -37,16 +36,17 @@ class Part:
     title: str
     share: int
     rehearsal_share: int
+    needs: str | None = None  # a package
 
 
 PARTS = (
     Part("device", "Device and versions", 25, 35),
-    Part("colocate", "One training step with vLLM in the process", 110, 120),
+    Part("colocate", "One training step with vLLM in the process", 110, 120, "vllm"),
     Part("step", "One training step in the process", 150, 45),
     Part("decode", "Decoding against the memory's bandwidth", 60, 45),
     Part("memory", "Peak memory against the estimate", 160, 100),
     Part("attention", "bfloat16 and attention", 60, 45),
-    Part("four-bit", "Loading in 4 bits", 50, 40),
+    Part("four-bit", "Loading in 4 bits", 50, 40, "bitsandbytes"),
 )
 
 
@@ -73,6 +73,9 @@ def run_part(
 ) -> str:
     """What became of the part, after its lines are on the page."""
     python = colocate_python(options) if part.name == "colocate" else sys.executable
+    if part.needs is not None and not has(python, part.needs, environment(options)):
+        page.write(f"Not measured: {part.needs} is not installed.")
+        return "not measured on this machine"
     command = [python, str(PARTS_SCRIPT), part.name, "--scratch", scratch, "--seconds", f"{seconds:.0f}"]
     if options.rehearse:
         command.append("--rehearse")
@@ -101,9 +104,12 @@ def run_part(
             reader.join(10)
     if code is None:
         return f"ran out of its {seconds:.0f} s"
-    if code == _NOT_HERE:
-        return "not measured on this machine"
     return "measured" if code == 0 else f"failed with {code}: {last_line(log, begin)}"
+
+
+def has(python: str, package: str, env: dict[str, str]) -> bool:
+    code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({package!r}) is None)"
+    return subprocess.run([python, "-c", code], env=env).returncode == 0
 
 
 def copy_lines(process: subprocess.Popen, page: Page) -> None:

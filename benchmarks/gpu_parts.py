@@ -2,8 +2,8 @@
 
     python benchmarks/gpu_parts.py step --scratch FOLDER --seconds 120 [--rehearse] [--vocabulary FOLDER]
 
-Exits with 77 where the machine lacks what a part measures, after a line that says what. Figures of a rehearsal
-(a CPU, small shapes, few tokens) say only that every line of these files runs.
+`gpu.py` leaves out the parts whose package is not installed. Figures of a rehearsal (a CPU, small shapes, few tokens) say
+only that every line of these files runs.
 """
 
 # N rows, T completion tokens, L prompt and completion tokens, V entries of the vocabulary.
@@ -41,7 +41,6 @@ from gpu_setting import (
     has,
     here,
     keep_stdout_for_page,
-    not_here,
     peak,
     questions_of,
     reset_peak,
@@ -151,8 +150,6 @@ def step_in_process(setting: Setting) -> None:
 
 def colocate(setting: Setting) -> None:
     """The same step with vLLM in the process, each trainer in a process of its own."""
-    if not has("vllm"):
-        not_here("vllm is not installed")
     folder = saved(setting)
     sizes = ", ".join(f"{name} {value}" for name, value in setting.scale.step.items())
     say(f"Colocated vLLM, weights of the same shape, completions of natural length ({sizes}).", "")
@@ -383,8 +380,6 @@ def scores_of_trainer(loaded: Loaded, ids_NT: torch.Tensor) -> torch.Tensor:
 
 def four_bit(setting: Setting) -> None:
     """Loading in 4 bits: seconds, bytes, how far its log-probabilities are from the checkpoint's, decoding."""
-    if not has("bitsandbytes"):
-        not_here("bitsandbytes is not installed")
     folder = str(saved(setting))
     say(
         "| weights | seconds to load | GB after loading | estimate | mean difference, nats a token | a step of 8 rows, ms |"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import sys
@@ -22,7 +23,6 @@ from opengrit.sampling.transformers_engine import TransformersSampler
 from shapes import build
 
 ROOT = Path(__file__).resolve().parents[1]
-NOT_HERE = 77  # exit code of a part that this machine has no package for
 # The recipes' models, and which shape of a `Scale` stands for each.
 FAMILIES = {"Qwen/Qwen2.5-VL-3B-Instruct": "qwen", "OpenGVLab/InternVL3-2B-hf": "internvl"}
 
@@ -86,11 +86,6 @@ def say(*lines: str) -> None:
     print(*lines, sep="\n", file=_page, flush=True)
 
 
-def not_here(why: str) -> None:
-    say(f"Not measured: {why}.")
-    sys.exit(NOT_HERE)
-
-
 def has(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
@@ -100,6 +95,8 @@ def here() -> torch.device:
 
 
 def reset_peak() -> None:
+    """Let go of what nothing uses any more, and measure the peak from here on."""
+    gc.collect()  # trainers refer to themselves
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
