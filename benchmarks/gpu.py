@@ -112,6 +112,11 @@ def has(python: str, package: str, env: dict[str, str]) -> bool:
     return subprocess.run([python, "-c", code], env=env).returncode == 0
 
 
+def sees_gpu(env: dict[str, str]) -> bool:
+    code = "import sys, torch; sys.exit(not torch.cuda.is_available())"
+    return subprocess.run([sys.executable, "-c", code], env=env).returncode == 0
+
+
 def copy_lines(process: subprocess.Popen, page: Page) -> None:
     assert process.stdout is not None
     for line in process.stdout:
@@ -151,6 +156,8 @@ def environment(options: argparse.Namespace) -> dict[str, str]:
     }
     if options.rehearse:
         quiet |= {"VLLM_CPU_KVCACHE_SPACE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    elif "CUDA_VISIBLE_DEVICES" not in os.environ:
+        quiet["CUDA_VISIBLE_DEVICES"] = "0"
     return os.environ | quiet | {"PYTHONPATH": os.pathsep.join(p for p in paths if p)}
 
 
@@ -245,6 +252,12 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = arguments()
+    if not options.rehearse and not sees_gpu(environment(options)):
+        print(
+            f"a GPU is measured, torch of {sys.executable} sees none; on a CPU use --rehearse",
+            file=sys.stderr,
+        )
+        return 2
     page, log = Page(options.out), options.out.with_suffix(".log")
     log.write_text("")
 

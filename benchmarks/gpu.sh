@@ -22,7 +22,7 @@ case "${WHEELS:+given} $* " in
     if ls "$wheels"/*.whl >/dev/null 2>&1; then
         site=$(mktemp -d)
         trap 'rm -rf "$site"' EXIT
-        "$python" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-compile --no-cache-dir \
+        "$python" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-index --no-deps --no-compile --no-cache-dir \
             --target "$site" "$wheels"/*.whl
         PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH}
         export PYTHONPATH

@@ -21,7 +21,6 @@ from gpu_setting import (
     device_bytes,
     has,
     peak,
-    questions_of,
     reset_peak,
     saved,
     say,
@@ -102,9 +101,7 @@ def recipe_peaks(setting: Setting, recipe: Recipe) -> str:
     examples = wide_examples(setting, recipe, loaded)
     length = min(recipe.train.max_completion_length, setting.scale.longest or sys.maxsize)
     ran = as_run(recipe, length)
-    prompt = TransformersSampler(loaded).prepare(
-        Asked(examples[0].id, examples[0].image, user_text("grounded", examples[0].question))
-    )
+    prompt = TransformersSampler(loaded).prepare(question_of(examples[0]))
     shown = prompt.ids.count(loaded.processor.image_token_id)
     plan = replace(
         plan_of(ran, facts, one),
@@ -180,11 +177,16 @@ def wide_examples(setting: Setting, recipe: Recipe, loaded: Loaded) -> list[Exam
     wide = []
     for row in rows:
         path = setting.scratch / f"{tiles}-{row.id.replace('/', '-')}.png"
-        Image.open(row.image).convert("RGB").resize((side * tiles, side)).save(path)
+        if not path.exists():
+            Image.open(row.image).convert("RGB").resize((side * tiles, side)).save(path)
         wide.append(replace(row, image=str(path)))
-    shown = TransformersSampler(loaded).prepare(Asked(wide[0].id, wide[0].image, wide[0].question)).ids
+    shown = TransformersSampler(loaded).prepare(question_of(wide[0])).ids
     pictures = shown.count(loaded.processor.image_token_id)
     return step.longer(wide, loaded, tokens=pictures + 150)
+
+
+def question_of(example: Example) -> Asked:
+    return Asked(example.id, example.image, user_text("grounded", example.question))
 
 
 def measured_peaks(
@@ -205,7 +207,7 @@ def measured_peaks(
     training = peak()
     reset_peak()
     group = recipe.train.num_generations
-    asked = questions_of(loaded, max(1, rows // group))
+    asked = [question_of(example) for example in examples[: max(1, rows // group)]]
     settings = SamplingSettings(max_new_tokens=setting.scale.generated, stop=(generate.NEVER,))
     with trainer.accelerator.autocast():
         trainer.sampler.sample(asked, samples_per_question=group, settings=settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ import pathlib, sys
 sys.path.insert(0, sys.argv.pop(1))
 import gpu
 gpu.PARTS_SCRIPT = pathlib.Path(sys.argv.pop(1))
+gpu.sees_gpu = lambda env: True
 gpu.has = lambda python, package, env: package != "vllm"
 sys.exit(gpu.main())
 """
@@ -81,6 +83,15 @@ def test_a_signal_leaves_a_whole_page_and_no_process(command, tmp_path):
     assert found["decode"].startswith("measured")
     assert (found["memory"], found["four-bit"]) == ("not finished", "not begun")
     assert "Ended: SIGTERM." in page.read_text()
+
+
+def test_a_machine_without_a_gpu_is_refused_before_a_page_is_written(tmp_path):
+    command = [str(BENCHMARKS / "gpu.sh"), "--out", str(tmp_path / "gpu.md")]
+    env = os.environ | {"PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": "", "WHEELS": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 2
+    assert "--rehearse" in done.stderr
+    assert not (tmp_path / "gpu.md").exists()
 
 
 def test_no_time_left_begins_nothing(command, tmp_path):
