@@ -38,6 +38,7 @@ from gpu_setting import (
     Canned,
     Setting,
     device_bytes,
+    driver,
     has,
     here,
     keep_stdout_for_page,
@@ -109,14 +110,6 @@ def device(setting: Setting) -> None:
                 f"it has {facts.parameters():,}; correct benchmarks/shapes.py"
             )
         say(f"| {shape} | {facts.parameters():,} parameters, as {recipe_name} |")
-
-
-def driver() -> str:
-    try:
-        asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return "unknown (no nvidia-smi)"
 
 
 # -- step ---------------------------------------------------------------------------------------------------------
