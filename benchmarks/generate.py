@@ -147,15 +147,11 @@ def compare(
     }
 
 
-def bandwidth_floor(
-    loaded: Loaded, questions: list[Asked], *, group: int, length: int
-) -> dict[str, float] | None:
-    """On a GPU: what a step in the middle of the completions must read, once each, and the milliseconds that takes.
+def bytes_a_step(loaded: Loaded, questions: list[Asked], *, group: int, length: float) -> float:
+    """What a step must read, once each, when `length` tokens of each completion are written.
 
-    Weights of the language model and its head, keys and values of each prompt once and of half a completion a row.
+    Weights of the language model and its head, keys and values of each prompt once and of the completions row by row.
     """
-    if not torch.cuda.is_available():
-        return None
     model = loaded.base
     text = model.config.get_text_config()
     weights = sum(p.numel() * p.element_size() for p in model.model.language_model.layers.parameters())
@@ -165,13 +161,26 @@ def bandwidth_floor(
     per_token = 2 * text.num_hidden_layers * text.num_key_value_heads * width * head.element_size()
     sampler = TransformersSampler(loaded)
     prompts = sum(len(sampler.prepare(question).ids) for question in questions)
-    read = weights + per_token * (prompts + len(questions) * group * length / 2)
-    block = torch.empty(2**30, dtype=torch.uint8, device=loaded.model.device)
+    return float(weights + per_token * (prompts + len(questions) * group * length))
+
+
+def copy_rate(device: torch.device, *, size: int = 2**30) -> float:
+    """Bytes a second, read and written, of the fastest of ten copies of `size` bytes within the device."""
+    block = torch.empty(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(block)
-    seconds = min(clock(lambda: target.copy_(block).shape[:1]).seconds for _ in range(10))
-    rate = 2 * block.numel() / seconds
+    return 2 * size / min(clock(lambda: target.copy_(block).shape[:1]).seconds for _ in range(10))
+
+
+def bandwidth_floor(
+    loaded: Loaded, questions: list[Asked], *, group: int, length: int
+) -> dict[str, float] | None:
+    """On a GPU: what a step in the middle of the completions must read, and the milliseconds that takes."""
+    if not torch.cuda.is_available():
+        return None
+    read = bytes_a_step(loaded, questions, group=group, length=length / 2)
+    rate = copy_rate(loaded.model.device)
     return {
-        "bytes a step": float(read),
+        "bytes a step": read,
         "measured bytes a second": rate,
         "milliseconds a step": read / rate * 1e3,
     }

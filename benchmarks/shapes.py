@@ -40,14 +40,31 @@ SHAPES: dict[str, dict[str, Any]] = {
             "image_size": [448, 448], "patch_size": [14, 14],
         },
     },
+    # As wide as the packaged models, with as many rows of vocabulary as the real ones: what a CPU rehearses with.
+    "small-qwen2.5-vl": {
+        "base": "tiny-qwen2.5-vl", "side": 112, "vision_config": {},
+        "text_config": {
+            "vocab_size": 151936,
+            "rope_parameters": {"mrope_section": [4, 6, 6], "rope_theta": 1e6, "rope_type": "default"},
+        },
+    },
+    "small-internvl3": {
+        "base": "tiny-internvl3", "side": 112, "image_seq_length": 16, "text_config": {"vocab_size": 151674},
+        "vision_config": {},
+    },
 }  # fmt: skip
-_SIDE = 448  # pixels of a picture's side
+_SIDE = 448  # pixels of a picture's side, where a shape has none of its own
 
 
-def build(shape: str, *, device: str = "cuda", dtype: torch.dtype = torch.bfloat16) -> Loaded:
-    """A model of the shape with random weights, and a processor that shows it pictures of 448 x 448 pixels."""
+def build(shape: str, *, device: str | None = None, dtype: torch.dtype | None = None) -> Loaded:
+    """A model of the shape with random weights, and a processor that shows it square pictures of one size.
+
+    On the GPU if there is one; in bfloat16 there, and in 32 bits on a CPU.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = dtype or (torch.bfloat16 if device == "cuda" else torch.float32)
     sizes = dict(SHAPES[shape])
-    path = resolve(sizes.pop("base"))
+    path, side = resolve(sizes.pop("base")), sizes.pop("side", _SIDE)
     config = AutoConfig.from_pretrained(path)
     values = config.to_dict()
     for section in ("text_config", "vision_config"):
@@ -55,10 +72,10 @@ def build(shape: str, *, device: str = "cuda", dtype: torch.dtype = torch.bfloat
         values[section] = {k: v for k, v in values[section].items() if v is not None}
     config = type(config).from_dict(values | sizes)
     free = config.model_type != "internvl"
-    bound = _SIDE * _SIDE if free else None
+    bound = side * side if free else None
     processor = load_processor(path, min_pixels=bound, max_pixels=bound)
     if not free:
-        processor.image_processor.size = {"height": _SIDE, "width": _SIDE}
+        processor.image_processor.size = {"height": side, "width": side}
         processor.image_processor.max_patches = 1
         processor.image_seq_length = sizes["image_seq_length"]
     with torch.device(device):

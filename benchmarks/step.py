@@ -98,6 +98,16 @@ def _now() -> float:
     return time.perf_counter()
 
 
+class _WholeModel:
+    """In place of the counter's own tracker, which fails where checkpointing marks embeddings in a pass without gradients."""
+
+    parents = frozenset({"Global"})
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: Any) -> None: ...
+
+
 class Course(TrainerCallback):
     """Times each step as a whole, and counts the multiplications of the first, which warms up."""
 
@@ -106,6 +116,7 @@ class Course(TrainerCallback):
         self.flops = 0
         self._trainer, self._phases = trainer, phases
         self._counter = FlopCounterMode(display=False)
+        self._counter.mod_tracker = _WholeModel()
         self._began = 0.0
 
     def on_step_begin(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
@@ -144,6 +155,7 @@ def count_work(loaded: Loaded) -> Counter[str]:
 
 
 def config(options: argparse.Namespace, folder: str, **changes: Any) -> GRPOConfig:
+    """Both trainers' settings; `options.more`, where it is given, holds further ones."""
     gpu = torch.cuda.is_available()
     settings: dict[str, Any] = {
         "output_dir": folder,
@@ -162,6 +174,7 @@ def config(options: argparse.Namespace, folder: str, **changes: Any) -> GRPOConf
         "save_strategy": "no",
         "logging_steps": 1,
         "disable_tqdm": True,
+        **getattr(options, "more", {}),
         **changes,
     }
     return GRPOConfig(**settings)
@@ -221,6 +234,8 @@ def let_every_row_learn(trainer: Any) -> None:
 
     def spread(*args: Any) -> torch.Tensor:
         totals = score(*args)
+        if isinstance(trainer, GritTrainer):  # it would not learn from groups whose rewards are all the same
+            trainer._flat_groups = [False] * len(trainer._flat_groups)
         return torch.arange(len(totals), device=totals.device, dtype=totals.dtype)[:, None] % group
 
     trainer._calculate_rewards = spread
@@ -322,6 +337,11 @@ def alone(options: argparse.Namespace, examples: list[Example]) -> float:
     turn(options, {"stock trl": stock, "opengrit": ours}[options.alone], examples)
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
+    return peak_of_process()
+
+
+def peak_of_process() -> float:
+    """MiB of main memory that this process has had at most."""
     status = Path("/proc/self/status")
     if not status.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
