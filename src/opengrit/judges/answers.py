@@ -37,7 +37,7 @@ _NOT_THE_OTHER = re.compile(
     re.IGNORECASE,
 )
 _THAN_THE_OTHER = re.compile(
-    rf"(?:,\s*+not|,?\s++(?:and not|rather than|instead of))\s++{_OTHER}", re.IGNORECASE
+    rf"(?:,\s*+not|(?:,|(?<![\s,]))\s++(?:and not|rather than|instead of))\s++{_OTHER}", re.IGNORECASE
 )
 _ARTICLES = frozenset({"a", "an", "the"})
 

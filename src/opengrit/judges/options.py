@@ -39,7 +39,7 @@ _MOST_OPTIONS = 26
 _LONGEST_LEAD = 12
 # What a question on one line may ask for after its last option: "D. sofa. Answer with the letter."
 _INSTRUCTION = re.compile(
-    r"(?:[.?!]?+\s++please|[.?!]\s++(?:answer|choose|select|respond|reply|output|give|provide|pick))\b.*+",
+    r"(?:(?<![\s.?!])\s++please|[.?!]\s++(?:please|answer|choose|select|respond|reply|output|give|provide|pick))\b.*+",
     re.IGNORECASE,
 )
 _SPACES = re.compile(r"(?<!\d)\s++|\s++(?!\d)")
