@@ -3,7 +3,6 @@
 # R rows, T completion tokens.
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,8 +11,6 @@ from typing import Any
 import torch
 
 from opengrit.core.errors import ModelError
-
-log = logging.getLogger(__name__)
 
 # Nats a token. Engines differ by about 0.001 in 32 bits and 0.01 to 0.05 in bfloat16; another prompt, picture or set
 # of weights by 1 and more, where importance ratios are about 0 and nothing is learned.
@@ -61,8 +58,8 @@ def agreement(
 class SamplerCheck:
     """Checks each generation once, while the weights are still those it was sampled with.
 
-    Raises ModelError where a process's first generation is further than LIMIT from the model; later ones are logged,
-    and an alarm reads the numbers.
+    Raises ModelError where a process's first generation is further than LIMIT from the model. Of each generation `add`
+    gets the two numbers for metrics.jsonl, which an alarm reads.
     """
 
     def __init__(self, add: Callable[[str, float], Any]) -> None:

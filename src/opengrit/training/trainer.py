@@ -275,11 +275,12 @@ class GritTrainer(GRPOTrainer):
         """Once a generation, with the first scores of it by the weights that sampled it."""
         if log_probs_RT is None or self.rollouts.log_probs is None or not self.sampler_check.is_due:
             return
+        reported, lengths = self.rollouts.log_probs, self.rollouts.lengths
         self.sampler_check.take(
             agreement(
                 log_probs_RT,
-                [self.rollouts.log_probs[row] for row in self._rows],
-                [self.rollouts.lengths[row] for row in self._rows],
+                [reported[row] for row in self._rows],
+                [lengths[row] for row in self._rows],
                 gather,
             )
         )
