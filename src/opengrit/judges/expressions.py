@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import pairwise
+from typing import Any
 
 from opengrit.judges.assertion import Context, is_explanation, is_framing
 from opengrit.judges.latex import unlatex
@@ -127,14 +129,23 @@ def _is_equal(expected: str, said: str) -> bool:
         return False  # a range, not a difference
     if any(text.count("^") > 2 or _LONG_POWER.search(text) for text in (expected, said)):
         return False
+    if (found := _math_verify()) is None:
+        return False
+    parse, verify = found
+    gold, target = (parse(f"${text}$", parsing_timeout=None) for text in (_latex(expected), _latex(said)))
+    return bool(gold and target and verify(gold, target, timeout_seconds=None))
+
+
+@cache
+def _math_verify() -> tuple[Callable[..., Any], Callable[..., Any]] | None:
+    """math-verify's `parse` and `verify`; None where it is not installed, which is looked up once."""
     try:
         from math_verify import parse, verify
     except ImportError:
-        return False
+        return None
     # What reaches it is short: its clock, which works in the main thread alone, is off, and it warns of that each time.
     logging.getLogger("math_verify").setLevel(logging.ERROR)
-    gold, target = (parse(f"${text}$", parsing_timeout=None) for text in (_latex(expected), _latex(said)))
-    return bool(gold and target and verify(gold, target, timeout_seconds=None))
+    return parse, verify
 
 
 def _latex(text: str) -> str:
