@@ -113,11 +113,8 @@ def serve(
         curl -F image=@dogs.png -F question="How many dogs are there?" \\
             http://127.0.0.1:7860/v1/ground
     """
-    if model is not None and model_option is not None:
-        raise RecipeError(
-            f"the model is named once, got {model!r} and {model_option!r}; leave out one of them"
-        )
-    public = _public_names(name or [], count=2 if compare else 1)
+    models = _models(model, model_option, compare)
+    public = _public_names(name or [], count=len(models))
     _check_installed(page)
     key = _api_key(api_key_env, api_key_file)
     settle_output()
@@ -130,9 +127,7 @@ def serve(
     with tempfile.TemporaryDirectory(prefix="opengrit-serve-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         make = _local if endpoint is None else partial(_remote, endpoint, endpoint_key_env)
-        engines = _engines(
-            [model or model_option, *([compare] if compare else [])], public, partial(make, **how)
-        )
+        engines = _engines(models, public, partial(make, **how))
         from opengrit.serving.app import ServeSettings, build_app
         from opengrit.serving.security import Access
 
@@ -152,6 +147,13 @@ def serve(
             ready=lambda: _announce(where, engines, settings, page),
             clean_up=lambda: shutil.rmtree(folder, ignore_errors=True),
         )
+
+
+def _models(model: str | None, option: str | None, compare: str | None) -> list[str | None]:
+    """The models to serve, the one to compare with second; None is the default."""
+    if model is not None and option is not None:
+        raise RecipeError(f"the model is named once, got {model!r} and {option!r}; leave out one of them")
+    return [model or option, *([compare] if compare else [])]
 
 
 def _engines(models: list[str | None], public: list[str], make: Callable[..., Engine]) -> dict[str, Engine]:

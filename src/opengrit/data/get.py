@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 from opengrit.core.errors import DataError, first_line
 from opengrit.data.benchmarks import UNKNOWN, AnnotationFile, Benchmark, benchmark
-from opengrit.data.check import sha256_of
+from opengrit.data.fingerprint import sha256_of
 from opengrit.data.grit import read
 
 SOURCE = "source.json"
