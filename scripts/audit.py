@@ -31,7 +31,7 @@ BESIDE_THE_LOCK = re.compile(
 BUILD_TOOLS = ("setuptools",)  # pyproject's build-system
 
 ALLOWED = re.compile(
-    r"MIT(-0|-CMU)?|(0|new|modified|[23]-clause)?BSD([ -][23](-Clause)?)?|Apache([ -]?(Software)?[ -]?(License)?[ ,-]*(Version )?2(\.0)?)?"
+    r"MIT(-0|-CMU)?|((0|new|modified|[23]-clause)[ -]?|Free)?BSD([ -][23](-Clause)?)?|Apache([ -]?(Software)?[ -]?(License)?[ ,-]*(Version )?2(\.0)?)?"
     r"|ISC|Zlib|CC0-1\.0|Unlicense|PSF-2\.0|PSFL?|Python-2\.0|CNRI-Python|BSL-1\.0|HPND|MPL[ -]2\.0|LLVM-exception|Blue-?Oak.*",
     re.IGNORECASE,
 )
