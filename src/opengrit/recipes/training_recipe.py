@@ -20,6 +20,7 @@ from pydantic import (
 from opengrit.core.errors import RecipeError
 from opengrit.core.recipe_section import Count, NotNegative, Positive, RecipeSection, not_bool
 from opengrit.judges.settings import JudgeSection, judge_section
+from opengrit.recipes.trackers import Project, ReportTo
 from opengrit.recipes.yaml import data_source, named, parse, read_recipe
 from opengrit.rewards.rubric import Rubric
 
@@ -262,6 +263,12 @@ class Train(RecipeSection):
     )
     logging_steps: Count = Field(
         default=1, description="steps between rows of metrics (every step is written)"
+    )
+    report_to: ReportTo = ()
+    project: Project = "opengrit"
+    log_rollouts_steps: Count | None = Field(
+        default=50,
+        description="steps between tables of sampled rollouts with their boxes drawn, in each tracker of report_to; null: none",
     )
 
     @property

@@ -57,6 +57,7 @@ class GritCallback(TrainerCallback):
                 with trainer.accelerator.autocast():
                     found = evaluation.measure(trainer.sampler, trainer.protocol)
                 trainer.step_log.write({"step": state.global_step, **found})
+                trainer.step_log.trackers.take_evaluation(found, args, state, control)
 
 
 class NonFiniteGuard(TrainerCallback):

@@ -23,6 +23,7 @@ from opengrit.evaluation.rollout import case_of
 from opengrit.runs.alarms import AlarmMonitor, Setting, alarm_row, alarms_of, resumed_row, zero_loss_is_normal
 from opengrit.runs.folder import RunDir
 from opengrit.training.progress_table import ProgressTable
+from opengrit.training.trackers import Trackers
 
 _log = logging.getLogger(__name__)
 _QUANTITIES: dict[str, Quantity] = {
@@ -156,12 +157,18 @@ def _measures(record: Record) -> dict[str, float]:
 
 
 class StepLog:
-    """Takes the rows of a training, on its first process. Without a run nothing is written."""
+    """Takes the rows and records of a training, on its first process. Without a run nothing is written."""
 
     def __init__(
-        self, run: RunDir | None, *, setting: Setting, progress: ProgressTable | None = None
+        self,
+        run: RunDir | None,
+        *,
+        setting: Setting,
+        progress: ProgressTable | None = None,
+        trackers: Trackers | None = None,
     ) -> None:
         self._run, self._setting, self._progress = run, setting, progress
+        self.trackers = trackers or Trackers()
         self.monitor = AlarmMonitor(setting)
         self._zero_loss_explained = False
 
@@ -191,6 +198,14 @@ class StepLog:
                 self._progress.warn(alarm)
         if self._progress is not None:
             self._progress.show(row)
+
+    def add_records(self, records: Sequence[Record], step: int) -> None:
+        """Append a step's records to records.jsonl, and show some in the trackers where that is due."""
+        if self._run is not None:
+            with self._run.append_records() as writer:
+                for record in records:
+                    writer.write_record(record)
+        self.trackers.take_rollouts(records, step)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append a row to metrics.jsonl."""
