@@ -184,7 +184,10 @@ def _cases_to_judge(
             found += [case] if case is not None and (all_again or awaits_verdict(record)) else []
         elif not is_box_answer(example.answer):
             given = f"{example.answer} {number}"
-            found.append(Case(example.question, expected=example.answer, given=given))
+            also = example.also_accepted
+            found.append(
+                Case(example.question, expected=example.answer, given=given, also_accepted=also)
+            )
     return found
 
 
