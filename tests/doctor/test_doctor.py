@@ -158,7 +158,11 @@ def blind(row: Any, frame: Any, sample: int) -> str:
 
 def never_right(row: Any, frame: Any, sample: int) -> str:
     """In full format at times and with the right boxes, so that much is earned, but with a wrong answer."""
-    return perfect(row, frame, sample).replace(f"<answer>{row.answer}</answer>", "<answer>a zebra</answer>") if sample % 2 else "Well."
+    return (
+        perfect(row, frame, sample).replace(f"<answer>{row.answer}</answer>", "<answer>a zebra</answer>")
+        if sample % 2
+        else "Well."
+    )
 
 
 def enlarge(rows: list[dict[str, Any]], images: Path) -> None:
