@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import tiny_random
 from PIL import Image
-from serving import Speaking, grounder, running
 from typer.testing import CliRunner
 
 from opengrit.cli.app import app
@@ -21,6 +20,7 @@ from opengrit.inference.grounder import Grounder
 from opengrit.models.resolve import packaged_names, resolve
 from opengrit.models.sticker_models import knows_stickers_only, of_another_world, what_it_knows
 from opengrit.serving.app import ServeSettings, build_app
+from serving import Speaking, grounder, running
 
 MODEL = "tiny-qwen2.5-vl"
 SAID = f"{MODEL} knows emoji stickers only"
