@@ -38,9 +38,7 @@ def example(tmp_path: Path, also: object) -> Example:
 
 def attempt(example: Example, text: str) -> Attempt:
     transcript = parse(text, frame_for("pixels", example.picture_size))
-    return Attempt(
-        example, RECORD.completion, transcript, judge_transcript(RuleJudge(), example, transcript)
-    )
+    return Attempt(example, RECORD.completion, transcript, judge_transcript(RuleJudge(), example, transcript))
 
 
 def test_a_row_names_further_answers_and_is_written_back_with_them(tmp_path: Path) -> None:
@@ -92,7 +90,9 @@ def test_an_answer_that_one_comparison_failed_on_is_not_wrong() -> None:
 
 def test_rewards_and_metrics_take_the_accepted_answer_that_is_nearest(tmp_path: Path) -> None:
     row = example(tmp_path, [3, "a pair of birds"])
-    three = "<think>bird [1, 1, 9, 9], bird [11, 1, 19, 9], bird [21, 1, 29, 9]</think><answer>a pair of birds"
+    three = (
+        "<think>bird [1, 1, 9, 9], bird [11, 1, 19, 9], bird [21, 1, 29, 9]</think><answer>a pair of birds"
+    )
     tried = attempt(row, three)
     assert box_count(tried) == 1.0  # three boxes, and 3 is accepted
     assert box_count(attempt(row, "<think>bird [1, 1, 9, 9]</think><answer>2")) == 0.0

@@ -188,9 +188,7 @@ def _cases_to_judge(
         elif not is_box_answer(example.answer):
             given = f"{example.answer} {number}"
             also = example.also_accepted
-            found.append(
-                Case(example.question, expected=example.answer, given=given, also_accepted=also)
-            )
+            found.append(Case(example.question, expected=example.answer, given=given, also_accepted=also))
     return found
 
 

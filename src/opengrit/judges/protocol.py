@@ -17,7 +17,9 @@ class Case:
     question: str
     expected: str = field(kw_only=True)
     given: str = field(kw_only=True)
-    also_accepted: tuple[str, ...] = field(default=(), kw_only=True)  # `judge_cases` puts each before the judge
+    also_accepted: tuple[str, ...] = field(
+        default=(), kw_only=True
+    )  # `judge_cases` puts each before the judge
 
     @property
     def singly(self) -> tuple[Case, ...]:
