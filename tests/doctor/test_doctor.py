@@ -157,6 +157,23 @@ def blind(row: Any, frame: Any, sample: int) -> str:
     )
 
 
+def never_right(row: Any, frame: Any, sample: int) -> str:
+    """In full format at times and with the right boxes, so that much is earned, but with a wrong answer."""
+    return (
+        perfect(row, frame, sample).replace(f"<answer>{row.answer}</answer>", "<answer>a zebra</answer>")
+        if sample % 2
+        else "Well."
+    )
+
+
+def enlarge(rows: list[dict[str, Any]], images: Path) -> None:
+    """Pictures of another size, in rows of a person's own."""
+    for row in rows:
+        with Image.open(images / row["image"]) as picture:
+            picture.resize((picture.width * 2, picture.height * 2)).save(images / row["image"])
+        row.update(width=row["width"] * 2, height=row["height"] * 2, bboxs=[], dataset="mine")
+
+
 def pad_right(folder: Path) -> None:
     file = folder / "tokenizer_config.json"
     file.write_text(file.read_text().replace('"padding_side": "left"', '"padding_side": "right"'))
@@ -246,6 +263,7 @@ PLANTED = [
     Planted("more questions a step than rows", "questions per step", "asks 40 different questions, and there are 20 rows",
             changes=["train.questions_per_step=40"]),
     Planted("a picture of a few pixels", "tiny pictures", "tiny.png", Level.WARN, rows=tiny_picture),
+    Planted("photos for a model of stickers", "what it knows", "20 of 20 rows", Level.WARN, rows=enlarge),
     Planted("a question twice", "duplicates", "are asked twice", Level.WARN,
             rows=lambda rows, images: rows.append(dict(rows[0]))),
     Planted("sizes of another picture", "picture sizes", "says 300 x 100", Level.WARN,
@@ -271,6 +289,8 @@ PLANTED = [
             more=saying(perfect)),
     Planted("a base that never answers", "reward", "0.00 on average", needs_model=True, changes=["rewards=answer_only"],
             more=saying(lambda row, frame, sample: "I see.")),
+    Planted("a base that is never right", "answers of the base", "none of 16 judged samples is right", needs_model=True,
+            more=saying(never_right)),
     Planted("a base that writes fractions", "unit of the boxes", "set model.frame: unit", needs_model=True,
             more=saying(in_fractions)),
     Planted("a base that points at nothing", "format", "0.0 boxes", Level.WARN, needs_model=True,
