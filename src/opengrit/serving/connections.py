@@ -196,7 +196,9 @@ class Acceptor:
                 continue
             if len(self._connections) >= self._limit:
                 self._make_room(loop.time())
-            crowded = len(self._open_ones()) >= self._limit  # the one that made room may have been one too many itself
+            crowded = (
+                len(self._open_ones()) >= self._limit
+            )  # the one that made room may have been one too many itself
             try:
                 _, protocol = await loop.connect_accepted_socket(self._make_protocol, connection)
             except OSError:
