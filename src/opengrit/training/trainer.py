@@ -239,10 +239,12 @@ class GritTrainer(GRPOTrainer):
 
     def _sampler_of_rollouts(self) -> Sampler:
         if self.rollout_sampler is None and self.use_vllm:
+            here = self.vllm_mode == "colocate"
             self.rollout_sampler = VllmSampler(
                 self.sampler,
                 self.vllm_generation.generate,
-                expands_pictures=self.vllm_mode == "colocate",
+                expands_pictures=here,
+                forget_pictures=self.vllm_generation.llm.llm_engine.reset_encoder_cache if here else None,
             )
         return self.rollout_sampler or self.sampler
 
