@@ -130,7 +130,9 @@ class _TiledHead(torch.autograd.Function):
             return (None,) * 5
         hidden_ND, weight_VD, bias_V, labels_N, log_sum_N, mean_rows_ND = ctx.saved_tensors
         wanted: _Wanted = ctx.wanted
-        by_hidden_ND = by_weight_VD = by_bias_V = None
+        by_hidden_ND: torch.Tensor | None = None
+        by_weight_VD: torch.Tensor | None = None
+        by_bias_V: torch.Tensor | None = None
         if ctx.needs_input_grad[0]:
             by_hidden_ND = weight_VD[labels_N].float().sub_(mean_rows_ND)
             by_hidden_ND = by_hidden_ND.mul_(slope_N[:, None] / wanted.temperature).to(hidden_ND.dtype)
@@ -139,7 +141,7 @@ class _TiledHead(torch.autograd.Function):
             sloped_ND = scaled_ND * slope_N[:, None]
             by_weight_VD = torch.zeros(weight_VD.shape, device=weight_VD.device)
             by_bias_V = None if bias_V is None else torch.zeros(bias_V.shape, device=bias_V.device)
-            for words, rows, _, logits_nv in _tiles(scaled_ND, weight_VD, bias_V, wanted):
+            for words, rows, _weight_vD, logits_nv in _tiles(scaled_ND, weight_VD, bias_V, wanted):
                 shares_nv = logits_nv.sub_(log_sum_N[rows, None]).exp_()
                 by_weight_VD[words].addmm_(shares_nv.T, sloped_ND[rows], alpha=-1)
                 if by_bias_V is not None:
@@ -277,16 +279,17 @@ def _forward(
         entropy=entropy,
         top1=top1,
     )
-    # masked_scatter keeps the model in the graph where no label is scored, so that backward gives zeros.
-    log_probs, entropies, is_top1 = (
-        None if values is None else values.new_zeros(mask.shape).masked_scatter(mask, values)
-        for values in (scores.log_probs_N, scores.entropies_N, scores.is_top1_N)
-    )
+
+    def placed(values_N: torch.Tensor) -> torch.Tensor:
+        # Keeps the model in the graph where no label is scored, so that backward gives zeros.
+        return values_N.new_zeros(mask.shape).masked_scatter(mask, values_N)
+
+    log_probs = placed(scores.log_probs_N)
     count = mask.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
     return FusedCausalLMOutput(
         loss=-log_probs.sum() / count,
         log_probs=log_probs,
-        entropy=entropies,
-        is_top1=is_top1,
+        entropy=None if scores.entropies_N is None else placed(scores.entropies_N),
+        is_top1=None if scores.is_top1_N is None else placed(scores.is_top1_N),
         label_mask=mask,
     )
