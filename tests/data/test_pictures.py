@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -10,7 +11,9 @@ import random
 import signal
 import subprocess
 import sys
+import tarfile
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +26,8 @@ from typer.testing import CliRunner
 from opengrit.cli.app import app
 from opengrit.core.errors import DataError
 from opengrit.data import load_examples
-from opengrit.data.get import SOURCE
+from opengrit.data.benchmarks import benchmark
+from opengrit.data.get import SOURCE, Unreachable
 from opengrit.data.pictures.addresses import HOSTS, addresses_of, is_safe, with_mirrors
 from opengrit.data.pictures.download import Patience
 from opengrit.data.pictures.fetch import get_pictures
@@ -181,7 +185,7 @@ def test_a_host_that_says_slow_down_is_left_alone_by_every_worker(
     server.retry_after = "0.4"
     server.plan = lambda path, times: Bad.SLOW_DOWN if len(server.asked) == 1 else Bad.NOTHING
     fetched_rows(tmp_path, "grit20", GRIT20)
-    get_pictures("grit20", tmp_path, hosts=mirrors(server), workers=1)
+    get_pictures("grit20", tmp_path, hosts=mirrors(server), workers=1, patience=QUICK)
     assert server.times[1] - server.times[0] >= 0.4
 
 
@@ -330,3 +334,233 @@ def test_the_command_says_fetches_and_verifies(
     assert done.exit_code == 0, done.output
     assert "verified: every picture of grit20, in data/grit20/images" in done.output
     assert len(load_examples("data/grit20")) == 20
+
+
+# Archives, and what the user has.
+
+VSR_ROWS = {"vsr_val.jsonl": rows_of(COCO_NAMES, "vsr")}
+CONTENT = {name: jpeg(60 + index, 40, seed=index) for index, name in enumerate(COCO_NAMES)}
+
+
+def tar_of(path: Path, members: dict[str, bytes], mode: str = "w:gz") -> Path:
+    with tarfile.open(path, mode) as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+def zip_of(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def folder_of(path: Path, members: dict[str, bytes]) -> Path:
+    for name, content in members.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("made", [zip_of, tar_of, folder_of])
+@pytest.mark.parametrize("layout", ["train2017/", "", "a/b/", "mixed"])
+def test_pictures_come_from_what_the_user_has(tmp_path: Path, made, layout: str) -> None:
+    places = {
+        f"{'val2017/' if layout == 'mixed' and index % 2 else layout.replace('mixed', 'train2017/')}{name}": content
+        for index, (name, content) in enumerate(CONTENT.items())
+    }
+    other = {"train2017/000000000001.jpg": jpeg(9, 9), "readme.txt": b"hello"}
+    source = made(tmp_path / "source", places | other)
+    folder = fetched_rows(tmp_path, "vsr", VSR_ROWS)
+    get_pictures("vsr", tmp_path, source=source, hosts={})
+    assert {path.name: path.read_bytes() for path in (folder / "images").iterdir()} == CONTENT
+
+
+def test_an_archive_gives_what_it_has_and_the_rest_is_asked_for(
+    tmp_path: Path, server: PictureServer
+) -> None:
+    source = zip_of(tmp_path / "some.zip", dict(list(CONTENT.items())[:7]))
+    fetched_rows(tmp_path, "vsr", VSR_ROWS)
+    with pytest.raises(DataError, match=r"3 of 10 are not: .* run the command without --from for the rest"):
+        get_pictures("vsr", tmp_path, source=source)
+    get_pictures("vsr", tmp_path, hosts=mirrors(server))
+    assert len(server.asked) == 3
+
+
+def test_of_two_members_of_one_name_the_one_that_fits_is_taken(tmp_path: Path) -> None:
+    source = zip_of(
+        tmp_path / "two.zip", {"x/000000385473.jpg": jpeg(5, 5), "y/000000385473.jpg": CONTENT[COCO_NAMES[0]]}
+    )
+    folder = one_picture(tmp_path)
+    get_pictures("vsr", tmp_path, source=source)
+    assert (folder / "images" / COCO_NAMES[0]).read_bytes() == CONTENT[COCO_NAMES[0]]
+
+
+def gzip_bomb(path: Path) -> Path:
+    """A tar.gz of 0.3 MB that unpacks to 300 MB."""
+    with gzip.open(path, "wb") as stream:
+        head = tarfile.TarInfo("zeros")
+        head.size = 300 * 2**20
+        stream.write(head.tobuf())
+        for _ in range(300):
+            stream.write(bytes(2**20))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["traversal", "link", "damaged", "bomb", "no archive", "wrong picture"])
+def test_a_hostile_archive_leaves_nothing(tmp_path: Path, kind: str) -> None:
+    source, name = tmp_path / "in" / "archive", COCO_NAMES[0]
+    source.parent.mkdir()
+    match kind:
+        case "traversal":  # its content is taken for the row's picture, its path is not
+            tar_of(source, {f"../../../{name}": b"no picture", "/etc/evil": b"x"})
+        case "link":
+            with tarfile.open(source, "w") as archive:
+                member = tarfile.TarInfo(name)
+                member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+                archive.addfile(member)
+        case "damaged":
+            content = tar_of(source, CONTENT).read_bytes()
+            source.write_bytes(content[:500])
+        case "bomb":
+            gzip_bomb(source)
+        case "no archive":
+            source.write_bytes(b"hello")
+        case "wrong picture":
+            zip_of(source, {name: jpeg(33, 44)})
+    folder = one_picture(tmp_path / "out")
+    with pytest.raises(DataError):
+        get_pictures("vsr", tmp_path / "out", source=source)
+    assert not any(path.is_file() for path in (folder / "images").rglob("*"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+
+
+# The hub's tables.
+
+
+def parquet_of(path: Path, columns: dict[str, list]) -> Path:
+    import pyarrow
+    from pyarrow import parquet
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(pyarrow.table(columns), path)
+    return path
+
+
+class TablesHub:
+    """A hub whose files lie in a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.asked = root, list[str]()
+
+    def size(self, repository: str, file: str, revision: str) -> int | None:
+        return None
+
+    def fetch(self, repository: str, file: str, revision: str, folder: Path) -> Path:
+        self.asked.append(file)
+        if not (self.root / file).is_file():
+            raise Unreachable("no network")
+        return self.root / file
+
+
+def mathvista_table(path: Path, pids: list[int]) -> Path:
+    return parquet_of(
+        path,
+        {
+            "pid": [str(pid) for pid in pids],
+            "question": [f"What is {pid}  squared?" for pid in pids],
+            "decoded_image": [{"bytes": jpeg(10 + pid, 20, seed=pid), "path": None} for pid in pids],
+        },
+    )
+
+
+def mathvista_rows(pids: list[int]) -> str:
+    return "".join(
+        json.dumps({"question": f"Hint: a number.\nQuestion: What is {pid} squared?", "answer": str(pid**2), "image": f"{pid}.png", "width": 10 + pid, "height": 20, "dataset": "mathvista_mini"}) + "\n"
+        for pid in pids
+    )  # fmt: skip
+
+
+def test_mathvistas_pictures_are_found_by_number_and_question(tmp_path: Path) -> None:
+    file = benchmark("mathvista").archives.files[0].name
+    mathvista_table(tmp_path / "hub" / file, [3, 1, 2, 4])
+    folder = fetched_rows(tmp_path, "mathvista", {"mathvista_mini_val.jsonl": mathvista_rows([1, 2, 3])})
+    get_pictures("mathvista", tmp_path, hub=TablesHub(tmp_path / "hub"))
+    assert {path.name: path.read_bytes() for path in (folder / "images").iterdir()} == {
+        f"{pid}.png": jpeg(10 + pid, 20, seed=pid) for pid in (1, 2, 3)
+    }
+    rows = mathvista_rows([1, 2, 3]).replace("What is 2 squared", "What is 2 cubed")
+    folder = fetched_rows(tmp_path / "other", "mathvista", {"mathvista_mini_val.jsonl": rows})
+    with pytest.raises(DataError, match="pid 2 .* asks another one"):
+        get_pictures("mathvista", tmp_path / "other", source=tmp_path / "hub")
+
+
+def mme_columns(first: int, count: int, *, shift: int = 0) -> dict[str, list]:
+    """Rows of a table as MME's: 4 of `existence` among others, from the `first` row of the whole list on."""
+    rows = [("landmark", 0)] * 3 + [("existence", k) for k in range(4)] + [("OCR", 0)] * 2
+    rows = rows[first : first + count]
+    return {
+        "category": [category for category, _ in rows],
+        "question": [
+            f"Is there a thing {k + shift} in this image? Please answer yes or no." for _, k in rows
+        ],
+        "answer": ["Yes" if (k + shift) % 2 else "No" for _, k in rows],
+        "image": [{"bytes": jpeg(20, 10 + k, seed=k), "path": None} for _, k in rows],
+    }
+
+
+MME_ROWS = "".join(
+    json.dumps({"question": f"Is there a thing {k} in this image? Please answer yes or no.", "answer": "Yes" if k % 2 else "No", "image": f"{2020 + k:06d}.png", "width": 20, "height": 10 + k, "dataset": "mme_existence"}) + "\n"
+    for k in range(4)
+)  # fmt: skip
+
+
+def test_mmes_pictures_are_those_whose_questions_and_answers_agree(tmp_path: Path) -> None:
+    second, last, first = (file.name for file in benchmark("mme").archives.files[:3])
+    parquet_of(tmp_path / "hub" / second, mme_columns(5, 2))  # the category lies in two files, as it may
+    parquet_of(tmp_path / "hub" / last, mme_columns(7, 2))
+    parquet_of(tmp_path / "hub" / first, mme_columns(0, 5))
+    folder = fetched_rows(tmp_path, "mme", {"mme_val.jsonl": MME_ROWS})
+    hub = TablesHub(tmp_path / "hub")
+    get_pictures("mme", tmp_path, hub=hub)
+    assert hub.asked == [second, last, first]  # and not the largest one, of 695 MB
+    assert {path.name: path.read_bytes() for path in (folder / "images").iterdir()} == {
+        f"{2020 + k:06d}.png": jpeg(20, 10 + k, seed=k) for k in range(4)
+    }
+
+
+def test_a_shifted_mme_keeps_nothing(tmp_path: Path) -> None:
+    parquet_of(
+        tmp_path / "shifted.parquet", mme_columns(0, 9, shift=2)
+    )  # the answers agree, the questions do not
+    folder = fetched_rows(tmp_path, "mme", {"mme_val.jsonl": MME_ROWS})
+    with pytest.raises(DataError, match="belongs to its question and answer"):
+        get_pictures("mme", tmp_path, source=tmp_path / "shifted.parquet")
+    assert not (folder / "images").exists()
+
+
+def test_a_hub_that_cannot_be_asked_says_what_to_download(tmp_path: Path) -> None:
+    fetched_rows(tmp_path, "mathvista", {"mathvista_mini_val.jsonl": mathvista_rows([1])})
+    with pytest.raises(DataError, match=r"testmini-.*AI4Math/MathVista.*--from FILE"):
+        get_pictures("mathvista", tmp_path, hub=TablesHub(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"PAR1 but no table PAR1", b""])
+def test_a_damaged_table_is_an_error_with_its_name(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bad.parquet").write_bytes(content)
+    fetched_rows(tmp_path, "mathvista", {"mathvista_mini_val.jsonl": mathvista_rows([1])})
+    with pytest.raises(DataError, match=r"bad\.parquet is not"):
+        get_pictures("mathvista", tmp_path, source=tmp_path / "bad.parquet")
+
+
+def test_rows_without_their_pictures_name_the_command_that_fetches_them(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"`opengrit data get grit20 --pictures --out data`"):
+        load_examples("data/grit20")
+    folder = fetched_rows(tmp_path, "vsr", VSR_ROWS)
+    with pytest.raises(
+        DataError, match=r"10 of 10 .* or fetch them with `opengrit data get vsr --pictures --out"
+    ):
+        load_examples(folder)

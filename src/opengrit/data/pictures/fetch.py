@@ -162,8 +162,10 @@ class _Task:
         return self.pictures.work / f"{name}.part"
 
     def take(self, found: Iterator[tuple[Wanted, bytes, str]]) -> None:
-        """Keep those of the pictures found that are missing; of several under one name the first that fits."""
+        """Keep those of the pictures found that are missing, of several under one name the first that fits; stop with the last."""
         for picture, content, origin in found:
+            if not self.missing:
+                return
             if picture.name not in self.missing:
                 continue
             part = self.part_of(picture)
