@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ spec = importlib.util.spec_from_file_location("recipe_keys", SCRIPT)
 assert spec is not None
 assert spec.loader is not None
 recipe_keys = importlib.util.module_from_spec(spec)
+sys.modules["recipe_keys"] = recipe_keys
 spec.loader.exec_module(recipe_keys)
 
 
