@@ -494,7 +494,7 @@ def test_mathvistas_pictures_are_found_by_number_and_question(tmp_path: Path) ->
     }
     rows = mathvista_rows([1, 2, 3]).replace("What is 2 squared", "What is 2 cubed")
     folder = fetched_rows(tmp_path / "other", "mathvista", {"mathvista_mini_val.jsonl": rows})
-    with pytest.raises(DataError, match="pid 2 .* asks another one"):
+    with pytest.raises(DataError, match=r"pid 2 .* asks another one"):
         get_pictures("mathvista", tmp_path / "other", source=tmp_path / "hub")
 
 
