@@ -78,13 +78,16 @@ class Downloader:
             stop=tenacity.stop_after_attempt(self.patience.tries),
             wait=self._wait_seconds,
             retry=tenacity.retry_if_exception_type(_Again),
-            sleep=self.stop.wait,
+            sleep=self._sleep,
             reraise=True,
         )
         try:
             tries(self._once, url, part, host)
         except _Again as error:
             raise Unavailable(f"{url}: {error.reason}") from error
+
+    def _sleep(self, seconds: float) -> None:
+        self.stop.wait(seconds)
 
     def _wait_seconds(self, state: tenacity.RetryCallState) -> float:
         """Doubling waits, each a random half to the whole of its length, or what the host asks for."""

@@ -62,8 +62,8 @@ def mme_pictures(files: Sequence[Path], wanted: Sequence[Wanted]) -> Iterator[tu
                 paired[file, number] = picture
     for file in dict.fromkeys(file for file, _ in paired):
         for number, row in enumerate(_rows(file, ["image"])):
-            if (picture := paired.get((file, number))) is not None:
-                yield picture, _content(row["image"], file), f"{file.name} (row {number})"
+            if (named := paired.get((file, number))) is not None:
+                yield named, _content(row["image"], file), f"{file.name} (row {number})"
 
 
 def _require_same_question(picture: Wanted, row: dict[str, Any], file: Path, number: int) -> None:
