@@ -23,7 +23,9 @@ from pages import replace_section
 
 ROOT = Path(__file__).resolve().parents[1]
 VLLM_PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
-EAGER = ROOT / "tests" / "engines" / "eager.py"  # a vLLM that compiles nothing, for which a CPU would need minutes
+EAGER = (
+    ROOT / "tests" / "engines" / "eager.py"
+)  # a vLLM that compiles nothing, for which a CPU would need minutes
 MODELS = ("tiny-qwen2.5-vl", "tiny-internvl3")
 SETS = ("stickers/count", "stickers/spatial")
 WAYS = {"vllm": "vLLM in the same process", "here": "the sampler of this process"}
@@ -100,7 +102,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True, help="a folder for the runs; what is there is kept")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="a folder for the runs; what is there is kept"
+    )
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43])
     parser.add_argument("--models", nargs="+", default=list(MODELS))

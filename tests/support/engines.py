@@ -100,7 +100,9 @@ def run(command: list[str], env: dict[str, str], timeout: float = 900.0) -> str:
     try:
         said, _ = process.communicate(timeout=min(timeout, max(left, 1.0)))
     except subprocess.TimeoutExpired as error:
-        os.killpg(process.pid, signal.SIGKILL)  # with the engine that it has started, which holds the same pipe
+        os.killpg(
+            process.pid, signal.SIGKILL
+        )  # with the engine that it has started, which holds the same pipe
         said, _ = process.communicate()
         if left < timeout:
             pytest.skip(f"the clock of `make test-engines` ended {' '.join(command[-6:])}")
