@@ -55,9 +55,9 @@ class GritCallback(TrainerCallback):
         for evaluation in due:
             if trainer.accelerator.is_main_process and trainer.run is not None:
                 with trainer.accelerator.autocast():
-                    found = evaluation.measure(trainer.sampler, trainer.protocol)
-                trainer.step_log.write({"step": state.global_step, **found})
-                trainer.step_log.trackers.take_evaluation(found, args, state, control)
+                    records = evaluation.records(trainer.sampler, trainer.protocol)
+                row = trainer.step_log.add_evaluation(evaluation.name, records, step=state.global_step)
+                trainer.step_log.trackers.take_evaluation(row, args, state, control)
 
 
 class NonFiniteGuard(TrainerCallback):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from opengrit.core.types import Record, Rejection, Unjudged
+from opengrit.evaluation.measured import measured, to_json
 from opengrit.evaluation.metrics import (
     Quantity,
     count_error,
@@ -206,6 +207,15 @@ class StepLog:
                 for record in records:
                     writer.write_record(record)
         self.trackers.take_rollouts(records, step)
+
+    def add_evaluation(self, name: str, records: Sequence[Record], *, step: int) -> dict[str, float]:
+        """The means of an evaluation, by name. Writes them to metrics.jsonl, and with intervals and controls to evaluations.jsonl."""
+        row = evaluation_row(name, records)
+        self.write({"step": step, **row})
+        if self._run is not None:
+            with self._run.append_evaluations() as writer:
+                writer.write_metrics({"step": step, **to_json(measured(records, data=name))})
+        return row
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append a row to metrics.jsonl."""
