@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from opengrit.core.boxes import union_iou
+from opengrit.core.errors import RewardError
 from opengrit.core.types import Example, Finish, Record, Rejection
 from opengrit.doctor.context import Context
 from opengrit.doctor.findings import Area, Finding
@@ -18,6 +19,7 @@ from opengrit.evaluation.rollout import EvaluationProtocol, judged, roll_out
 from opengrit.grounding.frames import Frame, Unit
 from opengrit.grounding.parsing import parse
 from opengrit.judges import RuleJudge
+from opengrit.rewards.rubric import Rubric
 from opengrit.sampling import SamplingSettings
 
 _AREA = Area.SAMPLES
@@ -37,7 +39,14 @@ def examine_samples(context: Context) -> Iterator[Finding]:
             "samples", context.why_without_model if context.examples else "no row can be used"
         )
         return
-    context.groups = _sample(context)
+    if context.rubric is None:
+        yield _AREA.skipped("samples", "code of your own cannot be used: see above")
+        return
+    try:
+        context.groups = _sample(context, context.rubric)
+    except RewardError as error:
+        yield _AREA.error("reward", error)
+        return
     records = [record for group in context.groups for record in group]
     measured = [record for record in records if record.failure is None]
     if not measured:
@@ -51,11 +60,11 @@ def examine_samples(context: Context) -> Iterator[Finding]:
     yield from _frames(context, measured)
 
 
-def _sample(context: Context) -> list[list[Record]]:
+def _sample(context: Context, rubric: Rubric) -> list[list[Record]]:
     """Completions sampled and scored as in training, but judged by rule: a judge that costs is asked once, below."""
     assert context.loaded is not None
     recipe, train = context.recipe, context.recipe.train
-    protocol = EvaluationProtocol(recipe.strategy, context.loaded.frame, RuleJudge(), recipe.rubric())
+    protocol = EvaluationProtocol(recipe.strategy, context.loaded.frame, RuleJudge(), rubric)
     settings = SamplingSettings(
         temperature=train.temperature,
         top_p=train.top_p,
@@ -129,7 +138,8 @@ def _reward(context: Context, records: Sequence[Record]) -> Iterator[Finding]:
             "see the lines above",
         )
         return
-    weights = context.recipe.rubric().weights
+    assert context.rubric is not None
+    weights = context.rubric.weights
     parts = {name: _part(records, name) for name in weights}
     listed = ", ".join(f"{name} {value:.2f}" for name, value in parts.items() if value is not None)
     mean = math.fsum(totals) / len(totals)
