@@ -27,11 +27,12 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	touch $(READY)
 
-demo: $(READY)  ## train a packaged model and compare before and after (no GPU, no network but the package index)
+demo: $(READY)  ## train a packaged model, compare it with the base asked plainly and asked to point (no GPU, no network but the package index)
 	$(BIN)/opengrit eval --model $(DEMO_MODEL) $(DEMO_SETS) --out $(RUN)/before
-	$(BIN)/opengrit train recipes/demo.yaml --set model=$(DEMO_MODEL) --out $(RUN)/train
+	$(BIN)/opengrit eval --model $(DEMO_MODEL) $(DEMO_SETS) --strategy direct --out $(RUN)/plain
+	$(BIN)/opengrit train demo --set model=$(DEMO_MODEL) --out $(RUN)/train
 	$(BIN)/opengrit eval --model $(RUN)/train $(DEMO_SETS) --out $(RUN)/after
-	$(BIN)/opengrit report $(RUN)/before $(RUN)/train $(RUN)/after --out $(RUN)/report.html
+	$(BIN)/opengrit report $(RUN)/plain $(RUN)/before $(RUN)/train $(RUN)/after --out $(RUN)/report.html
 
 # One thread each: tests start servers and second processes beside the model, and threads that wait for each other are slow.
 # A file of tests stays on one worker, because its tests share what they set up; tests/conftest.py puts the longest first.

@@ -105,10 +105,16 @@ def _wait(server: subprocess.Popen, url: str, log: Path, patience: float = 300.0
 
 
 @contextmanager
-def vllm_server(model: str, folder: Path) -> Iterator[str]:
-    """vLLM's own server with a packaged model, in 32 bits; the address up to /v1."""
+def vllm_server(model: str, folder: Path, *, weights: Path | None = None) -> Iterator[str]:
+    """vLLM's own server with a packaged model (or another folder's weights under its name), in 32 bits; the address up to /v1."""
     port = free_port()
-    command = [str(VLLM_PYTHON.parent / "vllm"), "serve", str(PACKAGED / model), "--host", "127.0.0.1"]
+    command = [
+        str(VLLM_PYTHON.parent / "vllm"),
+        "serve",
+        str(weights or PACKAGED / model),
+        "--host",
+        "127.0.0.1",
+    ]
     command += ["--port", str(port), "--served-model-name", model, "--dtype", "float32", "--enforce-eager"]
     command += ["--max-num-batched-tokens", "4096"]
     with serving(

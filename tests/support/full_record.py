@@ -33,6 +33,7 @@ RECORD = Record(
         boxes=(Box(0.05, 0.05, 0.15, 0.25),),
         key_words=("dog",),
         split="train",
+        also_accepted=("a dog",),
     ),
     strategy="grounded",
     sample=0,

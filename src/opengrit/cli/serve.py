@@ -137,6 +137,7 @@ def serve(
             deadline_seconds=deadline,
             max_new_tokens=max_new_tokens,
             grace_seconds=grace,
+            notes=_notes(models, list(engines)) if endpoint is None else {},
         )
         app = build_app(engines, settings, page=page)
         where = address(listening)
@@ -167,6 +168,16 @@ def _engines(models: list[str | None], public: list[str], make: Callable[..., En
                 "--name A --name B"
             )
     return engines
+
+
+def _notes(models: list[str | None], public: list[str]) -> dict[str, str]:
+    """What askers should know of the packaged models and those trained from them, by their public names."""
+    from opengrit.models.sticker_models import knows_stickers_only, what_it_knows
+
+    named = zip(public, models, strict=True)
+    return {
+        name: what_it_knows(name) for name, model in named if knows_stickers_only(model or options.PACKAGED)
+    }
 
 
 def _announce(where: str, engines: dict[str, Engine], settings: ServeSettings, page: bool) -> None:

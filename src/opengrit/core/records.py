@@ -173,6 +173,7 @@ def _example(example: Example) -> dict[str, Any]:
         "boxes_known": example.boxes_known,
         "key_words": list(example.key_words),
         "split": example.split,
+        "also_accepted": list(example.also_accepted),
     }
 
 
@@ -188,6 +189,7 @@ def _read_example(value: dict[str, Any]) -> Example:
         boxes_known=value["boxes_known"],
         key_words=tuple(value["key_words"]),
         split=value["split"],
+        also_accepted=tuple(value.get("also_accepted", ())),  # earlier versions had one answer a row
     )
 
 

@@ -70,12 +70,29 @@ class Example:
     boxes_known: bool = True  # False where the row has no "bboxs" field at all
     key_words: tuple[str, ...] = ()
     split: str | None = None
+    also_accepted: tuple[str, ...] = ()  # other answers that are right too; the model is shown none of them
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """Every answer that is right, the row's own first."""
+        return (self.answer, *self.also_accepted)
 
     @property
     def count(self) -> int | None:
         """The answer as a whole number of at most nine digits, or None if it is not one."""
-        text = self.answer.strip()
-        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+        return _whole_number(self.answer)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Those of the accepted answers that are whole numbers, the row's own first; empty where that is none."""
+        if self.count is None:
+            return ()
+        return tuple(number for answer in self.accepted if (number := _whole_number(answer)) is not None)
+
+
+def _whole_number(answer: str) -> int | None:
+    text = answer.strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 def is_counting(example: Example) -> bool:

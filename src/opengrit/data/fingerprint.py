@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from bisect import bisect_left
 from collections import Counter, defaultdict, deque
@@ -55,7 +56,7 @@ class RowPrint:
     question: str
     picture: str  # "" where there is no file
     image: str
-    answer: str  # as it is where it is short
+    answer: str  # as it is where it is short; where several are accepted, their list as JSON
     boxes: str  # how many, a colon, and their hash
     labels: str
 
@@ -115,7 +116,8 @@ def _row_print(example: Example, picture: str) -> RowPrint:
     boxes = [(b.left, b.top, b.right, b.bottom) for b in example.boxes]
     size = example.picture_size
     labels = (example.dataset, example.split, example.key_words, size.width, size.height, example.boxes_known)
-    answer = example.answer
+    # A row with one answer is printed as it was before rows could have several: earlier runs stay comparable.
+    answer = json.dumps(example.accepted) if example.also_accepted else example.answer
     if len(answer) > _ANSWER:
         answer = f"{answer[:_ANSWER]}... ({_short(answer)})"
     return RowPrint(

@@ -2,7 +2,8 @@
 
 One JSON object a line: `question`, `answer` (string, number, or a list of numbers), `image` (relative path),
 `width`, `height` (pixels), `bboxs` ([left, top, right, bottom] in pixels of the original picture; may be empty or
-absent), `dataset`, `split`, `key_words` (a string or a list of strings). Other fields are ignored.
+absent), `dataset`, `split`, `key_words` (a string or a list of strings), `also_accepted` (other answers that are right
+too). Other fields are ignored.
 """
 
 from __future__ import annotations
@@ -192,6 +193,8 @@ def _as_row(example: Example, root: Path) -> dict[str, Any]:
         row["bboxs"] = [_pixels(box, size) for box in example.boxes]
     if example.key_words:
         row["key_words"] = example.key_words[0] if len(example.key_words) == 1 else list(example.key_words)
+    if example.also_accepted:
+        row["also_accepted"] = list(example.also_accepted)
     if example.split is not None:
         row["split"] = example.split
     return row

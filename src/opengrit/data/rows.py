@@ -26,7 +26,7 @@ CUSTOMARY_OVERHANG_PIXELS = 1.0
 LARGEST_OVERHANG_SHARE = 0.05
 
 _REQUIRED = ("question", "answer", "image")
-_FIELDS = (*_REQUIRED, "width", "height", "bboxs", "dataset", "split", "key_words")
+_FIELDS = (*_REQUIRED, "width", "height", "bboxs", "dataset", "split", "key_words", "also_accepted")
 _LARGEST_SIDE = 1_000_000
 
 
@@ -84,6 +84,7 @@ class Row:
         key_words = self._key_words(row.get("key_words"))
         dataset = self._text(row, "dataset") if "dataset" in row else self.dataset
         split = self._text(row, "split") if row.get("split") is not None else None
+        others = self._also_accepted(row.get("also_accepted"))
         if size is None or any(p.severity is Severity.ERROR for p in self.problems):
             return None
         return Example(
@@ -97,6 +98,7 @@ class Row:
             boxes_known="bboxs" in row,
             key_words=key_words,
             split=split,
+            also_accepted=tuple(dict.fromkeys(other for other in others if other != answer)),
         )
 
     def _decode(self, raw: bytes) -> dict[str, Any] | None:
@@ -168,34 +170,48 @@ class Row:
             )
         return question
 
-    def _answer(self, value: Any) -> str:
+    def _answer(self, value: Any, name: str = "answer") -> str:
         if isinstance(value, str):
-            answer = self._text({"answer": value}, "answer")
+            answer = self._text({name: value}, name)
             wrapped = _ANSWER.search(answer) or _TAG.search(answer)
             if wrapped:
                 bare = next((part for part in wrapped.groups() if part), "").strip()
                 written = json.dumps(shortened(bare), ensure_ascii=False)
                 remedy = f"write {written}" if bare else "take the tags off"
-                self.error("answer", f"is the bare answer, got {_shown(answer)}; {remedy}")
+                self.error(name, f"is the bare answer, got {_shown(answer)}; {remedy}")
             return answer
         if isinstance(value, bool) or value is None or isinstance(value, dict):
             self.error(
-                "answer",
+                name,
                 f'must be a string, a number or a list of numbers, got {_kind(value)}; write "Yes", for example',
             )
             return ""
         if isinstance(value, list):
             if not value or any(_finite(item) is None for item in value):
                 self.error(
-                    "answer", "a list in an answer holds numbers (a box), this one does not; write one string"
+                    "answer",
+                    "a list in an answer holds numbers (a box), this one does not; write one string, and others that are "
+                    'right too as the list "also_accepted"',
                 )
                 return ""
             return str(value)
         number = _finite(value)
         if number is None:
-            self.error("answer", f"must be a finite number, got {_shown(value)}; write the number")
+            self.error(name, f"must be a finite number, got {_shown(value)}; write the number")
             return ""
         return str(int(number)) if number.is_integer() else str(value)
+
+    def _also_accepted(self, value: Any) -> list[str]:
+        """The other answers that are right too, each written as an answer is."""
+        if value is None:
+            return []
+        if not isinstance(value, list) or any(isinstance(item, list) for item in value):
+            self.error(
+                "also_accepted",
+                f'must be a list of strings or numbers, got {_shown(value)}; write ["two", "a pair"], for example',
+            )
+            return []
+        return [self._answer(item, "also_accepted") for item in value]
 
     def _image(self, value: Any) -> str:
         if not isinstance(value, str):

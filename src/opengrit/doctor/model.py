@@ -53,6 +53,7 @@ def examine_model(context: Context) -> Iterator[Finding]:
         yield _absent(context, folder)
         return
     yield from _padding(own)
+    yield from _world(context)
     if context.quick:
         yield _AREA.skipped("model", f"{name} is on this machine; {context.why_without_model}")
         return
@@ -101,6 +102,21 @@ def _padding(folder: str) -> Iterator[Finding]:
             "prompts: opengrit pads on the left all the same, other trainers and servers may not",
             f'write "padding_side": "left" in {file}',
         )
+
+
+def _world(context: Context) -> Iterator[Finding]:
+    """Whether a model that knows stickers only is to learn from other pictures."""
+    from opengrit.models.sticker_models import FOR_PHOTOS, knows_stickers_only, of_another_world
+
+    foreign = of_another_world(context.examples)
+    if not foreign or not knows_stickers_only(context.recipe.model.name):
+        return
+    yield _AREA.warn(
+        "what it knows",
+        f"{context.recipe.model.name} knows emoji stickers only, and the pictures of {len(foreign)} of "
+        f"{len(context.examples)} rows are none of them",
+        f"for photos name a model of the hub, for example model: {FOR_PHOTOS}",
+    )
 
 
 def _loaded(context: Context, loaded: Loaded) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from opengrit.evaluation.rollout import EvaluationProtocol, judged, roll_out
 from opengrit.grounding.frames import Frame, Unit
 from opengrit.grounding.parsing import parse
 from opengrit.judges import RuleJudge
+from opengrit.rewards.protocol import Requirement
 from opengrit.rewards.rubric import Rubric
 from opengrit.sampling import SamplingSettings
 
@@ -155,6 +156,7 @@ def _reward(context: Context, records: Sequence[Record]) -> Iterator[Finding]:
         )
         return
     yield _AREA.ok("reward", found)
+    yield from _answers(context, records)
     idle = [name for name, value in parts.items() if value == 0.0 and weights[name]]
     if idle:
         yield _AREA.warn(
@@ -162,6 +164,27 @@ def _reward(context: Context, records: Sequence[Record]) -> Iterator[Finding]:
             f"no sample earns anything from {', '.join(idle)}",
             "it starts to count once some completion earns it; if none can, take it out of rewards:",
         )
+
+
+def _answers(context: Context, records: Sequence[Record]) -> Iterator[Finding]:
+    """Whether any answer is right where right answers are rewarded; judged by rule here, whoever judges in training."""
+    assert context.rubric is not None
+    specs = [context.rubric.reward(name).spec for name, weight in context.rubric.weights.items() if weight]
+    rewarded = any(Requirement.VERDICT in spec.needs for spec in specs)
+    opinions = [value for record in records if (value := right(record)) is not None]
+    if not rewarded or not opinions or any(opinions):
+        return
+    by_rule = context.recipe.judge.kind == "rule"
+    yield _AREA.graded(
+        "answers of the base",
+        f"none of {len(opinions)} judged samples is right",
+        "take a base that knows such pictures, or ask what it can answer at times (strategy, easier rows); look at some "
+        "answers first (opengrit ask)",
+        fails=by_rule,
+        warns=True,
+        why="answers that are never right teach nothing but the format",
+        why_warn="judged by rule here, the recipe's judge may see more in them",
+    )
 
 
 def _groups(context: Context) -> Finding:

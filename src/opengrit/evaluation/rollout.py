@@ -11,7 +11,7 @@ from opengrit.core.types import Completion, Example, Finish, Record, Score, Tran
 from opengrit.grounding.frames import Frame, frame_for
 from opengrit.grounding.parsing import parse
 from opengrit.grounding.prompts import Strategy, user_text
-from opengrit.judges import BatchJudge, Case, verdict_or_case
+from opengrit.judges import BatchJudge, Case, judge_cases, verdict_or_case
 from opengrit.rewards.protocol import Attempt
 from opengrit.rewards.rubric import Rubric
 from opengrit.sampling import Asked, Sampled, Sampler, SamplingSettings, Unsampled, settings_of_each
@@ -152,7 +152,7 @@ def judged(
 ) -> list[Record]:
     """The records, judged together and scored. What is not judged within the deadline is `Unjudged`."""
     cases = [case for record in records if (case := case_of(record)) is not None]
-    opinions = protocol.judge.judge_many(cases, deadline_seconds=deadline_seconds) if cases else []
+    opinions = judge_cases(protocol.judge, cases, deadline_seconds=deadline_seconds) if cases else []
     return with_verdicts(records, opinions, rubric=protocol.rubric)
 
 

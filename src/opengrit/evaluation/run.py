@@ -32,6 +32,7 @@ from opengrit.judges.answers import is_box_answer
 from opengrit.judges.breaker import Breaker
 from opengrit.judges.cache import CachedJudge
 from opengrit.judges.settings import open_judge
+from opengrit.models.sticker_models import tell_what_it_knows
 from opengrit.recipes.evaluation_recipe import EvalRecipe, Served
 from opengrit.recipes.own_files import own_files
 from opengrit.recipes.training_recipe import Model
@@ -102,6 +103,8 @@ def run_evaluation(
             _log_estimate(
                 judge, _cases_to_judge(known, examples, samples=recipe.eval.samples, all_again=judge_again)
             )
+        if recipe.endpoint is None and not frame:
+            tell_what_it_knows(recipe.model.name, examples)
         first, *more = asked.samplers
         records = evaluate(
             first,
@@ -188,7 +191,8 @@ def _cases_to_judge(
             found += [case] if case is not None and (all_again or awaits_verdict(record)) else []
         elif not is_box_answer(example.answer):
             given = f"{example.answer} {number}"
-            found.append(Case(example.question, expected=example.answer, given=given))
+            also = example.also_accepted
+            found.append(Case(example.question, expected=example.answer, given=given, also_accepted=also))
     return found
 
 

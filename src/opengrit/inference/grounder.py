@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import queue
 import threading
@@ -29,6 +30,8 @@ from opengrit.sampling import Asked, Sampler, SamplingSettings, Unsampled
 if TYPE_CHECKING:
     from opengrit.core.images import AnyPicture
 
+_log = logging.getLogger(__name__)
+
 _MAX_THREADS = 64  # that stream, or wait for an answer on behalf of an event loop
 _MAX_TRIES = 3  # requests for one question at an endpoint
 _T = TypeVar("_T")
@@ -52,11 +55,13 @@ class Grounder:
         model: str = "",
         seen_size_of: Callable[[Image.Image], Size] | None = None,
         lock: AbstractContextManager[Any] | None = None,
+        stickers_only: bool = False,
     ) -> None:
         """`model` names the sampler's model in answers.
 
         `seen_size_of` gives the size in which the model sees a picture (default: the picture's), and `lock` is held while
-        the sampler samples (default: a lock of its own).
+        the sampler samples (default: a lock of its own). `stickers_only` is for the packaged models and those trained from
+        them: the first picture that is none of sticker world's is answered with a warning in the log.
         """
         self._sampler = sampler
         self._frame = frame
@@ -64,6 +69,8 @@ class Grounder:
         self._model = model
         self._seen_size_of = seen_size_of
         self._lock = threading.Lock() if lock is None else lock
+        self._stickers_only = stickers_only
+        self._told = False
         self._threads = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="opengrit-ask")
 
     @classmethod
@@ -115,6 +122,7 @@ class Grounder:
                 f"model is the name of a model behind an endpoint's URL, got {model!r} beside {name!r}; leave it out"
             )
         from opengrit.models import load
+        from opengrit.models.sticker_models import knows_stickers_only
         from opengrit.sampling.transformers_engine import TransformersSampler
 
         loaded = load(name, frame=frame, min_pixels=min_pixels, max_pixels=max_pixels)
@@ -124,7 +132,12 @@ class Grounder:
             return sampler.prepare(Asked(GROUND_ID, picture, "")).picture.seen_size
 
         return cls(
-            sampler, frame=loaded.frame, strategy=strategy, model=loaded.name, seen_size_of=seen_size_of
+            sampler,
+            frame=loaded.frame,
+            strategy=strategy,
+            model=loaded.name,
+            seen_size_of=seen_size_of,
+            stickers_only=knows_stickers_only(name),
         )
 
     @property
@@ -141,6 +154,27 @@ class Grounder:
     def model(self) -> str:
         """The model's name in the answers."""
         return self._model
+
+    @property
+    def stickers_only(self) -> bool:
+        """Whether the model is a packaged one, or trained from one."""
+        return self._stickers_only
+
+    def tell_what_it_knows(self, sizes: Iterable[Size], *, name: str | None = None) -> None:
+        """Log a warning, once, where a model that knows stickers only is asked about a picture of another size than theirs.
+
+        `name` is what the reader calls the model (default: its own name).
+        """
+        if self._told or not self._stickers_only:
+            return
+        from opengrit.models.sticker_models import is_sticker_sized, what_it_knows
+
+        foreign = next((size for size in sizes if not is_sticker_sized(size)), None)
+        if foreign is not None:
+            self._told = True
+            _log.warning(
+                "%s (here: %d x %d pixels)", what_it_knows(name or self._model), foreign.width, foreign.height
+            )
 
     def seen_size(self, image: AnyPicture) -> Size:
         """The size in pixels in which the model sees a picture. Raises ImageError."""
@@ -343,6 +377,7 @@ class Grounder:
         listener: StopSignal | None,
     ) -> list[Answer | Unanswered]:
         """What the model says to each question about its picture, whose size in pixels is given."""
+        self.tell_what_it_knows(size for _, _, size in questions)
         asked = [
             Asked(GROUND_ID, picture, user_text(self._strategy, question, family=self._frame))
             for question, picture, _ in questions

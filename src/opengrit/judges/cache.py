@@ -9,7 +9,7 @@ import operator
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,12 @@ log = logging.getLogger(__name__)
 
 def cache_key(fingerprint: Mapping[str, Any], case: Case) -> str:
     """The SHA-256 of everything that a score depends on, hexadecimal."""
-    return hashlib.sha256(_canonical({**fingerprint, "case": asdict(case)})).hexdigest()
+    return hashlib.sha256(_canonical({**fingerprint, "case": _written(case)})).hexdigest()
+
+
+def _written(case: Case) -> dict[str, str]:
+    """What is judged: an answer given beside one expected. Of several accepted ones each is a case of its own."""
+    return {"question": case.question, "expected": case.expected, "given": case.given}
 
 
 class JudgeCache:
@@ -64,7 +69,7 @@ class JudgeCache:
         """Stores a score. The judge's name and the case are written with it for people who read the file."""
         with self._lock:
             self._scores[key] = score
-            content = {"key": key, "score": score, "judge": judge, **asdict(case)}
+            content = {"key": key, "score": score, "judge": judge, **_written(case)}
             # The line end in front closes a line that a crash cut off.
             line = b"\n" + json.dumps({**content, "sum": _check_sum(content)}).encode("ascii") + b"\n"
             try:
@@ -182,8 +187,9 @@ class CachedJudge:
 
     def estimate(self, cases: Sequence[Case]) -> CostEstimate:
         """What judging these cases is going to ask for, what is stored left out."""
-        known = self._known(cases)
-        return self._judge.estimate([case for case in dict.fromkeys(cases) if case not in known])
+        each = [one for case in cases for one in case.singly]
+        known = self._known(each)
+        return self._judge.estimate([case for case in dict.fromkeys(each) if case not in known])
 
     def _known(self, cases: Sequence[Case]) -> dict[Case, Verdict | Unjudged]:
         if self._cache is None:

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from opengrit.core.types import Unjudged, Verdict
-from opengrit.judges.protocol import BatchJudge, Case
+from opengrit.judges.protocol import BatchJudge, Case, judge_cases
 
 
 class PendingVerdicts:
@@ -75,7 +75,7 @@ class JudgePool:
         left = ends_at - self._clock()
         if left <= 0:
             return [Unjudged(f"not judged within the deadline of {deadline_seconds:g} s")] * len(batch)
-        return self._judge.judge_many(batch, deadline_seconds=left)
+        return judge_cases(self._judge, batch, deadline_seconds=left)
 
     def close(self) -> None:
         """Drops batches that have not begun, and waits for those that have."""

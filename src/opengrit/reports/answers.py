@@ -49,7 +49,7 @@ def answer_list(
             "d": answered.example.dataset,
             "i": answered.example.id,
             "q": _cut(answered.example.question, _LONGEST_FIELD),
-            "x": _cut(answered.example.answer, _LONGEST_FIELD),
+            "x": _cut(" or ".join(answered.example.accepted), _LONGEST_FIELD),
             "k": kind_of_answer(answered.example),
             "e": places.get(id(answered)),
             "t": [_reply(reply, runs, texts) for reply in answered.replies],

@@ -33,13 +33,14 @@ def any_credit(attempt: Attempt) -> float | Unjudged | None:
 
 
 def bleu1(attempt: Attempt) -> float | None:
-    """BLEU-1 between the answer and the expected answer, 0 to 1; 0 without an answer, None where it is a box.
+    """BLEU-1 between the answer and the accepted answer that is nearest, 0 to 1; 0 without an answer, None where it is a box.
 
     The answer ends at its closing tag, so the tag's own name is not compared, as it is in the official code.
     """
     if is_box_answer(attempt.example.answer):
         return None
-    return sentence_bleu1(attempt.example.answer, attempt.transcript.answer or "")
+    said = attempt.transcript.answer or ""
+    return max(sentence_bleu1(accepted, said) for accepted in attempt.example.accepted)
 
 
 def sentence_bleu1(reference: str, candidate: str) -> float:

@@ -25,7 +25,7 @@ def box_count(attempt: Attempt) -> float | None:
         return None
     transcript = attempt.transcript
     return float(
-        transcript.thought is not None and len(transcript.thought_pointings) == attempt.example.count
+        transcript.thought is not None and len(transcript.thought_pointings) in attempt.example.counts
     )
 
 
@@ -41,7 +41,7 @@ def boxes_before_rethink_tag(attempt: Attempt) -> float:
     if rethink is None:
         return 0.0
     boxes = sum(pointing.end <= rethink.start for pointing in transcript.pointings)
-    return 0.5 * (boxes >= 1) + 1.0 * (is_counting(attempt.example) and boxes == attempt.example.count)
+    return 0.5 * (boxes >= 1) + 1.0 * (is_counting(attempt.example) and boxes in attempt.example.counts)
 
 
 def grounding_iou(attempt: Attempt) -> float | None:

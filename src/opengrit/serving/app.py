@@ -89,7 +89,11 @@ def build_app(engines: Mapping[str, Engine], settings: ServeSettings, *, page: b
         mount_page(
             app,
             measured,
-            settings=PageSettings(deadline_seconds=settings.deadline_seconds, limits=settings.limits.picture),
+            settings=PageSettings(
+                deadline_seconds=settings.deadline_seconds,
+                limits=settings.limits.picture,
+                notes=tuple(settings.notes.values()),
+            ),
             decoders=decoders,
         )
     app.add_middleware(SecurityMiddleware, access=settings.access, limits=settings.limits)

@@ -93,6 +93,7 @@ class LocalEngine(QueueingEngine):
             max_pixels_held=max_pixels_held,
             seen_size_of=_seen_size_of(grounder) if make_batch is None else lambda _: None,
         )
+        self._grounder = grounder
         self._make_batch = make_batch or partial(_continuous_batch, grounder)
         self._changed = threading.Condition()  # guards what the engine holds, and everything below
         self._waiting: deque[_Job] = deque()
@@ -130,6 +131,7 @@ class LocalEngine(QueueingEngine):
     async def stream(self, ask: Ask) -> AsyncGenerator[str | Answer, None]:
         began = time.perf_counter()
         job = _Job(ask, self._asked(ask), asyncio.get_running_loop())
+        self._grounder.tell_what_it_knows([Size(*ask.image.size)], name=self.name)
         self._enter(job)
         try:
             async with aclosing(self._answer(ask, job.events, began)) as pieces:

@@ -48,7 +48,7 @@ def mount_page(
     """
     settings = settings or PageSettings()
     backend = PageBackend(engines, settings, decoders or DecoderPool(settings.limits))
-    page = _build_page(backend, list(engines))
+    page = _build_page(backend, list(engines), settings.notes)
     app.include_router(backend.routes())
     mounted = gr.mount_gradio_app(
         app,
@@ -70,12 +70,12 @@ def mount_page(
     return mounted
 
 
-def _build_page(backend: PageBackend, names: list[str]) -> gr.Blocks:
+def _build_page(backend: PageBackend, names: list[str], notes: Sequence[str]) -> gr.Blocks:
     """The page's parts and what they do, without style, script and routes; `names` are the engines'."""
     with gr.Blocks(
         title="OpenGRIT", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True
     ) as page:
-        _html(_static("header.html"), elem_id="og-top")
+        _html(_static("header.html") + _notes_html(notes), elem_id="og-top")
         with gr.Row(elem_id="og-layout"):
             with gr.Column(elem_id="og-form", min_width=280):
                 _html(_static("upload.html"), elem_id="og-upload-block")
@@ -115,6 +115,12 @@ def _build_page(backend: PageBackend, names: list[str]) -> gr.Blocks:
         stop.click(fn=None, js="() => { opengritPage.stop(); }")
     page.queue(api_open=False)
     return page
+
+
+def _notes_html(notes: Sequence[str]) -> str:
+    return str(
+        Markup("").join(Markup('<p class="og-note" role="note">{}</p>').format(note) for note in notes)
+    )
 
 
 def _head() -> str:

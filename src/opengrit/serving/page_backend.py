@@ -52,12 +52,13 @@ class PageExample:
 
 @dataclass(frozen=True, slots=True)
 class PageSettings:
-    """How long an answer may take on the page, and which pictures it takes."""
+    """How long an answer may take on the page, which pictures it takes, and what stands below its title."""
 
     deadline_seconds: float = 120.0
     limits: Limits = field(
         default_factory=lambda: replace(DEFAULT_LIMITS, max_aspect=MAX_ASPECT, formats=OPEN_FORMATS)
     )
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

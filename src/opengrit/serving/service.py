@@ -39,6 +39,7 @@ class ServeSettings:
     """How the server answers: who may ask, how much at once, for how long, and from which hosts pictures are fetched.
 
     Seconds: `deadline_seconds` for one answer, `grace_seconds` for the answers in progress when the server is stopped.
+    `notes` say by a model's name what its askers should know; they stand on the page and in /v1/models.
     """
 
     access: Access = field(default_factory=Access)
@@ -47,6 +48,7 @@ class ServeSettings:
     deadline_seconds: float = 120.0
     max_new_tokens: int = 4096
     grace_seconds: float = 10.0
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 class ClientGone(Exception):
@@ -76,7 +78,9 @@ class Service:
     def model(self, name: str) -> dict[str, Any]:
         """One engine in OpenAI's shape. Raises Refused."""
         engine = self._engine(name)
-        return {"id": engine.name, "object": "model", "created": self._since, "owned_by": "opengrit"}
+        found = {"id": engine.name, "object": "model", "created": self._since, "owned_by": "opengrit"}
+        note = self._settings.notes.get(engine.name)
+        return found if note is None else found | {"note": note}
 
     async def ground(self, request: Request) -> Response:
         """POST /v1/ground."""

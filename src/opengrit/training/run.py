@@ -17,6 +17,7 @@ from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.evaluation.run import tell_cost
 from opengrit.judges.breaker import Breaker
 from opengrit.judges.settings import open_judge
+from opengrit.models.sticker_models import tell_what_it_knows
 from opengrit.recipes.own_files import own_files
 from opengrit.recipes.training_recipe import Recipe
 from opengrit.rewards.rubric import Rubric
@@ -76,6 +77,8 @@ def train(
             return RunDir.open(out)
         with locked_start(out, recipe=text, resume=wanted, inputs=inputs) as start:
             loaded = load_trainable(recipe.model, recipe.lora, freeze_vision=recipe.freeze_vision)
+            if PartialState().is_main_process:
+                tell_what_it_knows(recipe.model.name, plan.examples)
             run = create_run(
                 out, recipe=text, seed=recipe.train.seed, resume=wanted, start=start, inputs=inputs
             )

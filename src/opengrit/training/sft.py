@@ -24,6 +24,7 @@ from opengrit.grounding.frames import frame_for
 from opengrit.grounding.prompts import user_text
 from opengrit.grounding.targets import target_text
 from opengrit.models.families import Loaded
+from opengrit.models.sticker_models import tell_what_it_knows
 from opengrit.recipes.sft_recipe import SftRecipe
 from opengrit.runs.folder import FINAL, RunDir
 from opengrit.sampling import Asked
@@ -68,6 +69,8 @@ def fine_tune(
             return RunDir.open(out)
         with locked_start(out, recipe=text, resume=wanted, inputs=inputs) as start:
             loaded = load_trainable(recipe.model, recipe.lora, freeze_vision=recipe.freeze_vision)
+            if PartialState().is_main_process:
+                tell_what_it_knows(recipe.model.name, examples)
             run = create_run(
                 out, recipe=text, seed=recipe.sft.seed, resume=wanted, start=start, inputs=inputs
             )

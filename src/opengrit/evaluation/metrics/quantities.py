@@ -69,7 +69,7 @@ def boxes_are_one_to_one(example: Example) -> bool:
 
     TallyQA's annotators often drew one box around a group; matching the members with it would punish good boxes.
     """
-    return bool(example.boxes) and (not is_counting(example) or example.count == len(example.boxes))
+    return bool(example.boxes) and (not is_counting(example) or len(example.boxes) in example.counts)
 
 
 def box_f1(record: Record) -> float | None:
@@ -99,14 +99,14 @@ def num_boxes(record: Record) -> float | None:
 
 
 def count_error(record: Record) -> float | None:
-    """How far the number of boxes in the thought is from the true count; None on rows that count nothing.
+    """How far the number of boxes in the thought is from the (nearest accepted) count; None on rows that count nothing.
 
     Boxes repeated while rethinking or answering are left out, as they name the same things again.
     """
     example = record.example
-    if not is_complete(record) or not is_counting(example) or example.count is None:
+    if not is_complete(record) or not is_counting(example):
         return None
-    return float(abs(len(record.transcript.thought_pointings) - example.count))
+    return float(min(abs(len(record.transcript.thought_pointings) - count) for count in example.counts))
 
 
 # The format.
@@ -121,7 +121,7 @@ def follows_format(record: Record) -> float | None:
     if not is_measured(record):
         return None
     example = record.example
-    nothing_to_point_at = not example.boxes or (is_counting(example) and example.count == 0)
+    nothing_to_point_at = not example.boxes or (is_counting(example) and 0 in example.counts)
     return float(full_format(record.transcript, min_boxes=0 if nothing_to_point_at else 1))
 
 
