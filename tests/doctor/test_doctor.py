@@ -524,7 +524,7 @@ def test_code_of_the_recipes_own_is_named_executed_on_samples_and_found_where_it
     (tmp_path / "mine.py").write_text(
         "def half(attempt):\n    return 0.5\n\ndef wild(attempt):\n    return 7\n"
     )
-    text = Path(DEMO).read_text()
+    text = load_recipe(DEMO).resolved_yaml()
     for rewards in ("half", "wild", "gone"):
         wanted = text.replace("rewards: paper", f"rewards: {{mine.py:{rewards}: 1.0, bleu1: 1.0}}")
         (tmp_path / f"{rewards}.yaml").write_text(wanted)

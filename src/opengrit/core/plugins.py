@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.util
 import inspect
 import os
@@ -245,16 +246,28 @@ def _executed(file: OwnFile) -> types.ModuleType:
     name = f"opengrit_own_{re.sub(r'[^0-9A-Za-z]', '_', Path(file.path).stem)}_{mark}"
     if name in sys.modules:
         return sys.modules[name]
-    module = types.ModuleType(name)
-    module.__file__ = file.path
+    spec = importlib.util.spec_from_file_location(name, file.path, loader=_Loader(name, file))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickle look a class's module up
     try:
-        # The text whose hash the run keeps, and no compiled file of an earlier one.
-        exec(compile(file.text, file.path, "exec"), module.__dict__)
+        spec.loader.exec_module(module)
     except Exception as error:  # any code may raise anything, and it is its own mistake
         del sys.modules[name]
         raise _not_run(file, error) from error
     return module
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    """Loads the text whose hash the run keeps, and no compiled file of an earlier one."""
+
+    def __init__(self, name: str, file: OwnFile) -> None:
+        super().__init__(name, file.path)
+        self._text = file.text
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        return self.source_to_code(self._text.encode("utf-8"), self.path)
 
 
 def _imported(file: OwnFile, module: str) -> types.ModuleType:
