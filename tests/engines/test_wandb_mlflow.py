@@ -41,7 +41,7 @@ def folder(tmp_path_factory):
         "-m",
         "opengrit",
         "train",
-        "recipes/demo.yaml",
+        "demo",
         *sets,
         "--out",
         str(home / "run"),

@@ -40,7 +40,7 @@ CHANGES = [
 def tracked(tmp_path_factory):
     """A training of three steps, which then loses its last one and takes it again from the checkpoint before."""
     out = tmp_path_factory.mktemp("tracked") / "first"
-    recipe = load_recipe("recipes/demo.yaml", CHANGES)
+    recipe = load_recipe("demo", CHANGES)
     run = train(recipe, out, quiet=True)
     for lost in (out / "final", run.checkpoint_path(3)):
         shutil.rmtree(lost)
@@ -146,7 +146,7 @@ def test_fine_tuning_reports_its_loss_and_leaves_no_table(tmp_path):
         "bf16: false, max_steps: 2, rows_per_step: 2, per_device_train_batch_size: 2, report_to: tensorboard"
     )
     changes = ["model=tiny-qwen2.5-vl", "lora={r: 2}", f"sft={{{words}}}"]
-    run = fine_tune(load_sft_recipe("recipes/sft-demo.yaml", changes), tmp_path / "run")
+    run = fine_tune(load_sft_recipe("sft-demo", changes), tmp_path / "run")
     events = tensorboard.EventAccumulator(str(run.path / "tensorboard"))
     events.Reload()
     losses = [event.value for event in events.Scalars("train/loss")]
@@ -164,7 +164,7 @@ def test_a_tracker_that_is_not_installed_is_named_with_the_extra():
 
 @pytest.mark.parametrize("given", ["none", "[]"])
 def test_no_tracker_is_the_default_and_may_be_said(given):
-    assert load_recipe("recipes/demo.yaml", [f"train.report_to={given}"]).train.report_to == ()
-    assert load_recipe("recipes/demo.yaml").train.report_to == ()
+    assert load_recipe("demo", [f"train.report_to={given}"]).train.report_to == ()
+    assert load_recipe("demo").train.report_to == ()
     with pytest.raises(RecipeError, match=r"train.report_to.*'trackio', 'wandb', 'tensorboard' or 'mlflow'"):
-        load_recipe("recipes/demo.yaml", ["train.report_to=[swanlab]"])
+        load_recipe("demo", ["train.report_to=[swanlab]"])

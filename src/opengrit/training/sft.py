@@ -84,8 +84,8 @@ def fine_tune(
                 peft_config=lora_config(recipe.lora, loaded.family, freeze_vision=recipe.freeze_vision),
             )
             with open_trackers(recipe.sft, run, checkpoint=start.checkpoint) as trackers:
-                for tracker in trackers.opened:
-                    trainer.add_callback(tracker)
+                for callback in trackers.callbacks:
+                    trainer.add_callback(callback)
                 take_steps(trainer, run, checkpoint=start.checkpoint)
             save_final(trainer, run.path / FINAL)
     return run

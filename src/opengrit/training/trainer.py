@@ -129,9 +129,9 @@ class GritTrainer(GRPOTrainer):
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
         self.nonfinite_guard = NonFiniteGuard(self)
-        self.add_callback(self.nonfinite_guard)
-        for callback in (GritCallback(self), *(trackers.opened if trackers is not None else ())):
-            self.add_callback(callback)
+        trackers = trackers or Trackers()
+        for added in (self.nonfinite_guard, GritCallback(self), *trackers.callbacks):
+            self.add_callback(added)
         setting = Setting(
             max_completion_length=self.max_completion_length,
             frame=protocol.frame,

@@ -45,7 +45,7 @@ class Tracked:
 class Tracker(Protocol):
     """A callback of transformers' that is told of metrics by the trainer, and of rollouts by us."""
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None) -> Any:
+    def on_log(self, args: Any, state: Any, control: Any, *, logs: Any = None) -> Any:
         """Take a row of metrics."""
 
     def log_rollouts(self, rollouts: Sequence[ShownRollout], step: int) -> None:
@@ -65,6 +65,11 @@ class Trackers:
     opened: Sequence[Tracker] = ()
     rollout_steps: int | None = None
     _last_table: int | None = None
+
+    @property
+    def callbacks(self) -> tuple[Any, ...]:
+        """The trackers as the callbacks of transformers' that they are too."""
+        return tuple(self.opened)
 
     def take_rollouts(self, records: Sequence[Record], step: int) -> None:
         """Log a table of a step's rollouts to each tracker, where one is due."""
