@@ -15,6 +15,7 @@ from opengrit.recipes.training_recipe import load_recipe
 from opengrit.training import trackers
 from opengrit.training.run import train
 from opengrit.training.sft import fine_tune
+from opengrit.training.trackers.protocol import Tracked
 from opengrit.training.trackers.rollouts import MOST_ROLLOUTS, drawn, shown_rollouts
 
 tensorboard = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -58,7 +59,7 @@ def rows_of(run):
 
 
 def trackio_logs(run):
-    name = trackers.opening.Tracked.of(run, project="tracked", checkpoint=None).name
+    name = Tracked.of(run, project="tracked", checkpoint=None).name
     assert trackio.sqlite_storage.SQLiteStorage.get_runs("tracked") == [name]
     return trackio.sqlite_storage.SQLiteStorage.get_logs("tracked", name)
 

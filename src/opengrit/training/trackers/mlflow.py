@@ -10,7 +10,7 @@ from typing import Any
 from transformers.integrations import MLflowCallback
 from transformers.integrations.integration_utils import rewrite_logs
 
-from opengrit.training.trackers.opening import Tracked
+from opengrit.training.trackers.protocol import Tracked
 from opengrit.training.trackers.rollouts import ShownRollout
 
 log = logging.getLogger(__name__)

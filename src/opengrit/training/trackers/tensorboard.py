@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from transformers.integrations import TensorBoardCallback
 
-from opengrit.training.trackers.opening import Tracked
+from opengrit.training.trackers.protocol import Tracked
 from opengrit.training.trackers.rollouts import Cell, ShownRollout
 
 log = logging.getLogger(__name__)

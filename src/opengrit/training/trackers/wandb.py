@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers.integrations import WandbCallback
 
-from opengrit.training.trackers.opening import Tracked
+from opengrit.training.trackers.protocol import Tracked
 from opengrit.training.trackers.rollouts import ShownRollout
 
 log = logging.getLogger(__name__)
