@@ -29,7 +29,7 @@ $(READY): requirements.lock pyproject.toml
 
 demo: $(READY)  ## train a packaged model and compare before and after (no GPU, no network but the package index)
 	$(BIN)/opengrit eval --model $(DEMO_MODEL) $(DEMO_SETS) --out $(RUN)/before
-	$(BIN)/opengrit train recipes/demo.yaml --set model=$(DEMO_MODEL) --out $(RUN)/train
+	$(BIN)/opengrit train demo --set model=$(DEMO_MODEL) --out $(RUN)/train
 	$(BIN)/opengrit eval --model $(RUN)/train $(DEMO_SETS) --out $(RUN)/after
 	$(BIN)/opengrit report $(RUN)/before $(RUN)/train $(RUN)/after --out $(RUN)/report.html
 

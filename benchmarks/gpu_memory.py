@@ -15,7 +15,6 @@ import generate
 import step
 from gpu_setting import (
     FAMILIES,
-    ROOT,
     Canned,
     Setting,
     device_bytes,
@@ -35,6 +34,7 @@ from opengrit.models.families import Loaded
 from opengrit.models.loading import load
 from opengrit.models.memory_estimate import GB, MemoryEstimate, estimate
 from opengrit.models.shapes import KNOWN, ModelFacts
+from opengrit.recipes.register import FOLDER
 from opengrit.recipes.training_recipe import Recipe, load_recipe
 from opengrit.rewards.rubric import Rubric
 from opengrit.sampling import Asked, SamplingSettings
@@ -78,7 +78,7 @@ def memory(setting: Setting) -> None:
 def recipes() -> dict[str, Recipe]:
     """The packaged recipes that train by reinforcement in one process."""
     kinds = ("sft-", "table-", "vllm-")  # supervised, a table of runs, with a server of its own
-    paths = [path for path in (ROOT / "recipes").glob("*.yaml") if not path.name.startswith(kinds)]
+    paths = [path for path in FOLDER.glob("*.yaml") if not path.name.startswith(kinds)]
     return {path.stem: load_recipe(path) for path in paths}
 
 

@@ -34,7 +34,6 @@ from gpu_setting import (
     FAMILIES,
     GPU,
     REHEARSAL,
-    ROOT,
     Canned,
     Setting,
     device_bytes,
@@ -336,7 +335,7 @@ def scores_of_trainer(loaded: Loaded, ids_NT: torch.Tensor) -> torch.Tensor:
                 super().one(question), completion=Completion("-", tuple(next(self.written)), Finish.LENGTH)
             )
 
-    recipe = load_recipe(ROOT / "recipes" / "demo.yaml")
+    recipe = load_recipe("demo")
     changes = {
         "per_device_train_batch_size": rows,
         "num_generations": rows,
@@ -379,7 +378,7 @@ def four_bit(setting: Setting) -> None:
     )
     say("|---|---|---|---|---|---|")
     reference = None
-    recipe = load_recipe(ROOT / "recipes" / "grit20-qwen2.5-vl-3b-16gb-qlora.yaml")
+    recipe = load_recipe("grit20-qwen2.5-vl-3b-16gb-qlora")
     for kind in (None, "nf4"):
         reset_peak()
         began = time.perf_counter()

@@ -202,7 +202,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--recipe", type=Path, default=Path("recipes/demo.yaml"))
+    parser.add_argument("--recipe", type=Path, default=Path("demo"), help="a file or a packaged one")
     parser.add_argument("--out", type=Path, required=True, help="new folder for the runs")
     parser.add_argument("--attempts", type=int, default=20, help="kills")
     parser.add_argument("--minutes", type=float, default=math.inf, help="no further kill after this time")

@@ -31,7 +31,7 @@ from opengrit.recipes.training_recipe import Source
 from opengrit.reports.plots import Series, line_plot
 from pages import replace_section
 
-RECIPE = Path("recipes/table-stickers.yaml")
+RECIPE = Path("table-stickers")
 ROWS = (100, 500)  # beside the twenty of the table itself
 SCALED_ON = ("stickers/count", "stickers/spatial")
 BLOCK = 20  # rows after which GRIT's mix repeats: ten that count, five yes/no and five open ones about places

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from opengrit.doctor.fit import BEGIN, END, Machine, memory_comment
 from opengrit.models.memory_estimate import Sharding
+from opengrit.recipes.register import FOLDER
 from opengrit.recipes.training_recipe import load_recipe
 
-RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 _ZERO2 = Machine("5 of 8 devices with 80 GB each, DeepSpeed ZeRO-2", 5, 80, Sharding.ZERO2)
 MACHINES = {
     "grit20-qwen2.5-vl-3b.yaml": _ZERO2,
@@ -24,7 +23,7 @@ _BLOCK = re.compile(re.escape(BEGIN) + r".*?" + re.escape(END), re.DOTALL)
 
 def with_memory(name: str) -> str:
     """The recipe file's text with its memory lines brought up to date."""
-    path = RECIPES / name
+    path = FOLDER / name
     text = path.read_text(encoding="utf-8")
     if not _BLOCK.search(text):
         raise SystemExit(f"{path} has no lines between {BEGIN!r} and {END!r}; put both markers in its head")
@@ -34,7 +33,7 @@ def with_memory(name: str) -> str:
 
 def main() -> None:
     for name in MACHINES:
-        (RECIPES / name).write_text(with_memory(name), encoding="utf-8")
+        (FOLDER / name).write_text(with_memory(name), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 One is wide and light and has the model before and after training side by side, one is a phone's, dark, with the trained
 model alone.
 
-    opengrit train recipes/demo.yaml --out runs/demo
+    opengrit train demo --out runs/demo
     python scripts/screenshots.py --model runs/demo
 
 It needs Chromium and the extras `serve` and `dev`.

@@ -265,7 +265,9 @@ def test_a_wrong_set_is_refused_and_named(override: str, said: str) -> None:
 
 @pytest.mark.parametrize("file", ["none.yaml", "pictures", "pictures/a.png"])
 def test_a_recipe_that_is_no_text_file_is_refused(file: str) -> None:
-    assert f"a recipe is a readable YAML file, {file} is not" in refused("train", file, "--out", "run")
+    assert f"a recipe is a readable YAML file or the name of a packaged one, {file} is not" in refused(
+        "train", file, "--out", "run"
+    )
 
 
 def broken_models() -> dict[str, tuple[Callable[[Path], object] | None, str]]:

@@ -24,7 +24,7 @@ from opengrit.cli.app import app
 from opengrit.data import stickers
 from opengrit.runs.folder import RunDir
 
-DEMO = Path(__file__).parents[2] / "recipes" / "demo.yaml"
+DEMO = "demo"
 FAMILIES = ("tiny-qwen2.5-vl", "tiny-internvl3")
 # The demo recipe, two steps of four questions with two tries each.
 SMALL = {
@@ -51,7 +51,7 @@ def succeed(*arguments: object) -> str:
 def small(**changed: object) -> list[str]:
     """The demo recipe and the options that make it small."""
     settings = SMALL | changed
-    return [str(DEMO), *(x for key, value in settings.items() for x in ("--set", f"train.{key}={value}"))]
+    return [DEMO, *(x for key, value in settings.items() for x in ("--set", f"train.{key}={value}"))]
 
 
 def records(folder: Path) -> list[dict[str, Any]]:

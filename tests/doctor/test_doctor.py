@@ -29,12 +29,13 @@ from opengrit.grounding.frames import frame_for
 from opengrit.grounding.targets import target_text
 from opengrit.models.loading import load_for_inference
 from opengrit.models.resolve import resolve
+from opengrit.recipes.register import packaged_recipe
 from opengrit.recipes.training_recipe import Model, Recipe, load_recipe
 from opengrit.sampling import Sampled
 from opengrit.sampling.transformers_engine import TransformersSampler
 
 ROOT = Path(__file__).resolve().parents[2]
-DEMO = str(ROOT / "recipes" / "demo.yaml")
+DEMO = "demo"
 PLENTY = Environment(
     machine=Machine("a computer", 1, 64),
     has_gpu=False,
@@ -301,7 +302,7 @@ PLANTED = [
     Planted("too little disk", "disk", "1 MB are free", environment=replace(PLENTY, free_bytes=lambda folder: 10**6)),
     Planted("processes that a step's completions do not divide over", "processes", "over 3 processes",
             environment=replace(PLENTY, machine=Machine("a computer", 3, 64))),
-    Planted("a run folder that is taken", "run folder", "choose another --out", more={"out": ROOT / "recipes"}),
+    Planted("a run folder that is taken", "run folder", "choose another --out", more={"out": ROOT / "docs"}),
     Planted("a judge that is not there", "judge", "gave no opinion on a trial question",
             changes=["judge={kind: endpoint, model: toy, url: 'http://127.0.0.1:9/v1', max_tries: 1}"]),
 ]  # fmt: skip
@@ -344,9 +345,7 @@ def test_a_frame_of_another_family_is_said_before_any_sample_is_looked_at():
 # A model of the hub that is not on this machine.
 
 
-@pytest.mark.parametrize(
-    "name", ["grit20-qwen2.5-vl-3b-24gb-lora.yaml", "grit20-internvl3-2b-16gb-lora.yaml"]
-)
+@pytest.mark.parametrize("name", ["grit20-qwen2.5-vl-3b-24gb-lora", "grit20-internvl3-2b-16gb-lora"])
 def test_a_model_that_is_not_here_is_said_and_the_rest_is_looked_at(name, own):
     gpu = replace(
         PLENTY,
@@ -356,7 +355,7 @@ def test_a_model_that_is_not_here_is_said_and_the_rest_is_looked_at(name, own):
         version=lambda n: installed(n) or "1",
     )
     data = f"data.train=[{{file: {own}/train20.jsonl, images: {own}/images}}]"
-    findings = look(data, "data.eval=[]", "judge=rule", recipe=str(ROOT / "recipes" / name), environment=gpu)
+    findings = look(data, "data.eval=[]", "judge=rule", recipe=name, environment=gpu)
     by_name = {f.name: f for f in findings}
     assert "is not on this machine" in by_name["model"].found
     assert "hf download" in by_name["model"].remedy
@@ -463,12 +462,12 @@ def test_the_command_prints_json_alone_and_exits_with_2_for_what_is_no_recipe(tm
 
 
 def planned(recipe: str, *options: str) -> dict[str, Any]:
-    result = command(str(ROOT / "recipes" / recipe), "--quick", "--json", *options)
+    result = command(recipe, "--quick", "--json", *options)
     return {f["name"]: f for f in json.loads(result.stdout)["findings"]}
 
 
 def test_gpus_can_be_planned_for_without_any():
-    found = planned("grit20-qwen2.5-vl-3b-one-80gb.yaml", "--device-gb", "24")
+    found = planned("grit20-qwen2.5-vl-3b-one-80gb", "--device-gb", "24")
     assert found["memory"]["level"] == "fail"
     assert "add lora: {}" in found["memory"]["remedy"]
     assert found["device"]["level"] == "ok"
@@ -477,10 +476,8 @@ def test_gpus_can_be_planned_for_without_any():
 
 def test_the_documented_command_of_the_paper_divides_over_its_processes_though_groups_are_spread():
     text = (ROOT / "docs" / "scaling.md").read_text()
-    change = re.search(r"grit20-qwen2.5-vl-3b.yaml .*--set (train\.per_device_train_batch_size=\d+)", text)
-    found = planned(
-        "grit20-qwen2.5-vl-3b.yaml", "--device-gb", "80", "--num-processes", "8", "--set", change[1]
-    )
+    change = re.search(r"grit20-qwen2.5-vl-3b .*--set (train\.per_device_train_batch_size=\d+)", text)
+    found = planned("grit20-qwen2.5-vl-3b", "--device-gb", "80", "--num-processes", "8", "--set", change[1])
     assert found["processes"]["level"] == "ok"
     # 20 questions x 4 completions over 8 processes of 5: a process holds two groups and a half.
     assert "each step 10 completions a process, in 2 passes of 5" in found["processes"]["found"]
@@ -507,10 +504,10 @@ def test_the_room_for_checkpoints_is_that_of_those_that_lie_there_at_once(change
 
 
 def test_what_the_recipes_say_of_their_memory_is_what_the_doctor_finds():
-    paper = ["grit20-qwen2.5-vl-3b.yaml", "--device-gb", "80", "--num-processes", "5"]
+    paper = ["grit20-qwen2.5-vl-3b", "--device-gb", "80", "--num-processes", "5"]
     alone, shared = planned(*paper), planned(*paper, "--sharding", "zero2")
     assert "share it out over the 5 devices" in alone["memory"]["remedy"]
-    head = (ROOT / "recipes" / paper[0]).read_text()
+    head = packaged_recipe(paper[0]).path.read_text()
     total = re.search(r"ZeRO-2: (\d+) of 80 GB a device", head)
     assert shared["memory"]["level"] == "ok"
     assert f"about {total[1]} GB of 80 GB" in shared["memory"]["found"]

@@ -17,7 +17,7 @@ def findings(tmp_path: Path, *rows: dict) -> list[dict]:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     changes = [f"data.train=[{{file: '{file}'}}]", "data.eval=[]"]
     options = [word for change in changes for word in ("--set", change)]
-    result = CliRunner().invoke(app, ["doctor", "recipes/demo.yaml", "--quick", "--json", *options])
+    result = CliRunner().invoke(app, ["doctor", "demo", "--quick", "--json", *options])
     assert result.exit_code in (0, 1), result.output
     return json.loads(result.stdout)["findings"]
 

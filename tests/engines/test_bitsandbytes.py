@@ -27,7 +27,7 @@ SETTINGS = {
 def train(model, out, *more, steps=3):
     given = {"model": model, "train.max_steps": steps, **SETTINGS}
     sets = [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
-    return opengrit("train", "recipes/demo.yaml", *sets, "--out", out, *more, overlays=("bitsandbytes",))
+    return opengrit("train", "demo", *sets, "--out", out, *more, overlays=("bitsandbytes",))
 
 
 @pytest.fixture(scope="module", params=["tiny-qwen2.5-vl", "tiny-internvl3"])

@@ -134,7 +134,7 @@ def settings(folder, **more):
 
 def test_grpo_steps_score_every_sampled_token(folder, tmp_path):
     opengrit_run = tmp_path / "run"
-    opengrit("train", "recipes/demo.yaml", *settings(folder), "--out", opengrit_run)
+    opengrit("train", "demo", *settings(folder), "--out", opengrit_run)
     rows = [json.loads(line) for line in (opengrit_run / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2]
     # Random weights of a small width spread evenly over the vocabulary: log(151,936) = 11.93 nats a token.
@@ -144,6 +144,6 @@ def test_grpo_steps_score_every_sampled_token(folder, tmp_path):
 def test_supervised_fine_tuning_learns_its_targets(folder, tmp_path):
     given = {"model": folder, "sft.max_steps": 4, "sft.learning_rate": "1.0e-2", "sft.save_steps": "null"}
     sets = [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
-    opengrit("sft", "recipes/sft-demo.yaml", *sets, "--out", tmp_path / "run")
+    opengrit("sft", "sft-demo", *sets, "--out", tmp_path / "run")
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["loss"] < rows[0]["loss"]

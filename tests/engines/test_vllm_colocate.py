@@ -37,10 +37,8 @@ def runs(request, tmp_path_factory):
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp(request.param)
     common = settings(request.param, steps=3)
-    colocated(
-        "train", "recipes/demo.yaml", *common, "--set", "train.vllm_mode=colocate", "--out", folder / "vllm"
-    )
-    opengrit("train", "recipes/demo.yaml", *common, "--out", folder / "here")
+    colocated("train", "demo", *common, "--set", "train.vllm_mode=colocate", "--out", folder / "vllm")
+    opengrit("train", "demo", *common, "--out", folder / "here")
     return folder / "vllm", folder / "here"
 
 

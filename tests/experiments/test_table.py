@@ -41,7 +41,7 @@ from opengrit.runs.folder import RunDir
 from opengrit.sampling import Sampled, Unsampled
 from opengrit.training.checkpoint_sidecar import SIDECAR
 
-RECIPES = Path(__file__).parents[2] / "recipes"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SERVED = """
 models: [{name: toy, endpoint: {url: "http://127.0.0.1:1/v1", frame: thousand}}]
 data: [stickers/count]
@@ -96,10 +96,9 @@ def test_a_resolved_recipe_loads_as_an_equal_one(text):
     assert again.resolved_yaml() == recipe.resolved_yaml()
 
 
-@pytest.mark.parametrize("name", ["table-stickers.yaml", "table-asking.yaml"])
+@pytest.mark.parametrize("name", ["table-stickers", "table-asking"])
 def test_the_recipes_that_come_with_the_project_are_possible(name):
-    recipe = parse(TableRecipe, (RECIPES / name).read_text(encoding="utf-8"), place=name)
-    assert recipe.models
+    assert load_table_recipe(name).models
 
 
 @pytest.mark.parametrize(
@@ -587,7 +586,7 @@ def test_a_table_of_which_a_training_has_no_undamaged_checkpoint_says_which_fold
 
 
 def test_more_training_rows_hold_the_fewer_in_grits_mix_and_show_no_packaged_scene(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(str(RECIPES.parent / "benchmarks"))
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
     import table_stickers
     from opengrit.data import load_examples, stickers
     from opengrit.data.stickers import sets

@@ -289,7 +289,7 @@ def test_the_key_of_a_judge_stands_in_no_file_of_a_run(
         }  # fmt: skip
         small = ("max_steps=1", "num_generations=2", "questions_per_step=2", "per_device_train_batch_size=4")
         recipe = load_recipe(
-            "recipes/demo.yaml",
+            "demo",
             [f"judge={json.dumps(own)}", "data.eval=[]", *(f"train.{s}" for s in small)],
         )
         train(recipe, tmp_path / "train", quiet=True)

@@ -35,11 +35,12 @@ from opengrit.models.memory_estimate import (
     trainable_parameters,
 )
 from opengrit.models.shapes import KNOWN, ModelFacts, Part, TextShape, VisionShape
+from opengrit.recipes.register import FOLDER
 from opengrit.recipes.training_recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 # Those of packaged models run on any computer.
-RECIPES = sorted((ROOT / "recipes").glob("grit20-*.yaml"))
+RECIPES = sorted(FOLDER.glob("grit20-*.yaml"))
 CLASSES = {
     "qwen2_vl": (Qwen2VLConfig, Qwen2VLForConditionalGeneration),
     "qwen2_5_vl": (Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration),
@@ -144,9 +145,7 @@ def test_facts_are_read_from_any_config_of_a_known_family(family):
     counted = sum(p.numel() for p in model.parameters())
     # The tiny InternVL's attention in the tower has no biases (3 x 32), those of the hub have.
     assert facts.parameters() == counted + (3 * 32 if family is tiny_random.internvl35 else 0)
-    unbounded = load_recipe(
-        ROOT / "recipes" / "demo.yaml", ["model.min_pixels=null", "model.max_pixels=null"]
-    )
+    unbounded = load_recipe("demo", ["model.min_pixels=null", "model.max_pixels=null"])
     assert picture_tokens(unbounded, facts.vision) > 0
 
 

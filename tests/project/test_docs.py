@@ -10,6 +10,7 @@ import pytest
 from floors import FLOORS
 
 from opengrit import load_recipe
+from opengrit.recipes.register import packaged_recipe
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -57,13 +58,21 @@ def test_every_recipe_the_readme_trains_is_valid_as_it_is_changed_there() -> Non
     assert len(trained) == 2
     for words in trained:
         changes = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
-        load_recipe(ROOT / words[2], changes)
+        load_recipe(words[2], changes)
 
 
-def test_every_recipe_file_that_the_pages_name_exists() -> None:
-    for page in PAGES:
-        for name in re.findall(r"\brecipes/[\w./-]+\.yaml\b", text_of(page)):
-            assert (ROOT / name).is_file(), f"{page.name} names {name}"
+def test_every_packaged_recipe_that_the_pages_name_exists() -> None:
+    named = [
+        (page, words[3] if words[1] == "recipe" else words[2])
+        for page in PAGES
+        for words in commands(page)
+        if words[1] in ("train", "sft", "table", "doctor")
+        or words[1:3] in (["recipe", "copy"], ["recipe", "show"])
+    ]
+    assert len(named) > 12
+    own = re.compile(r"mine|my|recipe\.yaml|\$")  # a reader's file
+    for page, name in named:
+        assert own.match(name) or packaged_recipe(name), page.name
 
 
 def test_every_make_target_the_pages_show_is_a_target() -> None:

@@ -232,7 +232,7 @@ def test_no_recipe_and_no_option_can_ask_for_a_models_code() -> None:
     for section in ("model", "train", "judge", ""):
         key = f"{section}.trust_remote_code" if section else "trust_remote_code"
         with pytest.raises(RecipeError, match=r"trust_remote_code is not a key|judge"):
-            load_recipe("recipes/demo.yaml", [f"{key}=true"])
+            load_recipe("demo", [f"{key}=true"])
 
     def options(command: click.Command) -> Iterator[str]:
         for parameter in command.params:
@@ -306,8 +306,8 @@ def test_every_command_refuses_a_model_of_pickles(trap: Trap, tmp_path: Path) ->
         ["ask", str(picture), "How many?", "--model", folder],
         ["eval", "--model", folder, *small, str(tmp_path / "eval")],
         ["eval", "--model", "tiny-qwen2.5-vl", "--judge", str(judge), *small, str(tmp_path / "judged")],
-        ["train", "recipes/demo.yaml", "--set", f"model={folder}", "--out", str(tmp_path / "train")],
-        ["sft", "recipes/sft-demo.yaml", "--set", f"model={folder}", "--out", str(tmp_path / "sft")],
+        ["train", "demo", "--set", f"model={folder}", "--out", str(tmp_path / "train")],
+        ["sft", "sft-demo", "--set", f"model={folder}", "--out", str(tmp_path / "sft")],
         ["serve", folder, "--port", "0", "--no-page"],
     ]
     for command in commands:
@@ -363,7 +363,7 @@ WITH_PASSWORD = "http://somebody:pa55w0rd@127.0.0.1:9/v1"
 @pytest.mark.parametrize("kind", ["endpoint", "local", "rule"])
 def test_a_judges_url_with_a_password_is_refused_and_not_repeated(kind: str) -> None:
     with pytest.raises(RecipeError) as raised:
-        load_recipe("recipes/demo.yaml", [f"judge={{kind: {kind}, model: m, url: '{WITH_PASSWORD}'}}"])
+        load_recipe("demo", [f"judge={{kind: {kind}, model: m, url: '{WITH_PASSWORD}'}}"])
     assert "pa55w0rd" not in str(raised.value)
     assert "url" in str(raised.value)
 
@@ -374,7 +374,7 @@ def test_a_key_in_the_place_of_its_variables_name_is_refused_and_not_repeated(ki
         {"url": "http://h/v1"} if kind == "endpoint" else {}
     )
     with pytest.raises(RecipeError, match="name of an environment variable") as raised:
-        load_recipe("recipes/demo.yaml", [f"judge={json.dumps(own)}"])
+        load_recipe("demo", [f"judge={json.dumps(own)}"])
     assert SECRET not in str(raised.value)
     with pytest.raises(RecipeError, match="name of an environment variable") as raised:
         EndpointSettings("http://h/v1", "m", api_key_env=SECRET)
@@ -474,7 +474,7 @@ def test_a_judged_run_tells_nobody_and_keeps_no_key_and_its_resume_unpickles_not
         run, evaluation = str(out / "run"), str(out / "eval")
         data = ["--data", "stickers/count", "--limit", "2", "--max-new-tokens", "40", "--judge", str(judge)]
         commands = [
-            ["train", "recipes/demo.yaml", "--out", run, *settings],
+            ["train", "demo", "--out", run, *settings],
             ["eval", "--model", run, *data, "--out", evaluation],
             ["report", run, evaluation, "--out", str(out / "report.html")],
         ]
@@ -556,7 +556,7 @@ def test_a_row_reads_no_picture_outside_its_folder_in_any_command(tmp_path: Path
         data.write_text(json.dumps({**row, "image": path}) + "\n")
         for command in (
             ["eval", "--model", "tiny-qwen2.5-vl", "--data", str(data), "--images", str(inside), "--out", str(tmp_path / "out")],
-            ["train", "recipes/demo.yaml", "--set", f"data.train=[{{file: '{data}', images: '{inside}'}}]", "--out", str(tmp_path / "out")],
+            ["train", "demo", "--set", f"data.train=[{{file: '{data}', images: '{inside}'}}]", "--out", str(tmp_path / "out")],
         ):  # fmt: skip
             done = CliRunner().invoke(app, command)
             assert done.exit_code == 2, (path, command[0], done.output)

@@ -14,10 +14,11 @@ from opengrit.cli import train as train_command
 from opengrit.core.errors import RecipeError
 from opengrit.experiments.recipe import load_table_recipe
 from opengrit.recipes import training_recipe as config
+from opengrit.recipes.register import FOLDER
 from opengrit.recipes.sft_recipe import load_sft_recipe
 from opengrit.recipes.training_recipe import load_recipe, parse_recipe
 
-RECIPES = Path(__file__).parents[2] / "recipes"
+ROOT = Path(__file__).parents[2]
 SMALL = "model: tiny-qwen2.5-vl\ndata:\n  train: [stickers/train20]\n"
 
 
@@ -266,7 +267,7 @@ def test_named_and_weighted_rewards_give_a_rubric() -> None:
 # The recipes we ship.
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_recipe_loads(path: Path) -> None:
     loads = {"table": load_table_recipe, "sft": load_sft_recipe}.get(path.stem.split("-")[0], load_recipe)
     assert loads(path).resolved_yaml()
@@ -274,8 +275,8 @@ def test_every_shipped_recipe_loads(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["grit20-qwen2.5-vl-3b", "grit20-internvl3-2b"])
 def test_the_papers_recipes_hold_the_papers_values_and_say_where_each_is_from(name: str) -> None:
-    path = RECIPES / f"{name}.yaml"
-    train = load_recipe(path).train
+    path = FOLDER / f"{name}.yaml"
+    train = load_recipe(name).train
     assert (train.learning_rate, train.lr_scheduler_type, train.warmup_steps) == (2e-6, "cosine", 0)
     assert (train.max_steps, train.num_generations, train.beta) == (200, 4, 0.01)
     assert (train.max_completion_length, train.temperature, train.loss_type) == (1000, 0.9, "grpo")
@@ -292,7 +293,7 @@ def test_the_papers_recipes_hold_the_papers_values_and_say_where_each_is_from(na
 
 
 def test_the_demo_trains_on_every_row_in_every_step() -> None:
-    recipe = load_recipe(RECIPES / "demo.yaml")
+    recipe = load_recipe("demo")
     assert (recipe.model.name, [s.spec for s in recipe.data.train]) == (
         "tiny-qwen2.5-vl",
         ["stickers/train20"],
@@ -316,32 +317,29 @@ def test_the_demo_trains_on_every_row_in_every_step() -> None:
 )
 def test_wrong_vllm_lines_are_named(override: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        load_recipe(RECIPES / "demo.yaml", [override])
+        load_recipe("demo", [override])
 
 
 def test_the_commands_for_two_processes_that_are_shown_divide_their_work() -> None:
-    shown = (RECIPES.parent / "docs" / "scaling.md").read_text(encoding="utf-8") + str(
-        train_command.train.__doc__
-    )
-    pattern = r"(train|sft) recipes/((?:sft-)?demo)\.yaml[ \\\n]*(.*)"
+    shown = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8") + str(train_command.train.__doc__)
+    pattern = r"(train|sft) ((?:sft-)?demo)[ \\\n]+(.*)"
     found = re.findall(pattern, shown.replace("\\\n", " "))
     at_once = [(command, name, rest) for command, name, rest in found if "--num-processes 2" in rest]
     launched = re.findall(r"(?:torchrun --nproc-per-node|--num_processes) 2 -m opengrit " + pattern, shown)
     assert (len(at_once), len(launched)) == (3, 2)
     for command, name, rest in at_once + launched:
         changes = re.findall(r"--set (\S+)", rest)
-        file = RECIPES / f"{name}.yaml"
         if command == "train":
-            assert load_recipe(file, changes).train.passes_per_step(2) == 1
+            assert load_recipe(name, changes).train.passes_per_step(2) == 1
         else:
-            assert load_sft_recipe(file, changes).sft.passes_per_step(2) == 1
+            assert load_sft_recipe(name, changes).sft.passes_per_step(2) == 1
 
 
 def test_work_that_does_not_divide_over_the_processes_is_refused_with_a_batch_size_that_does() -> None:
-    demo = load_recipe(RECIPES / "demo.yaml").train  # 20 questions x 8 tries
+    demo = load_recipe("demo").train  # 20 questions x 8 tries
     with pytest.raises(RecipeError, match=r"set train\.per_device_train_batch_size to 80 or a divisor of it"):
         demo.passes_per_step(2)
     with pytest.raises(RecipeError, match=r"a number of processes that divides 160,"):
         demo.passes_per_step(3)
     with pytest.raises(RecipeError, match=r"set sft\.per_device_train_batch_size to 2 or a divisor of it"):
-        load_sft_recipe(RECIPES / "sft-demo.yaml").sft.passes_per_step(2)
+        load_sft_recipe("sft-demo").sft.passes_per_step(2)

@@ -301,7 +301,7 @@ def test_evaluations_between_the_steps_say_nothing():
     assert [monitor.take(row) for row in [*rows(5), probe, *rows(5, first=6)]] == [[]] * 11
 
 
-# Steps 1, 2, 5, 10, 20 and 40 of `recipes/demo.yaml` with its seed 0, for each of its two models, as they were
+# Steps 1, 2, 5, 10, 20 and 40 of `demo` with its seed 0, for each of its two models, as they were
 # written; with each row five times over this is the history of a run that goes well, in short.
 DEMOS = {
     "tiny-qwen2.5-vl": [
@@ -438,7 +438,7 @@ SHORT = [
 @pytest.mark.trains
 def test_a_training_says_once_that_all_is_cut_off_even_where_it_is_resumed(tmp_path, caplog):
     recipe = load_recipe(
-        "recipes/demo.yaml",
+        "demo",
         [*SHORT, "train.max_steps=11", "train.save_steps=5", "train.max_completion_length=4"],
     )
     with caplog.at_level("WARNING", logger="opengrit"):
@@ -474,7 +474,7 @@ def test_the_share_of_flat_groups_in_the_metrics_is_that_of_the_records(tmp_path
         "train.per_device_train_batch_size=20",
         "train.num_generations=2",
     ]
-    recipe = load_recipe("recipes/demo.yaml", ["data.eval=[]", "train.max_steps=1", *changes])
+    recipe = load_recipe("demo", ["data.eval=[]", "train.max_steps=1", *changes])
     run = train(recipe, tmp_path / "run", quiet=True)
     groups: dict[str, list[float]] = {}
     for record in run.records():

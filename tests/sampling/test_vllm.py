@@ -240,9 +240,9 @@ def test_training_with_vllm_shares_prefixes_and_corrects_for_what_it_sampled_wit
 
 
 def test_a_recipe_asks_for_vllm_in_one_line():
-    plain = load_recipe("recipes/demo.yaml")
+    plain = load_recipe("demo")
     assert vllm_settings(plain.train) == {}
-    server = load_recipe("recipes/demo.yaml", ["train.vllm_mode=server", "train.vllm_server_port=8001"])
+    server = load_recipe("demo", ["train.vllm_mode=server", "train.vllm_server_port=8001"])
     settings = vllm_settings(server.train)
     assert settings["generation_kwargs"] == {"stop": ["</answer>"], "include_stop_str_in_output": True}
     args = GRPOConfig(output_dir="unused", use_cpu=True, bf16=False, **settings)
@@ -257,7 +257,7 @@ def test_vllm_that_is_not_installed_is_named_before_anything_loads(tmp_path):
         pytest.skip("vllm is installed")
     except ImportError:
         pass
-    recipe = load_recipe("recipes/demo.yaml", ["train.vllm_mode=colocate"])
+    recipe = load_recipe("demo", ["train.vllm_mode=colocate"])
     with pytest.raises(RecipeError, match=r"vllm_mode colocate needs vllm.*opengrit\[vllm\]"):
         grpo_config(recipe.train, tmp_path)
 

@@ -13,6 +13,7 @@ FLOORS = (
     "sampling",
     "models",
     "evaluation",
+    "publishing",
     "training",
     "reports",
     "experiments",

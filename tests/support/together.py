@@ -81,7 +81,7 @@ SHARDED = {
     "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
     "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
     "FSDP_RESHARD_AFTER_FORWARD": "true",
-}  # what accelerate's launcher sets from recipes/accelerate/fsdp2.yaml; a test compares the two
+}  # what accelerate's launcher sets from accelerate/fsdp2; a test compares the two
 
 
 ZERO_2 = {
@@ -90,7 +90,7 @@ ZERO_2 = {
     "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "none",
     "ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE": "none",
     "ACCELERATE_DEEPSPEED_ZERO3_INIT": "false",
-}  # and from recipes/accelerate/zero2.yaml
+}  # and from accelerate/zero2
 
 
 class StopAfter(TrainerCallback):

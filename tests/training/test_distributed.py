@@ -28,6 +28,7 @@ from opengrit.cli.app import app
 from opengrit.cli.launch import arguments, launch, run_together
 from opengrit.core.errors import RecipeError, RunError
 from opengrit.data.grit import write
+from opengrit.recipes.register import FOLDER
 from opengrit.recipes.training_recipe import load_recipe
 from opengrit.runs.folder import RunDir
 from opengrit.training.settings import count_processes
@@ -142,7 +143,7 @@ def test_gradients_sharded_by_deepspeed_learn_what_whole_ones_learn_and_resume(t
     assert list((RunDir.open(trained / "2-zero-qwen" / "run").checkpoints()[-1]).glob("global_step*"))
 
 
-ACCELERATE = ROOT / "recipes" / "accelerate"
+ACCELERATE = FOLDER / "accelerate"
 
 
 def started(name):
@@ -193,7 +194,7 @@ def test_weights_are_not_said_to_be_sharded_where_accelerate_would_not(monkeypat
 
 def test_adapters_and_sharding_are_refused_together(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    recipe = load_recipe(ROOT / "recipes" / "demo.yaml", ["lora={}"])
+    recipe = load_recipe("demo", ["lora={}"])
     with pytest.raises(RecipeError, match="adapters"):
         check_model(recipe.model, recipe.lora)
 
@@ -523,8 +524,8 @@ def test_each_process_gets_every_argument_but_the_number_of_processes():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "recipes/demo.yaml", "--num-processes", "3"], "divided evenly over 3 processes"),
-        (["sft", "recipes/sft-demo.yaml", "--num-processes", "7"], "divided evenly over 7 processes"),
+        (["train", "demo", "--num-processes", "3"], "divided evenly over 3 processes"),
+        (["sft", "sft-demo", "--num-processes", "7"], "divided evenly over 7 processes"),
     ],
 )
 def test_a_number_of_processes_that_does_not_divide_the_work_is_refused_at_once(

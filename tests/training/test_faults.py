@@ -167,7 +167,7 @@ def test_sigint_twice_stops_at_once_with_the_last_checkpoint_intact(scene: Path,
 def test_fine_tuning_stops_and_goes_on_in_the_same_way(tmp_path: Path) -> None:
     changes = ("max_steps=4", "rows_per_step=2", "per_device_train_batch_size=2", "save_steps=2")
     words = [word for change in changes for word in ("--set", f"sft.{change}")]
-    train = ("sft", ROOT / "recipes" / "sft-demo.yaml", *words, "--out")
+    train = ("sft", "sft-demo", *words, "--out")
     whole = command(*train, tmp_path / "whole")
     assert whole.code() == 0, whole.said
     stopped = command(*train, tmp_path / "run", before=at(Moment("before rename"), terminate))

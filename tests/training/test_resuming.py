@@ -301,4 +301,4 @@ def test_a_training_keeps_what_its_recipe_says(tmp_path: Path) -> None:
 )
 def test_a_best_checkpoint_that_nothing_measures_is_refused(changes: list[str], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        load_recipe("recipes/demo.yaml", changes)
+        load_recipe("demo", changes)

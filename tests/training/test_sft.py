@@ -32,7 +32,7 @@ from opengrit.sampling import Asked, Sampled
 from opengrit.sampling.transformers_engine import TransformersSampler
 from opengrit.training.sft import SftExample, fine_tune, sft_batch, sft_examples
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "sft-demo.yaml"
+RECIPE = "sft-demo"
 FAMILIES = ("tiny-qwen2.5-vl", "tiny-internvl3")
 
 
@@ -221,7 +221,7 @@ def test_the_loss_falls_and_a_resumed_run_ends_with_the_same_weights(tmp_path):
 def test_the_other_family_learns_adapters_by_the_command(tmp_path):
     changes = ["model=tiny-internvl3", "lora={r: 2}", "sft.max_steps=1", "sft.save_steps=null"]
     words = [word for change in changes for word in ("--set", change)]
-    done = CliRunner().invoke(app, ["sft", str(RECIPE), "--out", str(tmp_path / "run"), *words])
+    done = CliRunner().invoke(app, ["sft", RECIPE, "--out", str(tmp_path / "run"), *words])
     assert done.exit_code == 0, (done.stderr, done.exception)
     assert "trained model: " in done.stdout
     assert load(str(tmp_path / "run")).family.model_type == "internvl"

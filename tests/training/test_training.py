@@ -32,7 +32,7 @@ SHORT = [
 
 
 def run(out, *changes):
-    recipe = load_recipe("recipes/demo.yaml", [*SHORT, *changes])
+    recipe = load_recipe("demo", [*SHORT, *changes])
     return train(recipe, out, quiet=True)
 
 
@@ -63,7 +63,7 @@ def resolved(folder):
 def test_a_frame_goes_with_a_fine_tuned_model_too(tmp_path):
     words = "bf16: false, max_steps: 1, save_steps: 1, rows_per_step: 2, per_device_train_batch_size: 2"
     changes = ["model={name: tiny-qwen2.5-vl, frame: thousand}", "lora={r: 2}", f"sft={{{words}}}"]
-    made = fine_tune(load_sft_recipe("recipes/sft-demo.yaml", changes), tmp_path / "run")
+    made = fine_tune(load_sft_recipe("sft-demo", changes), tmp_path / "run")
     (checkpoint,) = made.checkpoints()
     for folder in (made.path, checkpoint):
         assert load(str(folder)).frame == "thousand"
@@ -92,7 +92,7 @@ def test_resuming_a_run_without_a_checkpoint_says_that_it_starts_over(tmp_path, 
     (made.path / "final").rename(tmp_path / "elsewhere")
     with caplog.at_level("WARNING", logger="opengrit"):
         train(
-            load_recipe("recipes/demo.yaml", [*SHORT, "train.save_steps=null"]),
+            load_recipe("demo", [*SHORT, "train.save_steps=null"]),
             made.path,
             resume=True,
             quiet=True,
@@ -113,7 +113,7 @@ def test_training_files_of_one_name_are_refused_before_anything_is_written(tmp_p
 
 
 def test_a_process_that_sees_several_gpus_trains_on_one(tmp_path):
-    args = grpo_config(load_recipe("recipes/demo.yaml").train, tmp_path)
+    args = grpo_config(load_recipe("demo").train, tmp_path)
     args._n_gpu = 4  # what transformers counts, and then copies the model to all of them
     assert on_one_device(args).n_gpu == 1
 
@@ -148,7 +148,7 @@ def test_four_bits_are_those_of_qlora():
 
 @pytest.mark.parametrize("name", ["tiny-qwen2.5-vl", "tiny-internvl3"])
 def test_a_frozen_vision_tower_gets_no_adapter_and_the_language_model_does(name):
-    recipe = load_recipe("recipes/demo.yaml", [f"model={name}", "lora={r: 2}", "freeze_vision=true"])
+    recipe = load_recipe("demo", [f"model={name}", "lora={r: 2}", "freeze_vision=true"])
     loaded = load(name)
     adapted = get_peft_model(
         loaded.model, lora_config(recipe.lora, loaded.family, freeze_vision=recipe.freeze_vision)

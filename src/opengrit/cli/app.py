@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from opengrit.cli import data_check, data_get, data_list, data_make
+from opengrit.cli import data_check, data_get, data_list, data_make, recipe
 from opengrit.cli.ask import ask
 from opengrit.cli.doctor import doctor
 from opengrit.cli.evaluate import evaluate
@@ -77,6 +77,12 @@ data.command("list")(data_list.list_benchmarks)
 make = typer.Typer(no_args_is_help=True, help="Write a packaged world as files like your own.")
 data.add_typer(make, name="make")
 make.command("stickers")(data_make.make_stickers)
+
+recipes = typer.Typer(no_args_is_help=True, help="The recipes that come with the package: list, show, copy.")
+app.add_typer(recipes, name="recipe")
+recipes.command("list")(recipe.list_recipes)
+recipes.command("show")(recipe.show)
+recipes.command("copy")(recipe.copy)
 
 
 def main() -> None:

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 _EXIT_WASTED = 1
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skipped": "dim"}
 
-_Recipe = Annotated[Path, Argument(help="Recipe of opengrit train, a YAML file (see recipes/).")]
+_Recipe = Annotated[
+    Path,
+    Argument(help="Recipe of opengrit train: a YAML file, or a packaged one by name (opengrit recipe list)."),
+]
 _Out = Annotated[
     Path | None, Option(help="Run folder of the training: is it free, and is there room for checkpoints?")
 ]
@@ -73,14 +76,14 @@ def doctor(
 
     Examples:
 
-        opengrit doctor recipes/demo.yaml
+        opengrit doctor demo
 
         opengrit doctor my.yaml --out runs/mine --set train.learning_rate=1e-6
 
-        opengrit doctor recipes/grit20-qwen2.5-vl-3b-24gb-lora.yaml \\
+        opengrit doctor grit20-qwen2.5-vl-3b-24gb-lora \\
             --quick --device-gb 24
 
-        opengrit doctor recipes/grit20-qwen2.5-vl-3b.yaml \\
+        opengrit doctor grit20-qwen2.5-vl-3b \\
             --device-gb 80 --num-processes 5 --sharding zero2
     """
     from opengrit.recipes.training_recipe import load_recipe

@@ -14,7 +14,9 @@ from opengrit.core.output import settle_output
 
 def sft(
     context: typer.Context,
-    recipe: Annotated[Path, typer.Argument(help="Recipe, a YAML file (see recipes/sft-demo.yaml).")],
+    recipe: Annotated[
+        Path, typer.Argument(help="Recipe: a YAML file, or a packaged one by name (opengrit recipe list).")
+    ],
     out: options.TrainingFolder,
     overrides: options.Overrides = None,
     resume: options.Resume = False,
@@ -30,12 +32,12 @@ def sft(
 
     Examples:
 
-        opengrit sft recipes/sft-demo.yaml --out runs/sft
+        opengrit sft sft-demo --out runs/sft
 
-        opengrit sft recipes/sft-demo.yaml --set sft.seed=2 \\
+        opengrit sft sft-demo --set sft.seed=2 \\
             --set model=tiny-internvl3 --out runs/sft-2
 
-        opengrit sft recipes/sft-demo.yaml --out runs/sft --resume
+        opengrit sft sft-demo --out runs/sft --resume
     """
     from opengrit.recipes.sft_recipe import load_sft_recipe
     from opengrit.training.sft import fine_tune

@@ -12,7 +12,9 @@ from opengrit.core.output import settle_output
 
 
 def table(
-    recipe: Annotated[Path, typer.Argument(help="Recipe, a YAML file (see recipes/table-stickers.yaml).")],
+    recipe: Annotated[
+        Path, typer.Argument(help="Recipe: a YAML file, or a packaged one by name (opengrit recipe list).")
+    ],
     out: Annotated[Path, typer.Option(help="Folder: new, or an unfinished table's, which resumes.")],
     overrides: options.Overrides = None,
     resume_anyway: Annotated[
@@ -44,9 +46,9 @@ def table(
 
     Examples:
 
-        opengrit table recipes/table-stickers.yaml --out runs/table
+        opengrit table table-stickers --out runs/table
 
-        opengrit table recipes/table-stickers.yaml \\
+        opengrit table table-stickers \\
             --set "ways=[direct, grounded]" --set limit=20 --out runs/look
     """
     from opengrit.experiments import load_table_recipe, run_table

@@ -14,7 +14,9 @@ from opengrit.core.output import settle_output
 
 def train(
     context: typer.Context,
-    recipe: Annotated[Path, typer.Argument(help="Recipe, a YAML file (see recipes/).")],
+    recipe: Annotated[
+        Path, typer.Argument(help="Recipe: a YAML file, or a packaged one by name (opengrit recipe list).")
+    ],
     out: options.TrainingFolder,
     overrides: options.Overrides = None,
     resume: options.Resume = False,
@@ -32,14 +34,14 @@ def train(
 
     Examples:
 
-        opengrit train recipes/demo.yaml --out runs/demo
+        opengrit train demo --out runs/demo
 
-        opengrit train recipes/demo.yaml --set train.seed=2 \\
+        opengrit train demo --set train.seed=2 \\
             --set model=tiny-internvl3 --out runs/demo-2
 
-        opengrit train recipes/demo.yaml --out runs/demo --resume
+        opengrit train demo --out runs/demo --resume
 
-        opengrit train recipes/demo.yaml --out runs/demo --num-processes 2 \\
+        opengrit train demo --out runs/demo --num-processes 2 \\
             --set train.per_device_train_batch_size=80
     """
     from opengrit.recipes.training_recipe import load_recipe

@@ -27,6 +27,14 @@ _TILE_TOKENS = 256  # that InternVL makes of one tile of 448 x 448 pixels
 _MOST_PIXELS = {"qwen2_vl": 12_845_056, "qwen2_5_vl": 12_845_056, "qwen3_vl": 16_777_216}
 _MOST_TILES = 12
 
+# Ways of sharing that opengrit recipe list names.
+_SHARED = {
+    Sharding.ZERO1: "ZeRO-1",
+    Sharding.ZERO2: "ZeRO-2",
+    Sharding.ZERO3: "ZeRO-3",
+    Sharding.FSDP: "FSDP",
+}
+
 BEGIN = "# -- memory (written by scripts/recipe_memory.py) --"
 END = "# -- end of memory --"
 
@@ -102,7 +110,10 @@ def memory_comment(recipe: Recipe, machine: Machine) -> str:
     facts = facts_for(recipe.model.name)
     plan = plan_of(recipe, facts, machine)
     found = estimate(facts, plan)
+    shared = f", {_SHARED[machine.sharding]}" if machine.sharding in _SHARED else ""
     lines = [
+        f"hardware: {machine.devices} x {machine.device_gb:.0f} GB{shared}",
+        f"memory: {found.total / GB:.0f} GB (estimated)",
         f"On {machine.name}: {found.total / GB:.0f} of {machine.device_gb:.0f} GB a device, estimated by",
         f"opengrit.models.memory_estimate from the model's shape ({facts.parameters():,} parameters) and this recipe; not measured.",
         f"Longest case: {plan.rows} completions of {plan.completion_tokens} tokens a pass, "

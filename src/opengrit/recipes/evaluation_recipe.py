@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from opengrit.core.errors import RecipeError, RunError
 from opengrit.core.recipe_section import RecipeSection
@@ -19,22 +19,33 @@ from opengrit.recipes.yaml import read_recipe
 class Served(RecipeSection):
     """A model behind an OpenAI-compatible endpoint; `model.name` is its name there."""
 
-    url: str
-    frame: str | None  # a model type (qwen2_5_vl), or pixels, thousand or unit; an endpoint does not say
-    api_key_env: str = "OPENAI_API_KEY"  # the name of a variable; the key itself is written nowhere
+    url: str = Field(description="base address, for example http://127.0.0.1:8000/v1")
+    frame: str | None = Field(
+        description="coordinates it writes: a model type (qwen2_5_vl), or pixels, thousand or unit; an endpoint does not say"
+    )
+    api_key_env: str = Field(
+        default="OPENAI_API_KEY", description="variable that holds the key; the key itself is written nowhere"
+    )
 
 
 class EvalRecipe(RecipeSection):
     """Everything an evaluation does; saved with it, and what a resumed evaluation is compared with."""
 
-    model: Model
-    data: tuple[Source, ...]
-    strategy: Strategy = "grounded"
-    eval: Eval = Eval()
-    limit: int | None = None
-    seed: int = 0
-    endpoint: Served | None = None
-    judge: Annotated[JudgeSection, BeforeValidator(judge_section)] = JudgeSection()
+    model: Model = Field(description="what is asked (--model and the options beside it)")
+    data: tuple[Source, ...] = Field(description="data sets measured on (--data, --images)")
+    strategy: Strategy = Field(default="grounded", description="prompt asked with (--strategy)")
+    eval: Eval = Field(default=Eval(), description="how it is measured")
+    limit: int | None = Field(
+        default=None, description="first rows of each set that are asked; null: all (--limit)"
+    )
+    seed: int = Field(default=0, description="seed of the sampling (--seed)")
+    endpoint: Served | None = Field(
+        default=None,
+        description="an OpenAI-compatible server that runs the model; null: it runs here (--endpoint)",
+    )
+    judge: Annotated[JudgeSection, BeforeValidator(judge_section)] = Field(
+        default=JudgeSection(), description="who says whether an answer is right (--judge)"
+    )
 
     def resolved_yaml(self) -> str:
         """The recipe with every default written out; without an endpoint where it has none."""

@@ -95,7 +95,7 @@ class SftRecipe(RecipeSection):
     data: Data = Field(description="data sets whose rows become targets")
     strategy: Literal["grounded", "sft"] = Field(
         default="grounded",
-        description="prompt asked with, and the target's form (grounded: GRIT's format; sft: boxes, then the answer)",
+        description="prompt asked with, and the target's form: grounded is GRIT's format, sft boxes and then the answer",
     )
     sft: SftTrain = Field(default=SftTrain(), description="how it learns")
     lora: Lora | None = Field(default=None, description="adapters; null: all weights are trained")

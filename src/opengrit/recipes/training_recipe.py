@@ -417,7 +417,7 @@ class Recipe(RecipeSection):
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe in a YAML file, changed by overrides such as "train.seed=3" (the value is YAML too).
+    """The recipe in a YAML file or of a packaged name, changed by overrides such as "train.seed=3" (the value is YAML too).
 
     Raises:
         RecipeError: the file is not readable YAML, an override is not key=value, or the result is not a possible

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from opengrit.core.errors import RecipeError
 from opengrit.core.escaping import shortened
 from opengrit.judges.settings import judge_section
+from opengrit.recipes.register import nearest_name, packaged_path
 
 _Kind = TypeVar("_Kind", bound=BaseModel)
 _Path = tuple[str, ...]
@@ -46,7 +47,8 @@ def data_source(value: Any) -> Any:
 def read_recipe(
     kind: type[_Kind], path: str | Path, overrides: Sequence[str] = (), *, called: str = "this recipe"
 ) -> _Kind:
-    """The recipe of a kind in a YAML file, changed by overrides such as "train.max_steps=3" (the value is YAML too).
+    """The recipe of a kind in a YAML file or of a packaged name, changed by overrides such as "train.max_steps=3"
+    (the value is YAML too).
 
     Raises:
         RecipeError: the file is not readable YAML, an override is not key=value, or the result is not a possible
@@ -54,10 +56,12 @@ def read_recipe(
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = (packaged_path(path) or path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
+        remedy = nearest_name(str(path)) if isinstance(error, FileNotFoundError) else ""
         raise RecipeError(
-            f"a recipe is a readable YAML file, {path} is not ({error}); check the path"
+            f"a recipe is a readable YAML file or the name of a packaged one, {path} is not ({error}); "
+            + (remedy or "check the path, or take one of opengrit recipe list")
         ) from error
     return parse(kind, text, overrides, place=str(path), called=called)
 

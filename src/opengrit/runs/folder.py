@@ -25,6 +25,7 @@ RECIPE = "recipe.yaml"
 ENVIRONMENT = "environment.json"
 RECORDS = "records.jsonl"
 METRICS = "metrics.jsonl"
+EVALUATIONS = "evaluations.jsonl"
 CHECKPOINTS = "checkpoints"
 ALARMS = "alarms.jsonl"
 RUN_ID = "run"  # the key in environment.json of the name that no other run has
@@ -148,6 +149,10 @@ class RunDir:
         """A writer of `metrics.jsonl`; use `write_metrics`."""
         return LineWriter(self.path / METRICS)
 
+    def append_evaluations(self) -> LineWriter:
+        """A writer of `evaluations.jsonl`, the figures of each evaluation while training; use `write_metrics`."""
+        return LineWriter(self.path / EVALUATIONS)
+
     def append_alarms(self) -> LineWriter:
         """A writer of `alarms.jsonl`, which is there only where something went wrong; use `write_metrics`."""
         return LineWriter(self.path / ALARMS)
@@ -177,6 +182,10 @@ class RunDir:
     def metrics(self) -> Iterator[dict[str, Any]]:
         """Every row of metrics, in order of writing; after a resume some steps stand twice."""
         return (value for _, value in read_objects(self.path / METRICS))
+
+    def evaluations(self) -> Iterator[dict[str, Any]]:
+        """Every line of `evaluations.jsonl`, in order of writing; after a resume some stand twice."""
+        return (value for _, value in read_objects(self.path / EVALUATIONS))
 
     def checkpoint_path(self, step: int) -> Path:
         """Where the checkpoint after `step` optimizer steps lies or will lie."""

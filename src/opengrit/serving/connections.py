@@ -194,7 +194,11 @@ class Acceptor:
                     self._make_room(loop.time())
                     await asyncio.sleep(_RETRY_SECONDS)
                 continue
-            crowded = len(self._connections) >= self._limit and not self._make_room(loop.time())
+            if len(self._connections) >= self._limit:
+                self._make_room(loop.time())
+            crowded = (
+                len(self._open_ones()) >= self._limit
+            )  # the one that made room may have been one too many itself
             try:
                 _, protocol = await loop.connect_accepted_socket(self._make_protocol, connection)
             except OSError:
@@ -203,19 +207,21 @@ class Acceptor:
             if crowded:
                 protocol.mark_crowded()
 
-    def _make_room(self, now: float) -> bool:
-        """Drop a connection that can be spared; False where there is none."""
-        open_ones = [c for c in self._connections if not c.transport.is_closing()]
+    def _open_ones(self) -> list[BoundedProtocol]:
+        return [c for c in self._connections if not c.transport.is_closing()]
+
+    def _make_room(self, now: float) -> None:
+        """Drop a connection that can be spared, where there is one."""
+        open_ones = self._open_ones()
         idle = [(since, c) for c in open_ones if (since := c.idle_since) is not None]
         if idle:
             _, longest = min(idle, key=lambda pair: pair[0])
             longest.drop(503, "the server has more connections than it serves; try again")
-            return True
+            return
         stalled = [(seconds, c) for c in open_ones if (seconds := c.stalled_seconds(now)) is not None]
         if stalled:
             _, longest = max(stalled, key=lambda pair: pair[0])
             longest.transport.abort()
-        return bool(stalled)
 
 
 def check_times(connections: Iterable[BoundedProtocol], now: float) -> None:

@@ -55,8 +55,8 @@ class GritCallback(TrainerCallback):
         for evaluation in due:
             if trainer.accelerator.is_main_process and trainer.run is not None:
                 with trainer.accelerator.autocast():
-                    found = evaluation.measure(trainer.sampler, trainer.protocol)
-                trainer.step_log.write({"step": state.global_step, **found})
+                    records = evaluation.records(trainer.sampler, trainer.protocol)
+                trainer.step_log.add_evaluation(evaluation.name, records, step=state.global_step)
 
 
 class NonFiniteGuard(TrainerCallback):

@@ -116,6 +116,9 @@ def save_checkpoint(
         inner = staged / f"checkpoint-{step}"
         if leads:
             drop_second_copy(inner)
+            (inner / "README.md").unlink(
+                missing_ok=True
+            )  # peft's empty form, which names this machine's folders
             save_origin(inner, trainer.loaded)
         wait()
         if leads:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from opengrit.core.types import Record, Rejection, Unjudged
+from opengrit.evaluation.measured import measured, to_json
 from opengrit.evaluation.metrics import (
     Quantity,
     count_error,
@@ -191,6 +192,13 @@ class StepLog:
                 self._progress.warn(alarm)
         if self._progress is not None:
             self._progress.show(row)
+
+    def add_evaluation(self, name: str, records: Sequence[Record], *, step: int) -> None:
+        """Write the means of an evaluation to metrics.jsonl, and with intervals and controls to evaluations.jsonl."""
+        self.write({"step": step, **evaluation_row(name, records)})
+        if self._run is not None:
+            with self._run.append_evaluations() as writer:
+                writer.write_metrics({"step": step, **to_json(measured(records, data=name))})
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append a row to metrics.jsonl."""

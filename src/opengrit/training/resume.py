@@ -29,7 +29,7 @@ from opengrit.runs.data_file import (
     tell_unknown,
     write_data,
 )
-from opengrit.runs.folder import ALARMS, FINAL, METRICS, RECORDS, RunDir, environment_facts
+from opengrit.runs.folder import ALARMS, EVALUATIONS, FINAL, METRICS, RECORDS, RunDir, environment_facts
 from opengrit.runs.jsonl import check_lines
 from opengrit.runs.lock import held
 from opengrit.runs.origin import Origin, data_origin, read_origin, write_origin
@@ -179,6 +179,7 @@ def _lock_and_find(stack: ExitStack, out: Path, *, recipe: str, resume: Resume, 
     run = RunDir.open(out)
     check_lines(run.path / RECORDS, keys=("id", "example", "completion"))
     check_lines(run.path / METRICS, keys=("step",))
+    check_lines(run.path / EVALUATIONS, keys=("step",))
     check_lines(run.path / ALARMS)
     found = [f"recipe: {change}" for change in recipe_changes(run.recipe, recipe)]
     data = inputs.data()

@@ -48,7 +48,8 @@ def sft_config(section: SftTrain, output_dir: str | Path, *, num_rows: int) -> S
     settings = _common(section, output_dir, {"rows_per_step", "save_steps"})
     if asks_for_fsdp():
         raise RecipeError(
-            "supervised fine-tuning keeps whole weights on every process, FSDP is asked for; use recipes/accelerate/ddp.yaml"
+            "supervised fine-tuning keeps whole weights on every process, FSDP is asked for; use the file "
+            "that opengrit recipe copy accelerate/ddp writes"
         )
     args = SFTConfig(
         **settings,

@@ -31,7 +31,7 @@ def check_sharding(args: GRPOConfig | SFTConfig) -> None:
     if zero == 3 or args.fsdp:
         raise RecipeError(
             f"weights are whole on every process or sharded by FSDP2, {'ZeRO-3' if zero == 3 else 'fsdp:'} is asked "
-            "for; use recipes/accelerate/fsdp2.yaml, ddp.yaml or zero2.yaml"
+            "for; use the file that opengrit recipe copy accelerate/fsdp2 writes, or accelerate/ddp, or accelerate/zero2"
         )
     if not asks_for_fsdp():
         return
@@ -39,7 +39,8 @@ def check_sharding(args: GRPOConfig | SFTConfig) -> None:
     if version != "2" or kept != "FULL_STATE_DICT":
         raise RecipeError(
             f"weights are sharded by version 2 of FSDP and saved whole, got fsdp_version {version} and "
-            f"fsdp_state_dict_type {kept or 'SHARDED_STATE_DICT'}; use recipes/accelerate/fsdp2.yaml"
+            f"fsdp_state_dict_type {kept or 'SHARDED_STATE_DICT'}; use the file that opengrit recipe copy "
+            "accelerate/fsdp2 writes"
         )
 
 

@@ -23,7 +23,7 @@ def check_model(model: Model, lora: Lora | None) -> None:
     if lora is not None and asks_for_fsdp():
         raise RecipeError(
             "adapters are trained with whole weights on every process, FSDP is asked for and the recipe has lora:; use "
-            "recipes/accelerate/ddp.yaml"
+            "the file that opengrit recipe copy accelerate/ddp writes"
         )
     check_quantization(model.name, model.quantization)
 

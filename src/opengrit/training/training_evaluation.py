@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from opengrit.core.types import Example
+from opengrit.core.types import Example, Record
 from opengrit.data import load_examples
 from opengrit.evaluation.evaluator import evaluate
 from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.recipes.training_recipe import Eval, Source
 from opengrit.sampling import Sampler, SamplingSettings
-from opengrit.training.metrics import evaluation_row
 from opengrit.training.rollouts import STOP
 
 NUM_QUESTIONS = 32  # of each evaluation set; the whole set is for `opengrit eval`
@@ -26,9 +25,9 @@ class TrainingEvaluation:
     section: Eval  # how they are asked
     every: int
 
-    def measure(self, sampler: Sampler, protocol: EvaluationProtocol) -> dict[str, float]:
-        """Accuracy, IoU, format rate and the others by their names in the metrics."""
-        records = evaluate(
+    def records(self, sampler: Sampler, protocol: EvaluationProtocol) -> list[Record]:
+        """The questions, asked, judged and scored."""
+        return evaluate(
             sampler,
             self.examples,
             protocol=replace(protocol, strategy=self.section.strategy or protocol.strategy),
@@ -41,7 +40,6 @@ class TrainingEvaluation:
             questions_per_batch=self.section.batch_size,
             quiet=True,
         )
-        return evaluation_row(self.name, records)
 
 
 def training_evaluations(

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 
-from opengrit.core.errors import Stopped
+from opengrit.core.errors import OpenGritError, Stopped
 from opengrit.models.resolve import save_origin
+from opengrit.publishing.card import CARD
+from opengrit.publishing.facts import card_of
 from opengrit.runs.folder import RunDir
 from opengrit.training.callbacks import StopAtStepEnd
 from opengrit.training.checkpoint import save_whole
 from opengrit.training.resume import on_first_process
 from opengrit.training.sharding import whole_weights
+
+_log = logging.getLogger(__name__)
 
 
 def take_steps(trainer: Any, run: RunDir, *, checkpoint: Path | None, cycle: int = 1) -> None:
@@ -33,7 +38,8 @@ def take_steps(trainer: Any, run: RunDir, *, checkpoint: Path | None, cycle: int
 
 
 def save_final(trainer: Any, target: Path) -> None:
-    """Write the model (or its adapter), its processor and its frame to one folder that `opengrit.models.load` reads.
+    """Write the model (or its adapter), its processor and its frame to one folder that `opengrit.models.load` reads, with
+    a card where the trainer has a run.
 
     All processes call this; the first one writes.
     """
@@ -46,8 +52,20 @@ def save_final(trainer: Any, target: Path) -> None:
         model.save_pretrained(staged, state_dict=weights)
         trainer.loaded.processor.save_pretrained(staged)
         save_origin(staged, trainer.loaded)
+        (staged / CARD).unlink(missing_ok=True)  # peft's is an empty form that names a folder of this machine
+        if trainer.run is not None:
+            _write_card(trainer.run, staged, frame=trainer.loaded.frame)
 
     save_whole(target, write)
+
+
+def _write_card(run: RunDir, staged: Path, *, frame: str) -> None:
+    try:
+        text = card_of(run, staged, frame=frame)
+    except OpenGritError as error:  # of the run's other files; weights are worth more than their card
+        _log.warning("the final model has no %s: %s", CARD, error)
+        return
+    (staged / CARD).write_text(text, encoding="utf-8")
 
 
 def run_as_command(training: Callable[[], RunDir]) -> RunDir | None:
