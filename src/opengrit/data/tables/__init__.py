@@ -5,7 +5,7 @@ in `shapes.py`.
 """
 
 from opengrit.data.tables.convert import read_table
-from opengrit.data.tables.files import is_table
+from opengrit.data.tables.files import files_of, is_source, is_table, names_files
 from opengrit.data.tables.settings import Columns, TableSettings
 
-__all__ = ["Columns", "TableSettings", "is_table", "read_table"]
+__all__ = ["Columns", "TableSettings", "files_of", "is_source", "is_table", "names_files", "read_table"]

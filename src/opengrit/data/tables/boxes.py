@@ -15,9 +15,18 @@ from opengrit.data.tables.settings import Corners, Units
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _BETWEEN = re.compile(r"[\s,]+")
-_CORNER_NAMES = (("left", "top", "right", "bottom"), ("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"))
+_CORNER_NAMES = (
+    ("left", "top", "right", "bottom"),
+    ("x1", "y1", "x2", "y2"),
+    ("xmin", "ymin", "xmax", "ymax"),
+)
 _SIDE_NAMES = (("x", "y", "width", "height"), ("x", "y", "w", "h"))
-_LISTS = ("bbox", "boxes", "bboxes", "bbox_2d")  # of a cell that is an object: ms-swift's objects, a detection
+_LISTS = (
+    "bbox",
+    "boxes",
+    "bboxes",
+    "bbox_2d",
+)  # of a cell that is an object: ms-swift's objects, a detection
 _FEWEST = 8  # boxes all below 100 in both directions that are no accident
 _WIDE = 300  # pixels: in such a picture numbers up to 100 say something
 _WHOLE: dict[Units, float] = {"percent": 100.0, "unit": 1.0, "thousand": 1000.0}
@@ -103,7 +112,7 @@ def in_pixels(box: Any, style: BoxStyle, size: Size) -> Any:
     left, top, right, bottom = numbers
     if corners == "xywh":
         right, bottom = left + right, top + bottom
-    return [round(value, 4) for value in (left * across, top * down, right * across, bottom * down)]
+    return [left * across, top * down, right * across, bottom * down]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +132,14 @@ class Suspicion:
     def doubt(self) -> Doubt:
         """The suspicion as a doubt about the whole file."""
         keys = ", ".join(
-            f"{key}: {value}" for key, value in (("boxes", self.style.corners), ("box_units", self.style.units)) if value
+            f"{key}: {value}"
+            for key, value in (("boxes", self.style.corners), ("box_units", self.style.units))
+            if value
         )
-        return Doubt(f"{self.why}; if so, give {self.option} ({keys} in a recipe), else say what they are", misleads=True)
+        return Doubt(
+            f"{self.why}; if so, give {self.option} ({keys} in a recipe), else say what they are",
+            misleads=True,
+        )
 
 
 def suspected(boxes: Sequence[WrittenBox], said: BoxStyle) -> Suspicion | None:
@@ -144,8 +158,8 @@ def suspected(boxes: Sequence[WrittenBox], said: BoxStyle) -> Suspicion | None:
             if all(_fits(box, style.over(assumed)) for box in boxes):
                 return Suspicion(style, _why(style, boxes, fits))
         return None
-    if said.units is None and (style := _by_range(boxes)) is not None:
-        return Suspicion(style, _why(style, boxes, fits))
+    if said.units is None and (ranged := _by_range(boxes)) is not None:
+        return Suspicion(ranged, _why(ranged, boxes, fits))
     if said.corners is None and assumed.units == "pixels" and looks_like_widths(boxes):
         return Suspicion(BoxStyle("xywh"), _why(BoxStyle("xywh"), boxes, fits))
     return None

@@ -11,7 +11,14 @@ from opengrit.data.tables.rows import BoxStyle, RawRow, Table
 from opengrit.data.tables.settings import CocoTask
 
 _STYLE = BoxStyle("xywh", "pixels")
-_PLURALS = {"person": "people", "mouse": "mice", "knife": "knives", "man": "men", "woman": "women", "child": "children"}
+_PLURALS = {
+    "person": "people",
+    "mouse": "mice",
+    "knife": "knives",
+    "man": "men",
+    "woman": "women",
+    "child": "children",
+}
 _BOTH = frozenset({"sheep", "skis", "scissors", "fish", "deer", "broccoli", "aircraft", "series", "species"})
 
 
@@ -33,7 +40,9 @@ def coco_rows(file: str, document: dict[str, Any], task: CocoTask) -> Table:
         ) from error
     if not rows:
         wanted = "a picture with one thing of a kind" if task == "boxes" else "an annotation"
-        raise DataError(f"{file} has questions where it has {wanted}, it has none; choose --coco counting, or other annotations")
+        raise DataError(
+            f"{file} has questions where it has {wanted}, it has none; choose --coco counting, or other annotations"
+        )
     numbered = [RawRow(number, row, _STYLE) for number, row in enumerate(rows, start=1)]
     note = f"{crowds} kinds of thing are left out where a crowd is one box (iscrowd): nobody counted them"
     return Table(file, numbered, notes=(note,) if crowds else ())
@@ -50,7 +59,9 @@ def _rows(document: dict[str, Any], task: CocoTask) -> tuple[list[dict[str, Any]
     rows: list[dict[str, Any]] = []
     for image in document["images"]:
         kinds = {
-            names[kind]: boxes for kind, boxes in found[image["id"]].items() if (image["id"], kind) not in crowded
+            names[kind]: boxes
+            for kind, boxes in found[image["id"]].items()
+            if (image["id"], kind) not in crowded
         }
         sides = {side: image[side] for side in ("width", "height") if image.get(side)}
         rows += ({"image": image["file_name"], **sides, **row} for row in _questions(kinds, task))

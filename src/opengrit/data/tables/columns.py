@@ -21,7 +21,13 @@ _HALF = 0.5
 _LONGEST_ANSWER = 60  # characters: what is longer is no answer that a table is searched for
 
 # GRIT's own names, and more that people use; those of other trainers are in `foreign_rows`.
-_OWN = {"picture": "image", "question": "question", "answer": "answer", "boxes": "bboxs", "also_accepted": "also_accepted"}
+_OWN = {
+    "picture": "image",
+    "question": "question",
+    "answer": "answer",
+    "boxes": "bboxs",
+    "also_accepted": "also_accepted",
+}
 _MORE = {
     "picture": ("picture", "pictures", "photo", "photos", "pic", "file", "path", "image_name", "photo_file", "picture_file"),
     "question": ("questions", "ask"),
@@ -29,7 +35,10 @@ _MORE = {
     "boxes": ("box", "gt_boxes", "bounding_box", "bounding_boxes"),
     "also_accepted": ("accepted", "alternatives", "other_answers"),
 }  # fmt: skip
-_FIELDS = {part: {_OWN[part], *_MORE[part], *(key.key for key in FOREIGN if _OWN[part] in key.fields)} for part in _OWN}
+_FIELDS = {
+    part: {_OWN[part], *_MORE[part], *(key.key for key in FOREIGN if _OWN[part] in key.fields)}
+    for part in _OWN
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +65,9 @@ def find_columns(
         DataError: a named column is not there, none is found for a picture, a question or an answer, or several are.
     """
     search = _Search(rows, pictures, source)
-    found = {part: search.named(part, column) for part, column in asked.model_dump().items() if column is not None}
+    found = {
+        part: search.named(part, column) for part, column in asked.model_dump().items() if column is not None
+    }
     for part in _OWN:
         if part not in found and (column := search.by_name(part, taken=found.values())) is not None:
             found[part] = column
@@ -85,7 +96,9 @@ class _Search:
             return same[0]
         near = difflib.get_close_matches(column, self.columns, n=1)
         remedy = f"did you mean {part}={near[0]}?" if near else f"it has {self._listed(self.columns)}"
-        raise DataError(f"a named column is in the table, {column!r} ({part}) is not in {self.source}; {remedy}")
+        raise DataError(
+            f"a named column is in the table, {column!r} ({part}) is not in {self.source}; {remedy}"
+        )
 
     def by_name(self, part: str, *, taken: Iterable[str]) -> str | None:
         free = [name for name in self.columns if name not in set(taken)]
@@ -116,7 +129,11 @@ class _Search:
         raise DataError(
             f"a table has a column for the {part}, in {self.source} {several} (columns: {self._listed(self.columns)}"
             f"{'; found: ' + known if known else ''}); name it with --columns {part}={example} (columns: in a recipe)"
-            + (f", or give the folder of the pictures with --images, not {self.pictures.root}" if part == "picture" else "")
+            + (
+                f", or give the folder of the pictures with --images, not {self.pictures.root}"
+                if part == "picture"
+                else ""
+            )
         )
 
     def _holds(self, part: str, column: str) -> bool:

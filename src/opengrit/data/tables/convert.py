@@ -32,6 +32,14 @@ _ROUNDING_PIXELS = 1.0  # sides of a rescaled picture
 
 
 @dataclass(frozen=True, slots=True)
+class MissingPicture:
+    """A picture that is not in the folder, and the row that names it."""
+
+    row: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReadTable:
     """A table read to its end: GRIT's rows in `parsed`, and how they were found."""
 
@@ -39,6 +47,7 @@ class ReadTable:
     columns: FoundColumns
     notes: tuple[str, ...]
     suspicion: Suspicion | None  # of the boxes; among parsed.doubts too
+    missing: tuple[MissingPicture, ...]
 
 
 def read_table(
@@ -58,7 +67,9 @@ def read_table(
     """
     settings = settings or TableSettings()
     if images is not None and not Path(images).is_dir():
-        raise DataError(f"images must be a folder that exists, got {images}; give the folder of the pictures with --images")
+        raise DataError(
+            f"images must be a folder that exists, got {images}; give the folder of the pictures with --images"
+        )
     table = open_table(str(spec), settings)
     table = replace(table, rows=FlatRows(table.rows))
     folder = PictureFolder(_folder_of(str(spec), images), searched=images is not None)
@@ -100,7 +111,7 @@ class _Converter:
     said: BoxStyle
     embedded: Path | None  # None: pictures are files of the folder
     problems: list[Problem] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
+    missing: list[MissingPicture] = field(default_factory=list)
     boxes: list[WrittenBox] = field(default_factory=list)  # as written
     style: BoxStyle = field(default_factory=BoxStyle)  # of the last row: tables do not mix them
 
@@ -120,25 +131,29 @@ class _Converter:
             examples=tuple(examples),
             problems=tuple(problems),
             folder=str(self.embedded or self.folder.root),
-            missing=tuple(self.missing),
+            missing=tuple(one.path for one in self.missing),
             doubts=(*([suspicion.doubt()] if suspicion else []), *doubts),
         )
-        return ReadTable(parsed, self.columns, self.table.notes, suspicion)
+        return ReadTable(parsed, self.columns, self.table.notes, suspicion, tuple(self.missing))
 
     def _example(self, raw: RawRow) -> Example | None:
-        spec = self.table.file
-        name = spec.removeprefix(HUB).partition(":")[0] if spec.startswith(HUB) else spec
-        row = Row(
-            file=spec, line=raw.number, root=self.embedded or self.folder.root, dataset=Path(name).stem
-        )
+        file = self.table.file
+        named = Path(Path(file).name.partition(":")[0]).stem  # without the split of "owner/name:train"
+        row = Row(file=file, line=raw.number, root=self.embedded or self.folder.root, dataset=named)
         fields = self._fields(raw, row)
         example = None if row.problems else row.from_fields(fields)
         if row.missing is not None:
-            self.missing.append(row.missing)
-        named = {"image": self.columns.picture, "question": self.columns.question, "answer": self.columns.answer}
+            self.missing.append(MissingPicture(raw.number, row.missing))
+        columns = {
+            "image": self.columns.picture,
+            "question": self.columns.question,
+            "answer": self.columns.answer,
+        }
         for problem in row.problems:
-            column = named.get(problem.field)
-            where = f"{problem.field} (column {column})" if column not in (None, problem.field) else problem.field
+            column = columns.get(problem.field)
+            where = (
+                f"{problem.field} (column {column})" if column not in (None, problem.field) else problem.field
+            )
             self.problems.append(replace(problem, field=where))
         return example
 
@@ -160,18 +175,18 @@ class _Converter:
         fields["answer"] = answer
         if also:
             fields["also_accepted"] = also
-        boxes = boxes_in_cell(values[columns.boxes]) if values.get(columns.boxes or "") is not None else None
+        boxes = None if columns.boxes is None else boxes_in_cell(values.get(columns.boxes))
         if boxes is not None:
-            known = isinstance(boxes, list) and size is not None
-            fields["bboxs"] = [self._box(box, style, size, stated, raw.number) for box in boxes] if known else boxes
+            fields["bboxs"] = boxes
+            if isinstance(boxes, list) and size is not None:
+                fields["bboxs"] = [self._box(box, style, size, stated, raw.number) for box in boxes]
         for name in ("key_words", "dataset", "split"):
             if values.get(name) not in (None, "") and name not in (columns.question, columns.answer):
                 fields[name] = values[name]
         return fields | ({"width": size.width, "height": size.height} if size is not None else {})
 
-    def _box(self, box: Any, style: BoxStyle, size: Size | None, stated: Size | None, number: int) -> Any:
+    def _box(self, box: Any, style: BoxStyle, size: Size, stated: Size | None, number: int) -> Any:
         """The box in pixels of the picture; `stated` is the size that the table's pixels are of, if it is another."""
-        assert size is not None
         numbers = as_numbers(box)
         frame = stated if stated is not None and style.units in (None, "pixels") else size
         if numbers is None:
@@ -180,13 +195,17 @@ class _Converter:
             self.boxes.append(WrittenBox(number, numbers, frame))
         pixels = in_pixels(box, style, frame)
         across, down = size.width / frame.width, size.height / frame.height
-        return [round(value * scale, 4) for value, scale in zip(pixels, (across, down) * 2, strict=True)]
+        scaled = (round(value * scale, 4) for value, scale in zip(pixels, (across, down) * 2, strict=True))
+        return [int(value) if value.is_integer() else value for value in scaled]
 
     def _image(self, value: Any, row: Row) -> Any:
         if self.embedded is not None:
             found = content_of_cell(value)
             if found is None:
-                row.error("image", f"a table's pictures are all in it, or all in a folder, got {_shown(value)}; make them alike")
+                row.error(
+                    "image",
+                    f"a table's pictures are all in it, or all in a folder, got {_shown(value)}; make them alike",
+                )
                 return ""
             try:
                 return written(*found, self.embedded)
@@ -206,7 +225,10 @@ class _Converter:
         try:
             found_name = self.folder.find(str(value))
         except Ambiguous as error:
-            row.error("image", f"a name means one file, {_shown(value)} means {error} in {self.folder.root}; write its path")
+            row.error(
+                "image",
+                f"a name means one file, {_shown(value)} means {error} in {self.folder.root}; write its path",
+            )
             return ""
         if found_name is not None:
             return found_name
@@ -254,7 +276,9 @@ def _answers(value: Any) -> tuple[Any, list[Any]]:
         if listed is None:
             return text, []
         value = listed
-    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):  # VQA's ten annotators
+    if (
+        isinstance(value, list) and value and all(isinstance(item, dict) for item in value)
+    ):  # VQA's ten annotators
         texts = [item.get("answer", item.get("text")) for item in value]
         value = [text for text, _ in Counter(texts).most_common() if isinstance(text, str)]
     if isinstance(value, list) and value and any(isinstance(item, str) for item in value):

@@ -1,4 +1,4 @@
-"""Sources opened by libraries: pandas reads spreadsheets, datasets and pyarrow read theirs, json reads JSON."""
+"""Sources opened by libraries: pandas reads spreadsheets, json reads JSON, and `arrow.py` has what datasets reads."""
 
 from __future__ import annotations
 
@@ -7,29 +7,23 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from opengrit.core.errors import DataError, first_line
-from opengrit.core.escaping import shortened
 from opengrit.data.file_format import split_lines
 from opengrit.data.rows import Problem
+from opengrit.data.tables.arrow import HUB, from_hub, parquet, saved, saved_folder
 from opengrit.data.tables.coco import coco_rows, is_coco
 from opengrit.data.tables.rows import RawRow, Table
 from opengrit.data.tables.settings import TableSettings
 
 if TYPE_CHECKING:
     import pandas
-    import pyarrow
-    from datasets import Dataset, Features
 
-HUB = "hub:"
 ROWS = ".jsonl"  # GRIT's own, and other trainers'
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(?::[\w.-]+){0,2}")
-_SAVED = ("dataset_info.json", "dataset_dict.json")  # of a folder that `save_to_disk` wrote
-_BATCH = 64  # rows with their pictures in memory at once
 _TOO_LONG = "\0too many values"  # in the first column of a row with more values than names
 _DECIMAL = re.compile(r"-?\d+\.0+")
 _FRACTION = re.compile(r"-?\d+\.\d+")
@@ -38,7 +32,18 @@ _FRACTION = re.compile(r"-?\d+\.\d+")
 def is_table(spec: str | Path) -> bool:
     """Whether a source is one of those read here, by its name: a spreadsheet, a hub data set, a saved folder, JSON."""
     name = str(spec)
-    return name.startswith(HUB) or Path(name).suffix.lower() in _READERS or _saved_folder(name) is not None
+    return name.startswith(HUB) or Path(name).suffix.lower() in _READERS or saved_folder(name) is not None
+
+
+def names_files(spec: str) -> bool:
+    """Whether a name alone says that it is one of files or of a hub data set: by its ending, its start, a pattern's signs."""
+    return spec.startswith(HUB) or Path(spec).suffix.lower() in (*_READERS, ROWS) or glob.has_magic(spec)
+
+
+def is_source(spec: str | Path) -> bool:
+    """Whether a name is that of files, whatever they hold: as `names_files`, or because something of that name is there."""
+    name = str(spec)
+    return names_files(name) or saved_folder(name) is not None or os.path.exists(name)
 
 
 def files_of(spec: str | Path) -> list[str]:
@@ -47,7 +52,7 @@ def files_of(spec: str | Path) -> list[str]:
     Raises DataError where a pattern or a folder has none that can be read.
     """
     name = str(spec)
-    if name.startswith(HUB) or os.path.isfile(name) or _saved_folder(name) is not None:
+    if name.startswith(HUB) or os.path.isfile(name) or saved_folder(name) is not None:
         return [name]
     known = (*_READERS, ROWS)
     if os.path.isdir(name):
@@ -59,7 +64,8 @@ def files_of(spec: str | Path) -> list[str]:
     files = sorted(file for file in found if Path(file).suffix.lower() in known and os.path.isfile(file))
     if not files:
         raise DataError(
-            f"a folder or a pattern of data files has at least one of {', '.join(known)}, {name} has none; name the files"
+            f"a folder or a pattern of data files has at least one of {', '.join(known)}, {name} has none; name the files, or "
+            "name a folder that `opengrit data get` filled"
         )
     return files
 
@@ -76,9 +82,9 @@ def as_source(spec: str) -> str:
 def open_table(spec: str, settings: TableSettings) -> Table:
     """The rows of one source. Raises DataError where it cannot be read at all."""
     if spec.startswith(HUB):
-        return _hub(spec)
-    if _saved_folder(spec) is not None:
-        return _saved(spec)
+        return from_hub(spec)
+    if saved_folder(spec) is not None:
+        return saved(spec)
     path = Path(spec)
     reader = _lines if path.suffix.lower() == ROWS else _READERS.get(path.suffix.lower())
     if reader is None:
@@ -146,8 +152,7 @@ def _excel(path: Path, settings: TableSettings) -> Table:
     import pandas
 
     try:
-        with pandas.ExcelFile(path, engine="openpyxl") as book:
-            sheets = {name: book.parse(name, dtype=str, keep_default_na=False) for name in book.sheet_names}
+        sheets = pandas.read_excel(path, sheet_name=None, dtype=str, keep_default_na=False, engine="openpyxl")
     except ImportError as error:
         raise DataError(
             f"openpyxl reads .xlsx files, it is not installed ({path}); run pip install 'opengrit[xlsx]', or save it as CSV"
@@ -162,7 +167,9 @@ def _excel(path: Path, settings: TableSettings) -> Table:
     table = _from_frame(str(path), sheets[filled[0]], None)
     if len(filled) == 1:
         return table
-    note = f"{path} has {len(filled)} sheets, the first ({filled[0]}) is read; save another as a file of its own"
+    note = (
+        f"{path} has {len(filled)} sheets, the first ({filled[0]}) is read; save another as a file of its own"
+    )
     return Table(table.file, table.rows, table.problems, (*table.notes, note))
 
 
@@ -175,19 +182,28 @@ def _from_frame(file: str, frame: pandas.DataFrame, separator: str | None) -> Ta
         values = [value.strip() if isinstance(value, str) else "" for value in frame.iloc[:, place]]
         decimals = [value for value in values if _FRACTION.fullmatch(value)]
         if decimals and all(_DECIMAL.fullmatch(value) for value in decimals):
-            notes.append(f"whole numbers written like {decimals[0]} in the column {name} are read without the point")
+            notes.append(
+                f"whole numbers written like {decimals[0]} in the column {name} are read without the point"
+            )
             values = [value.partition(".")[0] if _DECIMAL.fullmatch(value) else value for value in values]
         if any(values):
             columns[name] = values
     rows, problems, blank = [], [], 0
     for index in range(len(frame)):
-        values = {name: column[index] for name, column in columns.items()}
+        row = {name: column[index] for name, column in columns.items()}
         number = index + 2
-        if _TOO_LONG in values.values():
+        if _TOO_LONG in row.values():
             how = f"put those that hold a {separator!r} in quotes"
-            problems.append(Problem(file, number, "", f"a row has a value for each name of the header, this one has more; {how}"))
-        elif any(values.values()):
-            rows.append(RawRow(number, values))
+            problems.append(
+                Problem(
+                    file,
+                    number,
+                    "",
+                    f"a row has a value for each name of the header, this one has more; {how}",
+                )
+            )
+        elif any(row.values()):
+            rows.append(RawRow(number, row))
         else:
             blank += 1
     if blank:
@@ -204,121 +220,54 @@ def _lines(path: Path, settings: TableSettings) -> Table:
         try:
             values = json.loads(line.decode("utf-8"))
         except (ValueError, RecursionError) as error:
-            problems.append(Problem(str(path), number, "", f"a row is one JSON object a line, this is not ({error}); fix it"))
+            problems.append(
+                Problem(
+                    str(path), number, "", f"a row is one JSON object a line, this is not ({error}); fix it"
+                )
+            )
             continue
         if isinstance(values, dict):
             rows.append(RawRow(number, values))
         else:
-            problems.append(Problem(str(path), number, "", "a row is a JSON object, this line is none; write {...}"))
+            problems.append(
+                Problem(str(path), number, "", "a row is a JSON object, this line is none; write {...}")
+            )
     return Table(str(path), rows, tuple(problems))
 
 
 def _json(path: Path, settings: TableSettings) -> Table:
+    text = _text(path)
     try:
-        found = json.loads(_text(path))
+        found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"a .json file is one JSON document, {path} is not ({error}); fix it, or name it .jsonl") from error
+        if text.lstrip().startswith("{") and text.partition("\n")[0].rstrip().endswith(
+            "}"
+        ):  # JSON lines under another name
+            return _lines(path, settings)
+        raise DataError(
+            f"a .json file is one JSON document, {path} is not ({error}); fix it, or name it .jsonl"
+        ) from error
     if is_coco(found):
         return coco_rows(str(path), found, settings.coco)
     if isinstance(found, dict):
-        lists = [value for value in found.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
+        lists = [
+            value
+            for value in found.values()
+            if isinstance(value, list) and value and isinstance(value[0], dict)
+        ]
         found = lists[0] if len(lists) == 1 else [found]
     rows = [RawRow(number, row) for number, row in enumerate(found, start=1) if isinstance(row, dict)]
     if not isinstance(found, list) or len(rows) < len(found):
-        raise DataError(f"a .json file holds a list of objects, or COCO annotations, {path} does not; write [{{...}}, ...]")
+        raise DataError(
+            f"a .json file holds a list of objects, or COCO annotations, {path} does not; write [{{...}}, ...]"
+        )
     return Table(str(path), rows)
-
-
-# -- what datasets and pyarrow read ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _ArrowRows:
-    """Rows in batches, so that a data set's pictures are never all in memory; class labels by name."""
-
-    batches: Callable[[], Iterator[pyarrow.Table]]
-    features: Features
-
-    def __iter__(self) -> Iterator[RawRow]:
-        from datasets import ClassLabel
-
-        labels = {name: kind for name, kind in self.features.items() if isinstance(kind, ClassLabel)}
-        number = 0
-        for batch in self.batches():
-            for values in batch.to_pylist():
-                number += 1
-                for name, kind in labels.items():
-                    if isinstance(values[name], int) and 0 <= values[name] < kind.num_classes:
-                        values[name] = kind.int2str(values[name])
-                yield RawRow(number, values)
-
-
-def _parquet(path: Path, settings: TableSettings) -> Table:
-    import pyarrow
-    import pyarrow.parquet
-    from datasets import Features
-
-    try:
-        schema = pyarrow.parquet.ParquetFile(path).schema_arrow
-    except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(f"a .parquet file is one, {path} cannot be read ({first_line(error)}); fetch it again") from error
-    return Table(
-        str(path),
-        _ArrowRows(lambda: pyarrow.parquet.ParquetFile(path).iter_batches(_BATCH), Features.from_arrow_schema(schema)),
-    )
-
-
-def _saved_folder(spec: str) -> str | None:
-    """The folder that `save_to_disk` wrote, of "folder" or "folder:split"; None where it is none."""
-    for folder in (spec, spec.rpartition(":")[0]):
-        if folder and any(os.path.isfile(os.path.join(folder, name)) for name in _SAVED):
-            return folder
-    return None
-
-
-def _saved(spec: str) -> Table:
-    import datasets
-
-    folder = _saved_folder(spec) or spec
-    split = spec[len(folder) :].lstrip(":") or None
-    try:
-        found = datasets.load_from_disk(folder)
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(
-            f"a folder of datasets is one that save_to_disk wrote, {folder} cannot be read ({first_line(error)}); save it again"
-        ) from error
-    if isinstance(found, datasets.Dataset):
-        return _from_dataset(spec, found)
-    split = split or ("train" if "train" in found or len(found) != 1 else next(iter(found)))
-    if split not in found:
-        raise DataError(f"a split is one that {folder} has ({', '.join(found)}), got {split!r}; write {folder}:{next(iter(found))}")
-    return _from_dataset(spec, found[split])
-
-
-def _hub(spec: str) -> Table:
-    import datasets
-
-    name, _, rest = spec.removeprefix(HUB).partition(":")
-    config, _, split = rest.rpartition(":")
-    try:
-        found = datasets.load_dataset(name, config or None, split=split or "train")
-    except Exception as error:  # the client raises what its HTTP, file system and builders raise
-        raise DataError(
-            f"a hub data set is named owner/name:split or owner/name:configuration:split and can be reached, {spec} cannot be "
-            f"read ({shortened(first_line(error), 300)}); check the name, the split and the network"
-        ) from error
-    return _from_dataset(spec, found)
-
-
-def _from_dataset(spec: str, found: Dataset) -> Table:
-    arrow = found.with_format("arrow")  # pictures stay bytes
-    return Table(spec, _ArrowRows(lambda: arrow.iter(_BATCH), found.features))
 
 
 _READERS: dict[str, Callable[[Path, TableSettings], Table]] = {
     ".csv": _separated,
     ".tsv": _separated,
     ".xlsx": _excel,
-    ".parquet": _parquet,
+    ".parquet": parquet,
     ".json": _json,
 }

@@ -45,15 +45,13 @@ class PictureFolder:
         its ending, a number with or without its leading zeros (spreadsheets drop them). Raises Ambiguous.
         """
         plain = re.sub(r"[?#].*$", "", name) if "://" in name else name
-        parts = [part for part in PureWindowsPath(plain.strip()).parts if part not in ("\\", "/", ".")]
+        parts = [part for part in PureWindowsPath(plain.strip()).parts if part not in ("\\", "/", ".", "..")]
         parts = [part for part in parts if not part.endswith((":", ":\\"))]
-        if not parts or ".." in parts:
-            return None
         for start in range(len(parts)):
             path = "/".join(parts[start:])
             if os.path.isfile(self.root / path):
                 return path
-        return self._searched_for(parts) if self._searched else None
+        return self._searched_for(parts) if parts and self._searched else None
 
     def _searched_for(self, parts: list[str]) -> str | None:
         folded = [part.casefold() for part in parts]
@@ -61,7 +59,11 @@ class PictureFolder:
             if found := self._by_path.get("/".join(folded[start:])):
                 return _only(found)
         last = folded[-1]
-        for index, key in ((self._by_name, last), (self._by_stem, last), (self._by_number, last.lstrip("0") or "0")):
+        for index, key in (
+            (self._by_name, last),
+            (self._by_stem, last),
+            (self._by_number, last.lstrip("0") or "0"),
+        ):
             if found := index.get(key):
                 return _only(found)
         return None
@@ -135,9 +137,13 @@ def written(content: bytes, name: str | None, folder: Path) -> str:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             suffix = ".jpg" if image.format in ("JPEG", "MPO") else f".{str(image.format).lower()}"
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"a cell's picture opens, this one of {len(content)} bytes does not; save it again") from error
+        raise DataError(
+            f"a cell's picture opens, this one of {len(content)} bytes does not; save it again"
+        ) from error
     own = PureWindowsPath(name).name if name else ""
-    plain = own if _SAFE.fullmatch(own) and os.path.splitext(own)[1].lower() in _SUFFIXES else f"{digest}{suffix}"
+    plain = (
+        own if _SAFE.fullmatch(own) and os.path.splitext(own)[1].lower() in _SUFFIXES else f"{digest}{suffix}"
+    )
     for file in (plain, f"{digest}{suffix}"):
         path = folder / file
         if not path.exists():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
@@ -25,14 +24,13 @@ class Columns(RecipeSection):
     also_accepted: str | None = Field(default=None, description="column of further right answers")
 
 
-@dataclass(frozen=True, slots=True)
-class TableSettings:
+class TableSettings(RecipeSection):
     """What is asked for by option or in a recipe. `corners` and `units` are None where nothing is said about boxes."""
 
-    columns: Columns = Columns()
-    corners: Corners | None = None
-    units: Units | None = None
-    coco: CocoTask = "counting"
+    columns: Columns = Field(default=Columns(), description="the columns that are named")
+    corners: Corners | None = Field(default=None, description="what a box's four numbers are")
+    units: Units | None = Field(default=None, description="what they count")
+    coco: CocoTask = Field(default="counting", description="what COCO annotations ask")
 
     @property
     def says_something(self) -> bool:
