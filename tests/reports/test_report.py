@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import runpy
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -64,7 +65,7 @@ from opengrit.reports.plots import (
 )
 from opengrit.reports.seeds import seed_groups
 from opengrit.reports.selected_examples import Change, change, choose, last_outcome, pair_up
-from opengrit.reports.tables import Unit, compare, difference_cell, signed, value_cell
+from opengrit.reports.tables import Unit, compare, difference_cell, pairs_of, signed, value_cell
 from opengrit.runs.alarms import Alarm, Kind, alarm_row
 from opengrit.runs.folder import RunDir
 
@@ -339,6 +340,83 @@ def test_the_terminal_table_shows_names_with_brackets_as_they_are() -> None:
     assert "[bold]a" in out.getvalue()
     assert "50.0 %" in out.getvalue()
     assert "+50.0" in out.getvalue()
+
+
+def three_runs() -> dict[str, list[Record]]:
+    """The base asked plainly (3 of 4 right), asked to point (1 of 4), and trained (2 of 4)."""
+    unpointed = transcript("2", ())
+    plain = [replace(record(i, right=i < 3, said=unpointed), strategy="direct") for i in range(4)]
+    return {
+        "plain": plain,
+        "before": [record(i, right=i == 3) for i in range(4)],
+        "after": [record(i, right=i > 1) for i in range(4)],
+    }
+
+
+def test_three_runs_are_compared_with_the_first_and_the_last_with_those_amid() -> None:
+    assert pairs_of(1) == ()
+    assert pairs_of(2) == ((0, 1),)
+    assert pairs_of(3) == ((0, 1), (0, 2), (1, 2))
+    accuracy = compare(three_runs())[0].row("accuracy")
+    assert accuracy is not None
+    assert [cell.text for cell in accuracy.cells] == ["75.0 %", "25.0 %", "50.0 %"]
+    assert [cell.text for cell in accuracy.differences] == ["\u221250.0", "\u221225.0", "+25.0"]
+
+
+def test_boxes_and_format_say_nothing_of_a_run_that_was_asked_plainly() -> None:
+    table = compare(three_runs())[0]
+    for field in ("grounding_iou", "follows_format", "count_error"):
+        row = table.row(field)
+        assert row is not None
+        assert (row.cells[0].text, row.cells[0].why) == ("\u2013", "asked plainly")
+        assert [bool(cell.why) for cell in row.differences] == [True, True, False]
+    pointing = [replace(record(i), strategy="direct") for i in range(4)]
+    row = compare({"pointed all the same": pointing})[0].row("grounding_iou")
+    assert row is not None
+    assert row.cells[0].text == "1.000"
+
+
+def test_terminal_and_head_show_three_runs_beside_each_other_with_their_intervals() -> None:
+    out = io.StringIO()
+    print_summary(three_runs(), Console(file=out, width=80))
+    lines = out.getvalue().splitlines()
+    accuracy = next(line for line in lines if "Accuracy" in line)
+    assert re.findall(r"[\d.]+ %", accuracy) == ["75.0 %", "25.0 %", "50.0 %"]
+    assert "pets, differences" in out.getvalue()
+    assert all(name in out.getvalue() for name in ("before - plain", "after - plain", "after - before"))
+    page = build_report([evaluation(*run) for run in three_runs().items()], open_picture=no_picture)
+    head = " ".join(" ".join(Elements(page[: page.index("<main>")]).text).split())
+    assert re.search(
+        r"plain 75\.0 % [\d.]+ to [\d.]+ before 25\.0 % [\d.]+ to [\d.]+ after 50\.0 % [\d.]+ to", head
+    )
+    assert re.search(
+        r"after against plain: \u221225\.0 points \(.* 4 pairs after against before: \+25\.0 points", head
+    )
+
+
+def test_a_change_is_told_from_the_first_run_that_was_asked_to_point() -> None:
+    changes = [change(answered) for answered in pair_up(three_runs())]
+    assert changes == [Change.BOTH_WRONG, Change.BOTH_WRONG, Change.FIXED, Change.BOTH_RIGHT]
+
+
+def test_the_demos_figures_are_a_markdown_table(tmp_path: Path) -> None:
+    figures = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "demo_figures.py"))
+    for name, records in three_runs().items():
+        recipe = f"evaluate:\n  model: {{name: tiny}}\n  data: [{{name: pets}}]\n  strategy: {records[0].strategy}\n"
+        with RunDir.create(tmp_path / name, recipe=recipe).append_records() as writer:
+            for one in records:
+                writer.write_record(one)
+    RunDir.create(tmp_path / "train", recipe="model: {name: tiny}\ntrain: {max_steps: 40, seed: 0}\n")
+    head, rule, plain, before, after = figures["table_of"](tmp_path)
+    assert head == "| tiny | pets (n = 4): accuracy, % | pets (n = 4): box overlap (IoU) |"
+    assert rule == "|---|---|---|"
+    assert re.fullmatch(
+        r"\| base, asked plainly \(no boxes asked for\) \| 75\.0 \[25\.0, 100\.0\] \| - \|", plain
+    )
+    assert re.fullmatch(
+        r"\| base, asked to point \| 25\.0 \[0\.0, 75\.0\] \| 1\.000 \[1\.000, 1\.000\] \|", before
+    )
+    assert after.startswith("| trained (40 steps, seed 0) | 50.0 [")
 
 
 # -- plots ----------------------------------------------------------------------------------------------------

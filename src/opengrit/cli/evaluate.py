@@ -50,6 +50,13 @@ _JudgeAgain = Annotated[
         help="Judge the answers in OUT once more, by the annotation of the rows as it is now; no question is asked twice.",
     ),
 ]
+_Rewards = Annotated[
+    str,
+    Option(
+        metavar="SET|FILE.py:NAME|FILE.yaml",
+        help="Rewards that are measured: paper, released, answer_only, one of your own, or a YAML file with a recipe's section rewards:.",
+    ),
+]
 _Processes = Annotated[int, Option(min=1, help="Models that answer at once, each in its own process.")]
 
 
@@ -74,6 +81,7 @@ def evaluate(
     judge_url: _JudgeUrl = None,
     judge_model: _JudgeModel = None,
     judge_again: _JudgeAgain = False,
+    rewards: _Rewards = "paper",
     num_processes: _Processes = 1,
     quiet: options.NoProgress = False,
 ) -> None:
@@ -100,7 +108,7 @@ def evaluate(
             --frame qwen2_5_vl --data mine.jsonl --out runs/3b
     """
     from opengrit.evaluation.run import judging_lines, run_evaluation
-    from opengrit.recipes.evaluation_recipe import judge_of, sources_of
+    from opengrit.recipes.evaluation_recipe import judge_of, rewards_of, sources_of
 
     sizes = {"min_pixels": min_pixels, "max_pixels": max_pixels, "max_tiles": max_tiles}
     recipe = _recipe(
@@ -117,6 +125,7 @@ def evaluate(
         limit=limit,
         seed=seed,
         judge=judge_of(judge, url=judge_url, model=judge_model),
+        rewards=rewards_of(rewards),
     )
     settle_output()
     run, records = run_evaluation(

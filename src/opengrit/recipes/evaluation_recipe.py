@@ -11,10 +11,13 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError
 
 from opengrit.core.errors import RecipeError, RunError, first_line
+from opengrit.core.plugins import looks_own
 from opengrit.core.recipe_section import RecipeSection
 from opengrit.judges.settings import JudgeSection, judge_section
 from opengrit.recipes.training_recipe import Eval, Model, Source, Strategy
 from opengrit.recipes.yaml import data_source, read_recipe
+from opengrit.rewards.rubric import Rubric
+from opengrit.rewards.settings import Rewards, rubric_of
 
 
 class Served(RecipeSection):
@@ -47,10 +50,16 @@ class EvalRecipe(RecipeSection):
     judge: Annotated[JudgeSection, BeforeValidator(judge_section)] = Field(
         default=JudgeSection(), description="who says whether an answer is right (--judge)"
     )
+    rewards: Rewards = Field(default="paper", description="what answers are scored with (--rewards)")
+
+    def rubric(self) -> Rubric:
+        """The rewards that answers are scored with; what is your own is executed. Raises RecipeError."""
+        return rubric_of(self.rewards)
 
     def resolved_yaml(self) -> str:
-        """The recipe with every default written out; without an endpoint where it has none."""
+        """The recipe with every default written out; without what earlier versions did not have, where it is not asked for."""
         left_out = {"endpoint"} if self.endpoint is None else set()
+        left_out |= {"rewards"} if self.rewards == "paper" else set()
         written = self.model_dump(mode="json", exclude=left_out)
         return yaml.safe_dump({"evaluate": written}, sort_keys=False)
 
@@ -59,6 +68,21 @@ class _JudgeFile(RecipeSection):
     """A file with a `judge:` section and nothing else."""
 
     judge: Annotated[JudgeSection, BeforeValidator(judge_section)]
+
+
+class _RewardsFile(RecipeSection):
+    """A file with a `rewards:` section and nothing else."""
+
+    rewards: Rewards
+
+
+def rewards_of(rewards: str) -> Any:
+    """The rewards of --rewards, for EvalRecipe: a named set, a function of your own, or a YAML file with the section
+    `rewards:` of a recipe. Raises RecipeError.
+    """
+    if rewards.endswith((".yaml", ".yml")):
+        return read_recipe(_RewardsFile, rewards).rewards
+    return {rewards: 1.0} if looks_own(rewards) else rewards
 
 
 def judge_of(judge: str | None, *, url: str | None = None, model: str | None = None) -> Any:

@@ -18,26 +18,20 @@ from pydantic import (
 )
 
 from opengrit.core.errors import RecipeError
-from opengrit.core.recipe_section import Count, NotNegative, Positive, RecipeSection, not_bool
+from opengrit.core.recipe_section import Count, NotNegative, Positive, RecipeSection
 from opengrit.data.tables.files import HUB
 from opengrit.data.tables.settings import CocoTask, Columns, Corners, TableSettings, Units
 from opengrit.judges.settings import JudgeSection, judge_section
 from opengrit.recipes.yaml import data_source, named, parse, read_recipe
 from opengrit.rewards.rubric import Rubric
+from opengrit.rewards.settings import Rewards, rubric_of
 
 _CALLED = "a recipe"  # what messages about keys call this kind
 
 Strategy = Literal["direct", "grounded", "grounded-icl", "sft"]
 FrameName = Literal["pixels", "thousand", "unit"]
-RewardSet = Literal["paper", "released", "answer_only"]
-
-Weight = Annotated[float, BeforeValidator(not_bool), Field(allow_inf_nan=False)]
 
 # Which alternative a value means is decided by its shape, so that one mistake gives one message.
-Rewards = Annotated[
-    Annotated[RewardSet, Tag("[named]")] | Annotated[dict[str, Weight], Tag("[weights]")],
-    Discriminator(lambda value: "[weights]" if isinstance(value, dict) else "[named]"),
-]
 Modules = Annotated[
     Annotated[Literal["all-linear"], Tag("[named]")] | Annotated[tuple[str, ...], Tag("[list]")],
     Discriminator(lambda value: "[list]" if isinstance(value, list | tuple) else "[named]"),
@@ -392,7 +386,8 @@ class Recipe(RecipeSection):
     data: Data = Field(description="data sets to train on and to measure with")
     strategy: Strategy = Field(default="grounded", description="prompt asked with (GRIT figure 7: grounded)")
     rewards: Rewards = Field(
-        default="paper", description="a named set, or weights by the reward's name (paper: GRIT section 3.2)"
+        default="paper",
+        description="a named set, or weights by the reward's name or file.py:name (paper: GRIT section 3.2)",
     )
     judge: Annotated[JudgeSection, BeforeValidator(judge_section)] = Field(
         default=JudgeSection(),
@@ -406,21 +401,6 @@ class Recipe(RecipeSection):
         default=False, description="keep the vision tower as it is (released GRIT script: trained)"
     )
     eval: Eval = Field(default=Eval(), description="how it is measured")
-
-    @field_validator("rewards")
-    @classmethod
-    def _known_rewards(cls, value: RewardSet | dict[str, float]) -> RewardSet | dict[str, float]:
-        if isinstance(value, str):
-            return value
-        try:
-            Rubric.from_weights(value)
-        except RecipeError as error:
-            raise ValueError(str(error)) from error
-        if not any(value.values()):
-            raise ValueError(
-                "some reward has a weight other than 0, none has; name one, such as correct: 1.0"
-            )
-        return value
 
     @model_validator(mode="after")
     def _can_learn(self) -> Recipe:
@@ -437,10 +417,8 @@ class Recipe(RecipeSection):
         return self
 
     def rubric(self) -> Rubric:
-        """The rewards and their weights."""
-        return (
-            Rubric.named(self.rewards) if isinstance(self.rewards, str) else Rubric.from_weights(self.rewards)
-        )
+        """The rewards and their weights; what is your own is executed, and checked against its keywords. Raises RecipeError."""
+        return rubric_of(self.rewards)
 
     def resolved_yaml(self) -> str:
         """The recipe with every default written out; loading it gives an equal recipe."""

@@ -12,7 +12,7 @@ from opengrit.evaluation import metrics
 from opengrit.evaluation.metrics import kind_of_answer, true_count
 from opengrit.evaluation.metrics.estimates import key_of
 from opengrit.reports.plots import Interval, interval_plot
-from opengrit.reports.tables import Cell, Unit, value_cell
+from opengrit.reports.tables import ASKED_PLAINLY, DASH, Cell, Unit, is_plain, value_cell
 
 MAX_PLOTTED = 12  # categories in one plot; the table has them all
 _COLUMNS = (
@@ -22,6 +22,7 @@ _COLUMNS = (
     ("Full format", Unit.SHARE, metrics.follows_format, "failed"),
     ("Boxes per answer", Unit.NUMBER, metrics.num_boxes, "failed"),
 )
+_OF_POINTING = (1, 3)  # of the columns: they say nothing of a run that was asked plainly
 _PLOTTED = (0, 1)  # of the columns
 _CATEGORIES: tuple[tuple[str, Callable[[Example], str | None]], ...] = (
     ("Data set", lambda example: example.dataset),
@@ -84,7 +85,13 @@ def _grouped(records: Sequence[Record], category: Callable[[Example], str | None
 
 
 def _row(category: str, run: str, records: Sequence[Record]) -> CategoryRow:
-    cells = tuple(value_cell(metrics.estimate(records, q), unit, why) for _, unit, q, why in _COLUMNS)
+    plain = is_plain(records)
+    cells = tuple(
+        Cell(DASH, why=ASKED_PLAINLY)
+        if plain and place in _OF_POINTING
+        else value_cell(metrics.estimate(records, q), unit, why)
+        for place, (_, unit, q, why) in enumerate(_COLUMNS)
+    )
     size = len({key_of(record.example) for record in records})
     return CategoryRow(category, run, size, cells)
 

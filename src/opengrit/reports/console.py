@@ -1,4 +1,4 @@
-"""The before-and-after table on a terminal."""
+"""The tables of runs beside each other on a terminal."""
 
 from __future__ import annotations
 
@@ -10,28 +10,44 @@ from rich.table import Table
 
 from opengrit.core.escaping import harmless
 from opengrit.core.types import Record
-from opengrit.reports.tables import Cell, Row, compare
+from opengrit.reports.tables import HEADLINES, Cell, compare
 
-_CAPTION = "In brackets 95 % bootstrap intervals over n examples. Differences are paired, shares in points."
+_WIDE = 110  # columns of a terminal that hold three values with their intervals in one line each
+_MOST_BESIDE = 2  # runs whose differences fit beside their values
+_CAPTION = "Means with 95 % bootstrap intervals over n examples. Differences are paired, shares in points."
 
 
 def print_summary(runs: Mapping[str, Sequence[Record]], console: Console) -> None:
-    """Prints one table a data set: each run's values with intervals, how later runs differ from the first, and n."""
-    names = list(runs)
+    """Prints one table a data set: each run's values with intervals, how the runs differ, and n.
+
+    The differences of three runs and more are a table of their own below, of the most telling lines.
+    """
+    names = [_shown(name) for name in runs]
     for table in compare(runs):
-        shown = Table(title=_shown(table.dataset), title_justify="left", caption_justify="left")
-        shown.add_column("")
-        for name in names:
-            shown.add_column(_shown(name), justify="right")
-        for name in names[1:]:
-            shown.add_column(f"{_shown(name)} - {_shown(names[0])}", justify="right")
-        shown.add_column("n", justify="right")
+        pairs = [f"{names[later]} - {names[earlier]}" for earlier, later in table.pairs]
+        beside = len(names) <= _MOST_BESIDE
+        in_a_line = beside or console.width >= _WIDE
+        shown = _table(_shown(table.dataset), [*names, *(pairs if beside else ())])
         for row in table.rows:
-            cells = [_written(cell) for cell in (*row.cells, *row.differences)]
-            shown.add_row(row.measure.name, *cells, _sizes(row))
-        shown.add_row("rollouts failed", *table.failed, *["" for _ in names[1:]], "")
+            cells = (*row.cells, *row.differences) if beside else row.cells
+            shown.add_row(row.measure.name, *[_written(cell, in_a_line) for cell in cells], _sizes(cells))
+        shown.add_row("rollouts failed", *table.failed, *["" for _ in pairs if beside], "")
+        if not beside:
+            console.print(shown)
+            shown = _table(f"{_shown(table.dataset)}, differences", pairs)
+            for row in filter(None, map(table.row, HEADLINES)):
+                cells = row.differences
+                shown.add_row(row.measure.name, *[_written(cell, in_a_line) for cell in cells], _sizes(cells))
         shown.caption = _CAPTION
         console.print(shown)
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    shown = Table(title=title, title_justify="left", caption_justify="left")
+    shown.add_column("")
+    for column in (*columns, "n"):
+        shown.add_column(column, justify="right")
+    return shown
 
 
 def _shown(name: str) -> str:
@@ -39,14 +55,14 @@ def _shown(name: str) -> str:
     return escape(harmless(name))
 
 
-def _written(cell: Cell) -> str:
+def _written(cell: Cell, in_a_line: bool) -> str:
     if cell.why:
         return f"{cell.text} {escape(cell.why)}"
-    text = f"{cell.text} ({cell.interval})"
+    text = f"{cell.text} ({cell.interval})" if in_a_line else f"{cell.text}\n{cell.interval}"
     return f"[bold]{text}[/bold]" if cell.clear else text
 
 
-def _sizes(row: Row) -> str:
+def _sizes(cells: Sequence[Cell]) -> str:
     """The examples of each value in the order of the columns; one number where all are of the same size."""
-    sizes = [str(cell.n) for cell in (*row.cells, *row.differences) if cell.n is not None]
+    sizes = [str(cell.n) for cell in cells if cell.n is not None]
     return sizes[0] if len(set(sizes)) == 1 else " / ".join(sizes)

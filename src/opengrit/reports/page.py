@@ -22,7 +22,7 @@ from opengrit.reports.probe_results import ProbeResults, show_probe_results
 from opengrit.reports.runs import RunView
 from opengrit.reports.seeds import seed_dots, seed_groups
 from opengrit.reports.selected_examples import MAX_EXAMPLES, change, choose, pair_up
-from opengrit.reports.tables import CONTROLS, HEADLINES, Row, Table, compare
+from opengrit.reports.tables import CONTROLS, HEADLINES, Row, Table, compare, is_plain
 from opengrit.reports.viewer import asset, examples_html, render
 from opengrit.runs.folder import write_atomically
 
@@ -152,7 +152,7 @@ def _histograms(evaluated: Mapping[str, Sequence[Record]], table: Table) -> tupl
             and (found := row.cells[place].estimate) is not None
             and found.value is not None
         ]
-        if ious:
+        if ious and not is_plain(records):
             title = f"Box IoU, {name}, n = {len(ious)}"
             figures.append(histogram(ious, means, title=title, x_label="box IoU"))
     return tuple(figures)

@@ -8,6 +8,7 @@ from enum import Enum
 
 from opengrit.core.types import Example, Record
 from opengrit.evaluation.metrics.estimates import key_of
+from opengrit.grounding.prompts import Strategy
 from opengrit.reports.outcomes import Outcome, is_right, outcome_of
 
 MAX_EXAMPLES = 24
@@ -30,7 +31,7 @@ class AnsweredExample:
 
 
 class Change(Enum):
-    """How the verdict moved from the first reply to the last."""
+    """How the verdict moved from the first reply to the last, among those asked to point where these are several."""
 
     FIXED = "fixed"
     BROKEN = "broken"
@@ -43,7 +44,8 @@ class Change(Enum):
 
 def change(answered: AnsweredExample) -> Change:
     """How the verdict moved; RIGHT or WRONG where there is one reply, UNKNOWN where an end is unjudged."""
-    first = is_right(answered.replies[0].record)
+    pointing = [reply for reply in answered.replies if reply.record.strategy != Strategy.DIRECT]
+    first = is_right((pointing if len(pointing) > 1 else answered.replies)[0].record)
     last = is_right(answered.replies[-1].record)
     if first is None or last is None:
         return Change.UNKNOWN

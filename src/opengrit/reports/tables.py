@@ -9,6 +9,7 @@ from enum import Enum
 from opengrit.core.types import Record
 from opengrit.evaluation import metrics
 from opengrit.evaluation.metrics import DatasetSummary, Estimate, Quantity
+from opengrit.grounding.prompts import Strategy
 
 DASH = "\u2013"
 MINUS = "\u2212"
@@ -51,6 +52,7 @@ class Measure:
     quantity: Quantity | None
     why_none: str  # what it means when it applies to no record
     optional: bool = False  # the line is left out where no run has a value
+    of_pointing: bool = False  # says nothing of a run that was asked plainly and points nowhere
 
 
 _SHARE, _OVERLAP, _NUMBER = Unit.SHARE, Unit.OVERLAP, Unit.NUMBER
@@ -61,6 +63,7 @@ _NO_MATCH = "no row's boxes can be matched one to one"
 _NO_DETECTION = "no row asks for a box"
 _NO_COUNT = "no row counts anything"
 _NO_RECORDS = "no rollout came through"
+ASKED_PLAINLY = "asked plainly"
 MEASURES = (
     Measure("accuracy", "Accuracy", _SHARE, _HIGHER, metrics.raw_score, _UNJUDGED),
     Measure("right", "Accuracy, right or wrong", _SHARE, _HIGHER, metrics.right, _UNJUDGED),
@@ -74,9 +77,26 @@ MEASURES = (
         _UNJUDGED,
         optional=True,
     ),
-    Measure("grounding_iou", "Box IoU of unions", _OVERLAP, _HIGHER, metrics.grounding_iou, _NO_BOXES),
+    Measure(
+        "grounding_iou",
+        "Box IoU of unions",
+        _OVERLAP,
+        _HIGHER,
+        metrics.grounding_iou,
+        _NO_BOXES,
+        of_pointing=True,
+    ),
     Measure("whole_picture_iou", "control: whole picture", _OVERLAP, _NEITHER, None, _NO_BOXES),
-    Measure("random_boxes_iou", "control: random places", _OVERLAP, _NEITHER, None, _NO_BOXES, optional=True),
+    Measure(
+        "random_boxes_iou",
+        "control: random places",
+        _OVERLAP,
+        _NEITHER,
+        None,
+        _NO_BOXES,
+        optional=True,
+        of_pointing=True,
+    ),
     Measure(
         "unscaled_iou",
         "Box IoU, released script",
@@ -85,8 +105,18 @@ MEASURES = (
         metrics.unscaled_grounding_iou,
         _NO_BOXES,
         optional=True,
+        of_pointing=True,
     ),
-    Measure("box_f1", "Box F1 at IoU 0.5", _SHARE, _HIGHER, metrics.box_f1, _NO_MATCH, optional=True),
+    Measure(
+        "box_f1",
+        "Box F1 at IoU 0.5",
+        _SHARE,
+        _HIGHER,
+        metrics.box_f1,
+        _NO_MATCH,
+        optional=True,
+        of_pointing=True,
+    ),
     Measure(
         "detection_ap",
         "Detection AP, 0.50 to 0.95",
@@ -96,9 +126,25 @@ MEASURES = (
         _NO_DETECTION,
         optional=True,
     ),
-    Measure("follows_format", "Full format", _SHARE, _HIGHER, metrics.follows_format, _NO_RECORDS),
+    Measure(
+        "follows_format",
+        "Full format",
+        _SHARE,
+        _HIGHER,
+        metrics.follows_format,
+        _NO_RECORDS,
+        of_pointing=True,
+    ),
     Measure("boxes_per_answer", "Boxes per answer", _NUMBER, _NEITHER, metrics.num_boxes, _NO_RECORDS),
-    Measure("count_error", "Count error, boxes", _NUMBER, _LOWER, metrics.count_error, _NO_COUNT),
+    Measure(
+        "count_error",
+        "Count error, boxes",
+        _NUMBER,
+        _LOWER,
+        metrics.count_error,
+        _NO_COUNT,
+        of_pointing=True,
+    ),
     Measure("without_answer", "Without an answer", _SHARE, _LOWER, metrics.without_answer, _NO_RECORDS),
     Measure("unjudged", "Unjudged", _SHARE, _LOWER, metrics.unjudged, _NO_RECORDS),
     Measure("truncated", "Truncated", _SHARE, _LOWER, metrics.truncated, _NO_RECORDS),
@@ -124,7 +170,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A measure: a cell a run, and a cell for each run after the first with its paired difference."""
+    """A measure: a cell a run, and a cell with the paired difference for each of the table's pairs of runs."""
 
     measure: Measure
     cells: tuple[Cell, ...]
@@ -133,11 +179,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A data set ("all" for all together) measured in every run. `failed` is "failed of asked" a run."""
+    """A data set ("all" for all together) measured in every run. `failed` is "failed of asked" a run.
+
+    `pairs` are the runs that are compared, each an earlier one's place and a later one's.
+    """
 
     dataset: str
     rows: tuple[Row, ...]
     failed: tuple[str, ...]
+    pairs: tuple[tuple[int, int], ...] = ()
 
     def row(self, field: str) -> Row | None:
         """The line of a measure, None where it is left out."""
@@ -147,7 +197,8 @@ class Table:
 def compare(runs: Mapping[str, Sequence[Record]]) -> tuple[Table, ...]:
     """A table of all records where there are several data sets, then one for each, in alphabetical order.
 
-    Differences are between the first run and each later one, on the examples both measured.
+    Differences are between the first run and each later one, and between the last run and those amid, on the examples
+    both measured.
     """
     if not runs:
         return ()
@@ -163,29 +214,52 @@ def compare(runs: Mapping[str, Sequence[Record]]) -> tuple[Table, ...]:
     return tuple(tables)
 
 
+def pairs_of(num_runs: int) -> tuple[tuple[int, int], ...]:
+    """The places of the runs that are compared: the first with each later one, then those amid with the last."""
+    last = num_runs - 1
+    return (*((0, later) for later in range(1, num_runs)), *((amid, last) for amid in range(1, last)))
+
+
 def _named(found: Mapping[str, DatasetSummary], name: str) -> DatasetSummary:
     return found[name] if name in found else metrics.summarise(()).overall
 
 
 def _table(name: str, summaries: Sequence[DatasetSummary], runs: Sequence[Sequence[Record]]) -> Table:
-    rows = []
+    rows, pairs = [], pairs_of(len(runs))
+    plain = [is_plain(records) for records in runs]
     for measure in MEASURES:
         found = [getattr(summary, measure.field) for summary in summaries]
         if measure.field in ("right", "binarised") and found == [s.accuracy for s in summaries]:
             continue  # a judge that says yes or no: the line would appear twice
         if measure.optional and not any(estimate.n for estimate in found):
             continue
+        silent = [measure.of_pointing and one for one in plain]
         cells = tuple(
-            value_cell(
+            Cell(DASH, why=ASKED_PLAINLY)
+            if is_silent
+            else value_cell(
                 getattr(summary, measure.field),
                 measure.unit,
                 measure.why_none if summary.num_records else "not asked in this run",
             )
-            for summary in summaries
+            for summary, is_silent in zip(summaries, silent, strict=True)
         )
-        rows.append(Row(measure, cells, tuple(_difference(measure, runs[0], later) for later in runs[1:])))
+        differences = tuple(
+            Cell(DASH, why=ASKED_PLAINLY)
+            if silent[earlier] or silent[later]
+            else _difference(measure, runs[earlier], runs[later])
+            for earlier, later in pairs
+        )
+        rows.append(Row(measure, cells, differences))
     failed = tuple(f"{summary.num_failed} of {summary.num_records}" for summary in summaries)
-    return Table(name, tuple(rows), failed)
+    return Table(name, tuple(rows), failed, pairs)
+
+
+def is_plain(records: Sequence[Record]) -> bool:
+    """Whether the questions were put without a word of boxes, and no answer has one all the same."""
+    return bool(records) and all(
+        record.strategy == Strategy.DIRECT and not record.transcript.boxes for record in records
+    )
 
 
 def _difference(measure: Measure, first: Sequence[Record], later: Sequence[Record]) -> Cell:

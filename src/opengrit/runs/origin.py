@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from opengrit.core.errors import RunError
+from opengrit.core.numbered_files import all_of, next_free
 from opengrit.data.tables.settings import TableSettings
-from opengrit.runs.folder import all_of, next_free, write_atomically
+from opengrit.runs.folder import write_atomically
 
 ORIGIN = "origin.json"
 _HASH_SHOWN = 12
@@ -82,12 +83,22 @@ class DataOrigin:
 
 
 @dataclass(frozen=True, slots=True)
+class CodeOrigin:
+    """A file of the user's own that a run executed or asked with: its name, the copy in the run's folder, and its hash."""
+
+    name: str
+    kept: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """Where a run took things from. Paths in its recipe and its records start in `working_folder`."""
 
     working_folder: str
     model: ModelOrigin | None
     data: tuple[DataOrigin, ...] = ()
+    own_code: tuple[CodeOrigin, ...] = ()
 
 
 def data_origin(
@@ -123,6 +134,7 @@ def read_origin(folder: Path) -> Origin | None:
             value["working_folder"],
             None if model is None else ModelOrigin(**model | {"kind": ModelKind(model["kind"])}),
             tuple(DataOrigin(**one) for one in value["data"]),
+            tuple(CodeOrigin(**one) for one in value.get("own_code", ())),
         )
         beside = (folder.resolve() / value["working_folder_from_here"]).resolve()
     except (OSError, ValueError, LookupError, TypeError) as error:
@@ -143,10 +155,11 @@ def _moved(origin: Origin, place: str) -> Origin:
         return str(place / Path(path).relative_to(origin.working_folder)) if path and inside else path
 
     model = origin.model
-    return Origin(
-        place,
-        model and replace(model, path=moved(model.path)),
-        tuple(replace(one, path=moved(one.path)) for one in origin.data),
+    return replace(
+        origin,
+        working_folder=place,
+        model=model and replace(model, path=moved(model.path)),
+        data=tuple(replace(one, path=moved(one.path)) for one in origin.data),
     )
 
 
