@@ -19,6 +19,8 @@ from pydantic import (
 
 from opengrit.core.errors import RecipeError
 from opengrit.core.recipe_section import Count, NotNegative, Positive, RecipeSection
+from opengrit.data.tables.files import HUB
+from opengrit.data.tables.settings import CocoTask, Columns, Corners, TableSettings, Units
 from opengrit.judges.settings import JudgeSection, judge_section
 from opengrit.recipes.trackers import Project, ReportTo
 from opengrit.recipes.yaml import data_source, named, parse, read_recipe
@@ -84,27 +86,60 @@ class Source(RecipeSection):
         default=None, description="packaged set, for example stickers/train20; null: a file is named"
     )
     file: str | None = Field(
-        default=None, description="GRIT JSONL file, relative to the working folder; null: a set is named"
+        default=None,
+        description="GRIT JSONL file, table, folder or pattern of them, relative to the working folder; null: a set is named",
+    )
+    hub: str | None = Field(
+        default=None,
+        min_length=1,
+        description="data set of the hub, owner/name:split or owner/name:configuration:split; null: a set or a file is named",
     )
     images: str | None = Field(
         default=None,
         description="folder the file's image paths start from; null: the folder the file lies in",
     )
+    columns: Columns | None = Field(
+        default=None, description="a table's columns; null: found by their names and what is in them"
+    )
+    boxes: Corners | None = Field(
+        default=None,
+        description="a table's boxes are left, top, right, bottom or x, y, width, height; null: the first, doubted where it does not fit",
+    )
+    box_units: Units | None = Field(
+        default=None,
+        description="a table's boxes are in pixels, per cent, 0 to 1 or 0 to 1000; null: pixels, doubted where they do not fit",
+    )
+    coco: CocoTask = Field(
+        default="counting", description="what COCO annotations ask: how many of a kind, or where the one is"
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> Source:
-        if (self.name is None) == (self.file is None):
-            raise ValueError("a data set has either name or file, this one has both or neither; keep one")
+        if sum(value is not None for value in (self.name, self.file, self.hub)) != 1:
+            raise ValueError(
+                "a data set has either name, file or hub, this one has several or none; keep one"
+            )
         if self.name is not None and self.images is not None:
             raise ValueError(
                 "a packaged set brings its own pictures, this one has images too; leave images out"
+            )
+        if self.name is not None and self.table.says_something:
+            raise ValueError(
+                "a packaged set has no columns and boxes of its own, this one names some; leave them out, or write file:"
             )
         return self
 
     @property
     def spec(self) -> str:
         """What `opengrit.data.load_examples` takes."""
-        return self.name or self.file or ""
+        return self.name or self.file or f"{HUB}{self.hub}"
+
+    @property
+    def table(self) -> TableSettings:
+        """How the file is read where it is a table."""
+        return TableSettings(
+            columns=self.columns or Columns(), corners=self.boxes, units=self.box_units, coco=self.coco
+        )
 
 
 class Data(RecipeSection):

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from opengrit.core.errors import RecipeError
 from opengrit.core.escaping import shortened
 from opengrit.core.plugins import FOLDER
+from opengrit.data.tables.files import HUB, names_files
 from opengrit.judges.settings import judge_section
 from opengrit.recipes.register import nearest_name, packaged_path
 
@@ -42,10 +43,14 @@ def named(value: Any) -> Any:
 
 
 def data_source(value: Any) -> Any:
-    """A bare string names a packaged set, or a file where it ends in .jsonl; for a BeforeValidator."""
+    """A bare string names a packaged set, a hub data set ("hub:owner/name:split"), or files where its ending or a pattern's
+    signs say so; for a BeforeValidator.
+    """
     if not isinstance(value, str):
         return value
-    return {"file": value} if value.endswith(".jsonl") else {"name": value}
+    if value.startswith(HUB):
+        return {"hub": value.removeprefix(HUB)}
+    return {"file": value} if names_files(value) else {"name": value}
 
 
 def read_recipe(

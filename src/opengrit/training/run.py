@@ -121,7 +121,11 @@ def train(
 
 def _resolve(recipe: Recipe, output_dir: str) -> _Plan:
     """The recipe's data, rewards, evaluations and trainer arguments, all of them checked."""
-    examples = [e for source in recipe.data.train for e in load_examples(source.spec, source.images)]
+    examples = [
+        e
+        for source in recipe.data.train
+        for e in load_examples(source.spec, source.images, table=source.table)
+    ]
     rubric = recipe.rubric()
     rubric.check(examples)
     check_rows(len(examples), recipe.train.questions_per_step)

@@ -61,7 +61,11 @@ def fine_tune(
     """
     text = recipe.resolved_yaml()
     wanted = Resume.asked(resume=resume, anyway=resume_anyway, checkpoint=resume_from)
-    examples = [e for source in recipe.data.train for e in load_examples(source.spec, source.images)]
+    examples = [
+        e
+        for source in recipe.data.train
+        for e in load_examples(source.spec, source.images, table=source.table)
+    ]
     require_readable(examples)
     check_model(recipe.model, recipe.lora)
     with tempfile.TemporaryDirectory() as scratch:
