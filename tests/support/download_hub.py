@@ -65,6 +65,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._note()
         if self.hub.status is not None:
             return self._say(self.hub.status, b"{}" if body else b"")
+        if self.path.startswith("/api/"):  # lists of files and other things that none of our commands needs
+            return self._absent("EntryNotFound")
         repository, _, rest = unquote(urlsplit(self.path).path).strip("/").partition("/resolve/")
         files = self.hub.files.get(repository)
         content = (files or {}).get(rest.partition("/")[2])

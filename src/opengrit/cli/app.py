@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from opengrit.cli import convert as converting
 from opengrit.cli import data_check, data_get, data_list, data_make, recipe
 from opengrit.cli.ask import ask
 from opengrit.cli.doctor import doctor
@@ -85,6 +86,10 @@ app.add_typer(recipes, name="recipe")
 recipes.command("list")(recipe.list_recipes)
 recipes.command("show")(recipe.show)
 recipes.command("copy")(recipe.copy)
+
+convert = typer.Typer(no_args_is_help=True, help="Write a model's folder in another layout.")
+app.add_typer(convert, name="convert")
+convert.command("internvl")(converting.internvl)
 
 
 def main() -> None:
