@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from opengrit.cli import data_check, data_get, data_list, data_make, recipe
+from opengrit.cli.annotate import annotate
 from opengrit.cli.ask import ask
 from opengrit.cli.doctor import doctor
 from opengrit.cli.evaluate import evaluate
@@ -67,6 +68,7 @@ app.command("probe")(probe)
 app.command("report")(report)
 app.command("ask")(ask)
 app.command("serve")(serve)
+app.command("annotate")(annotate)
 
 data = typer.Typer(no_args_is_help=True, help="Check the data you have, fetch a benchmark, or make some.")
 app.add_typer(data, name="data")
