@@ -142,7 +142,7 @@ def test_help_shows_examples_and_exit_codes() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["data get", "doctor", "train", "sft", "eval", "table", "probe", "ask", "serve"]
+    "words", ["data get", "doctor", "train", "sft", "eval", "table", "probe", "export", "ask", "serve"]
 )
 def test_help_breaks_no_example_of_its_own_accord_in_80_columns(words: str) -> None:
     command: Any = typer.main.get_command(app)

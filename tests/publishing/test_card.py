@@ -11,9 +11,11 @@ import yaml
 from full_record import RECORD
 from small_runs import small_recipe
 
+from opengrit.data.licences import licence_of
 from opengrit.evaluation.measured import from_json, measured, to_json
 from opengrit.evaluation.metrics import Estimate
 from opengrit.publishing.card import shown
+from opengrit.publishing.facts import licence_on_card
 from opengrit.publishing.places import places_in, without_places
 from opengrit.recipes.sft_recipe import SftRecipe
 from opengrit.recipes.training_recipe import load_recipe
@@ -171,3 +173,31 @@ def test_figures_come_back_from_json_and_garbage_does_not():
         from_json(to_json(one) | {"accuracy": ["a", 1, None, None]})
     with pytest.raises(ValueError, match="at least one record"):
         measured([], data="d")
+
+
+# -- licences --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("head", "words", "hub"),
+    [
+        ("license: mit", "mit", "mit"),
+        ("license: other\nlicense_name: qwen-research", "qwen-research", None),
+        ("license: other", None, None),
+        ("tags: [a]", None, None),
+        ("license: [", None, None),
+    ],
+)
+def test_a_bases_licence_is_read_from_its_card(head, words, hub, tmp_path):
+    (tmp_path / "README.md").write_text(f"---\n{head}\n---\n# A model\n")
+    assert licence_on_card(tmp_path / "README.md") == (words, hub)
+    assert licence_on_card(tmp_path / "none.md") == (None, None)
+
+
+def test_a_data_sets_licence_is_known_by_its_name_and_else_not_stated():
+    assert licence_of("benchmarks/ovdeval").licence == "rows: not stated; pictures: OpenRAIL"
+    assert licence_of("/data/vsr_val.jsonl").licence.startswith(
+        "rows: not stated; pictures: each photo its own Flickr"
+    )
+    assert licence_of("mine.jsonl").licence == "not stated"
+    assert "CC BY 4.0" in licence_of("stickers/count").licence

@@ -13,6 +13,7 @@ from opengrit.cli.annotate import annotate
 from opengrit.cli.ask import ask
 from opengrit.cli.doctor import doctor
 from opengrit.cli.evaluate import evaluate
+from opengrit.cli.export import export
 from opengrit.cli.probe import probe
 from opengrit.cli.report import report
 from opengrit.cli.serve import serve
@@ -66,6 +67,7 @@ app.command("eval")(evaluate)
 app.command("table")(table)
 app.command("probe")(probe)
 app.command("report")(report)
+app.command("export")(export)
 app.command("ask")(ask)
 app.command("serve")(serve)
 app.command("annotate")(annotate)

@@ -33,12 +33,17 @@ def load_examples(spec: str | Path, images: str | Path | None = None) -> list[Ex
         own = os.path.join(spec, "images")
         root = images if images is not None else own if os.path.isdir(own) else None
         examples = [example for file in files for example in load(file, images=root)]
-        require_pictures(examples, spec, folder=root if root is not None else files[0].parent)
+        try:
+            require_pictures(examples, spec, folder=root if root is not None else files[0].parent)
+        except DataError as error:
+            raise _fetchable(error, name, files) from None
         return examples
-    if name in {known.name for known in BENCHMARKS}:
+    parent, base = os.path.split(os.path.normpath(name))
+    if base in {known.name for known in BENCHMARKS}:
+        parent = parent or "data"
         raise DataError(
-            f"a benchmark is named by the folder it was fetched into, got {name!r}; run `opengrit data get {name} "
-            f"--out DIR` and name DIR/{name}"
+            f"a benchmark is named by the folder it was fetched into, got {name!r}, where no `opengrit data get` put it; run "
+            f"`opengrit data get {base} --pictures --out {parent}` and name {os.path.join(parent, base)}"
         )
     if not name.startswith(_STICKERS):
         raise DataError(
@@ -58,6 +63,16 @@ def load_examples(spec: str | Path, images: str | Path | None = None) -> list[Ex
             f"a packaged set draws its pictures into a folder of yours, {error.filename} cannot be written "
             f"({error.strerror}); set OPENGRIT_CACHE to a folder that can"
         ) from error
+
+
+def _fetchable(error: DataError, name: str, files: Sequence[Path]) -> DataError:
+    """The error for missing pictures, with the command that fetches them where `opengrit data get` fetched the rows."""
+    parent, base = os.path.split(os.path.normpath(name))
+    if base not in {known.name for known in BENCHMARKS} or str(files[0]) == name:
+        return error
+    return DataError(
+        f"{error}, or fetch them with `opengrit data get {base} --pictures --out {parent or '.'}`"
+    )
 
 
 def require_pictures(examples: list[Example], source: str | Path, *, folder: str | Path) -> None:

@@ -16,7 +16,7 @@ from opengrit.evaluation.measured import from_json
 from opengrit.grounding.frames import UNIT_BY_MODEL_TYPE, Unit
 from opengrit.grounding.prompts import user_text
 from opengrit.models.weight_files import ADAPTER_CONFIG
-from opengrit.publishing.card import NOT_STATED, Figures, ModelCard, Named, render
+from opengrit.publishing.card import CARD, NOT_STATED, Figures, ModelCard, Named, render
 from opengrit.publishing.places import last_name, without_places
 from opengrit.runs.alarms import alarms_of
 from opengrit.runs.data_file import newest_data, noted_hashes
@@ -24,6 +24,7 @@ from opengrit.runs.folder import ENVIRONMENT, RunDir, all_of
 from opengrit.runs.origin import ModelKind, ModelOrigin, Origin, read_origin
 from opengrit.runs.recipe_comparison import kind_of, recipe_hash
 
+_OURS = "apache-2.0"  # the licence of this project, and so of the models in it
 STOP = "</answer>"  # what ends an answer in every training
 _TRAIN = "train"  # what the rows that a run learns from are called in its data file
 _METHODS = {"train": "reinforcement (GRPO)", "sft": "supervised fine-tuning"}
@@ -83,7 +84,7 @@ def card_of(
     recipe = _recipe(run)
     kind = str(kind_of(run.recipe))
     origin = read_origin(run.path)
-    base = _base(origin, recipe)
+    base, hub_licence = _base(origin, recipe)
     data = [_data(source) for source in recipe["data"]["train"]]
     while_training = _while_training(run, recipe, step=step)
     card = ModelCard(
@@ -91,7 +92,7 @@ def card_of(
         summary=_summary(kind, recipe, step=step, converted=converted),
         base=base,
         hub_base=base.name if origin and origin.model and origin.model.kind is ModelKind.HUB else None,
-        hub_licence=base.licence if _is_hub_licence(base.licence) else None,
+        hub_licence=hub_licence,
         is_adapter=(weights / ADAPTER_CONFIG).is_file(),
         data=data,
         data_hash=_data_hash(run),
@@ -139,22 +140,22 @@ def _summary(kind: str, recipe: Mapping[str, Any], *, step: int | None, converte
     return f"{first} {converted}".strip()
 
 
-def _base(origin: Origin | None, recipe: Mapping[str, Any]) -> Named:
+def _base(origin: Origin | None, recipe: Mapping[str, Any]) -> tuple[Named, str | None]:
+    """The base, and its licence by the name that the hub has for it, where it has one."""
     name = str(recipe["model"]["name"])
     model = None if origin is None else origin.model
-    if model is None:
-        return Named(last_name(name) if name.startswith(("/", "~", ".")) else name, NOT_STATED)
+    if model is None:  # an earlier version wrote the run
+        return Named(last_name(name) if name.startswith(("/", "~", ".")) else name, NOT_STATED), None
     if model.kind is ModelKind.PACKAGED:
-        return Named(name, "apache-2.0", f"a toy model that comes with OpenGRIT, {_mark(model)}")
+        return Named(name, _OURS, f"a toy model that comes with OpenGRIT, {_mark(model)}"), _OURS
     if model.kind is ModelKind.HUB:
-        found = _licence_on_card(_cached_card(name))
+        words, hub = licence_on_card(_cached_card(name))
         return Named(
-            name, found or f"{NOT_STATED} here, see its page on the hub", f"on the hub, {_mark(model)}"
-        )
+            name, words or f"{NOT_STATED} here, see its page on the hub", f"on the hub, {_mark(model)}"
+        ), hub
     folder = Path(model.path or name)
-    return Named(
-        last_name(name), _licence_on_card(folder / "README.md") or NOT_STATED, f"a folder, {_mark(model)}"
-    )
+    words, hub = licence_on_card(folder / CARD)
+    return Named(last_name(name), words or NOT_STATED, f"a folder, {_mark(model)}"), hub
 
 
 def _mark(model: ModelOrigin) -> str:
@@ -166,27 +167,25 @@ def _mark(model: ModelOrigin) -> str:
 def _cached_card(hub_id: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(hub_id, "README.md")
+    found = try_to_load_from_cache(hub_id, CARD)
     return Path(found) if isinstance(found, str) else None
 
 
-def _licence_on_card(card: Path | None) -> str | None:
-    """The licence in the head of a model card that is there; None where it says nothing."""
+def licence_on_card(card: Path | None) -> tuple[str | None, str | None]:
+    """The licence in the head of a model card that is there, in words and as the hub calls it; None where it says nothing."""
     if card is None or not card.is_file():
-        return None
+        return None, None
     head = card.read_text(encoding="utf-8", errors="replace").split("---\n", 2)
     if len(head) < 3 or head[0].strip():
-        return None
+        return None, None
     try:
         value = yaml.safe_load(head[1])
     except yaml.YAMLError:
-        return None
-    found = value.get("license_name") or value.get("license") if isinstance(value, dict) else None
-    return found if isinstance(found, str) and found else None
-
-
-def _is_hub_licence(text: str) -> bool:
-    return bool(text) and " " not in text
+        return None, None
+    found = value if isinstance(value, dict) else {}
+    named, licence = found.get("license_name"), found.get("license")
+    hub = licence if isinstance(licence, str) and licence != "other" else None
+    return named if isinstance(named, str) else hub, None if named else hub
 
 
 def _is_toy(origin: Origin | None) -> bool:
