@@ -216,6 +216,8 @@ class AnnotationService:
         return values
 
     def _find(self, values: Mapping[str, Any]) -> StoredRow | None:
+        if self._session.rows.is_changed:
+            return None
         return next((row for row in self._session.rows.rows if row.values == values), None)
 
     def _stored(self, id: int) -> StoredRow:

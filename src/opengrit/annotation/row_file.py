@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,7 @@ class RowFile:
 
     def reload(self) -> None:
         """Read the file as it is now; rows get new ids. Raises DataError as opening it does."""
-        if (
-            os.stat(self.path).st_ino != os.fstat(self._stream.fileno()).st_ino
-        ):  # an editor has put another one there
+        if not self.path.exists() or self._is_another():  # an editor has put another one there
             self.close()
             self._open()
         self._stream.seek(0)
@@ -110,18 +109,31 @@ class RowFile:
     def _open(self) -> None:
         with _writable(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = self.path.open("a+b", buffering=0)
-        try:
-            self._lock()
-        except RunError:
-            self._stream.close()
-            raise
+            self._stream = self._locked(self.path)
+            if self._is_another():  # the last writer has put a new file there between the two
+                self._stream.close()
+                self._stream = self._locked(self.path)
+            self._staged.unlink(missing_ok=True)  # what a killed writer had not finished
 
-    def _lock(self) -> None:
-        lock(
-            self._stream.fileno(),
-            refusal=f"one process writes a file of rows at a time, another one has {self.path} open; end that one first",
-        )
+    def _locked(self, path: Path) -> FileIO:
+        stream = path.open("a+b", buffering=0)
+        try:
+            lock(
+                stream.fileno(),
+                refusal=f"one process writes a file of rows at a time, another one has {self.path} open; end that one first",
+            )
+        except RunError:
+            stream.close()
+            raise
+        return stream
+
+    def _is_another(self) -> bool:
+        """Whether another file than the open one has its name now."""
+        return os.stat(self.path).st_ino != os.fstat(self._stream.fileno()).st_ino
+
+    @property
+    def _staged(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.new")
 
     def _take_id(self) -> int:
         self._next_id += 1
@@ -150,31 +162,26 @@ class RowFile:
         before = os.fstat(self._stream.fileno()).st_size
         with _writable(self.path):
             try:
-                remaining = memoryview(content)
-                while remaining:
-                    remaining = remaining[self._stream.write(remaining) :]
-                os.fsync(self._stream.fileno())
+                _write_all(self._stream, content)
             except OSError:
                 self._stream.truncate(before)
+                self._stamp = self._stamp_now()
                 raise
 
     def _rewrite(self, rows: list[StoredRow]) -> None:
         self._require_unchanged()
-        staged = self.path.with_name(f".{self.path.name}.{os.getpid()}.new")
         with _writable(self.path):
-            stream = staged.open("w+b", buffering=0)
+            stream = self._locked(self._staged)
             try:
-                stream.write(b"".join(row.line + b"\n" for row in rows))
-                os.fsync(stream.fileno())
-                os.replace(staged, self.path)
+                _write_all(stream, b"".join(row.line + b"\n" for row in rows))
+                os.replace(self._staged, self.path)
             except OSError:
                 stream.close()
-                staged.unlink(missing_ok=True)
+                self._staged.unlink(missing_ok=True)
                 raise
-            stream.close()
             _sync_folder(self.path.parent)
         self._stream.close()
-        self._open()
+        self._stream = stream
         self._stamp = self._stamp_now()
         self._rows = rows
 
@@ -201,6 +208,14 @@ def _writable(path: Path) -> Iterator[None]:
         raise RunError(
             f"a file of rows must be writable, {path} is not ({error.strerror}); check the folder and the free space"
         ) from error
+
+
+def _write_all(stream: FileIO, content: bytes) -> None:
+    """Write everything and flush it to the disk."""
+    remaining = memoryview(content)
+    while remaining:
+        remaining = remaining[stream.write(remaining) :]
+    os.fsync(stream.fileno())
 
 
 def _line(values: Mapping[str, Any]) -> bytes:

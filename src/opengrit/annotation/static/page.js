@@ -182,7 +182,9 @@ async function open(number, { values = null, focus = true } = {}) {
     boxes.show({ width: picture.width, height: picture.height }, drawn);
   }
   boxes_changed();
-  if (focus) $("question").focus({ preventScroll: true });
+  if (!focus) return;
+  if (matchMedia("(pointer: coarse)").matches) $("stage").scrollIntoView({ block: "nearest" }); // focus would open the keyboard over it
+  else $("question").focus({ preventScroll: true });
 }
 
 function set_form(values) {
