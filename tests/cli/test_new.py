@@ -180,7 +180,7 @@ def test_the_recipe_is_the_largest_that_the_memory_allows(
     assert (choice.packaged.name, choice.model) == (named, trained)
     assert bool(choice.note) == (gb is None or gb == 6 or trained != choice.recipe.model.name)
     data = "data:\n  train: [mine/train.jsonl]\n"
-    text = written_recipe(choice, data=data, values={("train", "max_steps"): 7})
+    text = written_recipe(choice, data=data, values={"train.max_steps": 7})
     written = parse_recipe(text)
     assert (written.model.name, written.train.max_steps) == (trained, 7)
     assert [source.spec for source in written.data.train] == ["mine/train.jsonl"]

@@ -80,8 +80,8 @@ def choose(*, device_gb: float | None, model: str | None = None) -> Choice:
     )
 
 
-def written_recipe(choice: Choice, *, data: str, values: Mapping[tuple[str, str], Any]) -> str:
-    """The packaged recipe's text with another head, data section and model, and these values by their keys; comments stay.
+def written_recipe(choice: Choice, *, data: str, values: Mapping[str, Any]) -> str:
+    """The packaged recipe's text with another head, data section and model, and these values ("train.max_steps"); comments stay.
 
     `data` is the section's YAML. Raises RecipeError for a key that the packaged recipe has not.
     """
@@ -89,28 +89,23 @@ def written_recipe(choice: Choice, *, data: str, values: Mapping[tuple[str, str]
         f"# Made by `opengrit new` from the packaged recipe {choice.packaged.name}, for your own rows; yours to edit.\n"
         f"# `opengrit recipe show {choice.packaged.name}` has the original, docs/recipe-keys.md every key.\n"
     )
-    due: dict[tuple[str, ...], Any] = dict(values)
-    body = re.sub(r"\A(?:#.*\n|\n)*", "", choice.packaged.path.read_text(encoding="utf-8"))
-    name_key = ("model", "name") if re.search(r"^model:\s*$", body, re.MULTILINE) else ("model",)
+    text = re.sub(r"\A(?:#.*\n|\n)*", "", choice.packaged.path.read_text(encoding="utf-8"))
+    due = dict(values)
     if choice.model != choice.recipe.model.name:
-        due[name_key] = choice.model
-    lines, section, in_data = [], "", False
-    for line in body.splitlines():
-        found = re.match(r"(  )?(\w+):", line)
-        if found and found[1] is None:
-            section, in_data = found[2], found[2] == "data"
-            lines += [data.rstrip("\n"), ""] if in_data else []
-        in_data = in_data and (line.startswith((" ", "data:")) or not line.strip())
-        if in_data:
-            continue
-        key = (section, found[2]) if found and found[1] else (section,)
-        if found and key in due:
-            line = f"{found[0]} {json.dumps(due.pop(key), ensure_ascii=False)}  # opengrit new"
+        due["model.name" if re.search(r"^model:\s*$", text, re.MULTILINE) else "model"] = choice.model
+    text = re.sub(r"^data:\n(?:[ ].*\n|\n)*", lambda _: f"{data}\n", text, flags=re.MULTILINE)
+    section, lines = "", []
+    for line in text.splitlines():
+        key = re.match(r"(  )?(\w+):", line)
+        if key and key[1] is None:
+            section = key[2]
+        name = key and (f"{section}.{key[2]}" if key[1] else section)
+        if key and name in due:
+            line = f"{key[0]} {json.dumps(due.pop(name), ensure_ascii=False)}  # opengrit new"
         lines.append(line)
     if due:
-        missing = ", ".join(".".join(key) for key in due)
         raise RecipeError(
-            f"a packaged recipe has every key that is set for your rows, {choice.packaged.name} has no {missing}; report it"
+            f"a packaged recipe has every key that is set for your rows, {choice.packaged.name} has no {', '.join(due)}; report it"
         )
     return head + "\n".join(lines) + "\n"
 

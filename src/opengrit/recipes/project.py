@@ -100,8 +100,8 @@ def _recipe_text(choice: Choice, out: Path, *, images: Path, rows: int, max_step
     at_once = max(size for size in range(1, train.per_device_train_batch_size + 1) if completions % size == 0)
     steps = train.max_steps if max_steps is None else max_steps
     wanted = {"questions_per_step": questions, "per_device_train_batch_size": at_once, "max_steps": steps}
-    changed: dict[tuple[str, str], Any] = {
-        ("train", name): value for name, value in wanted.items() if value != getattr(train, name)
+    changed: dict[str, Any] = {
+        f"train.{name}": value for name, value in wanted.items() if value != getattr(train, name)
     }
     sources = {
         part: [{"file": (out / f"{name}.jsonl").as_posix(), "images": images.as_posix()}]
