@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -50,6 +51,20 @@ class Problem:
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" + (f": {shortened(self.field)}" if self.field else "")
         return f"{place}: {self.message}"
+
+
+def told_once(problems: Sequence[Problem]) -> list[tuple[Problem, str]]:
+    """Each different problem, as the first row has it, and its sentence with the number of lines that have it too."""
+    alike: dict[tuple[Severity, str, str], list[Problem]] = {}
+    for problem in problems:
+        field_name = re.sub(r"\[\d+\]", "", problem.field)
+        alike.setdefault((problem.severity, field_name, problem.message), []).append(problem)
+    sentences = []
+    for first, *more in alike.values():
+        lines = len({problem.line for problem in more} - {first.line})
+        same = f" ({lines} more line{'s have' if lines > 1 else ' has'} the same problem)" if lines else ""
+        sentences.append((first, f"{first}{same}"))
+    return sentences
 
 
 @dataclass(slots=True)

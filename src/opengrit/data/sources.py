@@ -11,7 +11,8 @@ from opengrit.core.images import open_picture
 from opengrit.core.types import Example
 from opengrit.data.benchmarks import BENCHMARKS
 from opengrit.data.get import annotation_files
-from opengrit.data.grit import listed, load, missing_pictures
+from opengrit.data.grit import listed, load
+from opengrit.data.missing import fetching, missing_pictures
 
 _STICKERS = "stickers/"
 _LISTED = 10  # unreadable pictures named in one message
@@ -42,8 +43,11 @@ def load_examples(spec: str | Path, images: str | Path | None = None) -> list[Ex
         )
     if not name.startswith(_STICKERS):
         raise DataError(
-            f"a data set is a packaged one (stickers/...) or a .jsonl file that exists, got {name!r}; check the name, "
-            "give the file's path, or name a folder that `opengrit data get` filled"
+            f"a data set is a packaged one (stickers/...) or a .jsonl file that exists, got {name!r}; "
+            + (
+                fetching(name)
+                or "check the name, give the file's path, or name a folder that `opengrit data get` filled"
+            )
         )
     if images is not None:
         raise DataError(
