@@ -163,8 +163,13 @@ def test_an_impossible_value_is_one_error_that_names_its_key(extra: str, said: s
         ("model: a\n", "data is required"),
         ("model: a\ndata: {train: []}\n", "at least one data set"),
         ("model: a\ndata: {train: stickers/train20}\n", "must be a list"),
-        ("model: a\ndata: {train: [{name: a, file: b}]}\n", "either name or file"),
-        ("model: a\ndata: {train: [{images: b}]}\n", "either name or file"),
+        ("model: a\ndata: {train: [{name: a, file: b}]}\n", "either name, file or hub"),
+        ("model: a\ndata: {train: [{images: b}]}\n", "either name, file or hub"),
+        ("model: a\ndata: {train: [{name: a, boxes: xywh}]}\n", "no columns and boxes of its own"),
+        (
+            "model: a\ndata: {train: [{file: a.csv, columns: {picture: p, ask: q}}]}\n",
+            "data.train.0.columns.ask is not a key",
+        ),
         ("model: a\ndata: {train: [{name: a, images: b}]}\n", "brings its own pictures"),
         (
             "model: {name: a, min_pixels: 9, max_pixels: 4}\ndata: {train: [a]}\n",
@@ -252,7 +257,9 @@ def test_every_key_is_described_in_one_line() -> None:
         for s in vars(config).values()
         if isinstance(s, type) and issubclass(s, BaseModel) and s.model_fields
     ]
-    assert len(sections) == 8  # recipe, model, data, source, judge, train, lora, eval
+    assert (
+        len(sections) == 10
+    )  # recipe, model, data, source, a table's columns and settings, judge, train, lora, eval
     for section in sections:
         for name, field in section.model_fields.items():
             assert field.description, f"{section.__name__}.{name}"

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from opengrit.cli import data_check, data_get, data_list, data_make, recipe
+from opengrit.cli import data_check, data_get, data_import, data_list, data_make, recipe
 from opengrit.cli.ask import ask
 from opengrit.cli.doctor import doctor
 from opengrit.cli.evaluate import evaluate
@@ -70,9 +70,12 @@ app.command("export")(export)
 app.command("ask")(ask)
 app.command("serve")(serve)
 
-data = typer.Typer(no_args_is_help=True, help="Check the data you have, fetch a benchmark, or make some.")
+data = typer.Typer(
+    no_args_is_help=True, help="Check or convert the data you have, fetch a benchmark, or make some."
+)
 app.add_typer(data, name="data")
 data.command("check")(data_check.check)
+data.command("import")(data_import.import_rows)
 data.command("get")(data_get.get)
 data.command("list")(data_list.list_benchmarks)
 

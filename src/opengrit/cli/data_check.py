@@ -151,7 +151,7 @@ def _print_file(console: Console, file: FileCheck) -> None:
     lines = [f"{first.severity.value}: {text}" for first, text in told_once(file.problems)]
     _print_list(console, "problems", lines, limit=None, count=len(file.problems))
     _print_list(console, "doubts", [str(doubt) for doubt in file.doubts])
-    if not file.pictures_looked_for:
+    if not (file.pictures_looked_for or file.missing_images):
         line = f"pictures: not looked for; {file.remedy_for_pictures}"
         console.print(harmless(line), markup=False, highlight=False)
     _print_list(console, "missing pictures", [shortened(image, 200) for image in file.missing_images])

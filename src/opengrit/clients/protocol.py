@@ -6,10 +6,8 @@ import json
 import math
 import socket
 import ssl
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +16,7 @@ import openai
 
 from opengrit.clients.settings import Reply
 from opengrit.core.escaping import shortened, without_surrogates
+from opengrit.core.http import retry_after_seconds
 
 LARGEST_REPLY_BYTES = 8 << 20
 CHARACTERS_PER_TOKEN = 4  # the usual rule of thumb for English, where a server does not count
@@ -238,7 +237,7 @@ def _status_explained(error: openai.APIStatusError) -> Failed:
         return Failed(f"HTTP {status}: the server refuses the key, or has none", again=False, status=status)
     again = (status in _WORTH_ANOTHER_TRY or status >= 500) and error.code != "insufficient_quota"
     declined = status in _DECLINED and error.code != "insufficient_quota"
-    after = _retry_after(error.response.headers.get("retry-after")) if again else None
+    after = retry_after_seconds(error.response.headers.get("retry-after")) if again else None
     reason = f"HTTP {status}: {_error_text(error.body)}"
     known = None if error.code == "insufficient_quota" else status
     return Failed(reason, again=again, declined=declined, after_seconds=after, status=known)
@@ -262,17 +261,3 @@ def _error_text(body: Any) -> str:
         inner = body.get("message") or body.get("error") or body.get("detail") or body
         return str(inner.get("message", inner) if isinstance(inner, dict) else inner)
     return str(body or "no reason given")
-
-
-def _retry_after(value: str | None) -> float | None:
-    """The seconds that a Retry-After header asks for, given as a number or a date; None where it is neither."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -1,4 +1,4 @@
-"""The benchmarks known by name: what their files are called, where they come from, and under which licence.
+"""The data sets known by name: what their files are called, where they and their pictures come from, and under which licence.
 
 A figure is given only where it was counted on the released file or read at the named source; what we do not know is
 None and is printed as "unknown". The list of files and folders is that of GRIT's own scripts. A new benchmark is an
@@ -14,6 +14,9 @@ from functools import partial
 from pathlib import Path
 
 from opengrit.core.errors import DataError
+from opengrit.data.pictures.addresses import HOSTS
+from opengrit.data.pictures.archives import members
+from opengrit.data.pictures.tables import TableReader, mathvista_pictures, mme_pictures
 
 UNKNOWN = "unknown"
 
@@ -32,13 +35,35 @@ class AnnotationFile:
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Where a benchmark's pictures come from; they are not fetched, and mostly lie on a user's disk already."""
+    """Where a benchmark's pictures come from; many lie on a user's disk already."""
 
     source: str
     licence: str
     named: str  # how a row names one, so that the right folder can be given
     count: int | None
     size: str = UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveFile:
+    """A file of the hub that holds pictures; its size is for people."""
+
+    name: str
+    size: str
+
+
+@dataclass(frozen=True, slots=True)
+class Archives:
+    """Pictures that are in archives of a data set of the hub: asked for in this order, while pictures are missing."""
+
+    repository: str
+    files: tuple[ArchiveFile, ...]
+    read: TableReader
+
+    @property
+    def page(self) -> str:
+        """Where a person finds the files."""
+        return f"https://huggingface.co/datasets/{self.repository}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +84,8 @@ class Benchmark:
         None  # a file and its data set -> GRIT's rows; None: it holds them
     )
     folder: str = ""  # below the page's root, "" for the root itself
+    hosts: tuple[str, ...] = ()  # that have the pictures one by one, see pictures/addresses.py
+    archives: Archives | None = None  # that have them instead
 
     @property
     def rows(self) -> int | None:
@@ -70,8 +97,9 @@ class Benchmark:
 _GRIT_REPOSITORY = "yfan1997/GRIT_data"
 _GRIT_PAGE = f"https://huggingface.co/datasets/{_GRIT_REPOSITORY}"
 _COCO = "COCO 2017, train and val (https://cocodataset.org)"
-_COCO_LICENCE = "each photo its own Flickr licence; see COCO's terms of use"
+_COCO_LICENCE = HOSTS["coco"].licence
 _GENOME = "Visual Genome, VG_100K and VG_100K_2 (https://homes.cs.washington.edu/~ranjay/visualgenome)"
+_GENOME_LICENCE = HOSTS["visual-genome"].licence
 
 
 _grit = partial(Benchmark, repository=_GRIT_REPOSITORY, page=_GRIT_PAGE, licence=UNKNOWN)
@@ -98,49 +126,105 @@ def _pope_rows(source: Path, dataset: str) -> str:
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     _grit(
+        name="grit20",
+        title="GRIT's twenty training rows: ten of VSR, ten of TallyQA",
+        files=(
+            AnnotationFile("vsr_cot_train_10.jsonl", 10),
+            AnnotationFile("tallyqa_train_10.jsonl", 10),
+        ),
+        pictures=Pictures(
+            f"{_COCO}; {_GENOME}",
+            f"COCO: {_COCO_LICENCE}; Visual Genome: {_GENOME_LICENCE}",
+            "000000385473.jpg",
+            20,
+            "about 3 MB",
+        ),
+        datasets=("vsr", "tallyqa"),
+        answers="yes/no or a word (VSR), a whole number (TallyQA): what the packaged grit20 recipes train on",
+        note="one of its pictures, 000000076970.jpg, is in vsr too",
+        hosts=("coco", "visual-genome"),
+    ),
+    _grit(
         name="vsr",
         title="VSR, GRIT's hand-checked questions about spatial relations",
         files=(AnnotationFile("vsr_val.jsonl", 288),),
-        pictures=Pictures(_COCO, _COCO_LICENCE, "000000538194.jpg", 247),
+        pictures=Pictures(_COCO, _COCO_LICENCE, "000000538194.jpg", 247, "about 45 MB"),
         datasets=("vsr",),
         answers="yes/no (206 rows) or a word (82 rows); by rule, or by a judge that knows synonyms",
         note="one box around the whole picture scores grounding IoU 0.588: read every figure next to that control",
+        hosts=("coco",),
     ),
     _grit(
         name="tallyqa",
         title="TallyQA, counts 0 to 9 in equal parts",
         files=(AnnotationFile("tallyqa_val.jsonl", 491),),
-        pictures=Pictures(_GENOME, UNKNOWN, "VG_100K_2/2414837.jpg", 465),
+        pictures=Pictures(_GENOME, _GENOME_LICENCE, "VG_100K_2/2414837.jpg", 465, "about 50 MB"),
         datasets=("tallyqa",),
         answers="a whole number, in figures or words",
         note="often one box is drawn around a group: as many boxes as things in 102 rows only, 50 of them zeros",
+        hosts=("visual-genome",),
+    ),
+    Benchmark(
+        name="tallyqa-relabeled",
+        title="TallyQA's 491 questions with one box for each thing counted, and corrected answers",
+        files=(AnnotationFile("tallyqa_val.jsonl", 491),),
+        repository="zsxm1998/GRIT-TallyQA-Relabeled",
+        page="https://huggingface.co/datasets/zsxm1998/GRIT-TallyQA-Relabeled",
+        licence=UNKNOWN,
+        pictures=Pictures(_GENOME, _GENOME_LICENCE, "VG_100K_2/2414837.jpg", 465, "about 50 MB"),
+        datasets=("tallyqa",),
+        answers="a whole number, in figures or words",
+        note="not GRIT's own: figures on it do not compare with table 1, and box counts mean something here",
+        hosts=("visual-genome",),
     ),
     _grit(
         name="gqa",
         title="GQA, GRIT's hand-checked questions with one-word answers",
         files=(AnnotationFile("gqa_val.jsonl", 509),),
-        pictures=Pictures(_GENOME, UNKNOWN, "images/2376641.jpg", 501),
+        pictures=Pictures(_GENOME, _GENOME_LICENCE, "images/2376641.jpg", 501, "about 55 MB"),
         datasets=("gqa",),
         answers="a word or two; by rule, or by a judge that knows synonyms",
+        hosts=("visual-genome",),
     ),
     _grit(
         name="mathvista",
         title="MathVista testmini",
         files=(AnnotationFile("mathvista_mini_val.jsonl", 1000),),
-        pictures=Pictures("AI4Math/MathVista on the Hugging Face hub", "CC BY-SA 4.0", "2.png", 1000),
+        pictures=Pictures(
+            "AI4Math/MathVista on the Hugging Face hub", "CC BY-SA 4.0", "2.png", 1000, "142 MB packed"
+        ),
         datasets=("mathvista_mini",),
         answers="an option by letter or by text (540 rows), a number (458 rows) or a list of numbers (2 rows)",
         note="the question asks for an option's letter, the row's answer is its text: both are right",
+        archives=Archives(
+            "AI4Math/MathVista",
+            (ArchiveFile("data/testmini-00000-of-00001-725687bf7a18d64b.parquet", "142 MB"),),
+            mathvista_pictures,
+        ),
     ),
     _grit(
         name="mme",
         title="MME: existence, count, position, colour",
         files=(AnnotationFile("mme_val.jsonl", 240),),
         pictures=Pictures(
-            "MME (arXiv 2306.13394), stored once for each question", UNKNOWN, "000860.png", 240
+            "MME (arXiv 2306.13394), stored once for each question; lmms-lab/MME on the Hugging Face hub",
+            UNKNOWN,
+            "000860.png",
+            240,
+            "about 135 MB packed, 865 MB if all files are needed",
         ),
         datasets=("mme_color", "mme_count", "mme_existence", "mme_position"),
         answers="yes/no; two questions a picture, accuracy+ asks for both",
+        archives=Archives(
+            "lmms-lab/MME",
+            (  # the files' order is 0, 1, 2, 3; the four categories should be in these two, and are looked for in all
+                ArchiveFile("data/test-00001-of-00004-7d22c7f1aba6fca4.parquet", "110 MB"),
+                ArchiveFile("data/test-00003-of-00004-53ae1794f93b1e35.parquet", "25 MB"),
+                ArchiveFile("data/test-00000-of-00004-a25dbe3b44c4fda6.parquet", "35 MB"),
+                ArchiveFile("data/test-00002-of-00004-594798fd3f5b029c.parquet", "695 MB"),
+            ),
+            mme_pictures,
+        ),
     ),
     _grit(
         name="ovdeval",
@@ -156,6 +240,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         datasets=("ovd_position",),
         answers="a box: measured by grounding IoU and AP, never by words",
         note="the paper says 2164 rows, the released file has 2146",
+        archives=Archives("omlab/OVDEval", (ArchiveFile("position.tar.gz", "216 MB"),), members),
     ),
     Benchmark(
         name="pope",
@@ -174,6 +259,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         datasets=("pope_random", "pope_popular", "pope_adversarial"),
         answers="yes/no; F1 with yes as the positive class, and the share of yes",
         to_grit=_pope_rows,
+        hosts=("coco",),
     ),
 )
 

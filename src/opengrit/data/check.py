@@ -16,9 +16,10 @@ from opengrit.core.images import open_picture
 from opengrit.core.types import Example
 from opengrit.data.doubts import Doubt
 from opengrit.data.fingerprint import sha256_of
-from opengrit.data.grit import ParsedFile, read
+from opengrit.data.grit import ParsedFile
 from opengrit.data.missing import remedy_for_pictures
 from opengrit.data.rows import Problem, Severity
+from opengrit.data.sources import read_source
 
 # A picture may be a rescaled copy of the annotated one; its sides may then round to the next pixel.
 _ROUNDING_PIXELS = 1.0
@@ -137,7 +138,7 @@ def check(files: Sequence[Source], against: Sequence[Source] = ()) -> Check:
     Raises:
         DataError: a file cannot be read at all.
     """
-    readings = [(source, read(source.file, images=source.images)) for source in (*files, *against)]
+    readings = [(source, read_source(source.file, source.images)) for source in (*files, *against)]
     examples = [reading.examples for _, reading in readings]
     if against:
         train = [e for rows in examples[: len(files)] for e in rows]

@@ -1,7 +1,7 @@
 """Bring a benchmark's annotation files into a folder: announced first, resumed, verified, never overwritten.
 
 The folder is DIR/NAME. It holds the annotation files as GRIT's rows, and `source.json`: where each came from, its
-rows and its SHA-256, recorded when it is first fetched and compared from then on. Pictures are the user's own.
+rows and its SHA-256, recorded when it is first fetched and compared from then on. Pictures: `pictures/fetch.py`.
 """
 
 from __future__ import annotations
@@ -124,10 +124,9 @@ class Plan:
                 lines.append(f"{step.source} -> {step.target} ({_bytes(step.size)}, rows: {rows})")
         count = UNKNOWN if pictures.count is None else str(pictures.count)
         lines += [
-            f"pictures (not fetched): {pictures.source}; {count} of them, size {pictures.size}; "
-            f"licence: {pictures.licence}",
-            f"a row names its picture like {pictures.named!r}: put them into {self.folder / 'images'}, or name "
-            "their folder with eval's option --images",
+            f"pictures: {pictures.source}; {count} of them, size {pictures.size}; licence: {pictures.licence}",
+            f"a row names its picture like {pictures.named!r}: --pictures brings them into {self.folder / 'images'}; "
+            "of those that you have, name the folder with eval's option --images",
         ]
         return "\n".join(lines)
 
@@ -180,6 +179,14 @@ def get(
     return [step.target for step in planned.steps]
 
 
+def has_rows(name: str, mirror: str | Path | None) -> bool:
+    """Whether a folder has every annotation file of a benchmark, as `plan` looks for them there."""
+    known = benchmark(name)
+    if mirror is None or not Path(mirror).is_dir():
+        return False
+    return all(_found_in(known, file, Path(mirror)) is not None for file in known.files)
+
+
 def annotation_files(folder: str | Path) -> list[Path]:
     """The annotation files that `get` put into a folder, in the benchmark's order; none where it is no such folder."""
     folder = Path(folder)
@@ -212,13 +219,22 @@ def _step(
     return Step(file, f"{known.page} ({file.name}, revision {revision})", None, target, size, here=False)
 
 
-def _in_mirror(known: Benchmark, file: AnnotationFile, mirror: Path) -> Path:
+def _places_in(known: Benchmark, mirror: Path) -> list[Path]:
     places = [mirror, mirror / known.name, mirror / known.folder]
     if known.repository is not None:
         places += [mirror / known.repository, mirror / known.repository.partition("/")[2]]
-    found = next((place / file.name for place in places if (place / file.name).is_file()), None)
+    return list(dict.fromkeys(places))
+
+
+def _found_in(known: Benchmark, file: AnnotationFile, mirror: Path) -> Path | None:
+    places = _places_in(known, mirror)
+    return next((place / file.name for place in places if (place / file.name).is_file()), None)
+
+
+def _in_mirror(known: Benchmark, file: AnnotationFile, mirror: Path) -> Path:
+    found = _found_in(known, file, mirror)
     if found is None:
-        looked = ", ".join(str(place) for place in dict.fromkeys(places))
+        looked = ", ".join(str(place) for place in _places_in(known, mirror))
         raise DataError(
             f"a mirror holds every annotation file, {file.name} is in none of {looked}; copy it there from {known.page}"
         )

@@ -88,12 +88,18 @@ def load(
         BadRows: some rows are not what the format says; all their problems are in it.
         DataError: the file cannot be read or holds no row.
     """
-    reading = read(file, images=images)
+    return usable(read(file, images=images), on_problem=on_problem)
+
+
+def usable(reading: ParsedFile, *, on_problem: Callable[[Problem], None] | None = None) -> list[Example]:
+    """The examples of a file that was read, where all its rows can be used; raises and logs as `load` does."""
     if reading.errors:
         raise BadRows(reading.file, reading.errors)
     if reading.missing:
         pictures = {*reading.missing, *(example.image for example in reading.examples)}
-        raise missing_pictures(reading.missing, total=len(pictures), source=file, folder=reading.folder)
+        raise missing_pictures(
+            reading.missing, total=len(pictures), source=reading.file, folder=reading.folder
+        )
     for doubt in reading.doubts:
         if doubt.misleads:
             log.warning("%s: %s", reading.file, doubt)

@@ -116,7 +116,7 @@ def folder_near(file: str | Path, names: Sequence[str]) -> str | None:
 
 
 def _home(file: str | Path) -> str:
-    return os.path.dirname(str(file)) or os.curdir
+    return str(file) if os.path.isdir(file) else os.path.dirname(str(file)) or os.curdir
 
 
 def _folders_in(folder: str) -> list[str]:

@@ -19,7 +19,7 @@ from opengrit.core.escaping import encodable, shortened
 from opengrit.core.images import confined, picture_size
 from opengrit.core.types import Example
 from opengrit.data.doubts import WrittenBox, fits_as_width
-from opengrit.data.foreign_rows import advice, boxes_in
+from opengrit.data.foreign_rows import PLACEHOLDER, advice, boxes_in, unwrapped
 
 # Annotators number pixels from 0 or from 1 and include the last one or not, so one pixel of overhang is custom.
 CUSTOMARY_OVERHANG_PIXELS = 1.0
@@ -91,6 +91,10 @@ class Row:
         if row is None:
             return None
         self._check_names(row)
+        return self.from_fields(row)
+
+    def from_fields(self, row: dict[str, Any]) -> Example | None:
+        """The example of a row's fields by name, or None where a problem forbids one."""
         question = self._question(row) if "question" in row else ""
         answer = self._answer(row["answer"]) if "answer" in row else ""
         image = self._image(row["image"]) if "image" in row else ""
@@ -177,7 +181,7 @@ class Row:
 
     def _question(self, row: dict[str, Any]) -> str:
         question = self._text(row, "question")
-        placeholder = _PLACEHOLDER.search(question)
+        placeholder = PLACEHOLDER.search(question)
         if placeholder:
             self.error(
                 "question",
@@ -188,9 +192,8 @@ class Row:
     def _answer(self, value: Any, name: str = "answer") -> str:
         if isinstance(value, str):
             answer = self._text({name: value}, name)
-            wrapped = _ANSWER.search(answer) or _TAG.search(answer)
-            if wrapped:
-                bare = next((part for part in wrapped.groups() if part), "").strip()
+            bare = unwrapped(answer)
+            if bare is not None:
                 written = json.dumps(shortened(bare), ensure_ascii=False)
                 remedy = f"write {written}" if bare else "take the tags off"
                 self.error(name, f"is the bare answer, got {_shown(answer)}; {remedy}")
@@ -362,15 +365,6 @@ class Row:
         return tuple(w for w in words if w.strip())
 
 
-# What stands for a picture in other trainers' questions and in models' own prompts.
-_PLACEHOLDER = re.compile(
-    r"<\|?(image|img|image_pad|video|video_pad|vision_start|vision_end|vision_pad|image_placeholder|ImageHere|IMG_CONTEXT"
-    r"|image_\d+|im_start|im_end)\|?>|</img>|\[IMG\]",
-    re.IGNORECASE,
-)
-# What is around the answer in a reply.
-_ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|$)|^\s*\\boxed\{(.*)\}\s*$", re.IGNORECASE | re.DOTALL)
-_TAG = re.compile(r"</answer>|</?(?:think|rethink|thinking)>|<\|im_(?:start|end)\|>", re.IGNORECASE)
 _BASE64 = re.compile(r"(iVBORw0KGgo|/9j/|R0lGOD|UklGR|Qk[0-9A-Za-z+/])[0-9A-Za-z+/=\s]{100,}")
 
 

@@ -18,24 +18,20 @@ from pydantic import (
 )
 
 from opengrit.core.errors import RecipeError
-from opengrit.core.recipe_section import Count, NotNegative, Positive, RecipeSection, not_bool
+from opengrit.core.recipe_section import Count, NotNegative, Positive, RecipeSection
+from opengrit.data.tables.files import HUB
+from opengrit.data.tables.settings import CocoTask, Columns, Corners, TableSettings, Units
 from opengrit.judges.settings import JudgeSection, judge_section
 from opengrit.recipes.yaml import data_source, named, parse, read_recipe
 from opengrit.rewards.rubric import Rubric
+from opengrit.rewards.settings import Rewards, rubric_of
 
 _CALLED = "a recipe"  # what messages about keys call this kind
 
 Strategy = Literal["direct", "grounded", "grounded-icl", "sft"]
 FrameName = Literal["pixels", "thousand", "unit"]
-RewardSet = Literal["paper", "released", "answer_only"]
-
-Weight = Annotated[float, BeforeValidator(not_bool), Field(allow_inf_nan=False)]
 
 # Which alternative a value means is decided by its shape, so that one mistake gives one message.
-Rewards = Annotated[
-    Annotated[RewardSet, Tag("[named]")] | Annotated[dict[str, Weight], Tag("[weights]")],
-    Discriminator(lambda value: "[weights]" if isinstance(value, dict) else "[named]"),
-]
 Modules = Annotated[
     Annotated[Literal["all-linear"], Tag("[named]")] | Annotated[tuple[str, ...], Tag("[list]")],
     Discriminator(lambda value: "[list]" if isinstance(value, list | tuple) else "[named]"),
@@ -89,27 +85,60 @@ class Source(RecipeSection):
         default=None, description="packaged set, for example stickers/train20; null: a file is named"
     )
     file: str | None = Field(
-        default=None, description="GRIT JSONL file, relative to the working folder; null: a set is named"
+        default=None,
+        description="GRIT JSONL file, table, folder or pattern of them, relative to the working folder; null: a set is named",
+    )
+    hub: str | None = Field(
+        default=None,
+        min_length=1,
+        description="data set of the hub, owner/name:split or owner/name:configuration:split; null: a set or a file is named",
     )
     images: str | None = Field(
         default=None,
         description="folder the file's image paths start from; null: the folder the file lies in",
     )
+    columns: Columns | None = Field(
+        default=None, description="a table's columns; null: found by their names and what is in them"
+    )
+    boxes: Corners | None = Field(
+        default=None,
+        description="a table's boxes are left, top, right, bottom or x, y, width, height; null: the first, doubted where it does not fit",
+    )
+    box_units: Units | None = Field(
+        default=None,
+        description="a table's boxes are in pixels, per cent, 0 to 1 or 0 to 1000; null: pixels, doubted where they do not fit",
+    )
+    coco: CocoTask = Field(
+        default="counting", description="what COCO annotations ask: how many of a kind, or where the one is"
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> Source:
-        if (self.name is None) == (self.file is None):
-            raise ValueError("a data set has either name or file, this one has both or neither; keep one")
+        if sum(value is not None for value in (self.name, self.file, self.hub)) != 1:
+            raise ValueError(
+                "a data set has either name, file or hub, this one has several or none; keep one"
+            )
         if self.name is not None and self.images is not None:
             raise ValueError(
                 "a packaged set brings its own pictures, this one has images too; leave images out"
+            )
+        if self.name is not None and self.table.says_something:
+            raise ValueError(
+                "a packaged set has no columns and boxes of its own, this one names some; leave them out, or write file:"
             )
         return self
 
     @property
     def spec(self) -> str:
         """What `opengrit.data.load_examples` takes."""
-        return self.name or self.file or ""
+        return self.name or self.file or f"{HUB}{self.hub}"
+
+    @property
+    def table(self) -> TableSettings:
+        """How the file is read where it is a table."""
+        return TableSettings(
+            columns=self.columns or Columns(), corners=self.boxes, units=self.box_units, coco=self.coco
+        )
 
 
 class Data(RecipeSection):
@@ -403,7 +432,8 @@ class Recipe(RecipeSection):
     data: Data = Field(description="data sets to train on and to measure with")
     strategy: Strategy = Field(default="grounded", description="prompt asked with (GRIT figure 7: grounded)")
     rewards: Rewards = Field(
-        default="paper", description="a named set, or weights by the reward's name (paper: GRIT section 3.2)"
+        default="paper",
+        description="a named set, or weights by the reward's name or file.py:name (paper: GRIT section 3.2)",
     )
     judge: Annotated[JudgeSection, BeforeValidator(judge_section)] = Field(
         default=JudgeSection(),
@@ -417,21 +447,6 @@ class Recipe(RecipeSection):
         default=False, description="keep the vision tower as it is (released GRIT script: trained)"
     )
     eval: Eval = Field(default=Eval(), description="how it is measured")
-
-    @field_validator("rewards")
-    @classmethod
-    def _known_rewards(cls, value: RewardSet | dict[str, float]) -> RewardSet | dict[str, float]:
-        if isinstance(value, str):
-            return value
-        try:
-            Rubric.from_weights(value)
-        except RecipeError as error:
-            raise ValueError(str(error)) from error
-        if not any(value.values()):
-            raise ValueError(
-                "some reward has a weight other than 0, none has; name one, such as correct: 1.0"
-            )
-        return value
 
     @model_validator(mode="after")
     def _can_learn(self) -> Recipe:
@@ -448,10 +463,8 @@ class Recipe(RecipeSection):
         return self
 
     def rubric(self) -> Rubric:
-        """The rewards and their weights."""
-        return (
-            Rubric.named(self.rewards) if isinstance(self.rewards, str) else Rubric.from_weights(self.rewards)
-        )
+        """The rewards and their weights; what is your own is executed, and checked against its keywords. Raises RecipeError."""
+        return rubric_of(self.rewards)
 
     def resolved_yaml(self) -> str:
         """The recipe with every default written out; loading it gives an equal recipe."""

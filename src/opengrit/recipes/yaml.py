@@ -10,6 +10,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from opengrit.core.errors import RecipeError
+from opengrit.core.plugins import FOLDER
+from opengrit.data.tables.files import HUB, names_files
 from opengrit.judges.settings import judge_section
 from opengrit.recipes.register import nearest_name, packaged_path
 from opengrit.recipes.remedies import KeyPath, grouped, problem_of
@@ -22,6 +24,9 @@ _BRANCHES = (
     "[named]",
     "[weights]",
     "[list]",
+    "[weight]",
+    "[settings]",
+    "[own]",
 )  # tags of a union's alternatives in pydantic's paths, no keys of ours
 
 
@@ -31,10 +36,14 @@ def named(value: Any) -> Any:
 
 
 def data_source(value: Any) -> Any:
-    """A bare string names a packaged set, or a file where it ends in .jsonl; for a BeforeValidator."""
+    """A bare string names a packaged set, a hub data set ("hub:owner/name:split"), or files where its ending or a pattern's
+    signs say so; for a BeforeValidator.
+    """
     if not isinstance(value, str):
         return value
-    return {"file": value} if value.endswith(".jsonl") else {"name": value}
+    if value.startswith(HUB):
+        return {"hub": value.removeprefix(HUB)}
+    return {"file": value} if names_files(value) else {"name": value}
 
 
 def read_recipe(
@@ -56,7 +65,7 @@ def read_recipe(
             f"a recipe is a readable YAML file or the name of a packaged one, {path} is not ({error}); "
             + (remedy or "check the path, or take one of opengrit recipe list")
         ) from error
-    return parse(kind, text, overrides, place=str(path), called=called)
+    return parse(kind, text, overrides, place=str(path), called=called, folder=path.parent)
 
 
 def parse(
@@ -66,10 +75,12 @@ def parse(
     *,
     place: str = "recipe",
     called: str = "this recipe",
+    folder: str | Path = "",
 ) -> _Kind:
     """The recipe of a kind in a YAML text. Raises RecipeError as `read_recipe` does.
 
-    Messages call the text `place`, and say of a wrong key that it is not a key of `called`.
+    Messages call the text `place`, and say of a wrong key that it is not a key of `called`. Files of your own that it
+    names lie in `folder`, or below it.
     """
     try:
         lines = _key_lines(yaml.compose(text, Loader=yaml.SafeLoader), place)
@@ -87,7 +98,7 @@ def parse(
         raise RecipeError(f"{place}: this is a recipe of opengrit {command}; run opengrit {command} {place}")
     set_here = {_override(values, override) for override in overrides}
     try:
-        return kind.model_validate(values)
+        return kind.model_validate(values, context={FOLDER: str(folder)})
     except ValidationError as error:
         raise RecipeError(_message(kind, values, error, called, place, lines, set_here)) from error
 

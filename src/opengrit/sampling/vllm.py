@@ -53,11 +53,21 @@ class VllmSampler:
     """
 
     def __init__(
-        self, prompts: TransformersSampler, generate: Generate, *, expands_pictures: bool = True
+        self,
+        prompts: TransformersSampler,
+        generate: Generate,
+        *,
+        expands_pictures: bool = True,
+        forget_pictures: Callable[[], None] | None = None,
     ) -> None:
+        """`forget_pictures` drops what vLLM keeps of encoded pictures, which earlier weights have encoded; before every `sample`.
+
+        TRL drops the keys and values of prompts when it has pushed weights, and leaves the encoded pictures.
+        """
         self._prompts = prompts
         self._generate = generate
         self._expands_pictures = expands_pictures
+        self._forget_pictures = forget_pictures
         # Of the last `sample`: the prompts, None where one could not be asked, and the rows' log-probabilities.
         self.last_prompts: tuple[PreparedPrompt | None, ...] = ()
         self.last_log_probs: tuple[list[float | None], ...] = ()
@@ -84,6 +94,8 @@ class VllmSampler:
         self.last_prompts = tuple(None if isinstance(a, str) else a[0] for a in asked)
         whole = [self._placeholder(asked) if isinstance(a, str) else a for a in asked]
         rows = [pair for pair in whole for _ in range(samples_per_question)]
+        if self._forget_pictures is not None:
+            self._forget_pictures()
         read, ids, log_probs, _ = self._generate(
             prompts=[self._handed_over(prompt) for prompt, _ in rows],
             images=[[image] for _, image in rows],

@@ -18,6 +18,7 @@ from opengrit.evaluation.run import tell_cost
 from opengrit.judges.breaker import Breaker
 from opengrit.judges.settings import open_judge
 from opengrit.models.sticker_models import tell_what_it_knows
+from opengrit.recipes.own_files import own_files
 from opengrit.recipes.training_recipe import Recipe
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import FINAL, RunDir
@@ -71,7 +72,7 @@ def train(
     wanted = Resume.asked(resume=resume, anyway=resume_anyway, checkpoint=resume_from)
     with tempfile.TemporaryDirectory() as scratch:
         plan = _resolve(recipe, scratch)
-        inputs = Inputs(plan.rows(), recipe.model.name, recipe.data.train)
+        inputs = Inputs(plan.rows(), recipe.model.name, recipe.data.train, own_files(recipe))
         if is_finished(out, recipe=text, resume=wanted, inputs=inputs):
             return RunDir.open(out)
         with locked_start(out, recipe=text, resume=wanted, inputs=inputs) as start:
@@ -115,7 +116,11 @@ def train(
 
 def _resolve(recipe: Recipe, output_dir: str) -> _Plan:
     """The recipe's data, rewards, evaluations and trainer arguments, all of them checked."""
-    examples = [e for source in recipe.data.train for e in load_examples(source.spec, source.images)]
+    examples = [
+        e
+        for source in recipe.data.train
+        for e in load_examples(source.spec, source.images, table=source.table)
+    ]
     rubric = recipe.rubric()
     rubric.check(examples)
     check_rows(len(examples), recipe.train)

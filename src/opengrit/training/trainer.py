@@ -29,7 +29,6 @@ from opengrit.models.families import Loaded, base_model
 from opengrit.runs.alarms import Setting
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import Sampler, SamplingSettings
-from opengrit.sampling.model_inputs import distinct_pictures
 from opengrit.sampling.transformers_engine import ENCODED_AT_ONCE, TransformersSampler
 from opengrit.sampling.vllm import VllmSampler
 from opengrit.training.callbacks import GritCallback, NonFiniteGuard
@@ -49,9 +48,11 @@ from opengrit.training.rollouts import (
     prompts_of,
 )
 from opengrit.training.sampler_check import SamplerCheck, agreement
+from opengrit.training.scoring import RowScorer
 from opengrit.training.settings import check_processor, check_settings
 from opengrit.training.sharding import asks_for_fsdp, gather_weights, shard_by_layers
-from opengrit.training.shared_prefix import TokenScores, packed_scores, row_scores, share_prefix
+from opengrit.training.shared_prefix import share_prefix
+from opengrit.training.tiled_head import add_tiled_head
 from opengrit.training.trainable_weights import vision_is_fixed
 from opengrit.training.training_evaluation import TrainingEvaluation
 
@@ -144,8 +145,13 @@ class GritTrainer(GRPOTrainer):
             encoded_at_once=sys.maxsize if asks_for_fsdp() else ENCODED_AT_ONCE,
         )
         self.rollout_sampler = rollout_sampler
-        models = [m for m in (self.model, self.ref_model) if m is not None]
-        self.shares_prefix = all([share_prefix(base_model(self.accelerator.unwrap_model(m))) for m in models])
+        models = [self.accelerator.unwrap_model(m) for m in (self.model, self.ref_model) if m is not None]
+        self.shares_prefix = all([share_prefix(base_model(model)) for model in models])
+        self.row_scorer = RowScorer(self.sampler, self.accelerator, self.shares_prefix)
+        # An entropy bonus needs the entropy's gradient, which TRL's head has.
+        tiled = not (args.cast_lm_head_to_fp32 or args.entropy_coef or args.use_adaptive_entropy)
+        for model in models:
+            add_tiled_head(base_model(model), temperature=self.temperature, entropy=True, tiled=tiled)
 
     # -- data -------------------------------------------------------------------------------------------------
 
@@ -239,10 +245,12 @@ class GritTrainer(GRPOTrainer):
 
     def _sampler_of_rollouts(self) -> Sampler:
         if self.rollout_sampler is None and self.use_vllm:
+            here = self.vllm_mode == "colocate"
             self.rollout_sampler = VllmSampler(
                 self.sampler,
                 self.vllm_generation.generate,
-                expands_pictures=self.vllm_mode == "colocate",
+                expands_pictures=here,
+                forget_pictures=self.vllm_generation.llm.llm_engine.reset_encoder_cache if here else None,
             )
         return self.rollout_sampler or self.sampler
 
@@ -344,47 +352,19 @@ class GritTrainer(GRPOTrainer):
     ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
         """Scores of the rows in `self._rows`. TRL's left-padded prompt ids are not looked at: our prompts are."""
         ids_RT, mask_RT = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]
-        step = batch_size or len(self._rows)
-        places = range(len(self._rows))
-        chunks: list[tuple[list[int], bool]] = []  # places of rows, and whether they are learned from
-        for start in range(0, len(places), step):
-            chunk = places[start : start + step]
-            chunks.append(([i for i in chunk if self._rows[i] in self._idle], False))
-            chunks.append(([i for i in chunk if self._rows[i] not in self._idle], True))
-        chunks = [(chunk, learn) for chunk, learn in chunks if chunk]
-        scores = [
-            self._score(model, [self._rows[i] for i in chunk], ids_RT[chunk], mask_RT[chunk], learn=learn)
-            for chunk, learn in chunks
-        ]
-        back = torch.tensor([i for chunk, _ in chunks for i in chunk], device=ids_RT.device).argsort()
-        log_probs = torch.cat([s.log_probs_RT for s in scores])[back]
+        scores = self.row_scorer.score(
+            model,
+            self.rollouts,
+            self._rows,
+            ids_RT,
+            mask_RT,
+            idle=self._idle,
+            at_once=batch_size or len(self._rows),
+            entropy=compute_entropy,
+        )
         if compute_entropy:  # the loss's pass
-            self._compare_with_sampler(log_probs)
-        entropies = [s.entropies_RT for s in scores if s.entropies_RT is not None]
-        return log_probs, torch.cat(entropies)[back] if compute_entropy else None, None
-
-    def _score(
-        self, model: Any, rows: Sequence[int], ids_RT: torch.Tensor, mask_RT: torch.Tensor, *, learn: bool
-    ) -> TokenScores:
-        prompts = [self.rollouts.prompts[row] for row in rows]
-        whole = self.accelerator.unwrap_model(model)
-        with self.accelerator.autocast(), torch.set_grad_enabled(torch.is_grad_enabled() and learn):
-            # A wrapper that holds processes together makes as many passes on each: those that learn.
-            scorer = model if learn else whole
-            visual = self.sampler.encode(base_model(whole), distinct_pictures(prompts))
-            if not self.shares_prefix:
-                return row_scores(
-                    scorer, self.loaded, prompts, visual, completion_ids_RT=ids_RT, completion_mask_RT=mask_RT
-                )
-            lengths = self.rollouts.lengths
-            return packed_scores(
-                scorer,
-                self.loaded,
-                prompts,
-                visual,
-                completion_ids_RT=ids_RT,
-                lengths=[lengths[row] for row in rows],
-            )
+            self._compare_with_sampler(scores.log_probs_RT)
+        return scores.log_probs_RT, scores.entropies_RT if compute_entropy else None, None
 
     # -- checkpoints and log ----------------------------------------------------------------------------------
 
