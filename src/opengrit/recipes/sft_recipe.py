@@ -9,6 +9,7 @@ import yaml
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from opengrit.core.recipe_section import RecipeSection
+from opengrit.recipes.trackers import Project, ReportTo
 from opengrit.recipes.training_recipe import (
     Count,
     Data,
@@ -63,6 +64,8 @@ class SftTrain(RecipeSection):
     save_steps: Count | None = Field(
         default=None, description="steps between checkpoints; null: none, only the final model"
     )
+    report_to: ReportTo = ()
+    project: Project = "opengrit"
 
     def passes_per_step(self, num_processes: int) -> int:
         """Forward and backward passes that each of so many processes makes for one optimizer step. Raises RecipeError."""

@@ -22,6 +22,7 @@ from opengrit.core.recipe_section import Count, NotNegative, Positive, RecipeSec
 from opengrit.data.tables.files import HUB
 from opengrit.data.tables.settings import CocoTask, Columns, Corners, TableSettings, Units
 from opengrit.judges.settings import JudgeSection, judge_section
+from opengrit.recipes.trackers import Project, ReportTo
 from opengrit.recipes.yaml import data_source, named, parse, read_recipe
 from opengrit.rewards.rubric import Rubric
 from opengrit.rewards.settings import Rewards, rubric_of
@@ -319,6 +320,12 @@ class Train(RecipeSection):
     )
     logging_steps: Count = Field(
         default=1, description="steps between rows of metrics (every step is written)"
+    )
+    report_to: ReportTo = ()
+    project: Project = "opengrit"
+    log_rollouts_steps: Count | None = Field(
+        default=50,
+        description="steps between tables of sampled rollouts with their boxes drawn, in each tracker of report_to; null: none",
     )
 
     @property

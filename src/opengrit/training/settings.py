@@ -19,6 +19,7 @@ from opengrit.recipes.sft_recipe import SftTrain
 from opengrit.recipes.training_recipe import Train
 from opengrit.training.rollouts import STOP
 from opengrit.training.sharding import asks_for_fsdp, check_sharding
+from opengrit.training.trackers import check_installed
 
 _PATIENCE = timedelta(minutes=30)  # for one another: the first process evaluates while the others wait
 
@@ -32,6 +33,11 @@ def grpo_config(section: Train, output_dir: str | Path) -> GRPOConfig:
             "train.vllm_mode: null"
         )
     ours = {"questions_per_step", "eval_steps", "save_steps", "keep_checkpoints", "keep_best"}
+    ours |= {
+        "report_to",
+        "project",
+        "log_rollouts_steps",
+    }  # trackers have the run's name, which comes with its folder
     ours |= {name for name in type(section).model_fields if name.startswith("vllm_")}
     args = GRPOConfig(**_common(section, output_dir, ours), **vllm_settings(section))
     return on_one_device(args)
@@ -45,7 +51,7 @@ def sft_config(section: SftTrain, output_dir: str | Path, *, num_rows: int) -> S
             f"{num_rows} rows; {section.remedy_for(num_rows)}"
         )
     check_machine(section, name="sft")
-    settings = _common(section, output_dir, {"rows_per_step", "save_steps"})
+    settings = _common(section, output_dir, {"rows_per_step", "save_steps", "report_to", "project"})
     if asks_for_fsdp():
         raise RecipeError(
             "supervised fine-tuning keeps whole weights on every process, FSDP is asked for; use the file "
@@ -78,7 +84,7 @@ def count_processes() -> int:
 
 
 def check_machine(section: Train | SftTrain, *, name: str) -> None:
-    """Raise RecipeError for numbers or an optimizer that this machine does not have; `name` is the section's."""
+    """Raise RecipeError for numbers, an optimizer or a tracker that this machine does not have; `name` is the section's."""
     if section.bf16 and not torch.cuda.is_available():
         raise RecipeError(f"{name}.bf16 needs a GPU, there is none on this machine; set {name}.bf16: false")
     if section.optim.endswith("8bit") and importlib.util.find_spec("bitsandbytes") is None:
@@ -86,6 +92,7 @@ def check_machine(section: Train | SftTrain, *, name: str) -> None:
             f"{name}.optim {section.optim} needs bitsandbytes, it is not installed; "
             f"install opengrit[qlora] or set {name}.optim: adamw_torch"
         )
+    check_installed(section.report_to, section=name)
 
 
 def on_one_device(args: TrainingArguments) -> Any:
