@@ -98,9 +98,7 @@ def edit(old: str, new: str) -> None:
 
 def next_stage() -> None:
     """The training gets to its model, which is none: what stood in its way before is gone."""
-    said = run(
-        "train", "my.yaml", *FITS, "--set", "model=tiny-qwen25-vl", "--out", "runs/next", code=2
-    )
+    said = run("train", "my.yaml", *FITS, "--set", "model=tiny-qwen25-vl", "--out", "runs/next", code=2)
     assert "tiny-qwen25-vl" in said
 
 
@@ -244,7 +242,7 @@ def test_equal_mistakes_are_told_once() -> None:
     Path("mine.jsonl").write_text('{"question": "How many?", "image": "0.png"}\n' * 40, encoding="utf-8")
     said = run("data", "check", "mine.jsonl", "--images", "photos", code=2)
     assert said.count("every row has this field") == 1
-    assert "(39 more lines have the same problem)" in said
+    assert "(39 more lines have the same problem: 2-40)" in said
 
 
 # Data that does not go with the recipe.

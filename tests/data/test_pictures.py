@@ -560,5 +560,5 @@ def test_rows_without_their_pictures_name_the_command_that_fetches_them(tmp_path
     with pytest.raises(DataError, match=r"opengrit data get grit20 --pictures \(then name data/grit20\)"):
         load_examples("data/grit20")
     folder = fetched_rows(tmp_path, "vsr", VSR_ROWS)
-    with pytest.raises(DataError, match=r"10 of 10 .* ; fetch it: opengrit data get vsr --pictures --out"):
+    with pytest.raises(DataError, match=r"10 of 10 .*; fetch it: opengrit data get vsr --pictures --out"):
         load_examples(folder)

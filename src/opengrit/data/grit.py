@@ -18,6 +18,7 @@ from typing import Any
 
 from opengrit.core.boxes import Box, Size
 from opengrit.core.errors import DataError
+from opengrit.core.escaping import shortened
 from opengrit.core.types import Example
 from opengrit.data.doubts import Doubt, find_doubts
 from opengrit.data.file_format import lines_of
@@ -26,7 +27,7 @@ from opengrit.data.rows import Problem, Row, Severity, told_once
 
 log = logging.getLogger(__name__)
 
-_MESSAGE_LINES = 50
+_MESSAGE_LINES, _MESSAGE_WIDTH = 50, 1000
 
 
 def listed(head: str, items: Sequence[object], *, most: int, rest: str) -> str:
@@ -46,7 +47,12 @@ class BadRows(DataError):
         head = f"every row must be what GRIT's format says, {'1 row is' if count == 1 else f'{count} rows are'} not:"
         rest = f"`opengrit data check {file}` lists them all"
         super().__init__(
-            listed(head, [text for _, text in told_once(problems)], most=_MESSAGE_LINES, rest=rest)
+            listed(
+                head,
+                [shortened(text, _MESSAGE_WIDTH) for _, text in told_once(problems)],
+                most=_MESSAGE_LINES,
+                rest=rest,
+            )
         )
 
 
