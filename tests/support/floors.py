@@ -20,5 +20,6 @@ FLOORS = (
     "inference",
     "doctor",
     "serving",
+    "annotation",
     "cli",
 )
