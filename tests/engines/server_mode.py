@@ -41,7 +41,9 @@ def main(model: str, url: str) -> None:
     asked = [Asked(e.id, e.image, user_text(Strategy.GROUNDED, e.question)) for e in examples("count")[:12]]
     settings = SamplingSettings(temperature=0.0, max_new_tokens=TOKENS, stop=("</answer>",))
     texts = {
-        name: [own.completion.text for [own] in sampler.sample(asked, samples_per_question=1, settings=settings)]
+        name: [
+            own.completion.text for [own] in sampler.sample(asked, samples_per_question=1, settings=settings)
+        ]
         for name, sampler in (("server", server), ("here", here))
     }
     texts["log_probs"] = [list(row) for row in server.last_log_probs]
