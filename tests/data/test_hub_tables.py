@@ -80,7 +80,8 @@ def test_a_data_set_of_the_hub_is_read_imported_and_missed_by_name(tmp_path: Pat
     assert found.returncode == 0, found.stderr
     said = found.stdout.splitlines()
     assert said[:2] == ["['one', 'two']", "['two', 'one', 'none']"]
-    assert said[2].startswith("error: a hub data set is named owner/name:split") and "hub:me/none" in said[2]
+    assert said[2].startswith("error: a hub data set is named owner/name:split")
+    assert "hub:me/none" in said[2]
     assert "hub:me/birds:validation" in said[3]
     rows = load(tmp_path / "birds.jsonl", images=tmp_path / "birds-pictures")
     assert [(one.answer, Path(one.image).name) for one in rows] == [

@@ -33,7 +33,9 @@ class _Handler(BaseHTTPRequestHandler):
         if action and not action.startswith("revision/"):
             return self._missing("EntryNotFound")
         siblings = [{"rfilename": file} for file in self.files[name]]
-        self._json({"id": name, "sha": COMMIT, "private": False, "tags": [], "downloads": 0, "siblings": siblings})
+        self._json(
+            {"id": name, "sha": COMMIT, "private": False, "tags": [], "downloads": 0, "siblings": siblings}
+        )
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -48,8 +50,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _listing(self, name: str, folder: str, *, everything: bool) -> list[dict[str, object]]:
         inside = [file for file in self.files[name] if file.startswith(folder)]
-        folders = {folder + file.removeprefix(folder).split("/")[0] for file in inside if "/" in file.removeprefix(folder)}
-        found: list[dict[str, object]] = [{"type": "directory", "path": path, "oid": "0" * 40, "size": 0} for path in folders]
+        folders = {
+            folder + file.removeprefix(folder).split("/")[0]
+            for file in inside
+            if "/" in file.removeprefix(folder)
+        }
+        found: list[dict[str, object]] = [
+            {"type": "directory", "path": path, "oid": "0" * 40, "size": 0} for path in folders
+        ]
         return found + [
             self._entry(name, file) for file in inside if everything or "/" not in file.removeprefix(folder)
         ]
@@ -64,10 +72,17 @@ class _Handler(BaseHTTPRequestHandler):
     def _missing(self, code: str) -> None:
         self._say(b"{}", status=404, **{"X-Error-Code": code})
 
-    def _say(self, content: bytes, *, status: int = 200, kind: str = "application/octet-stream", **headers: str) -> None:
+    def _say(
+        self, content: bytes, *, status: int = 200, kind: str = "application/octet-stream", **headers: str
+    ) -> None:
         etag = f'"{hashlib.sha1(content).hexdigest()}"'
         self.send_response(status)
-        known = {"Content-Type": kind, "Content-Length": str(len(content)), "ETag": etag, "X-Repo-Commit": COMMIT}
+        known = {
+            "Content-Type": kind,
+            "Content-Length": str(len(content)),
+            "ETag": etag,
+            "X-Repo-Commit": COMMIT,
+        }
         for key, text in {**known, **headers}.items():
             self.send_header(key, text)
         self.end_headers()
