@@ -90,7 +90,9 @@ def _least_weight(weights_RV: torch.Tensor, top_p: float) -> torch.Tensor:
         return likeliest_RV.gather(1, within_RV.sum(-1, keepdim=True) - 1)
     bits_RV, mass_RV = weights_RV.view(torch.int32), weights_RV.double()
     known_R1 = torch.zeros(len(weights_RV), 1, dtype=torch.int32)  # of the least weight's bits, those so far
-    above_R1 = torch.zeros(len(weights_RV), 1, dtype=torch.double)  # mass of the weights whose bits are higher
+    above_R1 = torch.zeros(
+        len(weights_RV), 1, dtype=torch.double
+    )  # mass of the weights whose bits are higher
     bound_R1 = top_p * mass_RV.sum(-1, keepdim=True)
     for low, count in _BITS:
         next_RV = bits_RV >> low
