@@ -21,5 +21,6 @@ FLOORS = (
     "inference",
     "doctor",
     "serving",
+    "annotation",
     "cli",
 )

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from opengrit.cli import convert as converting
 from opengrit.cli import data_check, data_get, data_import, data_list, data_make, recipe
+from opengrit.cli.annotate import annotate
 from opengrit.cli.ask import ask
 from opengrit.cli.doctor import doctor
 from opengrit.cli.evaluate import evaluate
@@ -71,6 +73,7 @@ app.command("records")(records)
 app.command("export")(export)
 app.command("ask")(ask)
 app.command("serve")(serve)
+app.command("annotate")(annotate)
 
 data = typer.Typer(
     no_args_is_help=True, help="Check or convert the data you have, fetch a benchmark, or make some."
@@ -90,6 +93,10 @@ app.add_typer(recipes, name="recipe")
 recipes.command("list")(recipe.list_recipes)
 recipes.command("show")(recipe.show)
 recipes.command("copy")(recipe.copy)
+
+convert = typer.Typer(no_args_is_help=True, help="Write a model's folder in another layout.")
+app.add_typer(convert, name="convert")
+convert.command("internvl")(converting.internvl)
 
 
 def main() -> None:

@@ -126,7 +126,7 @@ def _contradictions(examples: Iterable[Example]) -> Doubt | None:
 
 def _sentences(examples: Sequence[Example]) -> Doubt | None:
     """Answers of many words: the rule asks for the same words, and hardly any model finds those."""
-    found = [example for example in examples if _is_sentence(example.answer)]
+    found = [example for example in examples if is_sentence(example.answer)]
     if len(found) < max(1.0, _MANY * len(examples)):
         return None
     return Doubt(
@@ -137,7 +137,8 @@ def _sentences(examples: Sequence[Example]) -> Doubt | None:
     )
 
 
-def _is_sentence(answer: str) -> bool:
+def is_sentence(answer: str) -> bool:
+    """Whether an answer has so many words that a rule hardly ever finds it said again."""
     words = answer.split()
     return len(words) >= _WORDS or (len(words) >= 3 and answer.rstrip().endswith((".", "。")))
 

@@ -40,13 +40,16 @@ class Hub(Protocol):
 
 
 class HuggingFaceHub:
-    """The Hugging Face hub, through `huggingface_hub`, which resumes downloads and reads its own settings."""
+    """The Hugging Face hub, or another at `endpoint`, through `huggingface_hub`, which resumes downloads and reads its own settings."""
+
+    def __init__(self, endpoint: str | None = None) -> None:
+        self._endpoint = endpoint
 
     def size(self, repository: str, file: str, revision: str) -> int | None:
         import huggingface_hub
 
         def ask() -> int | None:
-            found = huggingface_hub.HfApi().get_paths_info(
+            found = huggingface_hub.HfApi(endpoint=self._endpoint).get_paths_info(
                 repository, [file], repo_type="dataset", revision=revision
             )
             if not found:
@@ -61,7 +64,12 @@ class HuggingFaceHub:
         return Path(
             _from_hub(
                 lambda: huggingface_hub.hf_hub_download(
-                    repository, file, repo_type="dataset", revision=revision, local_dir=folder
+                    repository,
+                    file,
+                    repo_type="dataset",
+                    revision=revision,
+                    local_dir=folder,
+                    endpoint=self._endpoint,
                 )
             )
         )
