@@ -17,7 +17,17 @@ from opengrit.core.types import Record
 METADATA = "metadata.json"
 SAMPLES = "samples.json"
 # Of the record's flat row; "id", "filepath", "tags" and "metadata" are names of FiftyOne's own.
-_FIELDS: tuple[str, ...] = ("dataset", "example", "step", "sample", "question", "expected", "answer", "verdict", "judge_score")
+_FIELDS: tuple[str, ...] = (
+    "dataset",
+    "example",
+    "step",
+    "sample",
+    "question",
+    "expected",
+    "answer",
+    "verdict",
+    "judge_score",
+)
 _FIELDS += ("reward", "grounding_iou", "text", "failure")
 
 

@@ -16,7 +16,18 @@ if TYPE_CHECKING:
     import pyarrow
 
 _ROWS_AT_ONCE = 4096  # of a Parquet row group; bounds what is held in memory
-_TEXT: tuple[str, ...] = ("id", "dataset", "example", "split", "image", "question", "expected", "answer", "verdict", "finish")
+_TEXT: tuple[str, ...] = (
+    "id",
+    "dataset",
+    "example",
+    "split",
+    "image",
+    "question",
+    "expected",
+    "answer",
+    "verdict",
+    "finish",
+)
 _TEXT += ("text", "strategy", "failure", "unjudged")
 _WHOLE = ("step", "sample", "width", "height", "tokens")
 
