@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -162,6 +162,30 @@ class Data(RecipeSection):
         return value
 
 
+def largest_divisor(rows: int, *, most: int) -> int:
+    """The largest number that divides `rows` and is at most `most`; both are at least 1."""
+    return next(size for size in range(min(rows, most), 0, -1) if rows % size == 0)
+
+
+def sizes_for(
+    rows: int, asked: int, *, each: int, batch: int, num_processes: int = 1
+) -> tuple[int, int] | None:
+    """The questions of a step and the batch size, none above `asked` and `batch`, that so many rows of data allow.
+
+    A question has `each` completions, which divide over the processes and into batches. None where no number does.
+    """
+    for questions in range(min(rows, asked), 0, -1):
+        if questions * each % num_processes == 0:
+            return questions, largest_divisor(questions * each // num_processes, most=batch)
+    return None
+
+
+def remedy_of_sizes(section: str, key: str, rows: int, batch: int, *, was: int) -> str:
+    """The keys to set for a step of so many rows; the batch size only where it is not what it was."""
+    also = "" if batch == was else f" and {section}.per_device_train_batch_size: {batch}"
+    return f"set {section}.{key}: {rows}{also}, or add rows"
+
+
 def passes_of(rows: int, called: str, *, batch: int, num_processes: int, section: str) -> int:
     """Passes that each of so many processes makes for a step of so many `rows`, `batch` at once.
 
@@ -169,10 +193,14 @@ def passes_of(rows: int, called: str, *, batch: int, num_processes: int, section
     """
     if not rows % (batch * num_processes):
         return rows // (batch * num_processes)
-    remedy = f"set {section}.per_device_train_batch_size to {rows // num_processes} or a divisor of it"
-    if rows % num_processes:
+    if not rows % num_processes:
+        size = largest_divisor(rows // num_processes, most=batch)  # no larger: it may not fit the device
+        remedy = f"set {section}.per_device_train_batch_size: {size}"
+    else:
+        fewer = largest_divisor(rows, most=num_processes)
+        size = largest_divisor(rows // fewer, most=batch)
         remedy = (
-            f"choose a number of processes that divides {rows}, or change the rows of a step under {section}:"
+            f"start {fewer} (--num-processes {fewer}) and set {section}.per_device_train_batch_size: {size}"
         )
     raise RecipeError(
         f"{called} ({rows}) is divided evenly over {num_processes} processes of per_device_train_batch_size {batch}; "
@@ -315,30 +343,48 @@ class Train(RecipeSection):
             section="train",
         )
 
+    def remedy_for(self, num_rows: int, *, num_processes: int = 1) -> str:
+        """What to set where the data has fewer rows than a step asks questions: every value that then divides."""
+        found = sizes_for(
+            num_rows,
+            self.questions_per_step,
+            each=self.num_generations,
+            batch=self.per_device_train_batch_size,
+            num_processes=num_processes,
+        )
+        return (
+            "add rows"
+            if found is None
+            else remedy_of_sizes("train", "questions_per_step", *found, was=self.per_device_train_batch_size)
+        )
+
     @model_validator(mode="after")
     def _possible(self) -> Train:
-        if self.completions_per_step % self.per_device_train_batch_size:
-            raise ValueError(
-                f"questions_per_step x num_generations ({self.completions_per_step}) is divided evenly by "
-                f"per_device_train_batch_size, got {self.per_device_train_batch_size}; choose a divisor"
-            )
-        if self.warmup_steps >= self.max_steps:
-            raise ValueError(
-                f"warmup_steps is smaller than max_steps, got {self.warmup_steps:g} and {self.max_steps}; lower it"
-            )
-        if self.keep_best is not None:
-            self._check_keep_best(self.keep_best)
+        if problems := list(self._problems()):  # all at once: one remedy makes the section valid
+            raise ValueError("; and ".join(problems))
         return self
 
-    def _check_keep_best(self, best: str) -> None:
-        if self.keep_checkpoints is None:
-            raise ValueError(
-                f"without keep_checkpoints all are kept, keep_best is {best}; set keep_checkpoints, or leave it out"
+    def _problems(self) -> Iterator[str]:
+        if self.completions_per_step % self.per_device_train_batch_size:
+            size = largest_divisor(self.completions_per_step, most=self.per_device_train_batch_size)
+            yield (
+                f"questions_per_step x num_generations ({self.completions_per_step}) is divided evenly by "
+                f"per_device_train_batch_size, got {self.per_device_train_batch_size}; set per_device_train_batch_size: {size}"
             )
-        if self.eval_steps is None or self.save_steps is None or self.save_steps % self.eval_steps:
-            raise ValueError(
+        if self.warmup_steps >= self.max_steps:
+            yield (
+                f"warmup_steps is smaller than max_steps, got {self.warmup_steps:g} and {self.max_steps}; "
+                f"set warmup_steps: {(self.max_steps - 1) // 10}"
+            )
+        best = self.keep_best
+        if best is not None and self.keep_checkpoints is None:
+            yield f"without keep_checkpoints all are kept, keep_best is {best}; set keep_checkpoints: 1, or keep_best: null"
+        measured = self.eval_steps is not None and self.save_steps is not None
+        if best is not None and not (measured and (self.save_steps or 0) % (self.eval_steps or 1) == 0):
+            every = self.eval_steps or self.save_steps or 50
+            yield (
                 f"a checkpoint is measured to be the best, keep_best is {best} with save_steps {self.save_steps} and "
-                f"eval_steps {self.eval_steps}; make save_steps a multiple of eval_steps"
+                f"eval_steps {self.eval_steps}; make save_steps a multiple of eval_steps, such as {every} for both"
             )
 
 

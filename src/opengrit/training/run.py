@@ -128,7 +128,7 @@ def _resolve(recipe: Recipe, output_dir: str) -> _Plan:
     ]
     rubric = recipe.rubric()
     rubric.check(examples)
-    check_rows(len(examples), recipe.train.questions_per_step)
+    check_rows(len(examples), recipe.train)
     evaluations = training_evaluations(recipe.data.eval, recipe.eval, every=recipe.train.eval_steps)
     for asked in (examples, *(evaluation.examples for evaluation in evaluations)):
         require_readable(asked)

@@ -19,6 +19,7 @@ from opengrit.core.types import Example
 from opengrit.data.doubts import WrittenBox, find_doubts
 from opengrit.data.foreign_rows import unwrapped
 from opengrit.data.grit import ParsedFile
+from opengrit.data.missing import missing_folder
 from opengrit.data.rows import Problem, Row
 from opengrit.data.tables.boxes import Suspicion, as_numbers, boxes_in_cell, in_pixels, suspected
 from opengrit.data.tables.columns import SAMPLE, FoundColumns, find_columns
@@ -67,9 +68,7 @@ def read_table(
     """
     settings = settings or TableSettings()
     if images is not None and not Path(images).is_dir():
-        raise DataError(
-            f"images must be a folder that exists, got {images}; give the folder of the pictures with --images"
-        )
+        raise missing_folder(spec, images)
     table = open_table(str(spec), settings)
     table = replace(table, rows=FlatRows(table.rows))
     folder = PictureFolder(_folder_of(str(spec), images), searched=images is not None)
