@@ -15,6 +15,7 @@ from opengrit.cli.ask import ask
 from opengrit.cli.doctor import doctor
 from opengrit.cli.evaluate import evaluate
 from opengrit.cli.export import export
+from opengrit.cli.new import new
 from opengrit.cli.probe import probe
 from opengrit.cli.records import records
 from opengrit.cli.report import report
@@ -62,6 +63,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Vision-language models that show their evidence: train, measure and ask them.",
 )
+app.command("new")(new)
 app.command("doctor")(doctor)
 app.command("train")(train)
 app.command("sft")(sft)
