@@ -20,7 +20,7 @@ def get(
             "--from",
             metavar="PATH",
             help="Take the files from this folder, or, with --pictures, pictures from this folder, zip, tar or "
-            "parquet file; no host is asked for what is in it.",
+            "table of the hub's; no host is asked for what is in it.",
         ),
     ] = None,
     revision: Annotated[
@@ -66,7 +66,13 @@ def get(
             typer.echo(str(plan_pictures(name, out, source=source, hosts=hosts)))
         return
     paths = getting.get(
-        name, out, mirror=rows_from, hub=hub, revision=revision, announce=lambda plan: typer.echo(str(plan))
+        name,
+        out,
+        mirror=rows_from,
+        hub=hub,
+        revision=revision,
+        announce=lambda plan: typer.echo(str(plan)),
+        keep_downloads=pictures,
     )
     for path in paths:
         typer.echo(f"verified: {path}")
@@ -79,6 +85,7 @@ def get(
             out,
             source=source,
             hub=hub,
+            revision=revision,
             hosts=hosts,
             workers=workers,
             announce=lambda plan: typer.echo(str(plan)),

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from opengrit.core.boxes import union_iou
+from opengrit.core.errors import RewardError
 from opengrit.core.types import Example, Finish, Record, Rejection
 from opengrit.doctor.context import Context
 from opengrit.doctor.findings import Area, Finding
@@ -19,7 +20,7 @@ from opengrit.grounding.frames import Frame, Unit
 from opengrit.grounding.parsing import parse
 from opengrit.judges import RuleJudge
 from opengrit.rewards.protocol import Requirement
-from opengrit.rewards.rubric import SPECS
+from opengrit.rewards.rubric import Rubric
 from opengrit.sampling import SamplingSettings
 
 _AREA = Area.SAMPLES
@@ -39,7 +40,14 @@ def examine_samples(context: Context) -> Iterator[Finding]:
             "samples", context.why_without_model if context.examples else "no row can be used"
         )
         return
-    context.groups = _sample(context)
+    if context.rubric is None:
+        yield _AREA.skipped("samples", "code of your own cannot be used: see above")
+        return
+    try:
+        context.groups = _sample(context, context.rubric)
+    except RewardError as error:
+        yield _AREA.error("reward", error)
+        return
     records = [record for group in context.groups for record in group]
     measured = [record for record in records if record.failure is None]
     if not measured:
@@ -53,11 +61,11 @@ def examine_samples(context: Context) -> Iterator[Finding]:
     yield from _frames(context, measured)
 
 
-def _sample(context: Context) -> list[list[Record]]:
+def _sample(context: Context, rubric: Rubric) -> list[list[Record]]:
     """Completions sampled and scored as in training, but judged by rule: a judge that costs is asked once, below."""
     assert context.loaded is not None
     recipe, train = context.recipe, context.recipe.train
-    protocol = EvaluationProtocol(recipe.strategy, context.loaded.frame, RuleJudge(), recipe.rubric())
+    protocol = EvaluationProtocol(recipe.strategy, context.loaded.frame, RuleJudge(), rubric)
     settings = SamplingSettings(
         temperature=train.temperature,
         top_p=train.top_p,
@@ -131,7 +139,8 @@ def _reward(context: Context, records: Sequence[Record]) -> Iterator[Finding]:
             "see the lines above",
         )
         return
-    weights = context.recipe.rubric().weights
+    assert context.rubric is not None
+    weights = context.rubric.weights
     parts = {name: _part(records, name) for name in weights}
     listed = ", ".join(f"{name} {value:.2f}" for name, value in parts.items() if value is not None)
     mean = math.fsum(totals) / len(totals)
@@ -159,7 +168,8 @@ def _reward(context: Context, records: Sequence[Record]) -> Iterator[Finding]:
 
 def _answers(context: Context, records: Sequence[Record]) -> Iterator[Finding]:
     """Whether any answer is right where right answers are rewarded; judged by rule here, whoever judges in training."""
-    specs = [SPECS[name] for name, weight in context.recipe.rubric().weights.items() if weight]
+    assert context.rubric is not None
+    specs = [context.rubric.reward(name).spec for name, weight in context.rubric.weights.items() if weight]
     rewarded = any(Requirement.VERDICT in spec.needs for spec in specs)
     opinions = [value for record in records if (value := right(record)) is not None]
     if not rewarded or not opinions or any(opinions):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from opengrit.core.errors import RecipeError
 from opengrit.doctor.context import Context
 from opengrit.doctor.findings import Area, Finding
+from opengrit.recipes.own_files import own_files
 from opengrit.recipes.training_recipe import Recipe
 
 _AREA = Area.RECIPE
@@ -25,7 +27,8 @@ _SHORTEST_REPLY = 40  # tokens of thought, one box, rethinking and answer; tiny 
 def examine_settings(context: Context) -> Iterator[Finding]:
     """The recipe by itself, and against the model's size."""
     recipe = context.recipe
-    wrong = [*_rate(context), *_sampling(recipe), *_prompt(recipe), *_saving(recipe)]
+    yield from _own_code(context)
+    wrong = [*_rate(context), *_sampling(recipe), *_prompt(context), *_saving(recipe)]
     yield from wrong
     if not wrong:
         train = recipe.train
@@ -34,6 +37,20 @@ def examine_settings(context: Context) -> Iterator[Finding]:
             f"{train.max_steps} steps of {train.questions_per_step} questions x {train.num_generations} completions, "
             f"learning rate {train.learning_rate:g}, temperature {train.temperature:g}: nothing odd",
         )
+
+
+def _own_code(context: Context) -> Iterator[Finding]:
+    """Names the files that a run would execute, and executes those of rewards: what they define is checked."""
+    try:
+        files = own_files(context.recipe)
+        if files:
+            listed = ", ".join(f"{file.path} (SHA-256 {file.sha256[:12]})" for file in files)
+            yield _AREA.ok(
+                "own code", f"this recipe uses files of your own, and Python in them is executed: {listed}"
+            )
+        context.rubric = context.recipe.rubric()
+    except RecipeError as error:
+        yield _AREA.error("own code", error)
 
 
 def usual_rate(num_parameters: int, *, lora: bool) -> float:
@@ -96,7 +113,10 @@ def _sampling(recipe: Recipe) -> Iterator[Finding]:
         )
 
 
-def _prompt(recipe: Recipe) -> Iterator[Finding]:
+def _prompt(context: Context) -> Iterator[Finding]:
+    if context.rubric is None:
+        return
+    recipe = context.recipe
     asks_for_tags = {
         "tag_pairs",
         "tag_walk",
@@ -105,7 +125,7 @@ def _prompt(recipe: Recipe) -> Iterator[Finding]:
         "box_count",
         "grounding_iou",
     }
-    earned = {name for name, weight in recipe.rubric().weights.items() if weight > 0}
+    earned = {name for name, weight in context.rubric.weights.items() if weight > 0}
     if recipe.strategy == "direct" and earned & asks_for_tags:
         yield _AREA.warn(
             "strategy",

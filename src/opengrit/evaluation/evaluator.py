@@ -22,7 +22,7 @@ from opengrit.evaluation.rollout import (
     record_id,
     roll_out,
 )
-from opengrit.judges import RuleJudge
+from opengrit.judges import RuleJudge, judge_cases
 from opengrit.judges.agreement import Agreement, agreement
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import Sampler, SamplingSettings
@@ -107,7 +107,7 @@ def evaluate(
 def agreement_with_rule(records: Sequence[Record]) -> Agreement:
     """How far the rule agrees with the verdicts of these records, over the answers that are put before a judge."""
     asked = [(record, case) for record in records if (case := case_of(record)) is not None]
-    rule = RuleJudge().judge_many([case for _, case in asked])
+    rule = judge_cases(RuleJudge(), [case for _, case in asked])
     return agreement(rule, [record.verdict for record, _ in asked])
 
 

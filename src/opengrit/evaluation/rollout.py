@@ -56,7 +56,7 @@ def transcribed(
 ) -> Record:
     """The record of one completion, parsed and not yet judged.
 
-    What could not be sampled is a record with `failure` set. The verdict is `NOT_YET`; `with_verdict` sets and
+    What could not be sampled is a record with `failure` set. The verdict is `NOT_YET`; `with_verdicts` sets and
     scores it.
     """
     failure: str | None = None
@@ -105,18 +105,25 @@ def _verdict_or_case(record: Record) -> Verdict | Unjudged | Case:
     return verdict_or_case(record.example, record.transcript)
 
 
-def with_verdict(record: Record, opinion: Verdict | Unjudged, *, rubric: Rubric) -> Record:
-    """The record with a judge's opinion and the score that follows from it.
+def scored(records: Sequence[Record], *, rubric: Rubric) -> list[Record]:
+    """The records with the scores that follow from their verdicts.
 
     What failed has no score. A truncated completion keeps the parts of its score and has no total: what it would
-    have come to is not known.
+    have come to is not known. Raises RewardError where a reward breaks its spec.
     """
-    if record.failure is not None:
-        return replace(record, verdict=opinion, score=Score(total=None, missing=record.failure))
-    score = rubric.score(Attempt(record.example, record.completion, record.transcript, opinion))
-    if record.completion.finish is Finish.LENGTH:
-        score = Score(total=None, parts=score.parts, missing=TRUNCATED)
-    return replace(record, verdict=opinion, score=score)
+    measured = [record for record in records if record.failure is None]
+    attempts = [Attempt(r.example, r.completion, r.transcript, r.verdict, r.step) for r in measured]
+    scores = iter(rubric.score_all(attempts) if attempts else ())
+    found = []
+    for record in records:
+        if record.failure is not None:
+            score = Score(total=None, missing=record.failure)
+        else:
+            score = next(scores)
+            if record.completion.finish is Finish.LENGTH:
+                score = Score(total=None, parts=score.parts, missing=TRUNCATED)
+        found.append(replace(record, score=score))
+    return found
 
 
 def with_verdicts(
@@ -133,11 +140,11 @@ def with_verdicts(
             f"a judge gives one opinion a case, got {len(opinions)} for {num_cases} from {records[0].id} on; fix the judge"
         )
     rest = iter(opinions)
-    found = []
-    for record, known in zip(records, settlements, strict=True):
-        opinion = next(rest) if isinstance(known, Case) else known
-        found.append(with_verdict(record, opinion, rubric=rubric))
-    return found
+    verdicts = [next(rest) if isinstance(known, Case) else known for known in settlements]
+    return scored(
+        [replace(record, verdict=verdict) for record, verdict in zip(records, verdicts, strict=True)],
+        rubric=rubric,
+    )
 
 
 def judged(

@@ -50,7 +50,7 @@ def training_evaluations(
         return []
     found = []
     for source in sources:
-        examples = load_examples(source.spec, source.images)
+        examples = load_examples(source.spec, source.images, table=source.table)
         count = min(len(examples), NUM_QUESTIONS)
         spaced = tuple(examples[i * len(examples) // count] for i in range(count))
         found.append(TrainingEvaluation(source.spec, spaced, section, every))
