@@ -448,7 +448,7 @@ def test_the_command_exits_with_1_where_a_run_would_be_wasted_and_says_what_to_c
     result = command(DEMO, "--quick", "--set", "train.questions_per_step=40")
     assert result.exit_code == 1
     text = " ".join(result.stdout.split())
-    assert "-> set train.questions_per_step to at most 20" in text
+    assert "-> set train.questions_per_step: 20, or add rows" in text
     assert "This run would be wasted: 1 thing to fix (questions per step)" in text
 
 

@@ -13,6 +13,7 @@ FLOORS = (
     "sampling",
     "models",
     "evaluation",
+    "converters",
     "publishing",
     "training",
     "reports",
@@ -20,5 +21,6 @@ FLOORS = (
     "inference",
     "doctor",
     "serving",
+    "annotation",
     "cli",
 )

@@ -16,10 +16,15 @@ from opengrit.core.output import settle_output
 if TYPE_CHECKING:
     from opengrit.recipes.evaluation_recipe import EvalRecipe
 
-_Data = Annotated[list[str], Option(help="Packaged set (stickers/count) or JSONL file; may be repeated.")]
+_Data = Annotated[
+    list[str],
+    Option(
+        help="Packaged set (stickers/count), JSONL file, table, folder or pattern of them, hub:owner/name:split, or a data set as a recipe has it ('{file: a.csv, columns: {picture: photo}}'); may be repeated."
+    ),
+]
 _Images = Annotated[
     list[Path] | None,
-    Option(help="Image folder of the JSONL files: once for all, or once for each in order."),
+    Option(help="Image folder of the data files: once for all, or once for each in order."),
 ]
 _Samples = Annotated[int, Option(min=1, help="Answers to each question.")]
 _BatchSize = Annotated[int, Option(min=1, help="Questions asked together.")]

@@ -117,7 +117,7 @@ def serve(
     """
     models = _models(model, model_option, compare)
     public = _public_names(name or [], count=len(models))
-    _check_installed(page)
+    check_installed(page)
     key = _api_key(api_key_env, api_key_file)
     settle_output()
     from opengrit.grounding.prompts import strategy_named
@@ -192,7 +192,8 @@ def _announce(where: str, engines: dict[str, Engine], settings: ServeSettings, p
         typer.echo("anybody who reaches this port may ask; --api-key-env NAME asks for a key", err=True)
 
 
-def _check_installed(page: bool) -> None:
+def check_installed(page: bool) -> None:
+    """Nothing; raises RecipeError where a package is missing that a server needs, or with `page` its page."""
     missing = []
     for name in (*_NEEDED, *(["gradio"] if page else [])):
         try:

@@ -99,7 +99,9 @@ def run_evaluation(
             out, recipe=recipe.resolved_yaml(), resume=started, seeds={"sampling": recipe.seed}
         )
         write_data(run.path, data)
-        origins = tuple(data_origin(ASKED, source.spec, source.images) for source in recipe.data)
+        origins = tuple(
+            data_origin(ASKED, source.spec, source.images, table=source.table) for source in recipe.data
+        )
         write_origin(run.path, Origin(os.getcwd(), model, origins, keep_own_code(run.path, own)))
         if isinstance(judge, CachedJudge):
             _log_estimate(
@@ -274,7 +276,7 @@ def _served_sampler(endpoint: Served, model: Model) -> EndpointSampler:
 
 
 def _examples(recipe: EvalRecipe) -> list[Example]:
-    loaded = [load_examples(source.spec, source.images) for source in recipe.data]
+    loaded = [load_examples(source.spec, source.images, table=source.table) for source in recipe.data]
     examples = [example for group in loaded for example in group[: recipe.limit]]
     if not examples:
         raise DataError(

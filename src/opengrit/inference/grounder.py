@@ -21,7 +21,7 @@ from opengrit.core.boxes import Size
 from opengrit.core.drawing import draw_boxes
 from opengrit.core.errors import DataError, ImageError, ModelError
 from opengrit.core.images import open_any, picture_size
-from opengrit.evaluation.evaluator import progress_bar
+from opengrit.core.progress import progress_bar
 from opengrit.grounding.prompts import Strategy, strategy_named, user_text
 from opengrit.inference.answer import GROUND_ID, Answer, Unanswered, check_question, read_answer
 from opengrit.inference.listeners import QueueListener, StopSignal

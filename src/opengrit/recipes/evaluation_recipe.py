@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationError
 
-from opengrit.core.errors import RecipeError, RunError
+from opengrit.core.errors import RecipeError, RunError, first_line
 from opengrit.core.plugins import is_function, looks_own
 from opengrit.core.recipe_section import RecipeSection
 from opengrit.judges.settings import JudgeSection, judge_section
 from opengrit.recipes.training_recipe import Eval, Model, Source, Strategy
-from opengrit.recipes.yaml import read_recipe
+from opengrit.recipes.yaml import data_source, read_recipe
 from opengrit.rewards.rubric import Rubric
 from opengrit.rewards.settings import Rewards, rubric_of
 
@@ -115,11 +116,16 @@ def judge_of(judge: str | None, *, url: str | None = None, model: str | None = N
 
 
 def sources_of(data: Sequence[str], images: Sequence[Path]) -> tuple[Source, ...]:
-    """The data sets of --data and --images: a folder once for all files, or once for each file in their order."""
-    files = [spec for spec in data if spec.endswith(".jsonl")]
+    """The data sets of --data and --images: a folder once for all files, or once for each file in their order.
+
+    A data set is a name, a file, a folder or a pattern of files, "hub:owner/name:split", or a source as a recipe has it
+    ("{file: sheet.csv, columns: {picture: photo}}"). Raises RecipeError or RunError.
+    """
+    values = [_data_set(spec) for spec in data]
+    files = [value for value in values if "name" not in value and value.get("images") is None]
     if images and not files:
         raise RunError(
-            f"--images is the picture folder of .jsonl files, none is named beside {images[0]}; leave --images out"
+            f"--images is the picture folder of data files, none is named beside {images[0]}; leave --images out"
         )
     if len(images) not in (0, 1, len(files)):
         raise RunError(
@@ -127,10 +133,31 @@ def sources_of(data: Sequence[str], images: Sequence[Path]) -> tuple[Source, ...
             "repeat it in the files' order"
         )
     folders = list(images) * len(files) if len(images) == 1 else list(images)
-    folder_of = dict(zip(files, folders, strict=False)) if folders else {}
-    return tuple(
-        Source(file=spec, images=str(folder_of[spec]) if spec in folder_of else None)
-        if spec in files
-        else Source(name=spec)
-        for spec in data
-    )
+    for value, folder in zip(files, folders, strict=False):
+        value["images"] = str(folder)
+    return tuple(_source(spec, value) for spec, value in zip(data, values, strict=True))
+
+
+def _data_set(spec: str) -> dict[str, Any]:
+    if not spec.startswith("{"):
+        return {"file": spec} if os.path.isdir(spec) else dict(data_source(spec))
+    try:
+        value = yaml.safe_load(spec)
+    except yaml.YAMLError as error:
+        raise RecipeError(
+            f"--data in braces is a data set as a recipe has it, got {spec!r} ({first_line(error)}); write "
+            "'{file: sheet.csv, columns: {picture: photo}}', for example"
+        ) from error
+    return dict(value)
+
+
+def _source(spec: str, value: dict[str, Any]) -> Source:
+    try:
+        return Source.model_validate(value)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(str(part) for part in problem["loc"])
+        rule = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"].lower()
+        raise RecipeError(
+            f"--data {spec}: {f'{place}: ' if place else ''}{rule}; a data set has the keys {', '.join(Source.model_fields)}"
+        ) from error

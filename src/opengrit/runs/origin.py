@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from opengrit.core.errors import RunError
 from opengrit.core.numbered_files import all_of, next_free
+from opengrit.data.tables.settings import TableSettings
 from opengrit.runs.folder import write_atomically
 
 ORIGIN = "origin.json"
@@ -69,13 +72,14 @@ class ModelOrigin:
 @dataclass(frozen=True, slots=True)
 class DataOrigin:
     """A data set: the set of rows it is a part of (as data.jsonl calls that), its name or file as it was asked for, the
-    absolute path of the file or folder, and its pictures' folder as it was asked for.
+    absolute path of the file or folder, its pictures' folder as it was asked for, and how it is read where it is a table.
     """
 
     rows: str
     spec: str
     path: str | None
     images: str | None
+    table: dict[str, Any] | None = None  # the fields of TableSettings, where they say something
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +101,13 @@ class Origin:
     own_code: tuple[CodeOrigin, ...] = ()
 
 
-def data_origin(rows: str, spec: str, images: str | None) -> DataOrigin:
+def data_origin(
+    rows: str, spec: str, images: str | None, *, table: TableSettings | None = None
+) -> DataOrigin:
     """Where a data set lies, seen from the working folder; `rows` is the set of rows it is a part of."""
-    return DataOrigin(rows, spec, os.path.abspath(spec) if os.path.exists(spec) else None, images)
+    there = os.path.exists(spec) or (glob.has_magic(spec) and bool(glob.glob(spec, recursive=True)))
+    said = table.model_dump(mode="json") if table is not None and table.says_something else None
+    return DataOrigin(rows, spec, os.path.abspath(spec) if there else None, images, said)
 
 
 def write_origin(folder: Path, now: Origin) -> None:

@@ -82,7 +82,9 @@ class Inputs:
 
     def origin(self) -> Origin:
         """Where the run takes its model and its data from. Raises ModelError for a name that stands for no model."""
-        data = tuple(data_origin(TRAIN, source.spec, source.images) for source in self.sources)
+        data = tuple(
+            data_origin(TRAIN, source.spec, source.images, table=source.table) for source in self.sources
+        )
         return Origin(os.getcwd(), identity_of(self.model), data)
 
 

@@ -28,6 +28,7 @@ from opengrit.training.resume import TRAIN, Inputs, Resume, create_run, is_finis
 from opengrit.training.retention import CheckpointRetention
 from opengrit.training.rollouts import JudgeSettings
 from opengrit.training.settings import check_rows, check_settings, grpo_config
+from opengrit.training.trackers import open_trackers
 from opengrit.training.trainable_weights import check_model, load_trainable, lora_config
 from opengrit.training.trainer import GritTrainer
 from opengrit.training.training_evaluation import TrainingEvaluation, training_evaluations
@@ -89,7 +90,10 @@ def train(
             progress = ProgressTable(
                 num_steps=recipe.train.max_steps, quiet=quiet or not PartialState().is_main_process
             )
-            with open_judge(recipe.judge, breaker=Breaker()) as judge:
+            with (
+                open_judge(recipe.judge, breaker=Breaker()) as judge,
+                open_trackers(recipe.train, run, checkpoint=start.checkpoint) as trackers,
+            ):
                 trainer = GritTrainer(
                     loaded,
                     plan.examples,
@@ -101,6 +105,7 @@ def train(
                     peft_config=lora_config(recipe.lora, loaded.family, freeze_vision=recipe.freeze_vision),
                     evaluations=plan.evaluations,
                     progress=progress,
+                    trackers=trackers,
                     judge_settings=JudgeSettings(
                         recipe.judge.deadline_seconds, recipe.judge.min_judged_share
                     ),
@@ -120,10 +125,14 @@ def train(
 
 def _resolve(recipe: Recipe, output_dir: str) -> _Plan:
     """The recipe's data, rewards, evaluations and trainer arguments, all of them checked."""
-    examples = [e for source in recipe.data.train for e in load_examples(source.spec, source.images)]
+    examples = [
+        e
+        for source in recipe.data.train
+        for e in load_examples(source.spec, source.images, table=source.table)
+    ]
     rubric = recipe.rubric()
     rubric.check(examples)
-    check_rows(len(examples), recipe.train.questions_per_step)
+    check_rows(len(examples), recipe.train)
     if recipe.judge.kind == "own":
         own_judge(recipe.judge)  # to refuse what cannot be used
     evaluations = training_evaluations(recipe.data.eval, recipe.eval, every=recipe.train.eval_steps)

@@ -35,6 +35,7 @@ from opengrit.training.checkpoint import restore_weights, save_checkpoint
 from opengrit.training.resume import TRAIN, Inputs, Resume, create_run, is_finished, locked_start
 from opengrit.training.settings import sft_config
 from opengrit.training.tiled_head import add_tiled_head
+from opengrit.training.trackers import open_trackers
 from opengrit.training.trainable_weights import check_model, load_trainable, lora_config
 from opengrit.training.training_loop import save_final, take_steps
 
@@ -60,7 +61,11 @@ def fine_tune(
     """
     text = recipe.resolved_yaml()
     wanted = Resume.asked(resume=resume, anyway=resume_anyway, checkpoint=resume_from)
-    examples = [e for source in recipe.data.train for e in load_examples(source.spec, source.images)]
+    examples = [
+        e
+        for source in recipe.data.train
+        for e in load_examples(source.spec, source.images, table=source.table)
+    ]
     require_readable(examples)
     check_model(recipe.model, recipe.lora)
     with tempfile.TemporaryDirectory() as scratch:
@@ -82,7 +87,10 @@ def fine_tune(
                 run=run,
                 peft_config=lora_config(recipe.lora, loaded.family, freeze_vision=recipe.freeze_vision),
             )
-            take_steps(trainer, run, checkpoint=start.checkpoint)
+            with open_trackers(recipe.sft, run, checkpoint=start.checkpoint) as trackers:
+                for callback in trackers.callbacks:
+                    trainer.add_callback(callback)
+                take_steps(trainer, run, checkpoint=start.checkpoint)
             save_final(trainer, run.path / FINAL)
     return run
 

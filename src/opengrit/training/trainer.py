@@ -31,7 +31,7 @@ from opengrit.runs.alarms import Setting
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import Sampler, SamplingSettings
 from opengrit.sampling.transformers_engine import ENCODED_AT_ONCE, TransformersSampler
-from opengrit.sampling.vllm import VllmSampler
+from opengrit.sampling.vllm import VllmSampler, forgetting_pictures
 from opengrit.training.callbacks import GritCallback, NonFiniteGuard
 from opengrit.training.checkpoint import restore_weights, save_checkpoint
 from opengrit.training.data_order import EvenOrder
@@ -54,6 +54,7 @@ from opengrit.training.settings import check_processor, check_settings
 from opengrit.training.sharding import asks_for_fsdp, gather_weights, shard_by_layers
 from opengrit.training.shared_prefix import share_prefix
 from opengrit.training.tiled_head import add_tiled_head
+from opengrit.training.trackers import Trackers
 from opengrit.training.trainable_weights import vision_is_fixed
 from opengrit.training.training_evaluation import TrainingEvaluation
 
@@ -95,6 +96,7 @@ class GritTrainer(GRPOTrainer):
         peft_config: LoraConfig | None = None,
         evaluations: Sequence[TrainingEvaluation] = (),
         progress: ProgressTable | None = None,
+        trackers: Trackers | None = None,
         rollout_sampler: Sampler | None = None,
         judge_settings: JudgeSettings | None = None,
         retention: CheckpointRetention | None = None,
@@ -128,8 +130,9 @@ class GritTrainer(GRPOTrainer):
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
         self.nonfinite_guard = NonFiniteGuard(self)
-        self.add_callback(self.nonfinite_guard)
-        self.add_callback(GritCallback(self))
+        trackers = trackers or Trackers()
+        for added in (self.nonfinite_guard, GritCallback(self), *trackers.callbacks):
+            self.add_callback(added)
         setting = Setting(
             max_completion_length=self.max_completion_length,
             frame=protocol.frame,
@@ -137,7 +140,7 @@ class GritTrainer(GRPOTrainer):
             num_iterations=args.num_iterations,
             beta=args.beta,
         )
-        self.step_log = StepLog(run, setting=setting, progress=progress)
+        self.step_log = StepLog(run, setting=setting, progress=progress, trackers=trackers)
         self.loaded = replace(loaded, model=self.model)
         self.sampler = TransformersSampler(
             self.loaded,
@@ -246,12 +249,12 @@ class GritTrainer(GRPOTrainer):
 
     def _sampler_of_rollouts(self) -> Sampler:
         if self.rollout_sampler is None and self.use_vllm:
-            here = self.vllm_mode == "colocate"
+            trained = not vision_is_fixed(self.loaded)
             self.rollout_sampler = VllmSampler(
                 self.sampler,
                 self.vllm_generation.generate,
-                expands_pictures=here,
-                forget_pictures=self.vllm_generation.llm.llm_engine.reset_encoder_cache if here else None,
+                expands_pictures=self.vllm_mode == "colocate",
+                forget_pictures=forgetting_pictures(self.vllm_generation) if trained else None,
             )
         return self.rollout_sampler or self.sampler
 
@@ -297,11 +300,8 @@ class GritTrainer(GRPOTrainer):
     def _write_records(self, advantages: Sequence[float]) -> None:
         own = [replace(r, advantage=a) for r, a in zip(self.rollouts.records, advantages, strict=True)]
         every: list[Record] = gather_object(own)
-        if self.run is None or not self.accelerator.is_main_process:
-            return
-        with self.run.append_records() as writer:
-            for record in every:
-                writer.write_record(record)
+        if self.accelerator.is_main_process:
+            self.step_log.add_records(every, self.state.global_step + 1)
 
     # -- learning ---------------------------------------------------------------------------------------------
 

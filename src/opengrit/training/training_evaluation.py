@@ -53,7 +53,7 @@ def training_evaluations(
     if section.strategy is not None:  # a prompt of the recipe's own is read once
         section = section.model_copy(update={"strategy": strategy_named(section.strategy)})
     for source in sources:
-        examples = load_examples(source.spec, source.images)
+        examples = load_examples(source.spec, source.images, table=source.table)
         count = min(len(examples), NUM_QUESTIONS)
         spaced = tuple(examples[i * len(examples) // count] for i in range(count))
         found.append(TrainingEvaluation(source.spec, spaced, section, every))
