@@ -188,7 +188,7 @@ def _plain(name: str) -> str:
 
 
 def _in_recipe(part: str, column: str) -> str:
-    return f"in a recipe and in braces of --data columns: {{{part}: {column}}}"
+    return f"in a recipe, and in --data '{{file: ..., ...}}', columns: {{{part}: {column}}}"
 
 
 def _quoted(name: str) -> str:
