@@ -142,7 +142,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
         ("rewards: {}", "at least one reward"),
         ("lora: {r: 0}", "lora.r"),
         ("lora: {target_modules: 3}", "lora.target_modules"),
-        ("judge: gpt-4o", "judge.kind: input should be 'rule', 'endpoint' or 'local', got 'gpt-4o'"),
+        ("judge: gpt-4o", "judge.kind: input should be 'rule', 'endpoint', 'local' or 'own', got 'gpt-4o'"),
         ("judge: endpoint", "judge: a judge of kind endpoint has a model, this one has none; add it"),
         ("judge: {kind: rule, requests_per_minut: 3}", "did you mean requests_per_minute?"),
         ("judge: {min_judged_share: 2}", "judge.min_judged_share"),
@@ -380,3 +380,27 @@ def test_all_that_is_impossible_in_a_section_is_told_at_once() -> None:
     assert [key for key, _ in changes] == ["per_device_train_batch_size", "warmup_steps", "keep_checkpoints"]
     changes = [f"train.{key}={value}" for key, value in changes]
     assert parse_recipe(SMALL, [*wrong, *changes, "data.eval=[stickers/count]"])
+
+
+@pytest.mark.parametrize(
+    ("train", "message", "remedy"),
+    [
+        ("loss_type: dapo, importance_sampling_level: sequence", "long ones would weigh more", "loss_type: grpo, num_iterations: 2"),
+        ("loss_type: vespo, importance_sampling_level: sequence", "vespo makes a ratio", "importance_sampling_level: token"),
+        ("loss_type: luspo", "luspo scales a ratio", "importance_sampling_level: sequence"),
+        ("importance_sampling_level: sequence", "sequence changes nothing", "num_iterations: 2"),
+        ("loss_type: sapo, importance_sampling_level: sequence", "sequence changes nothing", "importance_sampling_level: token"),
+        ("importance_sampling_level: sequence, num_iterations: 2, top_entropy_quantile: 0.2", "single tokens", "top_entropy_quantile: 1"),
+        ("loss_type: cispo", "the largest ratio, at least 1, got null", "epsilon_high: 5"),
+        ("loss_type: cispo, epsilon_high: 0.28", "at least 1, got 0.28", "epsilon_high: 5"),
+        ("loss_type: sapo, epsilon_high: 0.28", "sapo clips nothing", "epsilon_high: null"),
+        ("epsilon_high: 0.28", "clips nothing with num_iterations 1", "num_iterations: 2"),
+        ("epsilon_high: 0.28", "clips nothing with num_iterations 1", "epsilon_high: null"),
+    ],
+)  # fmt: skip
+def test_an_objective_that_means_nothing_is_refused_with_a_remedy_that_works(
+    train: str, message: str, remedy: str
+) -> None:
+    assert message in error_of(SMALL + f"train: {{{train}}}\n")
+    changed = yaml.safe_load(f"{{{train}}}") | yaml.safe_load(f"{{{remedy}}}")
+    parse_recipe(SMALL + yaml.safe_dump({"train": changed}))
