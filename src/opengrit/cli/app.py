@@ -17,6 +17,7 @@ from opengrit.cli.evaluate import evaluate
 from opengrit.cli.export import export
 from opengrit.cli.new import new
 from opengrit.cli.probe import probe
+from opengrit.cli.records import records
 from opengrit.cli.report import report
 from opengrit.cli.serve import serve
 from opengrit.cli.sft import sft
@@ -70,6 +71,7 @@ app.command("eval")(evaluate)
 app.command("table")(table)
 app.command("probe")(probe)
 app.command("report")(report)
+app.command("records")(records)
 app.command("export")(export)
 app.command("ask")(ask)
 app.command("serve")(serve)
