@@ -52,10 +52,10 @@ def get(
 
         opengrit eval --model MODEL --data data/vsr --out runs/vsr
     """
+    from opengrit.core.progress import progress_bar
     from opengrit.data import get as getting
     from opengrit.data.pictures.addresses import with_mirrors
     from opengrit.data.pictures.fetch import get_pictures, plan_pictures
-    from opengrit.evaluation.evaluator import progress_bar
 
     hosts, hub = with_mirrors(mirror or []), getting.HuggingFaceHub()
     # A folder or archive of pictures need not have the rows; what is asked for without pictures must.
