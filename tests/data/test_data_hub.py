@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import csv
 import io
 import json
 import tarfile
@@ -12,11 +14,14 @@ import pytest
 from download_hub import DownloadHub, download_hub
 from PIL import Image
 
+from opengrit.core.boxes import Box
 from opengrit.core.errors import DataError
 from opengrit.data import load_examples
 from opengrit.data.get import SOURCE, HuggingFaceHub, get, plan
 from opengrit.data.pictures.fetch import get_pictures
 from opengrit.data.pictures.kept import MANIFEST
+from opengrit.judges import same_answer
+from opengrit.judges.options import options_of
 
 NAMES = [
     f"{number:024x}.jpg" for number in range(2107)
@@ -76,6 +81,9 @@ def test_rows_and_pictures_come_from_the_hub(tmp_path: Path, hub: DownloadHub) -
     images = get_pictures("ovdeval", tmp_path, hub=client)
     assert len(list(images.iterdir())) == 2107
     assert len(load_examples(tmp_path / "ovdeval")) == 2146
+    manifest = json.loads((tmp_path / "ovdeval" / MANIFEST).read_text(encoding="utf-8"))["pictures"]
+    where = "https://huggingface.co/datasets/omlab/OVDEval: position.tar.gz"
+    assert manifest[NAMES[5]]["origin"] == f"{where} (position/{NAMES[5]})"
     assert sorted(path.name for path in (tmp_path / "ovdeval").iterdir()) == [
         "images",
         "ovd_position_val.jsonl",
@@ -106,3 +114,58 @@ def test_a_hub_that_refuses_is_one_line_that_says_what_to_do(
 def test_a_repository_without_the_file_says_so(tmp_path: Path, hub: DownloadHub) -> None:
     with pytest.raises(DataError, match=r"yfan1997/GRIT_data has no file vsr_val\.jsonl"):
         get("vsr", tmp_path, hub=HuggingFaceHub(hub.url))
+
+
+# TreeBench: rows and pictures in one table.
+
+
+def treebench_table(changes: dict[int, dict[str, str]] | None = None) -> bytes:
+    columns = ["index", "image", "question", "multi-choice options", "answer", "category", "target_instances"]
+    stream = io.StringIO()
+    writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+    writer.writerow(columns)
+    for number in range(405):
+        picture = io.BytesIO()
+        Image.new("RGB", (40 + number % 7, 30)).save(picture, "JPEG")
+        row = {
+            "index": str(number + 1),
+            "image": base64.b64encode(picture.getvalue()).decode(),
+            "question": f'What is left of thing {number}, "quoted"?',
+            "multi-choice options": "A. a cat\nB. a dog\nC. a cow\nD. nothing",
+            "answer": "ABCD"[number % 4],
+            "category": "Perception/OCR" if number % 2 else "Reasoning/Ordering",
+            "target_instances": "[[1, 2, 11, 12], [20, 2, 30, 12]]",
+        }
+        writer.writerow([(row | (changes or {}).get(number, {}))[name] for name in columns])
+    return stream.getvalue().encode()
+
+
+def test_treebench_is_fetched_once_for_rows_and_pictures(tmp_path: Path) -> None:
+    with download_hub({"datasets/HaochenWang/TreeBench": {"TreeBench.tsv": treebench_table()}}) as hub:
+        client = HuggingFaceHub(hub.url)
+        get("treebench", tmp_path, hub=client, keep_downloads=True)
+        get_pictures("treebench", tmp_path, hub=client)
+        assert [method for method, _, _ in hub.asked].count("GET") == 1
+    examples = load_examples(tmp_path / "treebench")
+    first = examples[0]
+    assert (len(examples), first.answer, first.dataset) == (405, "A", "treebench")
+    assert options_of(first.question) == {"A": "a cat", "B": "a dog", "C": "a cow", "D": "nothing"}
+    assert first.boxes[0] == Box(1 / 40, 2 / 30, 11 / 40, 12 / 30)
+    assert same_answer(first.answer, "A. a cat", first.question)
+    assert not same_answer(first.answer, "B", first.question)
+    assert {path.name for path in (tmp_path / "treebench").iterdir()} == {
+        "images",
+        "treebench.jsonl",
+        MANIFEST,
+        SOURCE,
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"image": "no base64!"}, {"image": "aGVsbG8="}, {"target_instances": "[[1, 2]]"}, {"target_instances": "__import__('os')"}, {"index": "../../x"}],
+)  # fmt: skip
+def test_a_row_that_is_not_treebenchs_is_named(tmp_path: Path, change: dict[str, str]) -> None:
+    (tmp_path / "TreeBench.tsv").write_bytes(treebench_table({2: change}))
+    with pytest.raises(DataError, match="row 3 of"):
+        get("treebench", tmp_path / "data", mirror=tmp_path)

@@ -15,7 +15,9 @@ from opengrit.cli.ask import ask
 from opengrit.cli.doctor import doctor
 from opengrit.cli.evaluate import evaluate
 from opengrit.cli.export import export
+from opengrit.cli.new import new
 from opengrit.cli.probe import probe
+from opengrit.cli.records import records
 from opengrit.cli.report import report
 from opengrit.cli.serve import serve
 from opengrit.cli.sft import sft
@@ -61,6 +63,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Vision-language models that show their evidence: train, measure and ask them.",
 )
+app.command("new")(new)
 app.command("doctor")(doctor)
 app.command("train")(train)
 app.command("sft")(sft)
@@ -68,6 +71,7 @@ app.command("eval")(evaluate)
 app.command("table")(table)
 app.command("probe")(probe)
 app.command("report")(report)
+app.command("records")(records)
 app.command("export")(export)
 app.command("ask")(ask)
 app.command("serve")(serve)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Discriminator,
     Field,
@@ -18,9 +19,11 @@ from pydantic import (
 )
 
 from opengrit.core.errors import RecipeError
+from opengrit.core.plugins import AnyReference, looks_own
 from opengrit.core.recipe_section import Count, NotNegative, Positive, RecipeSection
 from opengrit.data.tables.files import HUB
 from opengrit.data.tables.settings import CocoTask, Columns, Corners, TableSettings, Units
+from opengrit.grounding.own_prompts import check_form
 from opengrit.judges.settings import JudgeSection, judge_section
 from opengrit.recipes.trackers import Project, ReportTo
 from opengrit.recipes.yaml import data_source, named, parse, read_recipe
@@ -29,10 +32,24 @@ from opengrit.rewards.settings import Rewards, rubric_of
 
 _CALLED = "a recipe"  # what messages about keys call this kind
 
-Strategy = Literal["direct", "grounded", "grounded-icl", "sft"]
+_StrategyName = Literal["direct", "grounded", "grounded-icl", "sft"]
 FrameName = Literal["pixels", "thousand", "unit"]
 
+
+def _prompt_form(value: str) -> str:
+    try:
+        check_form(value)
+    except RecipeError as error:
+        raise ValueError(str(error)) from error
+    return value
+
+
 # Which alternative a value means is decided by its shape, so that one mistake gives one message.
+Strategy = Annotated[
+    Annotated[_StrategyName, Tag("[named]")]
+    | Annotated[AnyReference, AfterValidator(_prompt_form), Tag("[own]")],
+    Discriminator(lambda value: "[own]" if looks_own(value) else "[named]"),
+]
 Modules = Annotated[
     Annotated[Literal["all-linear"], Tag("[named]")] | Annotated[tuple[str, ...], Tag("[list]")],
     Discriminator(lambda value: "[list]" if isinstance(value, list | tuple) else "[named]"),
@@ -437,7 +454,13 @@ class Recipe(RecipeSection):
         description="what is trained; a bare string is its name"
     )
     data: Data = Field(description="data sets to train on and to measure with")
-    strategy: Strategy = Field(default="grounded", description="prompt asked with (GRIT figure 7: grounded)")
+    strategy: Strategy = Field(
+        default="grounded",
+        description="prompt asked with, a name or file.txt or file.py:name (GRIT figure 7: grounded)",
+    )
+    system: str | None = Field(
+        default=None, description="text of a system turn; null: the model's own default (GRIT: none)"
+    )
     rewards: Rewards = Field(
         default="paper",
         description="a named set, or weights by the reward's name or file.py:name (paper: GRIT section 3.2)",
