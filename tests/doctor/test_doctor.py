@@ -476,7 +476,9 @@ def test_gpus_can_be_planned_for_without_any():
 
 def test_the_documented_command_of_the_paper_divides_over_its_processes_though_groups_are_spread():
     text = (ROOT / "docs" / "scaling.md").read_text()
-    change = re.search(r"grit20-qwen2.5-vl-3b .*--set (train\.per_device_train_batch_size=\d+)", text)
+    change = re.search(
+        r"grit20-qwen2.5-vl-3b(?:-one-80gb)? .*--set (train\.per_device_train_batch_size=\d+)", text
+    )
     found = planned("grit20-qwen2.5-vl-3b", "--device-gb", "80", "--num-processes", "8", "--set", change[1])
     assert found["processes"]["level"] == "ok"
     # 20 questions x 4 completions over 8 processes of 5: a process holds two groups and a half.

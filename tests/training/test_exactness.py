@@ -298,7 +298,9 @@ COURSES = {
     "GSPO": {
         "num_iterations": 2, "max_steps": 4, "importance_sampling_level": "sequence", "epsilon": 3e-4, "epsilon_high": 4e-4,
     },
-    "CISPO, high entropy": {"loss_type": "cispo", "epsilon_high": 5.0, "top_entropy_quantile": 0.5},
+    "CISPO": {"loss_type": "cispo", "epsilon_high": 5.0},
+    # First tokens of a group have one entropy: where the threshold is theirs, rounding decides which of them are in.
+    "high entropy": {"top_entropy_quantile": 0.43},
     "truncated masked": {"mask_truncated_completions": True, "loss_type": "dapo", "num_iterations": 2, "max_steps": 4},
     "LoRA": {"lora": LORA},
     "LoRA, KL, two steps a generation": {"lora": LORA, "beta": 0.1, "num_iterations": 2, "max_steps": 4},
