@@ -22,6 +22,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.trains]
 COCO = [f"{number:012d}.jpg" for number in range(1000, 1010)]
 GENOME = [f"VG_100K_2/{number}.jpg" for number in range(2000, 2010)]
 
+MAKERS = {
+    "model_type": "internvl_chat",
+    "auto_map": {"AutoConfig": "configuration_internvl_chat.InternVLChatConfig"},
+}
 # One process, so that torch is loaded once; what is printed tells the lines apart.
 SCRIPT = """
 import json, sys
@@ -81,6 +85,10 @@ def test_three_lines_from_an_empty_folder_to_a_trained_step_and_the_papers_check
         "datasets/yfan1997/GRIT_data": data,
         "Qwen/Qwen2.5-VL-3B-Instruct": model,
         "yfan1997/GRIT-20-Qwen2.5-VL-3B": model,
+        "yfan1997/GRIT-20-InternVL-2B": {
+            "config.json": json.dumps(MAKERS).encode(),
+            "configuration_internvl_chat.py": b"1 / 0",
+        },
     }
     pictures = {f"/train2017/{name}": jpeg(64, 48) for name in COCO} | {
         f"/{name}": jpeg(64, 48) for name in GENOME
@@ -94,14 +102,15 @@ def test_three_lines_from_an_empty_folder_to_a_trained_step_and_the_papers_check
         "--set",
         "train.bf16=false",
     ]
+    asked = ["--data", "data/grit20", "--limit", "2", "--max-new-tokens", "8"]
     with download_hub(hub_files) as hub, picture_server(pictures) as server:
         mirrors = ["--mirror", f"coco={server.url}", "--mirror", f"visual-genome={server.url}"]
         lines = [
             ["data", "get", "grit20", "--pictures", *mirrors],
             ["doctor", recipe, *short],
             ["train", recipe, "--out", "runs/paper", *short],
-            ["eval", "--model", "yfan1997/GRIT-20-Qwen2.5-VL-3B", "--data", "data/grit20", "--limit", "2",
-             "--max-new-tokens", "8", "--out", "runs/checkpoint"],
+            ["eval", "--model", "yfan1997/GRIT-20-Qwen2.5-VL-3B", *asked, "--out", "runs/checkpoint"],
+            ["eval", "--model", "yfan1997/GRIT-20-InternVL-2B", *asked, "--out", "runs/refused"],
         ]  # fmt: skip
         environment = os.environ | {
             "HF_ENDPOINT": hub.url,
@@ -114,10 +123,10 @@ def test_three_lines_from_an_empty_folder_to_a_trained_step_and_the_papers_check
             cwd=work, env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    codes = {
-        line.split()[2]: int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("=> ")
-    }
-    assert codes == {"data": 0, "doctor": 0, "train": 0, "eval": 0}, done.stdout + done.stderr
+    codes = [tuple(line.split()[1:]) for line in done.stdout.splitlines() if line.startswith("=> ")]
+    wanted = [("0", "data"), ("0", "doctor"), ("0", "train"), ("0", "eval"), ("2", "eval")]
+    assert codes == wanted, done.stdout + done.stderr
+    assert "opengrit convert internvl FOLDER" in done.stdout
     assert len(list((work / "data/grit20/images").rglob("*.jpg"))) == 20
     steps = (work / "runs/paper/metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(steps[0])["step"] == 1

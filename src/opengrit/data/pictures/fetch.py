@@ -226,7 +226,8 @@ def _from_hub(archives: Archives, task: _Task, hub: Hub, folder: Path, revision:
                 f"the pictures are in {file.name} of {archives.page}, which cannot be fetched ({error}); download it where "
                 f"there is a network, and run the command with --from FILE; what is in {folder} stays"
             ) from error
-        task.take(archives.read(fetched, task.wanted))
+        found = archives.read(fetched, task.wanted)
+        task.take((picture, content, f"{archives.page}: {origin}") for picture, content, origin in found)
 
 
 def _one_by_one(task: _Task, hosts: Mapping[str, Host], workers: int, patience: Patience) -> None:
