@@ -196,8 +196,8 @@ def test_the_names_others_use_are_at_the_doors() -> None:
     from opengrit.models import load
     from opengrit.rewards import Attempt, Rubric
     from opengrit.sampling import Sampler
+    from opengrit.scripting import train as train_of_the_floor
     from opengrit.training import GritTrainer
-    from opengrit.training import train as train_of_the_floor
 
     assert train is train_of_the_floor
     assert all(map(callable, (load_recipe, union_iou, load_examples, evaluate, parse, same_answer, load)))

@@ -19,6 +19,7 @@ FLOORS = (
     "reports",
     "experiments",
     "inference",
+    "scripting",
     "doctor",
     "serving",
     "annotation",
