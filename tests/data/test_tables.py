@@ -510,3 +510,56 @@ def test_tables_folders_and_patterns_are_data_sets(
     assert replace(one, image="") == Example(
         "other:1", "Q?", "x", "", "other", one.picture_size, boxes_known=False
     )
+
+
+# -- as programs save them -------------------------------------------------------------------------------------------
+
+ONE = "image,question,answer\ncat.png,How many cats?,1\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("unicode.tsv", ONE.replace(",", "\t").encode("utf-16")),  # Excel's "Unicode text"
+        ("europe.csv", ONE.replace(",", ";").encode()),
+        ("trailing.csv", ONE.replace("\n", ",\n").encode()),
+        (
+            "rows-only.csv",
+            ONE.replace("1\n", "1,\n").encode(),
+        ),  # a separator behind each row, none behind the header
+        ("lines.json", b'{"image": "cat.png", "question": "How many cats?", "answer": 1}\n'),
+        (
+            "inside.json",
+            b'{"info": {}, "data": [{"image": "cat.png", "question": "How many cats?", "answer": 1}]}',
+        ),
+        ("float.jsonl", b'{"image": "cat", "question": "<image>How many cats?", "answer": 1.0}\n'),
+    ],
+)
+def test_a_file_is_read_as_its_program_saves_it(
+    name: str, content: bytes, tmp_path: Path, photos: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    (one,) = imported(tmp_path / name, photos, tmp_path).examples
+    assert (Path(one.image).name, one.question, one.answer) == ("cat.png", "How many cats?", "1")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", ONE.replace("cats", "caf\u00e9s").encode("cp1252"), "save it as CSV UTF-8"),
+        ("a.csv", b"image,question,answer\n", "at least one row"),
+        ("a.csv", b"image,question,answer\ncat.png,Left, or right?,1\ncat.png,Up, or down?,1\n", "put values that hold a ',' in quotes"),
+        ("a.xlsx", b"no workbook", "Excel workbook"),
+        ("a.parquet", b"no parquet", "fetch it again"),
+        ("a.json", b"[1, 2]", "a list of objects"),
+        ("a.json", b"{", "fix it, or name it .jsonl"),
+        ("a.jsonl", b'{"image": "a", "image": "b"}\n', "a field occurs twice"),
+        ("a.txt", b"x", "save it as one of these"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_none_says_what_to_do(
+    name: str, content: bytes, said: str, tmp_path: Path, photos: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        imported(tmp_path / name, photos, tmp_path)
