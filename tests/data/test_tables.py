@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from opengrit.core.errors import DataError
@@ -170,9 +174,9 @@ def openai(folder: Path, photos: Path) -> Path:
 KINDS = (csv, tsv, xlsx, parquet, saved, json_document, swift, llava, openai)
 
 
-def imported(source: str | Path, photos: Path, out: Path, **settings: Any) -> Imported:
+def imported(source: str | Path, photos: Path, out: Path, **asked: Any) -> Imported:
     return import_table(
-        str(source), images=photos, settings=TableSettings(**settings), pictures=out / "pictures"
+        str(source), images=photos, settings=TableSettings(**asked), pictures=out / "pictures"
     )
 
 
@@ -563,3 +567,57 @@ def test_a_file_that_is_none_says_what_to_do(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=said):
         imported(tmp_path / name, photos, tmp_path)
+
+
+# -- whatever is in the cells ----------------------------------------------------------------------------------------
+
+TEXTS = st.sampled_from(["", "cat.png", "[1,2", "1,2,3,4", "NA", "\0", "x" * 5000, "http://a/b.jpg", "../x", "<image>", "\\boxed{3}", "data:image/png;base64,AAAA"])  # fmt: skip
+WORDS = st.sampled_from(["bytes", "path", "bbox", "ref", "bbox_type", "x", "y", "width", "height", "type", "text", "image_url", "url", "role", "content", "from", "value", "answer"])  # fmt: skip
+CELLS = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 900)
+    | st.floats(allow_nan=True)
+    | TEXTS
+    | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS, inner, max_size=4),
+    max_leaves=8,
+)
+NAMED = (
+    "messages",
+    "conversations",
+    "objects",
+    "images",
+    "bbox",
+    "width",
+    "height",
+    "also_accepted",
+    "key_words",
+    "split",
+)
+ROWS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "image": st.just("cat.png") | CELLS,
+            "question": st.just("How many?") | CELLS,
+            "answer": st.just(2) | CELLS,
+        },
+        optional=dict.fromkeys(NAMED, CELLS),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@given(rows=ROWS, corners=st.sampled_from([None, "xywh"]), units=st.sampled_from([None, "unit", "percent"]))
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_any_cell_is_used_or_told_and_never_a_crash(
+    rows: list[dict[str, Any]], corners: Any, units: Any, tmp_path: Path, photos: Path
+) -> None:
+    path = lines(rows, tmp_path / "any.jsonl")
+    with TemporaryDirectory(dir=tmp_path) as out, suppress(DataError):
+        imported(path, photos, Path(out), corners=corners, units=units)

@@ -289,7 +289,7 @@ def _answers(value: Any) -> tuple[Any, list[Any]]:
         isinstance(value, list) and value and all(isinstance(item, dict) for item in value)
     ):  # VQA's ten annotators
         texts = [item.get("answer", item.get("text")) for item in value]
-        value = [text for text, _ in Counter(texts).most_common() if isinstance(text, str)]
+        value = [text for text, _ in Counter(text for text in texts if isinstance(text, str)).most_common()]
     if isinstance(value, list) and value and any(isinstance(item, str) for item in value):
         return value[0], value[1:]
     return value, []
