@@ -75,6 +75,8 @@ def test_a_section_of_an_unknown_name_is_not_sent_to_a_number_of_that_name() -> 
         (load_recipe, "ways: [grit]\ntrain: {}\nsft: {}\n", "table"),
         (load_sft_recipe, SMALL + "train: {}\n", "train"),
         (load_sft_recipe, "ways: [sft]\nsft: {}\n", "table"),
+        (load_table_recipe, SMALL + "train: {}\n", "train"),
+        (load_table_recipe, SMALL + "sft: {}\n", "sft"),
     ],
 )
 def test_a_recipe_of_another_command_is_sent_there_whatever_else_is_wrong_with_it(
@@ -142,7 +144,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
         ("rewards: {}", "at least one reward"),
         ("lora: {r: 0}", "lora.r"),
         ("lora: {target_modules: 3}", "lora.target_modules"),
-        ("judge: gpt-4o", "judge.kind: input should be 'rule', 'endpoint' or 'local', got 'gpt-4o'"),
+        ("judge: gpt-4o", "judge.kind: input should be 'rule', 'endpoint', 'local' or 'own', got 'gpt-4o'"),
         ("judge: endpoint", "judge: a judge of kind endpoint has a model, this one has none; add it"),
         ("judge: {kind: rule, requests_per_minut: 3}", "did you mean requests_per_minute?"),
         ("judge: {min_judged_share: 2}", "judge.min_judged_share"),
@@ -289,6 +291,7 @@ def test_the_papers_recipes_hold_the_papers_values_and_say_where_each_is_from(na
     assert (train.max_completion_length, train.temperature, train.loss_type) == (1000, 0.9, "grpo")
     written = yaml.safe_load(path.read_text(encoding="utf-8"))["train"]
     idle = {name for name in type(train).model_fields if name.startswith("vllm_") and name != "vllm_mode"}
+    idle |= {"report_to", "project", "log_rollouts_steps"}  # where a run is watched, not what it does
     assert set(written) | {"logging_steps", "keep_checkpoints", "keep_best"} | idle == set(
         type(train).model_fields
     )
@@ -344,9 +347,70 @@ def test_the_commands_for_two_processes_that_are_shown_divide_their_work() -> No
 
 def test_work_that_does_not_divide_over_the_processes_is_refused_with_a_batch_size_that_does() -> None:
     demo = load_recipe("demo").train  # 20 questions x 8 tries
-    with pytest.raises(RecipeError, match=r"set train\.per_device_train_batch_size to 80 or a divisor of it"):
+    with pytest.raises(RecipeError, match=r"set train\.per_device_train_batch_size: 80$"):
         demo.passes_per_step(2)
-    with pytest.raises(RecipeError, match=r"a number of processes that divides 160,"):
+    with pytest.raises(
+        RecipeError, match=r"start 2 \(--num-processes 2\) and set train\.per_device_train_batch_size: 80$"
+    ):
         demo.passes_per_step(3)
-    with pytest.raises(RecipeError, match=r"set sft\.per_device_train_batch_size to 2 or a divisor of it"):
+    with pytest.raises(RecipeError, match=r"set sft\.per_device_train_batch_size: 2$"):
         load_sft_recipe("sft-demo").sft.passes_per_step(2)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 12, 17, 20])
+@pytest.mark.parametrize("processes", [1, 2, 3, 8])
+def test_the_sizes_named_for_few_rows_are_possible_over_the_processes(rows: int, processes: int) -> None:
+    train = parse_recipe(SMALL, ["train.questions_per_step=40", "train.per_device_train_batch_size=16"]).train
+    remedy = train.remedy_for(rows, num_processes=processes)
+    changes = [f"{key}={value}" for key, value in re.findall(r"(train\.\w+): (\d+)", remedy)]
+    if not changes:
+        assert remedy == "add rows"
+        assert not [q for q in range(1, rows + 1) if q * train.num_generations % processes == 0]
+        return
+    fitting = parse_recipe(
+        SMALL, ["train.questions_per_step=40", "train.per_device_train_batch_size=16", *changes]
+    ).train
+    assert fitting.questions_per_step <= rows
+    assert fitting.per_device_train_batch_size <= 16
+    assert fitting.passes_per_step(processes) >= 1
+
+
+def test_all_that_is_impossible_in_a_section_is_told_at_once() -> None:
+    wrong = ["train.per_device_train_batch_size=7", "train.warmup_steps=300", "train.keep_best=accuracy"]
+    message = error_of(SMALL, *wrong)
+    changes = re.findall(r"set (\w+): (\d+)", message)
+    assert [key for key, _ in changes] == ["per_device_train_batch_size", "warmup_steps", "keep_checkpoints"]
+    changes = [f"train.{key}={value}" for key, value in changes]
+    assert parse_recipe(SMALL, [*wrong, *changes, "data.eval=[stickers/count]"])
+
+
+def test_fewer_rows_than_a_step_of_fine_tuning_are_told_every_size_at_once() -> None:
+    wanted = ["sft.rows_per_step=8", "sft.per_device_train_batch_size=4"]
+    remedy = load_sft_recipe("sft-demo", wanted).sft.remedy_for(7)
+    assert remedy == "set sft.rows_per_step: 7 and sft.per_device_train_batch_size: 1, or add rows"
+    changes = [f"{key}={value}" for key, value in re.findall(r"(sft\.\w+): (\d+)", remedy)]
+    assert load_sft_recipe("sft-demo", [*wanted, *changes]).sft.passes_per_step(1) == 7
+
+
+@pytest.mark.parametrize(
+    ("train", "message", "remedy"),
+    [
+        ("loss_type: dapo, importance_sampling_level: sequence", "long ones would weigh more", "loss_type: grpo, num_iterations: 2"),
+        ("loss_type: vespo, importance_sampling_level: sequence", "vespo makes a ratio", "importance_sampling_level: token"),
+        ("loss_type: luspo", "luspo scales a ratio", "importance_sampling_level: sequence"),
+        ("importance_sampling_level: sequence", "sequence changes nothing", "num_iterations: 2"),
+        ("loss_type: sapo, importance_sampling_level: sequence", "sequence changes nothing", "importance_sampling_level: token"),
+        ("importance_sampling_level: sequence, num_iterations: 2, top_entropy_quantile: 0.2", "single tokens", "top_entropy_quantile: 1"),
+        ("loss_type: cispo", "the largest ratio, at least 1, got null", "epsilon_high: 5"),
+        ("loss_type: cispo, epsilon_high: 0.28", "at least 1, got 0.28", "epsilon_high: 5"),
+        ("loss_type: sapo, epsilon_high: 0.28", "sapo clips nothing", "epsilon_high: null"),
+        ("epsilon_high: 0.28", "clips nothing with num_iterations 1", "num_iterations: 2"),
+        ("epsilon_high: 0.28", "clips nothing with num_iterations 1", "epsilon_high: null"),
+    ],
+)  # fmt: skip
+def test_an_objective_that_means_nothing_is_refused_with_a_remedy_that_works(
+    train: str, message: str, remedy: str
+) -> None:
+    assert message in error_of(SMALL + f"train: {{{train}}}\n")
+    changed = yaml.safe_load(f"{{{train}}}") | yaml.safe_load(f"{{{remedy}}}")
+    parse_recipe(SMALL + yaml.safe_dump({"train": changed}))

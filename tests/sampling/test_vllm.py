@@ -39,6 +39,7 @@ class FakeVllm:
         self._loaded, self._expands, self._true = loaded, expands, true
         self.asked = []
         self.did = []  # in this order
+        self.mode = "colocate"
         self.llm = SimpleNamespace(
             llm_engine=SimpleNamespace(reset_encoder_cache=lambda: self.did.append("forget"))
         )

@@ -161,7 +161,7 @@ def vllm_server(model: str, folder: Path, *, weights: Path | None = None) -> Ite
         "127.0.0.1",
     ]
     command += ["--port", str(port), "--served-model-name", model, "--dtype", "float32", "--enforce-eager"]
-    command += ["--max-num-batched-tokens", "4096"]
+    command += ["--max-num-batched-tokens", "4096", "--gpu-memory-utilization", "0.2"]
     with serving(
         command,
         url=f"http://127.0.0.1:{port}/health",

@@ -13,6 +13,7 @@ FLOORS = (
     "sampling",
     "models",
     "evaluation",
+    "converters",
     "publishing",
     "training",
     "reports",

@@ -34,8 +34,8 @@ _MaxTiles = Annotated[int | None, Option(min=1, help="Most tiles a picture is cu
 _Judge = Annotated[
     str | None,
     Option(
-        metavar="rule|FILE.yaml",
-        help="Who says whether an answer is right: rule (default), or a YAML file with a recipe's section judge:.",
+        metavar="rule|FILE.py:NAME|FILE.yaml",
+        help="Who says whether an answer is right: rule (default), a function of your own, or a YAML file with a recipe's section judge:.",
     ),
 ]
 _JudgeUrl = Annotated[
@@ -67,6 +67,7 @@ def evaluate(
     images: _Images = None,
     endpoint: options.Endpoint = None,
     strategy: options.Strategy = "grounded",
+    system: options.System = None,
     samples: _Samples = 1,
     temperature: options.Temperature = 0.0,
     max_new_tokens: options.Length = 1000,
@@ -116,6 +117,7 @@ def evaluate(
         data=sources_of(data, images or []),
         endpoint=None if endpoint is None else {"url": endpoint, "frame": frame},
         strategy=strategy,
+        system=system,
         eval={
             "max_completion_length": max_new_tokens,
             "batch_size": batch_size,

@@ -11,7 +11,8 @@ from opengrit.core.images import open_picture
 from opengrit.core.types import Example
 from opengrit.data.benchmarks import BENCHMARKS
 from opengrit.data.get import annotation_files
-from opengrit.data.grit import ParsedFile, listed, missing_pictures, read, usable
+from opengrit.data.grit import ParsedFile, listed, read, usable
+from opengrit.data.missing import fetching, missing_pictures
 from opengrit.data.tables import TableSettings, files_of, is_source, is_table, read_table
 
 _STICKERS = "stickers/"
@@ -49,22 +50,23 @@ def load_examples(
         own = os.path.join(spec, "images")
         root = images if images is not None else own if os.path.isdir(own) else None
         examples = [example for file in files for example in usable(read_source(file, root, table=table))]
-        try:
-            require_pictures(examples, spec, folder=root if root is not None else Path(files[0]).parent)
-        except DataError as error:
-            raise _fetchable(error, name, files) from None
+        require_pictures(examples, spec, folder=root if root is not None else Path(files[0]).parent)
         return examples
     parent, base = os.path.split(os.path.normpath(name))
     if base in {known.name for known in BENCHMARKS}:
-        parent = parent or "data"
+        path = os.path.join(parent or "data", base)
         raise DataError(
-            f"a benchmark is named by the folder it was fetched into, got {name!r}, where no `opengrit data get` put it; run "
-            f"`opengrit data get {base} --pictures --out {parent}` and name {os.path.join(parent, base)}"
+            f"a benchmark is named by the folder it was fetched into, got {name!r}, where no `opengrit data get` put it; "
+            + fetching(path)
+            + ("" if path == os.path.normpath(name) else f" and name {path}")
         )
     if not name.startswith(_STICKERS):
         raise DataError(
-            f"a data set is a packaged one (stickers/...) or a file that exists, got {name!r}; check the name, give the path of "
-            "a .jsonl file or a table, or name a folder that `opengrit data get` filled"
+            f"a data set is a packaged one (stickers/...) or a file that exists, got {name!r}; "
+            + (
+                fetching(name)
+                or "check the name, give the path of a .jsonl file or a table, or name a folder that `opengrit data get` filled"
+            )
         )
     if images is not None:
         raise DataError(
@@ -79,16 +81,6 @@ def load_examples(
             f"a packaged set draws its pictures into a folder of yours, {error.filename} cannot be written "
             f"({error.strerror}); set OPENGRIT_CACHE to a folder that can"
         ) from error
-
-
-def _fetchable(error: DataError, name: str, files: Sequence[str]) -> DataError:
-    """The error for missing pictures, with the command that fetches them where `opengrit data get` fetched the rows."""
-    parent, base = os.path.split(os.path.normpath(name))
-    if base not in {known.name for known in BENCHMARKS} or files[0] == name:
-        return error
-    return DataError(
-        f"{error}, or fetch them with `opengrit data get {base} --pictures --out {parent or '.'}`"
-    )
 
 
 def require_pictures(examples: list[Example], source: str | Path, *, folder: str | Path) -> None:

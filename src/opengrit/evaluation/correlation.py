@@ -27,8 +27,8 @@ from opengrit.core.boxes import Box, Size, moved_at_random
 from opengrit.core.drawing import draw_boxes, numbered
 from opengrit.core.errors import ImageError, RunError
 from opengrit.core.images import open_picture
+from opengrit.core.progress import progress_bar
 from opengrit.core.types import Record, Tag
-from opengrit.evaluation.evaluator import progress_bar
 from opengrit.evaluation.metrics import BOOTSTRAP_SEED, Estimate
 from opengrit.evaluation.metrics.estimates import key_of, mean_over_keys, seeded_generator
 from opengrit.evaluation.metrics.quantities import is_complete

@@ -308,7 +308,7 @@ def _check(recipe: TableRecipe) -> list[Example]:
                 continue
             wanted = recipe.grpo(run)
             wanted.rubric().check(rows)
-            check_rows(len(rows), wanted.train.questions_per_step)
+            check_rows(len(rows), wanted.train)
             check_settings(grpo_config(wanted.train, scratch), num_rows=len(rows))
     return rows
 

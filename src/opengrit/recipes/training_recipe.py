@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Discriminator,
     Field,
@@ -18,10 +19,13 @@ from pydantic import (
 )
 
 from opengrit.core.errors import RecipeError
+from opengrit.core.plugins import AnyReference, looks_own
 from opengrit.core.recipe_section import Count, NotNegative, Positive, RecipeSection
 from opengrit.data.tables.files import HUB
 from opengrit.data.tables.settings import CocoTask, Columns, Corners, TableSettings, Units
+from opengrit.grounding.own_prompts import check_form
 from opengrit.judges.settings import JudgeSection, judge_section
+from opengrit.recipes.objective import Objective
 from opengrit.recipes.trackers import Project, ReportTo
 from opengrit.recipes.yaml import data_source, named, parse, read_recipe
 from opengrit.rewards.rubric import Rubric
@@ -29,10 +33,24 @@ from opengrit.rewards.settings import Rewards, rubric_of
 
 _CALLED = "a recipe"  # what messages about keys call this kind
 
-Strategy = Literal["direct", "grounded", "grounded-icl", "sft"]
+_StrategyName = Literal["direct", "grounded", "grounded-icl", "sft"]
 FrameName = Literal["pixels", "thousand", "unit"]
 
+
+def _prompt_form(value: str) -> str:
+    try:
+        check_form(value)
+    except RecipeError as error:
+        raise ValueError(str(error)) from error
+    return value
+
+
 # Which alternative a value means is decided by its shape, so that one mistake gives one message.
+Strategy = Annotated[
+    Annotated[_StrategyName, Tag("[named]")]
+    | Annotated[AnyReference, AfterValidator(_prompt_form), Tag("[own]")],
+    Discriminator(lambda value: "[own]" if looks_own(value) else "[named]"),
+]
 Modules = Annotated[
     Annotated[Literal["all-linear"], Tag("[named]")] | Annotated[tuple[str, ...], Tag("[list]")],
     Discriminator(lambda value: "[list]" if isinstance(value, list | tuple) else "[named]"),
@@ -162,6 +180,30 @@ class Data(RecipeSection):
         return value
 
 
+def largest_divisor(rows: int, *, most: int) -> int:
+    """The largest number that divides `rows` and is at most `most`; both are at least 1."""
+    return next(size for size in range(min(rows, most), 0, -1) if rows % size == 0)
+
+
+def sizes_for(
+    rows: int, asked: int, *, each: int, batch: int, num_processes: int = 1
+) -> tuple[int, int] | None:
+    """The questions of a step and the batch size, none above `asked` and `batch`, that so many rows of data allow.
+
+    A question has `each` completions, which divide over the processes and into batches. None where no number does.
+    """
+    for questions in range(min(rows, asked), 0, -1):
+        if questions * each % num_processes == 0:
+            return questions, largest_divisor(questions * each // num_processes, most=batch)
+    return None
+
+
+def remedy_of_sizes(section: str, key: str, rows: int, batch: int, *, was: int) -> str:
+    """The keys to set for a step of so many rows; the batch size only where it is not what it was."""
+    also = "" if batch == was else f" and {section}.per_device_train_batch_size: {batch}"
+    return f"set {section}.{key}: {rows}{also}, or add rows"
+
+
 def passes_of(rows: int, called: str, *, batch: int, num_processes: int, section: str) -> int:
     """Passes that each of so many processes makes for a step of so many `rows`, `batch` at once.
 
@@ -169,10 +211,14 @@ def passes_of(rows: int, called: str, *, batch: int, num_processes: int, section
     """
     if not rows % (batch * num_processes):
         return rows // (batch * num_processes)
-    remedy = f"set {section}.per_device_train_batch_size to {rows // num_processes} or a divisor of it"
-    if rows % num_processes:
+    if not rows % num_processes:
+        size = largest_divisor(rows // num_processes, most=batch)  # no larger: it may not fit the device
+        remedy = f"set {section}.per_device_train_batch_size: {size}"
+    else:
+        fewer = largest_divisor(rows, most=num_processes)
+        size = largest_divisor(rows // fewer, most=batch)
         remedy = (
-            f"choose a number of processes that divides {rows}, or change the rows of a step under {section}:"
+            f"start {fewer} (--num-processes {fewer}) and set {section}.per_device_train_batch_size: {size}"
         )
     raise RecipeError(
         f"{called} ({rows}) is divided evenly over {num_processes} processes of per_device_train_batch_size {batch}; "
@@ -180,7 +226,7 @@ def passes_of(rows: int, called: str, *, batch: int, num_processes: int, section
     )
 
 
-class Train(RecipeSection):
+class Train(Objective):
     """How it learns. Names are those of TRL's GRPOConfig where it has the field."""
 
     learning_rate: Positive = Field(
@@ -204,27 +250,6 @@ class Train(RecipeSection):
     per_device_train_batch_size: Count = Field(
         default=4,
         description="completions in one forward and backward pass of one device (released GRIT script)",
-    )
-    num_iterations: Count = Field(
-        default=1, description="optimizer steps made from one generation (TRL's default)"
-    )
-    beta: NotNegative = Field(
-        default=0.01, description="weight of the KL term; 0: no reference model (released GRIT script)"
-    )
-    use_bias_correction_kl: bool = Field(
-        default=False,
-        description="weigh the KL term by the policy ratio (false: the KL term of the GRIT paper)",
-    )
-    epsilon: Positive = Field(
-        default=0.2, description="clip range of the policy ratio (TRL's default; GRIT does not state it)"
-    )
-    loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = Field(
-        default="grpo",
-        description="how token losses are averaged (GRIT: plain GRPO, the mean over each completion)",
-    )
-    scale_rewards: Literal["group", "batch", "none"] = Field(
-        default="group",
-        description="what rewards are divided by, the standard deviation of (GRIT: the group)",
     )
     temperature: Positive = Field(
         default=0.9, description="sampling temperature of rollouts (TRL's when GRIT was released)"
@@ -315,30 +340,49 @@ class Train(RecipeSection):
             section="train",
         )
 
+    def remedy_for(self, num_rows: int, *, num_processes: int = 1) -> str:
+        """What to set where the data has fewer rows than a step asks questions: every value that then divides."""
+        found = sizes_for(
+            num_rows,
+            self.questions_per_step,
+            each=self.num_generations,
+            batch=self.per_device_train_batch_size,
+            num_processes=num_processes,
+        )
+        return (
+            "add rows"
+            if found is None
+            else remedy_of_sizes("train", "questions_per_step", *found, was=self.per_device_train_batch_size)
+        )
+
     @model_validator(mode="after")
     def _possible(self) -> Train:
-        if self.completions_per_step % self.per_device_train_batch_size:
-            raise ValueError(
-                f"questions_per_step x num_generations ({self.completions_per_step}) is divided evenly by "
-                f"per_device_train_batch_size, got {self.per_device_train_batch_size}; choose a divisor"
-            )
-        if self.warmup_steps >= self.max_steps:
-            raise ValueError(
-                f"warmup_steps is smaller than max_steps, got {self.warmup_steps:g} and {self.max_steps}; lower it"
-            )
-        if self.keep_best is not None:
-            self._check_keep_best(self.keep_best)
+        if problems := list(self._problems()):  # all at once: one remedy makes the section valid
+            raise ValueError("; and ".join(problems))
         return self
 
-    def _check_keep_best(self, best: str) -> None:
-        if self.keep_checkpoints is None:
-            raise ValueError(
-                f"without keep_checkpoints all are kept, keep_best is {best}; set keep_checkpoints, or leave it out"
+    def _problems(self) -> Iterator[str]:
+        yield from self.problems()
+        if self.completions_per_step % self.per_device_train_batch_size:
+            size = largest_divisor(self.completions_per_step, most=self.per_device_train_batch_size)
+            yield (
+                f"questions_per_step x num_generations ({self.completions_per_step}) is divided evenly by "
+                f"per_device_train_batch_size, got {self.per_device_train_batch_size}; set per_device_train_batch_size: {size}"
             )
-        if self.eval_steps is None or self.save_steps is None or self.save_steps % self.eval_steps:
-            raise ValueError(
+        if self.warmup_steps >= self.max_steps:
+            yield (
+                f"warmup_steps is smaller than max_steps, got {self.warmup_steps:g} and {self.max_steps}; "
+                f"set warmup_steps: {(self.max_steps - 1) // 10}"
+            )
+        best = self.keep_best
+        if best is not None and self.keep_checkpoints is None:
+            yield f"without keep_checkpoints all are kept, keep_best is {best}; set keep_checkpoints: 1, or keep_best: null"
+        measured = self.eval_steps is not None and self.save_steps is not None
+        if best is not None and not (measured and (self.save_steps or 0) % (self.eval_steps or 1) == 0):
+            every = self.eval_steps or self.save_steps or 50
+            yield (
                 f"a checkpoint is measured to be the best, keep_best is {best} with save_steps {self.save_steps} and "
-                f"eval_steps {self.eval_steps}; make save_steps a multiple of eval_steps"
+                f"eval_steps {self.eval_steps}; make save_steps a multiple of eval_steps, such as {every} for both"
             )
 
 
@@ -391,7 +435,13 @@ class Recipe(RecipeSection):
         description="what is trained; a bare string is its name"
     )
     data: Data = Field(description="data sets to train on and to measure with")
-    strategy: Strategy = Field(default="grounded", description="prompt asked with (GRIT figure 7: grounded)")
+    strategy: Strategy = Field(
+        default="grounded",
+        description="prompt asked with, a name or file.txt or file.py:name (GRIT figure 7: grounded)",
+    )
+    system: str | None = Field(
+        default=None, description="text of a system turn; null: the model's own default (GRIT: none)"
+    )
     rewards: Rewards = Field(
         default="paper",
         description="a named set, or weights by the reward's name or file.py:name (paper: GRIT section 3.2)",

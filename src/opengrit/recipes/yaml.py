@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from opengrit.core.errors import RecipeError
-from opengrit.core.escaping import shortened
 from opengrit.core.plugins import FOLDER
 from opengrit.data.tables.files import HUB, names_files
 from opengrit.judges.settings import judge_section
 from opengrit.recipes.register import nearest_name, packaged_path
+from opengrit.recipes.remedies import KeyPath, grouped, problem_of
 
 _Kind = TypeVar("_Kind", bound=BaseModel)
-_Path = tuple[str, ...]
 
-_SHAPES = {
-    "tuple_type": "must be a list",
-    "model_type": "must be a mapping of keys to values",
-    "dict_type": "must be a mapping of keys to values",
-}
 # What only one kind of recipe has, and the command that takes it. A table has sft and train too: it is known first.
 _COMMANDS = {"ways": "table", "models": "table", "sft": "sft", "train": "train"}
 _BRANCHES = (
@@ -107,13 +100,15 @@ def parse(
     try:
         return kind.model_validate(values, context={FOLDER: str(folder)})
     except ValidationError as error:
-        raise RecipeError(_message(kind, error, called, place, lines, set_here)) from error
+        raise RecipeError(_message(kind, values, error, called, place, lines, set_here)) from error
 
 
 def _meant_for(kind: type[BaseModel], values: dict[str, Any]) -> str | None:
     """The command that a recipe of another kind is for; None where it is of this kind, or could be."""
     if "data" not in kind.model_fields:
         return None  # a section in a file of its own
+    if "models" in kind.model_fields and "model" in values and "models" not in values:
+        return "sft" if "sft" in values and "train" not in values else "train"
     foreign = [
         command for key, command in _COMMANDS.items() if key in values and key not in kind.model_fields
     ]
@@ -121,11 +116,11 @@ def _meant_for(kind: type[BaseModel], values: dict[str, Any]) -> str | None:
     return foreign[0] if foreign and (foreign[0] == "table" or not own) else None
 
 
-def _key_lines(node: yaml.Node | None, place: str) -> dict[_Path, int]:
+def _key_lines(node: yaml.Node | None, place: str) -> dict[KeyPath, int]:
     """The line of every key, by its path. Raises RecipeError for a key that occurs twice, which YAML would accept."""
-    found: dict[_Path, int] = {}
+    found: dict[KeyPath, int] = {}
 
-    def walk(node: yaml.Node | None, path: _Path) -> None:
+    def walk(node: yaml.Node | None, path: KeyPath) -> None:
         if isinstance(node, yaml.SequenceNode):
             for index, item in enumerate(node.value):
                 walk(item, (*path, str(index)))
@@ -146,7 +141,7 @@ def _key_lines(node: yaml.Node | None, place: str) -> dict[_Path, int]:
     return found
 
 
-def _override(values: dict[str, Any], override: str) -> _Path:
+def _override(values: dict[str, Any], override: str) -> KeyPath:
     """Sets one value in place and returns its key's path."""
     key, equals, text = override.partition("=")
     path = tuple(part.strip() for part in key.split("."))
@@ -168,7 +163,7 @@ def _override(values: dict[str, Any], override: str) -> _Path:
     return path
 
 
-def _step_into(place: Any, part: str, path: _Path, override: str) -> Any:
+def _step_into(place: Any, part: str, path: KeyPath, override: str) -> Any:
     key: Any = _index(place, part, override) if isinstance(place, list) else part
     inner = place[key] if isinstance(place, list) else place.get(key)
     if isinstance(inner, str) and path == ("model",):
@@ -197,77 +192,31 @@ def _index(items: list[Any], part: str, override: str) -> int:
 
 def _message(
     kind: type[BaseModel],
+    values: dict[str, Any],
     error: ValidationError,
     called: str,
     place: str,
-    lines: dict[_Path, int],
-    set_here: set[_Path],
+    lines: dict[KeyPath, int],
+    set_here: set[KeyPath],
 ) -> str:
-    found = []
+    problems = []
     for item in error.errors(include_url=False):
         path = tuple(str(part) for part in item["loc"] if part not in _BRANCHES)
-        text = (
-            _unknown_key(kind, path, called, item["input"])
-            if item["type"] == "extra_forbidden"
-            else _wrong_value(path, dict(item))
-        )
-        found.append(f"{_where(path, place, lines, set_here)}: {text}")
-    found = list(dict.fromkeys(found))
+        problems.append(problem_of(kind, values, path, item, called))
+    found = [f"{_where(path, place, lines, set_here)}: {text}" for path, text in grouped(problems)]
     if len(found) == 1:
         return found[0]
     head = "every key of a recipe is known and every value possible, these are not:"
     return "\n".join([head, *(f"  {line}" for line in found)])
 
 
-def _where(path: _Path, place: str, lines: dict[_Path, int], set_here: set[_Path]) -> str:
+def _where(path: KeyPath, place: str, lines: dict[KeyPath, int], set_here: set[KeyPath]) -> str:
     for length in range(len(path), 0, -1):
         if path[:length] in set_here:
             return f"--set {'.'.join(path[:length])}"
         if path[:length] in lines:
             return f"{place}:{lines[path[:length]]}"
     return place
-
-
-def _wrong_value(path: _Path, item: Any) -> str:
-    key = ".".join(path) or "the recipe"
-    if item["type"] == "missing":
-        return f"{key} is required and is not there; add it"
-    if item["type"] == "value_error":
-        return f"{key}: {item['ctx']['error']}"
-    rule = _SHAPES.get(item["type"]) or item["msg"][0].lower() + item["msg"][1:]
-    return f"{key}: {rule}, got {shortened(repr(item['input']), 60)}; change it"
-
-
-def _unknown_key(kind: type[BaseModel], path: _Path, called: str, value: object) -> str:
-    known = list(_keys(kind))
-    section = tuple(part for part in path[:-1] if not part.isdigit())
-    siblings = [keys[-1] for keys in known if keys[:-1] == section]
-    near = difflib.get_close_matches(path[-1], siblings, n=1, cutoff=0.6)
-    elsewhere = [".".join(keys) for keys in known if keys[-1] == path[-1]]
-    if near:
-        remedy = f"did you mean {near[0]}?"
-    elif elsewhere and not isinstance(value, dict):  # a section is where its writer wanted it
-        remedy = f"did you mean {' or '.join(elsewhere)}?"
-    else:
-        remedy = f"known here: {', '.join(siblings)}"
-    return f"{'.'.join(path)} is not a key of {called}; {remedy}"
-
-
-def _keys(kind: type[BaseModel], path: _Path = ()) -> Iterator[_Path]:
-    """Every key a recipe of that kind can have, by its path; a list's items have the list's."""
-    yield from ((*path, name) for name in kind.model_fields)
-    for name, field in kind.model_fields.items():
-        for section in _sections(field.annotation):
-            yield from _keys(section, (*path, name))
-
-
-def _sections(annotation: object) -> Iterator[type[BaseModel]]:
-    """The sections a field's type holds, inside lists, alternatives and annotations too."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-        return
-    for inner in get_args(annotation):
-        yield from _sections(inner)
 
 
 def _fault(error: yaml.YAMLError, text: str) -> tuple[int, str]:

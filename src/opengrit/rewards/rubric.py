@@ -116,13 +116,24 @@ class Rubric:
 
     def check(self, examples: Sequence[Example]) -> None:
         """Raise RecipeError if a reward can apply to none of the examples: it would be a constant, and teach nothing."""
-        for name in self.weights:
-            for need in self.reward(name).spec.needs & _APPLIES.keys():
-                if not any(_APPLIES[need](example) for example in examples):
-                    raise RecipeError(
-                        f"every reward must apply to some row, and '{name}' needs {need.value}, of which there are "
-                        f"none in {len(examples)} rows; leave it out of rewards: or add such rows"
-                    )
+        idle = {
+            name: need
+            for name in self.weights
+            for need in self.reward(name).spec.needs & _APPLIES.keys()
+            if not any(_APPLIES[need](example) for example in examples)
+        }
+        if not idle:
+            return
+        name, need = next(iter(idle.items()))
+        kept = {name: weight for name, weight in self.weights.items() if name not in idle}
+        if any(kept.values()) and not self.own:
+            remedy = f"write rewards: {{{', '.join(f'{name}: {weight:g}' for name, weight in kept.items())}}}"
+        else:
+            remedy = f"leave {', '.join(idle)} out of rewards:"
+        raise RecipeError(
+            f"every reward must apply to some row, and '{name}' needs {need.value}, of which there are "
+            f"none in {len(examples)} rows; {remedy} or add such rows"
+        )
 
 
 def check_weights(weights: Mapping[str, object]) -> None:

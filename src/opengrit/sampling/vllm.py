@@ -27,6 +27,30 @@ class _Row:
     log_probs: list[float | None]
 
 
+def forgetting_pictures(generation: Any) -> Callable[[], None]:
+    """A call that drops the pictures that a vLLM has encoded; `generation` is TRL's `VLLMGeneration`, in either mode.
+
+    TRL drops the keys and values of prompts when it has pushed weights, and leaves encoded pictures to later rollouts.
+    A server is asked by the first process alone, at an address for development that `trl vllm-serve` opens.
+    """
+    if generation.mode == "colocate":
+        return generation.llm.llm_engine.reset_encoder_cache
+
+    def forget() -> None:
+        if not generation.accelerator.is_main_process:
+            return
+        client = generation.vllm_client
+        answered = client.session.post(f"{client.base_url}/reset_encoder_cache")
+        if answered.status_code != 200:
+            raise ModelError(
+                "vLLM's server must drop the pictures that earlier weights encoded, POST /reset_encoder_cache at "
+                f"{client.base_url} answered {answered.status_code}; start it with `trl vllm-serve` of the vllm and trl "
+                "that opengrit[vllm] installs, or set freeze_vision: true"
+            )
+
+    return forget
+
+
 def unexpanded(prompt: PreparedPrompt, *, picture_id: int) -> list[int]:
     """The prompt's ids with the picture's tokens taken back to the one that the chat template writes.
 
@@ -60,10 +84,7 @@ class VllmSampler:
         expands_pictures: bool = True,
         forget_pictures: Callable[[], None] | None = None,
     ) -> None:
-        """`forget_pictures` drops what vLLM keeps of encoded pictures, which earlier weights have encoded; before every `sample`.
-
-        TRL drops the keys and values of prompts when it has pushed weights, and leaves the encoded pictures.
-        """
+        """`forget_pictures` is called before every `sample`, where earlier weights may have encoded pictures."""
         self._prompts = prompts
         self._generate = generate
         self._expands_pictures = expands_pictures

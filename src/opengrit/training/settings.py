@@ -48,7 +48,7 @@ def sft_config(section: SftTrain, output_dir: str | Path, *, num_rows: int) -> S
     if num_rows < section.rows_per_step:
         raise RecipeError(
             f"a step learns from distinct rows, sft.rows_per_step is {section.rows_per_step} and the data has "
-            f"{num_rows} rows; lower rows_per_step to at most {num_rows} or add rows"
+            f"{num_rows} rows; {section.remedy_for(num_rows)}"
         )
     check_machine(section, name="sft")
     settings = _common(section, output_dir, {"rows_per_step", "save_steps", "report_to", "project"})
@@ -135,19 +135,23 @@ def _common(section: Train | SftTrain, output_dir: str | Path, ours: set[str]) -
     }
 
 
-def check_rows(num_rows: int, questions_per_step: int) -> None:
-    """Raise RecipeError where the data has fewer rows than one step asks questions."""
-    if num_rows < questions_per_step:
+def check_rows(num_rows: int, section: Train) -> None:
+    """Raise RecipeError where the data has fewer rows than one step asks questions, with the sizes that it allows."""
+    if num_rows < section.questions_per_step:
+        remedy = section.remedy_for(num_rows, num_processes=int(os.environ.get("WORLD_SIZE", "1")))
         raise RecipeError(
-            f"a step asks distinct questions, train.questions_per_step is {questions_per_step} and data.train has "
-            f"{num_rows} rows; lower questions_per_step to at most {num_rows} or add rows"
+            f"a step asks distinct questions, train.questions_per_step is {section.questions_per_step} and data.train has "
+            f"{num_rows} rows; {remedy}"
         )
 
 
 def check_settings(args: GRPOConfig, *, num_rows: int) -> None:
     """Raise RecipeError where TRL's arguments, or the number of rows, are not what the trainer can train with."""
-    group, batch = args.num_generations or 0, args.generation_batch_size or 0
-    check_rows(num_rows, batch // group)
+    questions = (args.generation_batch_size or 0) // (args.num_generations or 1)
+    if num_rows < questions:
+        raise RecipeError(
+            f"a step asks distinct questions, {questions} are asked for and the data has {num_rows} rows; add rows"
+        )
     if args.steps_per_generation != args.gradient_accumulation_steps:
         raise RecipeError(
             f"a generation batch is one optimizer step, got steps_per_generation {args.steps_per_generation} and "

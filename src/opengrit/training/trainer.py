@@ -25,12 +25,13 @@ from trl import GRPOConfig, GRPOTrainer
 
 from opengrit.core.types import Example, Record
 from opengrit.evaluation.rollout import EvaluationProtocol, roll_out
+from opengrit.grounding.prompts import asked_for
 from opengrit.models.families import Loaded, base_model
 from opengrit.runs.alarms import Setting
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import Sampler, SamplingSettings
 from opengrit.sampling.transformers_engine import ENCODED_AT_ONCE, TransformersSampler
-from opengrit.sampling.vllm import VllmSampler
+from opengrit.sampling.vllm import VllmSampler, forgetting_pictures
 from opengrit.training.callbacks import GritCallback, NonFiniteGuard
 from opengrit.training.checkpoint import restore_weights, save_checkpoint
 from opengrit.training.data_order import EvenOrder
@@ -135,7 +136,7 @@ class GritTrainer(GRPOTrainer):
         setting = Setting(
             max_completion_length=self.max_completion_length,
             frame=protocol.frame,
-            asks_for_boxes=protocol.strategy != "direct",
+            asks_for_boxes=asked_for(protocol.strategy, system=protocol.system).boxes,
             num_iterations=args.num_iterations,
             beta=args.beta,
         )
@@ -248,12 +249,12 @@ class GritTrainer(GRPOTrainer):
 
     def _sampler_of_rollouts(self) -> Sampler:
         if self.rollout_sampler is None and self.use_vllm:
-            here = self.vllm_mode == "colocate"
+            trained = not vision_is_fixed(self.loaded)
             self.rollout_sampler = VllmSampler(
                 self.sampler,
                 self.vllm_generation.generate,
-                expands_pictures=here,
-                forget_pictures=self.vllm_generation.llm.llm_engine.reset_encoder_cache if here else None,
+                expands_pictures=self.vllm_mode == "colocate",
+                forget_pictures=forgetting_pictures(self.vllm_generation) if trained else None,
             )
         return self.rollout_sampler or self.sampler
 

@@ -19,6 +19,7 @@ from opengrit.core.types import Example
 from opengrit.data.doubts import WrittenBox, find_doubts
 from opengrit.data.foreign_rows import unwrapped
 from opengrit.data.grit import ParsedFile
+from opengrit.data.missing import missing_folder
 from opengrit.data.rows import Problem, Row
 from opengrit.data.tables.boxes import Suspicion, as_numbers, boxes_in_cell, in_pixels, suspected
 from opengrit.data.tables.columns import SAMPLE, FoundColumns, find_columns
@@ -67,9 +68,7 @@ def read_table(
     """
     settings = settings or TableSettings()
     if images is not None and not Path(images).is_dir():
-        raise DataError(
-            f"images must be a folder that exists, got {images}; give the folder of the pictures with --images"
-        )
+        raise missing_folder(spec, images)
     table = open_table(str(spec), settings)
     table = replace(table, rows=FlatRows(table.rows))
     folder = PictureFolder(_folder_of(str(spec), images), searched=images is not None)
@@ -162,6 +161,9 @@ class _Converter:
         values, columns = raw.values, self.columns
         self.style = style = self.said.over(raw.style)
         fields: dict[str, Any] = {"image": self._image(_only(values.get(columns.picture)), row)}
+        for name, column in (("question", columns.question), ("answer", columns.answer)):
+            if values.get(column) in (None, "", []):
+                row.error(name, "is blank; fill it in")
         question = values.get(columns.question)
         fields["question"] = without_placeholders(question) if isinstance(question, str) else question
         answer, also = _answers(values.get(columns.answer))
@@ -238,7 +240,10 @@ class _Converter:
     def _size(self, image: Any, row: Row) -> Size | None:
         """The picture's own size; None where the row's own check says what is wrong with it."""
         path = row.root / str(image)
-        if not image or row.problems or not os.path.isfile(path):
+        if not image or "://" in str(image):
+            return None
+        if not os.path.isfile(path):
+            row.missing = str(path)
             return None
         try:
             return picture_size(path)

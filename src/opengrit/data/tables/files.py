@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from opengrit.core.errors import DataError, first_line
 from opengrit.data.file_format import split_lines
+from opengrit.data.missing import missing_file
 from opengrit.data.rows import Problem
 from opengrit.data.tables.arrow import HUB, from_hub, parquet, saved, saved_folder
 from opengrit.data.tables.coco import coco_rows, is_coco
@@ -94,7 +95,7 @@ def open_table(spec: str, settings: TableSettings) -> Table:
             "save it as one of these"
         )
     if not path.is_file():
-        raise DataError(f"a source must be a file that exists, there is none at {spec}; check the path")
+        raise missing_file(spec)
     return reader(path, settings)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from opengrit.core.boxes import match, union_iou
+from opengrit.core.boxes import match, pairwise_iou, union_iou
 from opengrit.core.types import Example, Finish, Record, Tag, Transcript, Verdict, is_counting
 from opengrit.evaluation.metrics.estimates import ExampleKey, McNemar, exact_mcnemar, key_of
 from opengrit.judges.answers import is_box_answer
@@ -91,6 +91,34 @@ def box_count_error(record: Record) -> float | None:
     if not is_complete(record) or not boxes_are_one_to_one(record.example):
         return None
     return float(abs(distinct_boxes(record) - len(record.example.boxes)))
+
+
+def target_iou(record: Record) -> float | None:
+    """TreeBench's IoU, 0 to 1: each target's largest IoU with a box written, averaged over the targets. Recall alone.
+
+    A hundred boxes all over the picture raise it, so it is shown with `written_iou` only. The different boxes of every section
+    count. 0 where no box is written, None on rows that are not TreeBench's (arXiv 2507.07999).
+    """
+    return _best_iou(record, of_targets=True)
+
+
+def written_iou(record: Record) -> float | None:
+    """The other half of `target_iou`, 0 to 1: each different box written with its largest IoU with a target, averaged over those written.
+
+    0 where no box is written, None on rows that are not TreeBench's.
+    """
+    return _best_iou(record, of_targets=False)
+
+
+def _best_iou(record: Record, *, of_targets: bool) -> float | None:
+    example = record.example
+    if not is_complete(record) or not example.boxes or example.dataset != "treebench":
+        return None
+    written = tuple(dict.fromkeys(record.transcript.boxes))
+    if not written:
+        return 0.0
+    found = pairwise_iou(written, example.boxes)
+    return float(found.max(axis=0 if of_targets else 1).mean())
 
 
 def num_boxes(record: Record) -> float | None:
