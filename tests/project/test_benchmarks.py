@@ -37,7 +37,8 @@ def test_names_files_and_data_sets_are_each_known_once() -> None:
         "treebench",
         "pope",
     ]
-    files = [file.name for known in BENCHMARKS for file in known.files]
+    # The corrected set keeps its file's name and has a repository of its own.
+    files = [(known.repository, file.name) for known in BENCHMARKS for file in known.files]
     datasets = [dataset for known in BENCHMARKS for dataset in known.datasets]
     assert len(set(files)) == len(files)
     assert len(set(datasets)) == len(datasets)
