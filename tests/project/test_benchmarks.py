@@ -39,7 +39,9 @@ def test_names_files_and_data_sets_are_each_known_once() -> None:
     ]
     # The corrected set keeps its file's name and has a repository of its own.
     files = [(known.repository, file.name) for known in BENCHMARKS for file in known.files]
-    datasets = [dataset for known in BENCHMARKS for dataset in known.datasets]
+    # The training rows and the corrected set are of data sets that stand here already.
+    again = {"grit20", "tallyqa-relabeled"}
+    datasets = [dataset for known in BENCHMARKS if known.name not in again for dataset in known.datasets]
     assert len(set(files)) == len(files)
     assert len(set(datasets)) == len(datasets)
     # Those of GRIT's own repositories have its rows already.
