@@ -145,10 +145,11 @@ def test_the_command_that_only_converts_writes_rows_that_check(shapes: Path) -> 
     )
     assert done.exit_code == 0, done.output
     assert (
-        "24 rows about 12 pictures (columns: picture=photo, question=question, answer=count, boxes=boxes)"
+        "rows: 24, pictures: 12 (columns: picture=photo, question=question, answer=count, boxes=boxes)"
         in done.output
     )
-    assert run("data", "check", "rows.jsonl", "--images", "photos").exit_code == 0
+    for file in ("rows.jsonl", "sheet.csv"):
+        assert run("data", "check", file, "--images", "photos").exit_code == 0
     again = run("data", "import", "sheet.csv", "--images", "photos", "--out", "rows.jsonl")
     assert again.exit_code == 2
     assert "never overwritten" in again.output

@@ -306,14 +306,14 @@ def test_counts_beside_a_blank_are_whole_numbers_and_the_blank_is_named(tmp_path
     pandas.DataFrame(rows).to_excel(tmp_path / "a.xlsx", index=False)
     for number in (30, 31, 32):  # a spreadsheet drops the zeros of 000000000030.jpg
         Image.new("RGB", (9, 9)).save(photos / f"{number:012d}.jpg")
-    with pytest.raises(BadTable, match=r"1 of 3 cannot:\n  row 3: answer: .*empty string"):
+    with pytest.raises(BadTable, match=r"1 of 3 cannot:\n  row 3: answer: is blank"):
         imported(tmp_path / "a.xlsx", photos, tmp_path)
     found = import_table(str(tmp_path / "a.xlsx"), images=photos, pictures=tmp_path / "p", skip_bad_rows=True)
     assert [(one.answer, Path(one.image).name) for one in found.examples] == [
         ("2", "000000000030.jpg"),
         ("4", "000000000032.jpg"),
     ]
-    assert any("row 3 left out: answer" in note for note in found.notes)
+    assert any("left out: row 3: answer" in note for note in found.notes)
 
 
 def test_several_answers_in_a_cell_are_all_accepted(tmp_path: Path, photos: Path) -> None:
@@ -358,7 +358,7 @@ def test_every_bad_row_is_listed_with_its_number_and_nothing_is_written(tmp_path
     said = str(caught.value)
     assert "8 of 11 cannot" in said
     assert "row 4: a row has a value for each name" in said
-    assert "rows 9, 10: question: " in said  # one problem, told once
+    assert "rows 9, 10: question: is blank" in said  # one problem, told once
     assert "rows 3, 5, 12: image: a row's picture is a file in" in said
     assert "row 7: image: a name means one file" in said
     assert "row 8: image: " in said
@@ -381,7 +381,7 @@ def test_a_row_that_is_there_twice_is_taken_once(tmp_path: Path, photos: Path) -
     text = "image,question,answer\ncat.png,Q?,1\ncat,Q?,1\ncat.png,Q?,2\n"
     found = imported(sheet(tmp_path / "a.csv", text), photos, tmp_path)
     assert [one.answer for one in found.examples] == ["1", "2"]
-    assert "1 rows are there twice" in found.notes[0]
+    assert found.notes[0].endswith("an earlier one are left out: 1")
     assert "two answers to the same question" in str(found.doubts[0])
 
 
@@ -426,6 +426,20 @@ def test_boxes_are_converted_when_said_so_and_suspected_when_not(
     if units == "percent":  # numbers up to 100 fit a small picture: only large ones can tell
         return
     assert (" ".join(options) in doubts) if options else doubts == ""
+
+
+def test_boxes_that_fail_alike_are_one_line(tmp_path: Path, photos: Path) -> None:
+    boxes = [[10 + n, 10, 5, 50] if n % 2 else [10, 10, 150, 9000 + n] for n in range(8)]
+    rows = [
+        {"image": "cat.png", "question": f"Q{n}?", "answer": 1, "bboxs": [box]} for n, box in enumerate(boxes)
+    ]
+    with pytest.raises(BadTable) as caught:
+        imported(lines(rows, tmp_path / "a.jsonl"), photos, tmp_path)
+    said = str(caught.value).splitlines()
+    assert len(said) == 4
+    assert said[1].startswith("  rows 1, 3, 5, 7: bboxs: a box lies in its picture")
+    assert said[1].endswith("(this is row 1)")
+    assert said[2].startswith("  rows 2, 4, 6, 8: bboxs: a box has left < right")
 
 
 def test_per_cent_is_suspected_in_large_pictures(tmp_path: Path, photos: Path) -> None:

@@ -428,3 +428,27 @@ def test_fewer_rows_than_a_step_of_fine_tuning_are_told_every_size_at_once() -> 
     assert remedy == "set sft.rows_per_step: 7 and sft.per_device_train_batch_size: 1, or add rows"
     changes = [f"{key}={value}" for key, value in re.findall(r"(sft\.\w+): (\d+)", remedy)]
     assert load_sft_recipe("sft-demo", [*wanted, *changes]).sft.passes_per_step(1) == 7
+
+
+@pytest.mark.parametrize(
+    ("train", "message", "remedy"),
+    [
+        ("loss_type: dapo, importance_sampling_level: sequence", "long ones would weigh more", "loss_type: grpo, num_iterations: 2"),
+        ("loss_type: vespo, importance_sampling_level: sequence", "vespo makes a ratio", "importance_sampling_level: token"),
+        ("loss_type: luspo", "luspo scales a ratio", "importance_sampling_level: sequence"),
+        ("importance_sampling_level: sequence", "sequence changes nothing", "num_iterations: 2"),
+        ("loss_type: sapo, importance_sampling_level: sequence", "sequence changes nothing", "importance_sampling_level: token"),
+        ("importance_sampling_level: sequence, num_iterations: 2, top_entropy_quantile: 0.2", "single tokens", "top_entropy_quantile: 1"),
+        ("loss_type: cispo", "the largest ratio, at least 1, got null", "epsilon_high: 5"),
+        ("loss_type: cispo, epsilon_high: 0.28", "at least 1, got 0.28", "epsilon_high: 5"),
+        ("loss_type: sapo, epsilon_high: 0.28", "sapo clips nothing", "epsilon_high: null"),
+        ("epsilon_high: 0.28", "clips nothing with num_iterations 1", "num_iterations: 2"),
+        ("epsilon_high: 0.28", "clips nothing with num_iterations 1", "epsilon_high: null"),
+    ],
+)  # fmt: skip
+def test_an_objective_that_means_nothing_is_refused_with_a_remedy_that_works(
+    train: str, message: str, remedy: str
+) -> None:
+    assert message in error_of(SMALL + f"train: {{{train}}}\n")
+    changed = yaml.safe_load(f"{{{train}}}") | yaml.safe_load(f"{{{remedy}}}")
+    parse_recipe(SMALL + yaml.safe_dump({"train": changed}))

@@ -161,6 +161,9 @@ class _Converter:
         values, columns = raw.values, self.columns
         self.style = style = self.said.over(raw.style)
         fields: dict[str, Any] = {"image": self._image(_only(values.get(columns.picture)), row)}
+        for name, column in (("question", columns.question), ("answer", columns.answer)):
+            if values.get(column) in (None, "", []):
+                row.error(name, "is blank; fill it in")
         question = values.get(columns.question)
         fields["question"] = without_placeholders(question) if isinstance(question, str) else question
         answer, also = _answers(values.get(columns.answer))
@@ -237,7 +240,10 @@ class _Converter:
     def _size(self, image: Any, row: Row) -> Size | None:
         """The picture's own size; None where the row's own check says what is wrong with it."""
         path = row.root / str(image)
-        if not image or row.problems or not os.path.isfile(path):
+        if not image or "://" in str(image):
+            return None
+        if not os.path.isfile(path):
+            row.missing = str(path)
             return None
         try:
             return picture_size(path)
