@@ -43,7 +43,7 @@ test: $(READY)  ## every test, on WORKERS=2 workers
 	$(PYTEST) --durations=8
 
 # vLLM, bitsandbytes, DeepSpeed and the real vocabulary are fetched once (5 GB) and kept in .venv-vllm and .engines.
-test-engines: $(READY)  ## against the real engines, on a CPU: vLLM, bitsandbytes, DeepSpeed, the real vocabulary
+test-engines: $(READY)  ## against the real engines, on a CPU: vLLM, bitsandbytes, DeepSpeed, lmms-eval, the real vocabulary
 	$(BIN)/python scripts/engines.py
 	OPENGRIT_TEST_ENGINES=1 OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q -rs --durations=8 tests/engines
 

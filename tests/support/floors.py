@@ -18,6 +18,7 @@ FLOORS = (
     "reports",
     "experiments",
     "inference",
+    "harness",
     "doctor",
     "serving",
     "cli",

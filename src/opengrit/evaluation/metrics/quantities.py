@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from opengrit.core.boxes import match, union_iou
+from opengrit.core.boxes import Box, match, pairwise_iou, union_iou
 from opengrit.core.types import Example, Finish, Record, Tag, Transcript, Verdict, is_counting
 from opengrit.evaluation.metrics.estimates import ExampleKey, McNemar, exact_mcnemar, key_of
 from opengrit.judges.answers import is_box_answer
@@ -81,6 +81,32 @@ def box_f1(record: Record) -> float | None:
         return None
     predicted = tuple(dict.fromkeys(record.transcript.boxes))
     return match(predicted, record.example.boxes, threshold=0.5).f1
+
+
+def box_recall(record: Record) -> float | None:
+    """The mean over the row's boxes of the best IoU with a box that is written, 0 to 1 (TreeBench's "mIoU").
+
+    0 where none is written, None where the row has no boxes. Listing many boxes raises it: read it beside `box_precision`.
+    """
+    if not is_complete(record) or not record.example.boxes:
+        return None
+    return _mean_best_iou(record.example.boxes, record.transcript.boxes)
+
+
+def box_precision(record: Record) -> float | None:
+    """The mean over the different boxes that are written of the best IoU with a box of the row, 0 to 1 (TreeVGR's other half).
+
+    0 where none is written, None where the row has no boxes.
+    """
+    if not is_complete(record) or not record.example.boxes:
+        return None
+    return _mean_best_iou(tuple(dict.fromkeys(record.transcript.boxes)), record.example.boxes)
+
+
+def _mean_best_iou(boxes: Sequence[Box], others: Sequence[Box]) -> float:
+    if not boxes or not others:
+        return 0.0
+    return float(pairwise_iou(boxes, others).max(axis=1).mean())
 
 
 def box_count_error(record: Record) -> float | None:
