@@ -56,6 +56,87 @@ OVERLAY_PACKAGES = {
         "sqlitedict",
         "chardet",
     ),
+    # wandb brings all it needs. MLflow's requirements would replace numpy, pillow and others of the project's own.
+    "trackers": (
+        "wandb==0.31.0",
+        *(
+            "mlflow==3.17.2",
+            "mlflow-skinny==3.17.2",
+            "mlflow-tracing==3.17.2",
+            "alembic==1.20.1",
+            "Mako==1.4.3",
+        ),
+        *(
+            "SQLAlchemy==2.1.9",
+            "sqlparse==0.6.1",
+            "cachetools==7.3.3",
+            "cloudpickle==3.1.3",
+            "databricks-sdk==0.162.0",
+        ),
+        *("GitPython==3.2.1", "gitdb==4.0.12", "smmap==5.0.3", "importlib_metadata==8.7.0", "zipp==4.1.2"),
+        *(
+            "opentelemetry-sdk==1.45.2",
+            "opentelemetry-proto==1.45.2",
+            "opentelemetry-semantic-conventions==0.66b2",
+        ),
+        *(
+            "python-dotenv",
+            "google-auth==2.63.0",
+            "pyasn1==0.6.5",
+            "pyasn1_modules==0.4.2",
+            "cryptography==50.0.2",
+        ),
+        *(
+            "cffi==2.1.1",
+            "pycparser==3.12",
+            "Flask==3.1.3",
+            "flask-cors==6.0.5",
+            "Werkzeug",
+            "itsdangerous",
+            "blinker",
+        ),
+        *("graphene==3.4.3", "graphql-core==3.2.14", "graphql-relay==3.2.0", "docker==7.2.0", "huey==3.5.4"),
+        *(
+            "matplotlib==3.11.2",
+            "contourpy",
+            "cycler",
+            "kiwisolver",
+            "pyparsing",
+            "fonttools",
+            "scikit-learn==1.9.1",
+        ),
+        *("joblib==1.6.0", "threadpoolctl==3.8.0", "skops==0.16.0", "prettytable==3.18.0", "wcwidth"),
+    ),
+    # What reads `opengrit records`.
+    "readers": (
+        *("supervision==0.31.2", "av==18.1.0", "defusedxml==0.7.1", "pydeprecate==0.14.0"),
+        *(
+            "opencv-python-headless==5.0.0.93",
+            "matplotlib==3.11.2",
+            "contourpy",
+            "cycler",
+            "kiwisolver",
+            "pyparsing",
+        ),
+        *(
+            "fonttools",
+            "label-studio-sdk==2.1.2",
+            "appdirs",
+            "datamodel-code-generator==0.89.0",
+            "doclang==0.8.0",
+        ),
+        *(
+            "faker==40.63.0",
+            "ijson",
+            "jsf==0.11.2",
+            "lxml==6.1.3",
+            "nltk==3.10.4",
+            "pyjwt",
+            "requests-mock",
+            "rstr",
+        ),
+        *("smart-open==9.0.2", "tzdata", "ujson", "wrapt", "xmljson"),
+    ),
     "deepspeed": ("deepspeed==0.19.8", "einops", "hjson", "msgpack", "ninja", "py-cpuinfo"),
 }
 
@@ -169,7 +250,7 @@ def main() -> None:
     parser.add_argument(
         "names",
         nargs="*",
-        help="vllm, bitsandbytes, vocabulary, lmms_eval, deepspeed; by default all of them",
+        help="vllm, bitsandbytes, vocabulary, trackers, readers, lmms_eval, deepspeed; by default all of them",
     )
     args = parser.parse_args()
     for name in args.names or ["vllm", *OVERLAY_PACKAGES]:

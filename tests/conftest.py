@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import tempfile
 
 import pytest
+
+# trackio reads it when it is imported, which TRL does: no test writes into the home folder of whoever runs it.
+os.environ["TRACKIO_DIR"] = tempfile.mkdtemp(prefix="trackio-of-tests-")
 
 # The longest first, so that the workers end together: a worker runs one file at a time, in this order.
 LONGEST_FIRST = (

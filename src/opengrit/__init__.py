@@ -18,17 +18,19 @@ for _name, _value in (
     os.environ.setdefault(_name, _value)
 
 if TYPE_CHECKING:
+    from opengrit.converters import records
     from opengrit.inference import Answer, Grounder
     from opengrit.recipes import Recipe, load_recipe
     from opengrit.training import train
 
-__all__ = ["Answer", "Grounder", "Recipe", "__version__", "load_recipe", "train"]
+__all__ = ["Answer", "Grounder", "Recipe", "__version__", "load_recipe", "records", "train"]
 
 _DOORS = {
     "Answer": "opengrit.inference",
     "Grounder": "opengrit.inference",
     "Recipe": "opengrit.recipes",
     "load_recipe": "opengrit.recipes",
+    "records": "opengrit.converters",
     "train": "opengrit.training",
 }
 

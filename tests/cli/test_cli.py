@@ -75,7 +75,8 @@ def test_every_bad_row_is_printed_and_exits_with_2(tmp_path: Path) -> None:
     result = run("data", "check", file)
     assert result.exit_code == 2
     assert "problems: 70" in result.stdout
-    assert f"error: {file}:70: answer: must be a string" in result.stdout
+    assert f"error: {file}:1: answer: must be a string" in result.stdout
+    assert "(69 more lines have the same problem: 2-70)" in result.stdout
 
 
 def test_a_picture_in_training_and_test_exits_with_1(tmp_path: Path) -> None:

@@ -280,7 +280,7 @@ def test_every_bad_row_is_reported_at_once_and_nothing_is_loaded(tmp_path: Path)
 
 def test_a_very_long_list_of_problems_says_how_to_see_the_rest(tmp_path: Path) -> None:
     with pytest.raises(BadRows) as caught:
-        load(jsonl(tmp_path / "a.jsonl", *["{"] * 60))
+        load(jsonl(tmp_path / "a.jsonl", *(ROW | {"width": -i} for i in range(60))))
     assert len(caught.value.problems) == 60
     assert "and 10 more" in str(caught.value)
 

@@ -257,7 +257,8 @@ def test_pope_is_on_no_hub_and_says_where_it_is(tmp_path: Path, hub: FolderHub) 
 
 def test_an_unknown_name_lists_the_known_ones_and_a_packaged_set_needs_no_getting(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match="grit20, vsr, tallyqa, tallyqa-relabeled, gqa, mathvista, mme, ovdeval, pope"
+        DataError,
+        match="grit20, vsr, tallyqa, tallyqa-relabeled, gqa, mathvista, mme, ovdeval, treebench, pope",
     ):
         plan("coco", tmp_path)
     with pytest.raises(DataError, match="packaged"):

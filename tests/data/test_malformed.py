@@ -237,7 +237,7 @@ def test_rows_of_other_trainers_are_recognized_and_told_key_by_key(name: str, tm
 def test_many_rows_of_another_trainer_are_told_in_a_few_lines(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", *[FOREIGN["LLaVA"][0]] * 500)
     out = run("data", "check", file).stdout
-    assert "(497 more lines have the same problem)" in out
+    assert "(499 more lines have the same problem: 2-500)" in out
     assert len(out.splitlines()) < 20
     assert "problems: 500" in out
 

@@ -28,7 +28,7 @@ from opengrit.core.errors import DataError
 from opengrit.data import load_examples
 from opengrit.data.benchmarks import benchmark
 from opengrit.data.get import SOURCE, Unreachable
-from opengrit.data.pictures.addresses import HOSTS, addresses_of, is_safe, with_mirrors
+from opengrit.data.pictures.addresses import HOSTS, addresses_of, is_safe, is_within, with_mirrors
 from opengrit.data.pictures.download import Patience
 from opengrit.data.pictures.fetch import get_pictures
 from opengrit.data.pictures.kept import MANIFEST, wanted_by
@@ -303,6 +303,20 @@ def test_a_host_is_asked_over_https_or_on_this_machine() -> None:
             with_mirrors([given])
 
 
+def test_a_redirect_stays_on_the_hosts_domain_and_over_https() -> None:
+    genome = HOSTS["visual-genome"]
+    for url in ("https://cs.stanford.edu/x.jpg", "https://www-cs.stanford.edu/x.jpg"):
+        assert is_within(url, genome)
+    for url in (
+        "http://cs.stanford.edu/x.jpg",
+        "https://stanford.edu.example.org/x.jpg",
+        "https://notstanford.edu/x.jpg",
+        "https://a@cs.stanford.edu/x.jpg",
+        "http://127.0.0.1/x.jpg",
+    ):
+        assert not is_within(url, genome)
+
+
 def test_a_row_that_leads_out_of_the_folder_fetches_nothing(tmp_path: Path, server: PictureServer) -> None:
     fetched_rows(tmp_path, "vsr", {"vsr_val.jsonl": rows_of(["../../outside.jpg"], "vsr")})
     with pytest.raises(DataError, match="relative path inside"):
@@ -557,10 +571,8 @@ def test_a_damaged_table_is_an_error_with_its_name(tmp_path: Path, content: byte
 
 
 def test_rows_without_their_pictures_name_the_command_that_fetches_them(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"`opengrit data get grit20 --pictures --out data`"):
+    with pytest.raises(DataError, match=r"opengrit data get grit20 --pictures \(then name data/grit20\)"):
         load_examples("data/grit20")
     folder = fetched_rows(tmp_path, "vsr", VSR_ROWS)
-    with pytest.raises(
-        DataError, match=r"10 of 10 .* or fetch them with `opengrit data get vsr --pictures --out"
-    ):
+    with pytest.raises(DataError, match=r"10 of 10 .*; fetch it: opengrit data get vsr --pictures --out"):
         load_examples(folder)

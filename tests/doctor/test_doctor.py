@@ -448,7 +448,7 @@ def test_the_command_exits_with_1_where_a_run_would_be_wasted_and_says_what_to_c
     result = command(DEMO, "--quick", "--set", "train.questions_per_step=40")
     assert result.exit_code == 1
     text = " ".join(result.stdout.split())
-    assert "-> set train.questions_per_step to at most 20" in text
+    assert "-> set train.questions_per_step: 20, or add rows" in text
     assert "This run would be wasted: 1 thing to fix (questions per step)" in text
 
 
@@ -476,7 +476,9 @@ def test_gpus_can_be_planned_for_without_any():
 
 def test_the_documented_command_of_the_paper_divides_over_its_processes_though_groups_are_spread():
     text = (ROOT / "docs" / "scaling.md").read_text()
-    change = re.search(r"grit20-qwen2.5-vl-3b .*--set (train\.per_device_train_batch_size=\d+)", text)
+    change = re.search(
+        r"grit20-qwen2.5-vl-3b(?:-one-80gb)? .*--set (train\.per_device_train_batch_size=\d+)", text
+    )
     found = planned("grit20-qwen2.5-vl-3b", "--device-gb", "80", "--num-processes", "8", "--set", change[1])
     assert found["processes"]["level"] == "ok"
     # 20 questions x 4 completions over 8 processes of 5: a process holds two groups and a half.
@@ -511,3 +513,48 @@ def test_what_the_recipes_say_of_their_memory_is_what_the_doctor_finds():
     total = re.search(r"ZeRO-2: (\d+) of 80 GB a device", head)
     assert shared["memory"]["level"] == "ok"
     assert f"about {total[1]} GB of 80 GB" in shared["memory"]["found"]
+
+
+def of(findings: list[Finding], name: str) -> Finding:
+    """The last finding of a name."""
+    return [one for one in findings if one.name == name][-1]
+
+
+def test_code_of_the_recipes_own_is_named_executed_on_samples_and_found_where_it_breaks(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "def half(attempt):\n    return 0.5\n\ndef wild(attempt):\n    return 7\n"
+    )
+    text = load_recipe(DEMO).resolved_yaml()
+    for rewards in ("half", "wild", "gone"):
+        wanted = text.replace("rewards: paper", f"rewards: {{mine.py:{rewards}: 1.0, bleu1: 1.0}}")
+        (tmp_path / f"{rewards}.yaml").write_text(wanted)
+    good = look(recipe=str(tmp_path / "half.yaml"))
+    own = of(good, "own code")
+    assert own.level is Level.OK
+    assert f"is executed: {tmp_path / 'mine.py'} (SHA-256 " in own.found
+    assert "half 0.50" in of(good, "reward").found
+    broken = of(look(recipe=str(tmp_path / "wild.yaml")), "reward")
+    assert (broken.level, "returned 7.0" in broken.found) == (Level.FAIL, True)
+    assert f"{tmp_path / 'mine.py'}:4" in broken.remedy
+    missing = look(recipe=str(tmp_path / "gone.yaml"))
+    assert [one.level for one in missing if one.name == "own code"] == [Level.OK, Level.FAIL]
+    assert of(missing, "samples").level is Level.SKIPPED
+
+
+def test_a_prompt_of_the_recipes_own_is_compared_with_what_can_be_read(tmp_path: Path) -> None:
+    texts = {
+        "good": "{question} Think in <think></think> with boxes under bbox_2d, then <rethink></rethink> and <answer>.",
+        "bad": "{question} Reason in <reasoning></reasoning>, and say it in a word.",
+    }
+    found = {}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.txt").write_text(text)
+        recipe = load_recipe(DEMO).resolved_yaml().replace("strategy: grounded", f"strategy: {name}.txt")
+        (tmp_path / f"{name}.yaml").write_text(recipe)
+        found[name] = of(look(recipe=str(tmp_path / f"{name}.yaml"), quick=True), "own prompt")
+    assert found["good"].level is Level.OK
+    assert found["bad"].level is Level.WARN
+    for said in ("</reasoning>, <reasoning>, which nothing reads", "no <answer>", "asks for no boxes"):
+        assert said in found["bad"].found

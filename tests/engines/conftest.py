@@ -1,29 +1,76 @@
-"""Tests against the real vLLM, bitsandbytes, DeepSpeed and vocabulary, run by `make test-engines` and skipped elsewhere."""
+"""Tests against the real vLLM, bitsandbytes, DeepSpeed and others, run by `make test-engines` and skipped elsewhere.
+
+They run within a clock that starts when the engines are set up; what has no time left is skipped by name. A table at the
+end says what was run of each engine, what was skipped and why.
+"""
 
 from __future__ import annotations
 
-import os
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
-from engines import missing
+from engines import clock_has_run_out, missing, tests_engines, version
 
 HERE = Path(__file__).parent
+# Those that show most come first, so that a slow machine's clock leaves out the others.
+FIRST = ("test_vllm_server.py", "test_vllm_colocate.py", "test_bitsandbytes.py", "test_deepspeed.py")
 
 
 def pytest_collection_modifyitems(items):
-    if os.environ.get("OPENGRIT_TEST_ENGINES"):
+    if not tests_engines():
+        for item in items:
+            if HERE in item.path.parents:
+                item.add_marker(pytest.mark.skip(reason="real engines are tested by `make test-engines`"))
         return
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.skip(reason="real engines are tested by `make test-engines`"))
+    places = {name: number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(FIRST)))
 
 
-@pytest.fixture(autouse=True)
-def _engine(request):
-    """Skips a test whose `needs(NAME)` is not set up, and says how to find out why."""
-    for mark in request.node.iter_markers("needs"):
-        for name in mark.args:
-            if reason := missing(name):
-                pytest.skip(reason)
+def needed(item) -> list[str]:
+    """The engines that a test names with `needs`."""
+    return [name for mark in item.iter_markers("needs") for name in mark.args]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Skips a test, before its fixtures start anything, whose engine is not set up or for which no time is left."""
+    if HERE not in item.path.parents or not tests_engines():
+        return
+    for name in needed(item):
+        if reason := missing(name):
+            pytest.skip(reason)
+    if reason := clock_has_run_out():
+        pytest.skip(reason)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    report.engines = needed(item) or ["none"]
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What was run of each engine: tests passed, failed and skipped, seconds, and each reason for a skip."""
+    if not tests_engines():
+        return
+    counts = defaultdict(lambda: defaultdict(int))
+    seconds: dict[str, float] = defaultdict(float)
+    reasons: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.getreports(outcome):
+            for name in getattr(report, "engines", []):
+                counts[name][outcome] += 1
+                if outcome == "skipped":
+                    reasons[name][str(report.longrepr[2]).removeprefix("Skipped: ")] += 1
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name in getattr(report, "engines", []):
+                seconds[name] += report.duration
+    terminalreporter.section("engines")
+    for name in sorted(counts):
+        told = ", ".join(f"{counts[name][kind]} {kind}" for kind in counts[name])
+        terminalreporter.write_line(f"{name} {version(name)}: {told}, {seconds[name]:.0f} s")
+        for reason, number in reasons[name].items():
+            terminalreporter.write_line(f"    skipped {number}: {reason}")

@@ -65,3 +65,16 @@ def test_new_weights_are_used(runs):
     records = list(RunDir.open(runs[0]).records())
     assert {record.step for record in records} == {1, 2, 3}
     assert rows(runs[0])[0]["grad_norm"] > 0
+
+
+def test_pictures_are_encoded_again_when_the_vision_tower_has_learned(tmp_path):
+    """Great steps over the same questions: with pictures from the first step, vLLM would score tokens further and further off."""
+    model = "tiny-internvl3"
+    more = {"train.learning_rate": "2.0e-3", "freeze_vision": "false"}
+    sets = [word for key, value in more.items() for word in ("--set", f"{key}={value}")]
+    colocated(
+        "train", "demo", *settings(model, steps=4), *sets, "--set", "train.vllm_mode=colocate", "--out", tmp_path / "run"
+    )  # fmt: skip
+    differences = [row["sampling/logp_difference"] for row in rows(tmp_path / "run")]
+    assert len(differences) == 4
+    assert max(differences) < 0.05

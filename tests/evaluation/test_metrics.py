@@ -36,6 +36,7 @@ from opengrit.evaluation.metrics import (
     right,
     summarise,
     summarise_by,
+    target_iou,
     true_count,
     truncated,
     unjudged,
@@ -43,6 +44,7 @@ from opengrit.evaluation.metrics import (
     unscaled_grounding_iou,
     whole_picture_iou,
     without_answer,
+    written_iou,
     yes_no,
 )
 from opengrit.grounding.frames import Frame
@@ -419,6 +421,30 @@ def test_boxes_are_matched_one_to_one_at_half_overlap(text: str, f1: float, misc
     given = record(row(answer="2", boxes=TWO), text=text)
     assert box_f1(given) == pytest.approx(f1)
     assert box_count_error(given) == miscounted
+
+
+@pytest.mark.parametrize(
+    ("text", "recall", "precision"),
+    [
+        ("(0, 0, 200, 200) (500, 500, 700, 700)", 1.0, 1.0),
+        ("(0, 0, 200, 200)", 1 / 2, 1.0),  # one target found, one not
+        (
+            "(0, 0, 200, 100) (0, 0, 200, 100)",
+            1 / 4,
+            1 / 2,
+        ),  # half of one target; a box said twice is one box
+        ("(0, 0, 200, 200) (500, 500, 700, 700) (800, 0, 900, 100) (800, 800, 900, 900)", 1.0, 1 / 2),
+        ("no box", 0.0, 0.0),
+    ],
+)
+def test_treebenchs_recall_stands_beside_the_precision_that_boxes_everywhere_cost(
+    text: str, recall: float, precision: float
+) -> None:
+    of_treebench = record(row(dataset="treebench", boxes=TWO), text=text)
+    assert target_iou(of_treebench) == pytest.approx(recall)
+    assert written_iou(of_treebench) == pytest.approx(precision)
+    other = record(row(boxes=TWO), text=text)
+    assert (target_iou(other), written_iou(other)) == (None, None)
 
 
 def test_a_box_around_a_group_is_matched_with_nothing() -> None:

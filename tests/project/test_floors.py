@@ -17,9 +17,9 @@ SOURCE = Path(opengrit.__file__).parent
 
 ROOT_FILES = {"__init__.py", "__main__.py", "version.py", "py.typed"}
 HEAVY = ("torch", "torchvision", "transformers", "trl", "accelerate", "peft", "datasets", "deepspeed", "vllm")
-# Below sampling/ two files name these at all: the judge that is a model itself, imported when it is asked for, and the
-# output settings of a command, which quieten transformers when they are called.
-HEAVY_BELOW = ("judges/local.py", "core/output.py")
+# Below sampling/ three files name these at all: the judge that is a model itself, imported when it is asked for, the
+# output settings of a command, which quieten transformers when they are called, and the reader of what datasets wrote.
+HEAVY_BELOW = ("judges/local.py", "core/output.py", "data/tables/arrow.py")
 # From sampling/ up these are imported at once by files whose work is tensors; elsewhere inside functions only.
 HEAVY_FLOORS = ("sampling", "models", "training")
 LIGHT_ABOVE = (  # of the heavy floors: what needs numbers and text only

@@ -163,8 +163,13 @@ def test_an_impossible_value_is_one_error_that_names_its_key(extra: str, said: s
         ("model: a\n", "data is required"),
         ("model: a\ndata: {train: []}\n", "at least one data set"),
         ("model: a\ndata: {train: stickers/train20}\n", "must be a list"),
-        ("model: a\ndata: {train: [{name: a, file: b}]}\n", "either name or file"),
-        ("model: a\ndata: {train: [{images: b}]}\n", "either name or file"),
+        ("model: a\ndata: {train: [{name: a, file: b}]}\n", "either name, file or hub"),
+        ("model: a\ndata: {train: [{images: b}]}\n", "either name, file or hub"),
+        ("model: a\ndata: {train: [{name: a, boxes: xywh}]}\n", "no columns and boxes of its own"),
+        (
+            "model: a\ndata: {train: [{file: a.csv, columns: {picture: p, ask: q}}]}\n",
+            "data.train.0.columns.ask is not a key",
+        ),
         ("model: a\ndata: {train: [{name: a, images: b}]}\n", "brings its own pictures"),
         (
             "model: {name: a, min_pixels: 9, max_pixels: 4}\ndata: {train: [a]}\n",
@@ -252,7 +257,9 @@ def test_every_key_is_described_in_one_line() -> None:
         for s in vars(config).values()
         if isinstance(s, type) and issubclass(s, BaseModel) and s.model_fields
     ]
-    assert len(sections) == 8  # recipe, model, data, source, judge, train, lora, eval
+    assert (
+        len(sections) == 10
+    )  # recipe, model, data, source, a table's columns and settings, judge, train, lora, eval
     for section in sections:
         for name, field in section.model_fields.items():
             assert field.description, f"{section.__name__}.{name}"
@@ -282,6 +289,7 @@ def test_the_papers_recipes_hold_the_papers_values_and_say_where_each_is_from(na
     assert (train.max_completion_length, train.temperature, train.loss_type) == (1000, 0.9, "grpo")
     written = yaml.safe_load(path.read_text(encoding="utf-8"))["train"]
     idle = {name for name in type(train).model_fields if name.startswith("vllm_") and name != "vllm_mode"}
+    idle |= {"report_to", "project", "log_rollouts_steps"}  # where a run is watched, not what it does
     assert set(written) | {"logging_steps", "keep_checkpoints", "keep_best"} | idle == set(
         type(train).model_fields
     )
@@ -337,9 +345,38 @@ def test_the_commands_for_two_processes_that_are_shown_divide_their_work() -> No
 
 def test_work_that_does_not_divide_over_the_processes_is_refused_with_a_batch_size_that_does() -> None:
     demo = load_recipe("demo").train  # 20 questions x 8 tries
-    with pytest.raises(RecipeError, match=r"set train\.per_device_train_batch_size to 80 or a divisor of it"):
+    with pytest.raises(RecipeError, match=r"set train\.per_device_train_batch_size: 80$"):
         demo.passes_per_step(2)
-    with pytest.raises(RecipeError, match=r"a number of processes that divides 160,"):
+    with pytest.raises(
+        RecipeError, match=r"start 2 \(--num-processes 2\) and set train\.per_device_train_batch_size: 80$"
+    ):
         demo.passes_per_step(3)
-    with pytest.raises(RecipeError, match=r"set sft\.per_device_train_batch_size to 2 or a divisor of it"):
+    with pytest.raises(RecipeError, match=r"set sft\.per_device_train_batch_size: 2$"):
         load_sft_recipe("sft-demo").sft.passes_per_step(2)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 12, 17, 20])
+@pytest.mark.parametrize("processes", [1, 2, 3, 8])
+def test_the_sizes_named_for_few_rows_are_possible_over_the_processes(rows: int, processes: int) -> None:
+    train = parse_recipe(SMALL, ["train.questions_per_step=40", "train.per_device_train_batch_size=16"]).train
+    remedy = train.remedy_for(rows, num_processes=processes)
+    changes = [f"{key}={value}" for key, value in re.findall(r"(train\.\w+): (\d+)", remedy)]
+    if not changes:
+        assert remedy == "add rows"
+        assert not [q for q in range(1, rows + 1) if q * train.num_generations % processes == 0]
+        return
+    fitting = parse_recipe(
+        SMALL, ["train.questions_per_step=40", "train.per_device_train_batch_size=16", *changes]
+    ).train
+    assert fitting.questions_per_step <= rows
+    assert fitting.per_device_train_batch_size <= 16
+    assert fitting.passes_per_step(processes) >= 1
+
+
+def test_all_that_is_impossible_in_a_section_is_told_at_once() -> None:
+    wrong = ["train.per_device_train_batch_size=7", "train.warmup_steps=300", "train.keep_best=accuracy"]
+    message = error_of(SMALL, *wrong)
+    changes = re.findall(r"set (\w+): (\d+)", message)
+    assert [key for key, _ in changes] == ["per_device_train_batch_size", "warmup_steps", "keep_checkpoints"]
+    changes = [f"train.{key}={value}" for key, value in changes]
+    assert parse_recipe(SMALL, [*wrong, *changes, "data.eval=[stickers/count]"])

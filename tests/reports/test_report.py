@@ -691,6 +691,15 @@ def test_lines_that_apply_to_no_row_are_left_out_and_controls_stand_under_their_
     assert "binarised" in [row.measure.field for row in compare({"only": [tenth]})[0].rows]
 
 
+def test_treebenchs_recall_is_never_shown_without_its_precision() -> None:
+    tree = replace(record(), example=replace(record().example, dataset="treebench"))
+    fields = [row.measure.field for row in compare({"only": [tree]})[0].rows]
+    assert fields[fields.index("target_iou") + 1] == "written_iou"
+    assert not {"target_iou", "written_iou"} & {
+        row.measure.field for row in compare({"only": [record()]})[0].rows
+    }
+
+
 def test_each_category_has_its_own_numbers() -> None:
     many = [record(i, right=i < 3) for i in range(4)]
     yes = [

@@ -22,8 +22,9 @@ from opengrit.rewards.boxes import (
     points_before_rethinking,
 )
 from opengrit.rewards.format import answer_tag, repetition, tag_pairs, tag_walk
-from opengrit.rewards.protocol import Attempt, Requirement
-from opengrit.rewards.rubric import REWARDS, SETS, SPECS, Rubric, measure
+from opengrit.rewards.measuring import Value, measure
+from opengrit.rewards.protocol import Attempt, NamedReward, Requirement, Reward
+from opengrit.rewards.rubric import REWARDS, SETS, SPECS, Rubric
 from opengrit.sampling import Sampled
 
 FRAME = Frame.for_model_type("internvl", seen_size=Size(1000, 1000))  # writes 0-1000
@@ -507,6 +508,11 @@ def test_every_set_names_rewards_that_exist() -> None:
 # A reward that breaks what is stated of it
 
 
+def measured(name: str, reward: Reward) -> Value:
+    """What a reward with the name and the spec of a shipped one returns, checked."""
+    return measure([NamedReward(name, reward, SPECS[name])], [attempt(FULL)])[0][0]
+
+
 def raising(attempt: Attempt) -> float:
     raise ZeroDivisionError("division\nby zero")
 
@@ -529,7 +535,7 @@ BROKEN = {
 def test_a_reward_that_breaks_what_is_stated_of_it_is_named_with_its_row(case: str) -> None:
     reward, what = BROKEN[case]
     with pytest.raises(RewardError, match=what) as raised:
-        measure("tag_pairs", attempt(FULL), rewards={"tag_pairs": reward})
+        measured("tag_pairs", reward)
     said = str(raised.value)
     assert "a reward returns a number from 0 to 1, None or Unjudged" in said
     assert "rewards.tag_pairs" in said
@@ -541,14 +547,14 @@ def test_a_reward_that_breaks_what_is_stated_of_it_is_named_with_its_row(case: s
 
 @pytest.mark.parametrize("value", [0, 1, 0.5, np.float32(0.5), np.float64(1.0), 1.0 + 1e-12])
 def test_a_number_of_any_kind_is_taken_and_kept_as_a_float(value: float) -> None:
-    found = measure("correct", attempt(FULL), rewards={"correct": lambda a: value})
+    found = measured("correct", lambda a: value)
     assert type(found) in (float, np.float64)
     assert found == pytest.approx(float(value))
 
 
 def test_what_says_nothing_and_what_could_not_be_measured_pass_through() -> None:
-    assert measure("correct", attempt(FULL), rewards={"correct": lambda a: None}) is None
-    assert measure("correct", attempt(FULL), rewards={"correct": lambda a: OUTAGE}) == OUTAGE
+    assert measured("correct", lambda a: None) is None
+    assert measured("correct", lambda a: OUTAGE) == OUTAGE
 
 
 def test_a_rubric_asks_through_the_same_check(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import tiny_random
 import torch
 from PIL import Image
 from scipy.stats import chisquare
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from opengrit.core.types import Completion, Finish
 from opengrit.sampling import Asked, Sampled, SamplingSettings, Unsampled
@@ -324,6 +325,39 @@ def test_top_p_and_top_k_keep_the_tokens_they_promise():
     assert sampled_tokens(top_p=0.4) == {0}  # the first token alone holds 0.5
     assert sampled_tokens(top_p=0.6) == {0, 1}  # 0.5 is not enough, 0.8 is
     assert sampled_tokens() == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    "sharpness", [0.1, 3.0]
+)  # some 100,000 tokens hold 0.8 of the mass, and a few hundred
+@pytest.mark.parametrize("how", [{}, {"top_p": 0.8}, {"top_k": 50, "top_p": 0.95}])
+def test_a_real_vocabulary_is_sampled_alike_a_few_rows_at_a_time_and_never_sorted(how, sharpness):
+    chance = np.random.default_rng(0)
+    logits = chance.normal(size=(5, 151_936)).astype(np.float32) * sharpness
+    uniforms = chance.random(5)
+    made = Work()
+    with made:
+        tokens = sample_tokens(torch.from_numpy(logits), [SamplingSettings(**how)] * 5, uniforms.tolist())
+    for token, row, uniform in zip(tokens.tolist(), logits, uniforms, strict=True):
+        # Weights are in single precision: of tokens of a 100,000th of the mass the neighbour is as good.
+        assert abs(token - reference(row, SamplingSettings(**how), uniform)) <= (sharpness < 1)
+    assert "sort" not in made.operators
+    assert made.largest <= 2 * 151_936  # elements, where the five rows have five times as many
+
+
+class Work(TorchDispatchMode):
+    """The operators that ran, and how many elements the largest tensor had that one of them made."""
+
+    def __init__(self):
+        super().__init__()
+        self.operators, self.largest = set(), 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        self.operators.add(func.overloadpacket.__name__)
+        if isinstance(made, torch.Tensor) and not func.is_view:
+            self.largest = max(self.largest, made.numel())
+        return made
 
 
 # -- work -------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 VLLM_PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
@@ -36,6 +39,33 @@ def missing(name: str) -> str | None:
     return f"{name} is not set up: `python scripts/engines.py {name}` says why"
 
 
+def tests_engines() -> bool:
+    """Whether this is a run of `make test-engines`."""
+    return bool(os.environ.get("OPENGRIT_TEST_ENGINES"))
+
+
+def seconds_left() -> float:
+    """Until when the clock of `make test-engines` runs, whose end it hands over in seconds since 1970; 0 is over."""
+    ends = float(os.environ.get("OPENGRIT_TEST_ENGINES") or 0)
+    return max(0.0, ends - time.time()) if ends > 1 else float("inf")
+
+
+def clock_has_run_out() -> str | None:
+    """Why no test begins any more, or None while there is time."""
+    if seconds_left() > 0:
+        return None
+    return "no time is left on the clock of `make test-engines`; ENGINE_MINUTES=60 gives more"
+
+
+def version(name: str) -> str:
+    """The version of an engine that is set up, from its own metadata; empty where there is none."""
+    site = VLLM_PYTHON.parents[1].glob("lib/python3*/site-packages") if name == "vllm" else [OVERLAYS / name]
+    for folder in site:
+        for info in folder.glob(f"{name}-*.dist-info"):
+            return info.name.removesuffix(".dist-info").partition("-")[2]
+    return ""
+
+
 def environment(*overlays: str, **more: str) -> dict[str, str]:
     """The environment of a command that finds the overlays' packages first, and the source tree's `opengrit`."""
     paths = [*(str(OVERLAYS / name) for name in overlays), str(ROOT / "src")]
@@ -54,16 +84,31 @@ def colocated(*arguments: object, **more: str) -> str:
 
 
 def run(command: list[str], env: dict[str, str], timeout: float = 900.0) -> str:
-    """A command's whole output; AssertionError where it fails or takes longer than `timeout` seconds."""
+    """A command's whole output; AssertionError where it fails or takes longer than `timeout` seconds.
+
+    A command that the clock of `make test-engines` ends leaves its test skipped, not failed: it says nothing of the engine.
+    """
+    left = seconds_left()
+    process = subprocess.Popen(
+        command,
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
     try:
-        done = subprocess.run(
-            command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout
-        )
+        said, _ = process.communicate(timeout=min(timeout, max(left, 1.0)))
     except subprocess.TimeoutExpired as error:
-        said = error.stdout or b""
-        raise AssertionError(f"{command} did not end in {timeout:g} s: {said[-4000:]!r}") from error
-    assert done.returncode == 0, f"{' '.join(command)} exited with {done.returncode}:\n{done.stdout[-6000:]}"
-    return done.stdout
+        os.killpg(
+            process.pid, signal.SIGKILL
+        )  # with the engine that it has started, which holds the same pipe
+        said, _ = process.communicate()
+        if left < timeout:
+            pytest.skip(f"the clock of `make test-engines` ended {' '.join(command[-6:])}")
+        raise AssertionError(f"{command} did not end in {timeout:g} s: {said[-4000:]}") from error
+    assert process.returncode == 0, f"{' '.join(command)} exited with {process.returncode}:\n{said[-6000:]}"
+    return said
 
 
 def free_port() -> int:
@@ -116,7 +161,7 @@ def vllm_server(model: str, folder: Path, *, weights: Path | None = None) -> Ite
         "127.0.0.1",
     ]
     command += ["--port", str(port), "--served-model-name", model, "--dtype", "float32", "--enforce-eager"]
-    command += ["--max-num-batched-tokens", "4096"]
+    command += ["--max-num-batched-tokens", "4096", "--gpu-memory-utilization", "0.2"]
     with serving(
         command,
         url=f"http://127.0.0.1:{port}/health",

@@ -13,6 +13,7 @@ FLOORS = (
     "sampling",
     "models",
     "evaluation",
+    "converters",
     "publishing",
     "training",
     "reports",
@@ -21,5 +22,6 @@ FLOORS = (
     "harness",
     "doctor",
     "serving",
+    "annotation",
     "cli",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import pytest
@@ -13,6 +14,7 @@ from datasets import Dataset
 from peft import LoraConfig
 from PIL import Image
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import add_fused_lm_head
 
 import opengrit.models
 from opengrit.core.types import Completion, Finish
@@ -128,11 +130,22 @@ def scores(made, output, method):
         ids = torch.cat([output["prompt_ids"], output["completion_ids"]], 1)
         mask, vision = torch.cat([output["prompt_mask"], output["completion_mask"]], 1), {}
     width = output["completion_ids"].shape[1]
-    log_probs, entropies, _ = method._get_per_token_logps_and_entropies(
-        made, made.model, ids, mask, width, compute_entropy=True, **vision
-    )
+    with stock_head(made) if method is GRPOTrainer else nullcontext():
+        log_probs, entropies, _ = method._get_per_token_logps_and_entropies(
+            made, made.model, ids, mask, width, compute_entropy=True, **vision
+        )
     sampled = output["completion_mask"] * output["tool_mask"]
     return log_probs * sampled, entropies * sampled
+
+
+@contextmanager
+def stock_head(made):
+    """TRL's fused head in place of ours."""
+    ours = made.model.forward
+    del made.model.forward
+    add_fused_lm_head(made.model, temperature=made.temperature, outputs=("log_probs", "entropy"))
+    yield
+    made.model.forward = ours
 
 
 def gradients(made, log_probs):

@@ -8,12 +8,16 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from opengrit.cli import data_check, data_get, data_list, data_make, recipe
+from opengrit.cli import convert as converting
+from opengrit.cli import data_check, data_get, data_import, data_list, data_make, recipe
+from opengrit.cli.annotate import annotate
 from opengrit.cli.ask import ask
 from opengrit.cli.doctor import doctor
 from opengrit.cli.evaluate import evaluate
 from opengrit.cli.export import export
+from opengrit.cli.new import new
 from opengrit.cli.probe import probe
+from opengrit.cli.records import records
 from opengrit.cli.report import report
 from opengrit.cli.serve import serve
 from opengrit.cli.sft import sft
@@ -59,6 +63,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Vision-language models that show their evidence: train, measure and ask them.",
 )
+app.command("new")(new)
 app.command("doctor")(doctor)
 app.command("train")(train)
 app.command("sft")(sft)
@@ -66,13 +71,18 @@ app.command("eval")(evaluate)
 app.command("table")(table)
 app.command("probe")(probe)
 app.command("report")(report)
+app.command("records")(records)
 app.command("export")(export)
 app.command("ask")(ask)
 app.command("serve")(serve)
+app.command("annotate")(annotate)
 
-data = typer.Typer(no_args_is_help=True, help="Check the data you have, fetch a benchmark, or make some.")
+data = typer.Typer(
+    no_args_is_help=True, help="Check or convert the data you have, fetch a benchmark, or make some."
+)
 app.add_typer(data, name="data")
 data.command("check")(data_check.check)
+data.command("import")(data_import.import_rows)
 data.command("get")(data_get.get)
 data.command("list")(data_list.list_benchmarks)
 
@@ -85,6 +95,10 @@ app.add_typer(recipes, name="recipe")
 recipes.command("list")(recipe.list_recipes)
 recipes.command("show")(recipe.show)
 recipes.command("copy")(recipe.copy)
+
+convert = typer.Typer(no_args_is_help=True, help="Write a model's folder in another layout.")
+app.add_typer(convert, name="convert")
+convert.command("internvl")(converting.internvl)
 
 
 def main() -> None:

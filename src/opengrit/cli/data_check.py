@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,12 +17,10 @@ from opengrit.core.escaping import harmless, shortened
 
 if TYPE_CHECKING:
     from opengrit.data.check import Check, DataSetCounts, FileCheck, Source
-    from opengrit.data.rows import Problem, Severity
 
 _EXIT_DOUBTFUL = 1
 _EXIT_UNUSABLE = 2
 _LISTED = 10  # how many missing pictures, duplicates or leaks of a kind are shown by name
-_ALIKE = 3  # rows shown of a problem that more than _LISTED have
 _ANSWERS_SHOWN = 10
 _NAME_WIDTH = 22  # of a data set, on one line: what the counts leave of 80 columns
 _COUNTS = {  # headings of the table, and what of DataSetCounts they show
@@ -113,7 +110,7 @@ def _print_leaks(console: Console, found: Check) -> None:
     console.print(
         f"Leaks: {found.train_rows} training rows against {found.test_rows} test rows", style="bold"
     )
-    from opengrit.data.check import LeakKind
+    from opengrit.data.check import LeakKind, remedy_for_leaks
 
     for kind in LeakKind:
         leaks = [leak for leak in found.leaks if leak.kind is kind]
@@ -122,6 +119,8 @@ def _print_leaks(console: Console, found: Check) -> None:
         _print_list(
             console, kind.value, [f"{x.test_id} and {x.train_id}: {shortened(x.shared, 200)}" for x in leaks]
         )
+    if remedy := remedy_for_leaks(found.leaks, test_rows=found.test_rows):
+        console.print(harmless(remedy), markup=False, highlight=False)
 
 
 def _name(counts: DataSetCounts) -> str:
@@ -129,6 +128,8 @@ def _name(counts: DataSetCounts) -> str:
 
 
 def _print_file(console: Console, file: FileCheck) -> None:
+    from opengrit.data.rows import told_once
+
     table = Table(
         title=f"{escape(harmless(file.file))}: {file.rows} rows, {file.unique_images} pictures",
         title_justify="left",
@@ -147,14 +148,15 @@ def _print_file(console: Console, file: FileCheck) -> None:
             shown.append(f"and {len(counts.answers) - _ANSWERS_SHOWN} others")
         line = f"answers of {_name(counts)}: {', '.join(shown)}"
         console.print(harmless(line), markup=False, highlight=False)
-    lines = _problem_lines(file.problems)
+    lines = [f"{first.severity.value}: {text}" for first, text in told_once(file.problems)]
     _print_list(console, "problems", lines, limit=None, count=len(file.problems))
     _print_list(console, "doubts", [str(doubt) for doubt in file.doubts])
-    if not file.pictures_looked_for:
-        console.print("pictures: not looked for; name their folder with --images", markup=False)
+    if not (file.pictures_looked_for or file.missing_images):
+        line = f"pictures: not looked for; {file.remedy_for_pictures}"
+        console.print(harmless(line), markup=False, highlight=False)
     _print_list(console, "missing pictures", [shortened(image, 200) for image in file.missing_images])
     if file.missing_images:
-        line = f"  looked for in {file.folder}; give the folder that holds them with --images (images: in a recipe)"
+        line = f"  looked for in {file.folder}; {file.remedy_for_pictures}"
         console.print(harmless(line), markup=False, highlight=False)
     _print_list(console, "unreadable pictures", file.unreadable_images)
     for fits, title in (
@@ -169,22 +171,6 @@ def _print_file(console: Console, file: FileCheck) -> None:
         _print_list(console, title, lines)
     _print_list(console, "same picture and question twice", [", ".join(ids) for ids in file.duplicates])
     console.print()
-
-
-def _problem_lines(problems: Sequence[Problem]) -> list[str]:
-    """A line for each problem; what is wrong with many whole rows alike is shown in the first few, with their number."""
-    alike = Counter((p.severity, p.field, p.message) for p in problems)
-    lines: list[str] = []
-    shown: Counter[tuple[Severity, str, str]] = Counter()
-    for problem in problems:
-        kind = (problem.severity, problem.field, problem.message)
-        shown[kind] += 1
-        if problem.field or alike[kind] <= _LISTED or shown[kind] < _ALIKE:
-            lines.append(f"{problem.severity.value}: {problem}")
-        elif shown[kind] == _ALIKE:
-            more = alike[kind] - _ALIKE
-            lines.append(f"{problem.severity.value}: {problem} ({more} more lines have the same problem)")
-    return lines
 
 
 def _print_list(

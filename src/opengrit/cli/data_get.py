@@ -20,7 +20,7 @@ def get(
             "--from",
             metavar="PATH",
             help="Take the files from this folder, or, with --pictures, pictures from this folder, zip, tar or "
-            "parquet file; no host is asked for what is in it.",
+            "table of the hub's; no host is asked for what is in it.",
         ),
     ] = None,
     revision: Annotated[
@@ -52,10 +52,10 @@ def get(
 
         opengrit eval --model MODEL --data data/vsr --out runs/vsr
     """
+    from opengrit.core.progress import progress_bar
     from opengrit.data import get as getting
     from opengrit.data.pictures.addresses import with_mirrors
     from opengrit.data.pictures.fetch import get_pictures, plan_pictures
-    from opengrit.evaluation.evaluator import progress_bar
 
     hosts, hub = with_mirrors(mirror or []), getting.HuggingFaceHub()
     # A folder or archive of pictures need not have the rows; what is asked for without pictures must.
@@ -66,7 +66,13 @@ def get(
             typer.echo(str(plan_pictures(name, out, source=source, hosts=hosts)))
         return
     paths = getting.get(
-        name, out, mirror=rows_from, hub=hub, revision=revision, announce=lambda plan: typer.echo(str(plan))
+        name,
+        out,
+        mirror=rows_from,
+        hub=hub,
+        revision=revision,
+        announce=lambda plan: typer.echo(str(plan)),
+        keep_downloads=pictures,
     )
     for path in paths:
         typer.echo(f"verified: {path}")
@@ -79,6 +85,7 @@ def get(
             out,
             source=source,
             hub=hub,
+            revision=revision,
             hosts=hosts,
             workers=workers,
             announce=lambda plan: typer.echo(str(plan)),

@@ -16,10 +16,15 @@ from opengrit.core.output import settle_output
 if TYPE_CHECKING:
     from opengrit.recipes.evaluation_recipe import EvalRecipe
 
-_Data = Annotated[list[str], Option(help="Packaged set (stickers/count) or JSONL file; may be repeated.")]
+_Data = Annotated[
+    list[str],
+    Option(
+        help="Packaged set (stickers/count), JSONL file, table, folder or pattern of them, hub:owner/name:split, or a data set as a recipe has it ('{file: a.csv, columns: {picture: photo}}'); may be repeated."
+    ),
+]
 _Images = Annotated[
     list[Path] | None,
-    Option(help="Image folder of the JSONL files: once for all, or once for each in order."),
+    Option(help="Image folder of the data files: once for all, or once for each in order."),
 ]
 _Samples = Annotated[int, Option(min=1, help="Answers to each question.")]
 _BatchSize = Annotated[int, Option(min=1, help="Questions asked together.")]
@@ -29,8 +34,8 @@ _MaxTiles = Annotated[int | None, Option(min=1, help="Most tiles a picture is cu
 _Judge = Annotated[
     str | None,
     Option(
-        metavar="rule|FILE.yaml",
-        help="Who says whether an answer is right: rule (default), or a YAML file with a recipe's section judge:.",
+        metavar="rule|FILE.py:NAME|FILE.yaml",
+        help="Who says whether an answer is right: rule (default), a function of your own, or a YAML file with a recipe's section judge:.",
     ),
 ]
 _JudgeUrl = Annotated[
@@ -45,6 +50,13 @@ _JudgeAgain = Annotated[
         help="Judge the answers in OUT once more, by the annotation of the rows as it is now; no question is asked twice.",
     ),
 ]
+_Rewards = Annotated[
+    str,
+    Option(
+        metavar="SET|FILE.py:NAME|FILE.yaml",
+        help="Rewards that are measured: paper, released, answer_only, one of your own, or a YAML file with a recipe's section rewards:.",
+    ),
+]
 _Processes = Annotated[int, Option(min=1, help="Models that answer at once, each in its own process.")]
 
 
@@ -55,6 +67,7 @@ def evaluate(
     images: _Images = None,
     endpoint: options.Endpoint = None,
     strategy: options.Strategy = "grounded",
+    system: options.System = None,
     samples: _Samples = 1,
     temperature: options.Temperature = 0.0,
     max_new_tokens: options.Length = 1000,
@@ -69,6 +82,7 @@ def evaluate(
     judge_url: _JudgeUrl = None,
     judge_model: _JudgeModel = None,
     judge_again: _JudgeAgain = False,
+    rewards: _Rewards = "paper",
     num_processes: _Processes = 1,
     quiet: options.NoProgress = False,
 ) -> None:
@@ -95,7 +109,7 @@ def evaluate(
             --frame qwen2_5_vl --data mine.jsonl --out runs/3b
     """
     from opengrit.evaluation.run import judging_lines, run_evaluation
-    from opengrit.recipes.evaluation_recipe import judge_of, sources_of
+    from opengrit.recipes.evaluation_recipe import judge_of, rewards_of, sources_of
 
     sizes = {"min_pixels": min_pixels, "max_pixels": max_pixels, "max_tiles": max_tiles}
     recipe = _recipe(
@@ -103,6 +117,7 @@ def evaluate(
         data=sources_of(data, images or []),
         endpoint=None if endpoint is None else {"url": endpoint, "frame": frame},
         strategy=strategy,
+        system=system,
         eval={
             "max_completion_length": max_new_tokens,
             "batch_size": batch_size,
@@ -112,6 +127,7 @@ def evaluate(
         limit=limit,
         seed=seed,
         judge=judge_of(judge, url=judge_url, model=judge_model),
+        rewards=rewards_of(rewards),
     )
     settle_output()
     run, records = run_evaluation(

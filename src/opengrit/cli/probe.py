@@ -101,7 +101,7 @@ def probe(
     records = _with_pictures(read, records, images=images)
     if recipe is not None:
         recipe = with_model(read, recipe, model=model)
-    kept = _create(read, out)
+    kept = _create(read, out, recipe)
     if recipe is not None:
         _ask(recipe, records, kept, wanted, quiet=quiet)
     if judge is not None:
@@ -148,11 +148,12 @@ def _read(path: Path) -> RunDir:
 def _recipe_of(run: RunDir) -> EvalRecipe:
     from pydantic import ValidationError
 
+    from opengrit.core.plugins import FOLDER
     from opengrit.recipes.evaluation_recipe import EvalRecipe
     from opengrit.reports.runs import recipe_of
 
     try:
-        return EvalRecipe.model_validate(recipe_of(run)["evaluate"])
+        return EvalRecipe.model_validate(recipe_of(run)["evaluate"], context={FOLDER: str(run.path)})
     except ValidationError as error:
         raise RunError(
             f"an evaluation's recipe is what opengrit eval wrote, {run.path / 'recipe.yaml'} is not ({error.errors()[0]['msg']}); "
@@ -179,15 +180,17 @@ def _with_pictures(run: RunDir, records: Sequence[Record], *, images: Path | Non
     return list(found.records)
 
 
-def _create(read: RunDir, out: Path) -> RunDir:
-    """The folder of the probes: new, or the unfinished one there."""
+def _create(read: RunDir, out: Path, recipe: EvalRecipe | None) -> RunDir:
+    """The folder of the probes: new, or the unfinished one there. `recipe` is that of the questions, where any is asked."""
     import yaml
 
     from opengrit.evaluation.metrics import BOOTSTRAP_SEED
     from opengrit.evaluation.probes import GREY
+    from opengrit.recipes.own_files import own_files
     from opengrit.reports.runs import recipe_of
     from opengrit.runs.folder import RECIPE, RunDir, recipe_hash
     from opengrit.runs.origin import Origin, read_origin, write_origin
+    from opengrit.runs.own_code import keep_own_code
 
     section = {
         "run": read.path.resolve().name,
@@ -196,11 +199,12 @@ def _create(read: RunDir, out: Path) -> RunDir:
         "seed": BOOTSTRAP_SEED,
         "evaluate": recipe_of(read)["evaluate"],
     }
-    recipe = yaml.safe_dump({"probe": section}, sort_keys=False)
+    text = yaml.safe_dump({"probe": section}, sort_keys=False)
     resume = os.path.isfile(out / RECIPE)
-    run = RunDir.create(out, recipe=recipe, resume=resume, seeds={"probes": BOOTSTRAP_SEED})
+    run = RunDir.create(out, recipe=text, resume=resume, seeds={"probes": BOOTSTRAP_SEED})
     origin = read_origin(read.path) or Origin("", None)
-    write_origin(run.path, replace(origin, working_folder=os.getcwd()))
+    own = keep_own_code(run.path, () if recipe is None else own_files(recipe))
+    write_origin(run.path, replace(origin, working_folder=os.getcwd(), own_code=own))
     return run
 
 
@@ -212,14 +216,13 @@ def _ask(
     from opengrit.evaluation.rollout import EvaluationProtocol
     from opengrit.judges.breaker import Breaker
     from opengrit.judges.settings import open_judge
-    from opengrit.rewards.rubric import Rubric
     from opengrit.sampling import SamplingSettings
 
     with evaluation.open_model(recipe, 1) as asked, open_judge(recipe.judge, breaker=Breaker()) as judge:
         run_probes(
             asked.samplers[0],
             records,
-            protocol=EvaluationProtocol(recipe.strategy, asked.frame, judge, Rubric.named("paper")),
+            protocol=EvaluationProtocol(recipe.strategy, asked.frame, judge, recipe.rubric(), recipe.system),
             settings=replace(
                 SamplingSettings(seed=recipe.seed),
                 temperature=recipe.eval.temperature,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from PIL import Image, ImageDraw, ImageFont
 
+from opengrit.core.boxes import Box, Size
 from opengrit.core.escaping import shortened
 from opengrit.core.palette import COLOURS
 
@@ -28,6 +29,20 @@ class Drawable(Protocol):
 
     @property
     def pixels(self) -> tuple[float, float, float, float]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedBox:
+    """A box ready to be drawn; `pixels` are left, top, right, bottom in the picture it is drawn on."""
+
+    number: int
+    pixels: tuple[float, float, float, float]
+    label: str | None = None
+
+
+def numbered(boxes: Iterable[Box], size: Size) -> list[NumberedBox]:
+    """Boxes of the unit square on a picture of that size, counted from 1 and without labels."""
+    return [NumberedBox(number, box.to_pixels(size)) for number, box in enumerate(boxes, start=1)]
 
 
 @dataclass(frozen=True, slots=True)

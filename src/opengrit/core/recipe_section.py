@@ -28,4 +28,9 @@ class RecipeSection(BaseModel):
     @classmethod
     def _true_is_not_a_number(cls, value: Any, info: ValidationInfo) -> Any:
         annotation = cls.model_fields[str(info.field_name)].annotation
-        return value if bool in (annotation, *get_args(annotation)) else not_bool(value)
+        kinds = (annotation, *get_args(annotation))
+        if value is True and any(isinstance(kind, type) and issubclass(kind, BaseModel) for kind in kinds):
+            raise ValueError(
+                f"this key holds keys of its own, got true; write {info.field_name}: {{}} for their defaults"
+            )
+        return value if bool in kinds else not_bool(value)

@@ -16,7 +16,8 @@ from pathlib import Path
 from opengrit.core.errors import DataError
 from opengrit.data.pictures.addresses import HOSTS
 from opengrit.data.pictures.archives import members
-from opengrit.data.pictures.tables import TableReader, mathvista_pictures, mme_pictures
+from opengrit.data.pictures.parquet import TableReader, mathvista_pictures, mme_pictures
+from opengrit.data.pictures.treebench import treebench_pictures, treebench_rows
 
 UNKNOWN = "unknown"
 
@@ -241,6 +242,27 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         answers="a box: measured by grounding IoU and AP, never by words",
         note="the paper says 2164 rows, the released file has 2146",
         archives=Archives("omlab/OVDEval", (ArchiveFile("position.tar.gz", "216 MB"),), members),
+    ),
+    Benchmark(
+        name="treebench",
+        title="TreeBench: small things in full scenes, each question with the boxes of its targets",
+        files=(AnnotationFile("TreeBench.tsv", 405, saved_as="treebench.jsonl"),),
+        repository="HaochenWang/TreeBench",
+        page="https://huggingface.co/datasets/HaochenWang/TreeBench",
+        licence=UNKNOWN,
+        pictures=Pictures(
+            "in the same file; photos of SA-1B",
+            "SA-1B's own research licence",
+            "0001.jpg",
+            405,
+            "part of the file",
+        ),
+        datasets=("treebench",),
+        answers="an option by letter; the targets' IoU is recall alone, and stands beside the IoU of what was written",
+        to_grit=treebench_rows,
+        archives=Archives(
+            "HaochenWang/TreeBench", (ArchiveFile("TreeBench.tsv", "size unknown"),), treebench_pictures
+        ),
     ),
     Benchmark(
         name="pope",

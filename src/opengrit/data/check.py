@@ -16,11 +16,14 @@ from opengrit.core.images import open_picture
 from opengrit.core.types import Example
 from opengrit.data.doubts import Doubt
 from opengrit.data.fingerprint import sha256_of
-from opengrit.data.grit import ParsedFile, read
+from opengrit.data.grit import ParsedFile
+from opengrit.data.missing import remedy_for_pictures
 from opengrit.data.rows import Problem, Severity
+from opengrit.data.sources import read_source
 
 # A picture may be a rescaled copy of the annotated one; its sides may then round to the next pixel.
 _ROUNDING_PIXELS = 1.0
+_LINES_SHOWN = 100  # of rows that leak
 
 
 class LeakKind(Enum):
@@ -77,6 +80,7 @@ class FileCheck:
     unique_images: int
     folder: str  # that image paths start from
     pictures_looked_for: bool
+    remedy_for_pictures: str  # where some are missing, or none was looked for
     missing_images: tuple[str, ...]  # those that say a row's size too, where the others are not looked for
     unreadable_images: tuple[str, ...]  # the message of each
     size_mismatches: tuple[SizeMismatch, ...]
@@ -134,7 +138,7 @@ def check(files: Sequence[Source], against: Sequence[Source] = ()) -> Check:
     Raises:
         DataError: a file cannot be read at all.
     """
-    readings = [(source, read(source.file, images=source.images)) for source in (*files, *against)]
+    readings = [(source, read_source(source.file, source.images)) for source in (*files, *against)]
     examples = [reading.examples for _, reading in readings]
     if against:
         train = [e for rows in examples[: len(files)] for e in rows]
@@ -171,6 +175,11 @@ def check_reading(reading: ParsedFile, *, pictures: bool) -> FileCheck:
         unique_images=len(images),
         folder=reading.folder,
         pictures_looked_for=pictures,
+        remedy_for_pictures=(
+            ""
+            if pictures and not missing
+            else remedy_for_pictures(reading.file, missing or sorted(images), folder=reading.folder)
+        ),
         missing_images=tuple(missing),
         unreadable_images=tuple(unreadable),
         size_mismatches=tuple(_size_mismatches(reading.examples, sizes)),
@@ -206,6 +215,24 @@ def find_leaks(train: Iterable[Example], test: Iterable[Example]) -> list[Leak]:
             leaks.append(leak)
     order = list(LeakKind)
     return sorted(leaks, key=lambda leak: order.index(leak.kind))
+
+
+def remedy_for_leaks(leaks: Iterable[Leak], *, test_rows: int) -> str:
+    """What to take out, so that no picture is in training and test both; "" where none is."""
+    ids = [leak.test_id for leak in leaks if leak.kind is not LeakKind.QUESTION]
+    if not ids:
+        return ""
+    if len(ids) == test_rows:
+        return "measure on other rows than those that are trained on"
+    lines: dict[str, list[str]] = defaultdict(list)
+    for name, _, line in (id_.rpartition(":") for id_ in ids):
+        lines[name].append(line)
+    shown = ", ".join(
+        f"of {name}: {', '.join(numbers[:_LINES_SHOWN])}"
+        + (" and others" if len(numbers) > _LINES_SHOWN else "")
+        for name, numbers in lines.items()
+    )
+    return f"take these lines out of what is measured on, {shown}"
 
 
 def _leak(row: Example, *, same_picture: list[Example], by_question: dict[str, Example]) -> Leak | None:

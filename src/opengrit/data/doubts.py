@@ -63,28 +63,43 @@ def fits_as_width(numbers: Sequence[float], size: Size) -> bool:
     )  # fmt: skip
 
 
-def _widths(boxes: Sequence[WrittenBox]) -> Doubt | None:
-    """x, y, width, height (COCO) where corners are expected: the sides fit as widths, which corners do by chance only."""
+def looks_like_widths(boxes: Sequence[WrittenBox]) -> bool:
+    """Whether boxes are x, y, width, height (COCO): their sides fit as widths, which those of corners do by chance only."""
+    fitting, telling = _fitting_as_widths(boxes)
+    return telling >= _FEWEST_SIDES and fitting >= _LIKE_A_WIDTH * telling
+
+
+def _fitting_as_widths(boxes: Sequence[WrittenBox]) -> tuple[int, int]:
+    """How many sides fit the picture as a width or a height, of how many that say something."""
     telling = [side for box in boxes for side in box.sides if side[0] > _AT_THE_EDGE * side[2]]
-    fitting = sum(end > 0 and start + end <= extent + 1 for start, end, extent in telling)
-    if len(telling) < _FEWEST_SIDES or fitting < _LIKE_A_WIDTH * len(telling):
+    return sum(end > 0 and start + end <= extent + 1 for start, end, extent in telling), len(telling)
+
+
+def _widths(boxes: Sequence[WrittenBox]) -> Doubt | None:
+    """x, y, width, height (COCO) where corners are expected."""
+    if not looks_like_widths(boxes):
         return None
+    fitting, telling = _fitting_as_widths(boxes)
     first = next(box for box in boxes if fits_as_width(box.numbers, box.size))
     x, y, w, h = first.numbers
     return Doubt(
-        f"bboxs seem to be x, y, width, height (COCO), where corners are expected: {fitting} of {len(telling)} sides fit the "
+        f"bboxs seem to be x, y, width, height (COCO), where corners are expected: {fitting} of {telling} sides fit the "
         f"picture as a width or height, of corners less than half would (the first is {_shown(first.numbers)} in line "
         f"{first.line}); if so, write [x, y, x + width, y + height], here {_shown((x, y, x + w, y + h))}",
         misleads=True,
     )
 
 
-def _thousandths(boxes: Sequence[WrittenBox]) -> Doubt | None:
-    """Numbers from 0 to 1000, as corners in order, in pictures much larger than that."""
+def looks_like_thousandths(boxes: Sequence[WrittenBox]) -> bool:
+    """Whether boxes are thousandths: numbers from 0 to 1000, as corners in order, in pictures much larger than that."""
     telling = [side for box in boxes for side in box.sides if side[2] >= _LARGE]
-    in_order = all(start < end <= _THOUSAND for start, end, _ in telling)
-    if len(telling) < _FEWEST_SIDES or not in_order:
+    return len(telling) >= _FEWEST_SIDES and all(start < end <= _THOUSAND for start, end, _ in telling)
+
+
+def _thousandths(boxes: Sequence[WrittenBox]) -> Doubt | None:
+    if not looks_like_thousandths(boxes):
         return None
+    telling = [side for box in boxes for side in box.sides if side[2] >= _LARGE]
     return Doubt(
         f"bboxs seem to be thousandths of the picture (0 to 1000), where pixels are expected: no number is above 1000 in "
         f"{len(telling)} sides of {_LARGE} pixels and more; if so, multiply by width / 1000 and height / 1000",
@@ -111,7 +126,7 @@ def _contradictions(examples: Iterable[Example]) -> Doubt | None:
 
 def _sentences(examples: Sequence[Example]) -> Doubt | None:
     """Answers of many words: the rule asks for the same words, and hardly any model finds those."""
-    found = [example for example in examples if _is_sentence(example.answer)]
+    found = [example for example in examples if is_sentence(example.answer)]
     if len(found) < max(1.0, _MANY * len(examples)):
         return None
     return Doubt(
@@ -122,7 +137,8 @@ def _sentences(examples: Sequence[Example]) -> Doubt | None:
     )
 
 
-def _is_sentence(answer: str) -> bool:
+def is_sentence(answer: str) -> bool:
+    """Whether an answer has so many words that a rule hardly ever finds it said again."""
     words = answer.split()
     return len(words) >= _WORDS or (len(words) >= 3 and answer.rstrip().endswith((".", "。")))
 

@@ -42,17 +42,30 @@ def lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
     Lines end with a newline (JSON strings may hold the other line separators of Unicode), or, in a file without one,
     with a carriage return. Raises DataError where the file cannot be read, or is of another format.
     """
+    content = _content(path)
+    _require_lines(path, content)
+    yield from _split(content)
+
+
+def split_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """As `lines_of`, whatever the lines hold. Raises DataError where the file cannot be read."""
+    return _split(_content(path))
+
+
+def _content(path: Path) -> bytes:
     try:
         if path.exists() and not path.is_file():
             raise DataError(
                 f"a data file is a file, {path} is a folder or a device; name the .jsonl file in it"
             )
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise DataError(
             f"a data file must be readable, {path} is not ({error.strerror}); check the path"
         ) from error
-    _require_lines(path, content)
+
+
+def _split(content: bytes) -> Iterator[tuple[int, bytes]]:
     content = content.removeprefix(_MARK)
     end = b"\n" if b"\n" in content else b"\r"
     for number, line in enumerate(content.split(end), start=1):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -90,3 +91,20 @@ def advice(row: Mapping[str, Any], *, required: tuple[str, ...]) -> str:
 def boxes_in(name: str) -> str:
     """How to take over the boxes that another trainer's key holds; "" where it holds none."""
     return next((str(key) for key in FOREIGN if key.key == name.lower() and "bboxs" in key.fields), "")
+
+
+# What stands for a picture in other trainers' questions and in models' own prompts.
+PLACEHOLDER = re.compile(
+    r"<\|?(image|img|image_pad|video|video_pad|vision_start|vision_end|vision_pad|image_placeholder|ImageHere|IMG_CONTEXT"
+    r"|image_\d+|im_start|im_end)\|?>|</img>|\[IMG\]",
+    re.IGNORECASE,
+)
+# What is around the answer in a reply.
+_ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|$)|^\s*\\boxed\{(.*)\}\s*$", re.IGNORECASE | re.DOTALL)
+_TAG = re.compile(r"</answer>|</?(?:think|rethink|thinking)>|<\|im_(?:start|end)\|>", re.IGNORECASE)
+
+
+def unwrapped(answer: str) -> str | None:
+    """The bare answer in another trainer's reply, "" where only tags are found; None where nothing is around it."""
+    wrapped = _ANSWER.search(answer) or _TAG.search(answer)
+    return None if wrapped is None else next((part for part in wrapped.groups() if part), "").strip()

@@ -20,7 +20,7 @@ from opengrit.data.fingerprint import sha256_of
 from opengrit.data.grit import read
 
 SOURCE = "source.json"
-_DOWNLOADS = ".download"
+DOWNLOADS = ".download"
 
 
 class Unreachable(Exception):
@@ -40,13 +40,16 @@ class Hub(Protocol):
 
 
 class HuggingFaceHub:
-    """The Hugging Face hub, through `huggingface_hub`, which resumes downloads and reads its own settings."""
+    """The Hugging Face hub, or another at `endpoint`, through `huggingface_hub`, which resumes downloads and reads its own settings."""
+
+    def __init__(self, endpoint: str | None = None) -> None:
+        self._endpoint = endpoint
 
     def size(self, repository: str, file: str, revision: str) -> int | None:
         import huggingface_hub
 
         def ask() -> int | None:
-            found = huggingface_hub.HfApi().get_paths_info(
+            found = huggingface_hub.HfApi(endpoint=self._endpoint).get_paths_info(
                 repository, [file], repo_type="dataset", revision=revision
             )
             if not found:
@@ -61,7 +64,12 @@ class HuggingFaceHub:
         return Path(
             _from_hub(
                 lambda: huggingface_hub.hf_hub_download(
-                    repository, file, repo_type="dataset", revision=revision, local_dir=folder
+                    repository,
+                    file,
+                    repo_type="dataset",
+                    revision=revision,
+                    local_dir=folder,
+                    endpoint=self._endpoint,
                 )
             )
         )
@@ -159,10 +167,12 @@ def get(
     hub: Hub | None = None,
     revision: str = "main",
     announce: Callable[[Plan], None] = lambda plan: None,
+    keep_downloads: bool = False,
 ) -> list[Path]:
     """The annotation files of a benchmark, in GRIT's form, in OUT/NAME; those that are there already are verified.
 
-    `announce` is called with the plan before a file is fetched. An interrupted call is simply repeated.
+    `announce` is called with the plan before a file is fetched. An interrupted call is simply repeated. `keep_downloads`
+    leaves the published files where fetching the pictures finds those that hold both.
     Raises DataError where files cannot be had, hold other rows than they should, or have changed since they were
     fetched; a file that fails is not left in place.
     """
@@ -176,6 +186,8 @@ def get(
             _record_provenance(planned, step, step.target)
         else:
             _fetch(planned, step, hub)
+    if not keep_downloads:
+        shutil.rmtree(planned.folder / DOWNLOADS, ignore_errors=True)
     return [step.target for step in planned.steps]
 
 
@@ -256,7 +268,7 @@ def _how_to_fetch_by_hand(known: Benchmark, folder: Path, why: str) -> str:
 def _fetch(planned: Plan, step: Step, hub: Hub) -> None:
     """Fetch one file next to its target, make GRIT's rows of it, verify them, and only then put it there."""
     known = planned.benchmark
-    downloads = planned.folder / _DOWNLOADS
+    downloads = planned.folder / DOWNLOADS
     fetched = step.origin
     if fetched is None:
         try:
@@ -275,7 +287,6 @@ def _fetch(planned: Plan, step: Step, hub: Hub) -> None:
         raise
     os.replace(part, step.target)
     _record_provenance(planned, step, fetched)
-    shutil.rmtree(downloads, ignore_errors=True)
 
 
 def _verify(path: Path, file: AnnotationFile, folder: Path, *, published: Path | None = None) -> None:

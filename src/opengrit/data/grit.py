@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +22,12 @@ from opengrit.core.escaping import shortened
 from opengrit.core.types import Example
 from opengrit.data.doubts import Doubt, find_doubts
 from opengrit.data.file_format import lines_of
-from opengrit.data.rows import Problem, Row, Severity
+from opengrit.data.missing import missing_file, missing_folder, missing_pictures
+from opengrit.data.rows import Problem, Row, Severity, told_once
 
 log = logging.getLogger(__name__)
 
-_MESSAGE_LINES = 50
-_PICTURES = 3  # missing ones named in one message
+_MESSAGE_LINES, _MESSAGE_WIDTH = 50, 1000
 
 
 def listed(head: str, items: Sequence[object], *, most: int, rest: str) -> str:
@@ -45,21 +46,14 @@ class BadRows(DataError):
         count = len({p.line for p in problems})
         head = f"every row must be what GRIT's format says, {'1 row is' if count == 1 else f'{count} rows are'} not:"
         rest = f"`opengrit data check {file}` lists them all"
-        super().__init__(listed(head, problems, most=_MESSAGE_LINES, rest=rest))
-
-
-def missing_pictures(
-    missing: Iterable[str], *, total: int, source: str | Path, folder: str | Path
-) -> DataError:
-    """The error for pictures that are not there: how many of how many, in which folder, and the option that names another."""
-    names = sorted(set(missing))
-    shown = ", ".join(shortened(name, 200) for name in names[:_PICTURES]) + (
-        ", ..." if len(names) > _PICTURES else ""
-    )
-    return DataError(
-        f"every row's picture must exist, {len(names)} of {total} named in {source} do not: {shown} (looked for in {folder}); "
-        "give the folder that holds them with --images (images: in a recipe)"
-    )
+        super().__init__(
+            listed(
+                head,
+                [shortened(text, _MESSAGE_WIDTH) for _, text in told_once(problems)],
+                most=_MESSAGE_LINES,
+                rest=rest,
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +94,18 @@ def load(
         BadRows: some rows are not what the format says; all their problems are in it.
         DataError: the file cannot be read or holds no row.
     """
-    reading = read(file, images=images)
+    return usable(read(file, images=images), on_problem=on_problem)
+
+
+def usable(reading: ParsedFile, *, on_problem: Callable[[Problem], None] | None = None) -> list[Example]:
+    """The examples of a file that was read, where all its rows can be used; raises and logs as `load` does."""
     if reading.errors:
         raise BadRows(reading.file, reading.errors)
     if reading.missing:
         pictures = {*reading.missing, *(example.image for example in reading.examples)}
-        raise missing_pictures(reading.missing, total=len(pictures), source=file, folder=reading.folder)
+        raise missing_pictures(
+            reading.missing, total=len(pictures), source=reading.file, folder=reading.folder
+        )
     for doubt in reading.doubts:
         if doubt.misleads:
             log.warning("%s: %s", reading.file, doubt)
@@ -120,12 +120,11 @@ def load(
 def read(file: str | Path, *, images: str | Path | None = None) -> ParsedFile:
     """Everything in a GRIT JSONL file, good rows and bad. Raises DataError only where the file itself is unreadable."""
     path = Path(file)
+    if not os.path.lexists(path):
+        raise missing_file(path)
     root = path.parent if images is None else Path(images)
     if images is not None and not root.is_dir():
-        raise DataError(
-            f"images must be a folder that exists, got {root}; give the folder {path} takes its pictures from "
-            "with --images (images: in a recipe)"
-        )
+        raise missing_folder(path, root)
     examples, problems, missing, boxes, rows = [], [], [], [], 0
     for line, raw in lines_of(path):
         rows += 1

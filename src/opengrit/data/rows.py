@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -18,7 +19,7 @@ from opengrit.core.escaping import encodable, shortened
 from opengrit.core.images import confined, picture_size
 from opengrit.core.types import Example
 from opengrit.data.doubts import WrittenBox, fits_as_width
-from opengrit.data.foreign_rows import advice, boxes_in
+from opengrit.data.foreign_rows import PLACEHOLDER, advice, boxes_in, unwrapped
 
 # Annotators number pixels from 0 or from 1 and include the last one or not, so one pixel of overhang is custom.
 CUSTOMARY_OVERHANG_PIXELS = 1.0
@@ -52,6 +53,32 @@ class Problem:
         return f"{place}: {self.message}"
 
 
+def told_once(problems: Sequence[Problem]) -> list[tuple[Problem, str]]:
+    """Each different problem, as the first row has it, and its sentence with all other lines that have it too."""
+    alike: dict[tuple[Severity, str, str], list[Problem]] = {}
+    for problem in problems:
+        field_name = re.sub(r"\[\d+\]", "", problem.field)
+        alike.setdefault((problem.severity, field_name, problem.message), []).append(problem)
+    sentences = []
+    for first, *more in alike.values():
+        lines = sorted({problem.line for problem in more} - {first.line})
+        many = "lines have" if len(lines) > 1 else "line has"
+        same = f" ({len(lines)} more {many} the same problem: {_ranges(lines)})" if lines else ""
+        sentences.append((first, f"{first}{same}"))
+    return sentences
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Sorted numbers, those in a row as their first and last: 2, 5-9."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1] = [runs[-1][0], number]
+        else:
+            runs.append([number])
+    return ", ".join("-".join(map(str, run)) for run in runs)
+
+
 @dataclass(slots=True)
 class Row:
     """One line on its way to an example; collects what is wrong with it."""
@@ -76,6 +103,10 @@ class Row:
         if row is None:
             return None
         self._check_names(row)
+        return self.from_fields(row)
+
+    def from_fields(self, row: dict[str, Any]) -> Example | None:
+        """The example of a row's fields by name, or None where a problem forbids one."""
         question = self._question(row) if "question" in row else ""
         answer = self._answer(row["answer"]) if "answer" in row else ""
         image = self._image(row["image"]) if "image" in row else ""
@@ -162,7 +193,7 @@ class Row:
 
     def _question(self, row: dict[str, Any]) -> str:
         question = self._text(row, "question")
-        placeholder = _PLACEHOLDER.search(question)
+        placeholder = PLACEHOLDER.search(question)
         if placeholder:
             self.error(
                 "question",
@@ -173,9 +204,8 @@ class Row:
     def _answer(self, value: Any, name: str = "answer") -> str:
         if isinstance(value, str):
             answer = self._text({name: value}, name)
-            wrapped = _ANSWER.search(answer) or _TAG.search(answer)
-            if wrapped:
-                bare = next((part for part in wrapped.groups() if part), "").strip()
+            bare = unwrapped(answer)
+            if bare is not None:
                 written = json.dumps(shortened(bare), ensure_ascii=False)
                 remedy = f"write {written}" if bare else "take the tags off"
                 self.error(name, f"is the bare answer, got {_shown(answer)}; {remedy}")
@@ -347,15 +377,6 @@ class Row:
         return tuple(w for w in words if w.strip())
 
 
-# What stands for a picture in other trainers' questions and in models' own prompts.
-_PLACEHOLDER = re.compile(
-    r"<\|?(image|img|image_pad|video|video_pad|vision_start|vision_end|vision_pad|image_placeholder|ImageHere|IMG_CONTEXT"
-    r"|image_\d+|im_start|im_end)\|?>|</img>|\[IMG\]",
-    re.IGNORECASE,
-)
-# What is around the answer in a reply.
-_ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|$)|^\s*\\boxed\{(.*)\}\s*$", re.IGNORECASE | re.DOTALL)
-_TAG = re.compile(r"</answer>|</?(?:think|rethink|thinking)>|<\|im_(?:start|end)\|>", re.IGNORECASE)
 _BASE64 = re.compile(r"(iVBORw0KGgo|/9j/|R0lGOD|UklGR|Qk[0-9A-Za-z+/])[0-9A-Za-z+/=\s]{100,}")
 
 

@@ -11,44 +11,61 @@ from opengrit.core.images import open_picture
 from opengrit.core.types import Example
 from opengrit.data.benchmarks import BENCHMARKS
 from opengrit.data.get import annotation_files
-from opengrit.data.grit import listed, load, missing_pictures
+from opengrit.data.grit import ParsedFile, listed, read, usable
+from opengrit.data.missing import fetching, missing_pictures
+from opengrit.data.tables import TableSettings, files_of, is_source, is_table, read_table
 
 _STICKERS = "stickers/"
 _LISTED = 10  # unreadable pictures named in one message
 
 
-def load_examples(spec: str | Path, images: str | Path | None = None) -> list[Example]:
+def read_source(
+    file: str | Path, images: str | Path | None = None, *, table: TableSettings | None = None
+) -> ParsedFile:
+    """Every row of one file, good and bad: GRIT's JSONL, or a table (`opengrit.data.tables`), which any file is where
+    `table` says how to read it. Raises DataError only where the file itself cannot be read.
+    """
+    if is_table(file) or (table is not None and table.says_something):
+        return read_table(file, images=images, settings=table).parsed
+    return read(file, images=images)
+
+
+def load_examples(
+    spec: str | Path, images: str | Path | None = None, *, table: TableSettings | None = None
+) -> list[Example]:
     """The examples a recipe or a command names, every picture of theirs known to exist.
 
-    `spec` is a packaged set ("stickers/train20"), the path of a GRIT JSONL file, or a folder that
-    `opengrit data get` filled ("benchmarks/vsr"), whose files are taken together. `images` is the folder the image
-    paths start from (default: the folder the file lies in; for a folder its "images", if there is one).
+    `spec` is a packaged set ("stickers/train20"), the path of a GRIT JSONL file or of a table (.csv, .tsv, .xlsx, .parquet,
+    .json, a folder that `datasets` saved), a folder of such files or a pattern ("mine/*.jsonl"), "hub:owner/name:split", or
+    a folder that `opengrit data get` filled ("benchmarks/vsr"), whose files are taken together. `images` is the folder the
+    image paths start from (default: the folder the file lies in; for a folder its "images", if there is one); `table`
+    says what a table's columns and boxes are, where its names do not.
 
     Raises:
         DataError: the spec names nothing, rows are not what the format says (all listed), or pictures are missing.
     """
     name = str(spec)
-    files = [Path(spec)] if name.endswith(".jsonl") or os.path.isfile(spec) else annotation_files(spec)
+    files = [str(file) for file in annotation_files(spec)] or (files_of(name) if is_source(name) else [])
     if files:
         own = os.path.join(spec, "images")
         root = images if images is not None else own if os.path.isdir(own) else None
-        examples = [example for file in files for example in load(file, images=root)]
-        try:
-            require_pictures(examples, spec, folder=root if root is not None else files[0].parent)
-        except DataError as error:
-            raise _fetchable(error, name, files) from None
+        examples = [example for file in files for example in usable(read_source(file, root, table=table))]
+        require_pictures(examples, spec, folder=root if root is not None else Path(files[0]).parent)
         return examples
     parent, base = os.path.split(os.path.normpath(name))
     if base in {known.name for known in BENCHMARKS}:
         parent = parent or "data"
         raise DataError(
-            f"a benchmark is named by the folder it was fetched into, got {name!r}, where no `opengrit data get` put it; run "
-            f"`opengrit data get {base} --pictures --out {parent}` and name {os.path.join(parent, base)}"
+            f"a benchmark is named by the folder it was fetched into, got {name!r}, where no `opengrit data get` put it; "
+            f"{fetching(os.path.join(parent, base))} (then name {os.path.join(parent, base)})"
         )
     if not name.startswith(_STICKERS):
         raise DataError(
-            f"a data set is a packaged one (stickers/...) or a .jsonl file that exists, got {name!r}; check the name, "
-            "give the file's path, or name a folder that `opengrit data get` filled"
+            f"a data set is a packaged one (stickers/...) or a file that exists, got {name!r}; "
+            + (
+                fetching(name)
+                or "check the name, give the path of a .jsonl file or a table, or name a folder that `opengrit data get` filled"
+            )
         )
     if images is not None:
         raise DataError(
@@ -63,16 +80,6 @@ def load_examples(spec: str | Path, images: str | Path | None = None) -> list[Ex
             f"a packaged set draws its pictures into a folder of yours, {error.filename} cannot be written "
             f"({error.strerror}); set OPENGRIT_CACHE to a folder that can"
         ) from error
-
-
-def _fetchable(error: DataError, name: str, files: Sequence[Path]) -> DataError:
-    """The error for missing pictures, with the command that fetches them where `opengrit data get` fetched the rows."""
-    parent, base = os.path.split(os.path.normpath(name))
-    if base not in {known.name for known in BENCHMARKS} or str(files[0]) == name:
-        return error
-    return DataError(
-        f"{error}, or fetch them with `opengrit data get {base} --pictures --out {parent or '.'}`"
-    )
 
 
 def require_pictures(examples: list[Example], source: str | Path, *, folder: str | Path) -> None:

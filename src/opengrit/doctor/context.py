@@ -17,6 +17,7 @@ from opengrit.doctor.fit import Machine
 from opengrit.models.memory_estimate import GB, Sharding
 from opengrit.models.shapes import ModelFacts
 from opengrit.recipes.training_recipe import Model, Recipe
+from opengrit.rewards.rubric import Rubric
 from opengrit.sampling import Sampler
 
 if TYPE_CHECKING:
@@ -107,6 +108,8 @@ class Context:
     load: Callable[[Model], Loaded]
     sampler_of: Callable[[Loaded], Sampler]
     # ----
+    strategy: str = ""  # the recipe's; a prompt of its own is read
+    rubric: Rubric | None = None  # None: code of the recipe's own cannot be used
     examples: list[Example] = field(default_factory=list)
     unsized: int = 0  # training rows whose pictures are not there, so that nothing says how large they are
     evaluated: list[Example] = field(default_factory=list)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,8 +10,10 @@ from opengrit.core.errors import DataError, RecipeError
 from opengrit.core.escaping import shortened
 from opengrit.core.types import Example
 from opengrit.data import load_examples
-from opengrit.data.check import FileCheck, LeakKind, check_reading, find_leaks
-from opengrit.data.grit import ParsedFile, read
+from opengrit.data.check import FileCheck, LeakKind, check_reading, find_leaks, remedy_for_leaks
+from opengrit.data.grit import ParsedFile
+from opengrit.data.sources import read_source
+from opengrit.data.tables import files_of
 from opengrit.doctor.context import Context, first_few
 from opengrit.doctor.findings import Area, Finding, split_message
 from opengrit.recipes.training_recipe import Source
@@ -71,9 +72,9 @@ def _unreadable(failures: Sequence[DataError], purpose: str, *, fails: bool) -> 
 
 def _reading(source: Source) -> ParsedFile:
     """A data set, good rows and bad. Raises DataError where it cannot be read at all."""
-    if source.spec.endswith(".jsonl") or os.path.isfile(source.spec):
-        return read(source.spec, images=source.images)
-    examples = load_examples(source.spec, source.images)
+    if source.file is not None and files_of(source.file) == [source.file]:
+        return read_source(source.file, source.images, table=source.table)
+    examples = load_examples(source.spec, source.images, table=source.table)
     return ParsedFile(source.spec, len(examples), tuple(examples), ())
 
 
@@ -101,7 +102,7 @@ def _pictures(found: FileCheck) -> Iterator[Finding]:
             "pictures",
             f"{len(found.missing_images)} of {found.unique_images} pictures of {found.file} are not in "
             f"{found.folder or 'their folder'}: {first_few([shortened(i, 200) for i in found.missing_images], most=2)}",
-            "give the folder that holds them as images:, or take their rows out",
+            found.remedy_for_pictures,
         )
     if found.unreadable_images:
         reason, remedy = split_message(found.unreadable_images[0])
@@ -143,8 +144,10 @@ def _rows(context: Context) -> Iterator[Finding]:
     if len(examples) + context.unsized < asked:
         yield _AREA.fail(
             "questions per step",
-            f"a step asks {asked} different questions, and there are {len(examples)} rows",
-            f"set train.questions_per_step to at most {len(examples)}, or add rows",
+            f"a step asks {asked} different questions, and there are {len(examples) + context.unsized} rows",
+            context.recipe.train.remedy_for(
+                len(examples) + context.unsized, num_processes=context.environment.machine.devices
+            ),
         )
     elif len(examples) + context.unsized < _FEW_ROWS:
         yield _AREA.warn(
@@ -190,7 +193,10 @@ def _answers(examples: Sequence[Example]) -> Iterator[Finding]:
 
 
 def _rewards(context: Context) -> Iterator[Finding]:
-    rubric = context.recipe.rubric()
+    rubric = context.rubric
+    if rubric is None:
+        yield _AREA.skipped("rewards", "code of your own cannot be used: see above")
+        return
     try:
         rubric.check(context.examples)
     except RecipeError as error:
@@ -212,7 +218,7 @@ def _leaks(context: Context) -> Iterator[Finding]:
             "leaks",
             f"{len(grave)} of {len(context.evaluated)} evaluation rows show a picture that is trained on, so that "
             f"measuring would reward having seen it: {grave[0].test_id} and {grave[0].train_id} ({grave[0].shared})",
-            "take these pictures out of one of the two",
+            remedy_for_leaks(leaks, test_rows=len(context.evaluated)),
         )
         return
     yield _AREA.ok("leaks", "no picture is in training and evaluation both")

@@ -10,7 +10,7 @@ from typing import Any
 
 from opengrit.core.errors import OpenGritError, RecipeError
 from opengrit.doctor.context import Context
-from opengrit.doctor.findings import Area, Finding
+from opengrit.doctor.findings import Area, Finding, split_message
 from opengrit.doctor.fit import plan_of
 from opengrit.models.memory_estimate import (
     FLOAT,
@@ -231,12 +231,12 @@ def examine_processes(context: Context) -> Iterator[Finding]:
     train, count = context.recipe.train, context.environment.machine.devices
     try:
         passes = train.passes_per_step(count)
-    except RecipeError:
+    except RecipeError as error:
         yield Area.PROCESSES.fail(
             "processes",
             f"a step's {train.completions_per_step} completions do not divide over {count} processes of "
             f"per_device_train_batch_size {train.per_device_train_batch_size}",
-            "change one of train.questions_per_step, per_device_train_batch_size and the number of processes",
+            split_message(str(error))[1],
         )
         return
     yield Area.PROCESSES.ok(

@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from opengrit.core.errors import RunError
+from opengrit.core.plugins import OWN_CODE, OwnFile
 from opengrit.core.types import Example, Record
 from opengrit.data.fingerprint import compare, fingerprint
 from opengrit.evaluation.rollout import NOT_YET, record_id
 from opengrit.runs.data_file import Data, changes_since, important, tell_renamed, tell_unknown
 from opengrit.runs.origin import ModelOrigin, read_origin
+from opengrit.runs.own_code import own_code_changes
 from opengrit.runs.recipe_comparison import listed
 
 ASKED = "asked"  # what the rows of an evaluation are called in its data file
@@ -41,6 +43,16 @@ def check_model(folder: Path, now: ModelOrigin) -> None:
         f"an evaluation continues with the model it asked, that in {folder} asked {origin.model}, and {now.name!r} is "
         f"{now} now; bring that one back, or choose another --out for a new evaluation"
     )
+
+
+def check_own_code(folder: Path, files: Sequence[OwnFile]) -> None:
+    """Raise RunError where a file of the user's own is another than that which the evaluation in a folder used."""
+    changes = own_code_changes(folder, files)
+    if changes:
+        raise RunError(
+            f"an evaluation continues with the code it was started with, {folder} used another ({listed(changes)}; its own "
+            f"is kept in {folder / OWN_CODE}); bring that one back, or choose another --out for a new evaluation"
+        )
 
 
 def check_answered(

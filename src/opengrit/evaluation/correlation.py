@@ -24,11 +24,11 @@ from PIL import Image
 
 from opengrit.clients import Endpoint, EndpointSettings, LoopThread, NoReply
 from opengrit.core.boxes import Box, Size, moved_at_random
-from opengrit.core.drawing import draw_boxes
+from opengrit.core.drawing import draw_boxes, numbered
 from opengrit.core.errors import ImageError, RunError
 from opengrit.core.images import open_picture
+from opengrit.core.progress import progress_bar
 from opengrit.core.types import Record, Tag
-from opengrit.evaluation.evaluator import progress_bar
 from opengrit.evaluation.metrics import BOOTSTRAP_SEED, Estimate
 from opengrit.evaluation.metrics.estimates import key_of, mean_over_keys, seeded_generator
 from opengrit.evaluation.metrics.quantities import is_complete
@@ -135,13 +135,6 @@ def read_choice(text: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _NumberedBox:
-    number: int
-    pixels: tuple[float, float, float, float]
-    label: str | None = None  # a name beside a box would give away which drawing is the model's
-
-
-@dataclass(frozen=True, slots=True)
 class _Question:
     record: Record
     arm: Arm
@@ -165,8 +158,7 @@ class _Question:
 
 
 def _with_boxes(picture: Image.Image, boxes: Iterable[Box]) -> Image.Image:
-    size = Size(*picture.size)
-    return draw_boxes(picture, [_NumberedBox(i, box.to_pixels(size)) for i, box in enumerate(boxes, start=1)])
+    return draw_boxes(picture, numbered(boxes, Size(*picture.size)))
 
 
 def correlate(

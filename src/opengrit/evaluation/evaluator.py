@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from queue import SimpleQueue
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
 from opengrit.core.errors import OpenGritError
+from opengrit.core.progress import progress_bar
 from opengrit.core.types import Example, Record
 from opengrit.data.sources import require_unique_ids
 from opengrit.evaluation.continuing import check_answered, with_rows_of_now
@@ -32,7 +22,7 @@ from opengrit.evaluation.rollout import (
     record_id,
     roll_out,
 )
-from opengrit.judges import RuleJudge
+from opengrit.judges import RuleJudge, judge_cases
 from opengrit.judges.agreement import Agreement, agreement
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import Sampler, SamplingSettings
@@ -117,7 +107,7 @@ def evaluate(
 def agreement_with_rule(records: Sequence[Record]) -> Agreement:
     """How far the rule agrees with the verdicts of these records, over the answers that are put before a judge."""
     asked = [(record, case) for record in records if (case := case_of(record)) is not None]
-    rule = RuleJudge().judge_many([case for _, case in asked])
+    rule = judge_cases(RuleJudge(), [case for _, case in asked])
     return agreement(rule, [record.verdict for record, _ in asked])
 
 
@@ -165,16 +155,3 @@ def _sampled(
         threads.shutdown(wait=False, cancel_futures=True)
     if failed is not None:
         raise failed
-
-
-def progress_bar(quiet: bool) -> Progress:
-    """A progress bar on standard error; silent where that is no terminal."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=quiet or not sys.stderr.isatty(),
-    )

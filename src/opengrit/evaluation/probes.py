@@ -24,9 +24,9 @@ from PIL import Image, ImageDraw
 from opengrit.core.boxes import Box, Size, moved_at_random
 from opengrit.core.errors import ImageError, RunError
 from opengrit.core.images import open_picture
+from opengrit.core.progress import progress_bar
 from opengrit.core.types import Finish, Record
 from opengrit.evaluation.continuing import with_rows_of_now
-from opengrit.evaluation.evaluator import progress_bar
 from opengrit.evaluation.metrics import BOOTSTRAP_SEED, Estimate, estimate, raw_score
 from opengrit.evaluation.metrics.estimates import key_of, mean_over_keys, seeded_generator
 from opengrit.evaluation.rollout import EvaluationProtocol, ask, judged, judged_again, transcribed

@@ -10,7 +10,7 @@ from opengrit.core.escaping import join_surrogates
 from opengrit.core.types import Completion, Example, Finish, Record, Score, Transcript, Unjudged, Verdict
 from opengrit.grounding.frames import Frame, frame_for
 from opengrit.grounding.parsing import parse
-from opengrit.grounding.prompts import Strategy, user_text
+from opengrit.grounding.prompts import Strategy, asked_for, strategy_named, user_text
 from opengrit.judges import BatchJudge, Case, judge_cases, verdict_or_case
 from opengrit.rewards.protocol import Attempt
 from opengrit.rewards.rubric import Rubric
@@ -23,25 +23,33 @@ NOT_YET = Unjudged("not judged yet")
 
 @dataclass(frozen=True, slots=True)
 class EvaluationProtocol:
-    """How questions are put and answers are read: the prompt's name, the frame's name, the judge and the rewards."""
+    """How questions are put and answers are read: the prompt's name, the frame's name, the judge and the rewards.
+
+    A prompt of the user's own is read when the protocol is made; `system` is the text of a turn before the question's.
+    """
 
     strategy: str
     frame: str  # a model type, or "pixels", "thousand" or "unit"
     judge: BatchJudge
     rubric: Rubric
+    system: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "strategy", strategy_named(self.strategy))
 
 
 def ask(example: Example, *, protocol: EvaluationProtocol) -> Asked:
     """The example's question in the wording of the protocol's strategy."""
-    return Asked(
-        example.id, example.image, user_text(protocol.strategy, example.question, family=protocol.frame)
-    )
+    text = user_text(protocol.strategy, example.question, family=protocol.frame)
+    return Asked(example.id, example.image, text, protocol.system)
 
 
-def transcribe(completion: Completion, *, strategy: Strategy | str, frame: Frame) -> Transcript:
-    """The completion, read. Under the direct prompt, which asks for no tags, a text without them is the answer."""
+def transcribe(
+    completion: Completion, *, strategy: Strategy | str, frame: Frame, system: str | None = None
+) -> Transcript:
+    """The completion, read. Under a prompt that asks for no answer tag, such as direct, a text without one is the answer."""
     transcript = parse(completion.text, frame, completion.finish)
-    if strategy == Strategy.DIRECT and transcript.answer is None:
+    if transcript.answer is None and not asked_for(strategy, system=system).answer_tag:
         return replace(transcript, answer=completion.text.strip())
     return transcript
 
@@ -56,7 +64,7 @@ def transcribed(
 ) -> Record:
     """The record of one completion, parsed and not yet judged.
 
-    What could not be sampled is a record with `failure` set. The verdict is `NOT_YET`; `with_verdict` sets and
+    What could not be sampled is a record with `failure` set. The verdict is `NOT_YET`; `with_verdicts` sets and
     scores it.
     """
     failure: str | None = None
@@ -69,11 +77,14 @@ def transcribed(
     return Record(
         id=record_id(example, sample=sample, step=step),
         example=example,
-        strategy=protocol.strategy,
+        strategy=str(protocol.strategy),
         sample=sample,
         completion=completion,
         transcript=transcribe(
-            completion, strategy=protocol.strategy, frame=frame_for(protocol.frame, seen_size)
+            completion,
+            strategy=protocol.strategy,
+            frame=frame_for(protocol.frame, seen_size),
+            system=protocol.system,
         ),
         verdict=NOT_YET,
         score=Score(total=None),
@@ -105,18 +116,25 @@ def _verdict_or_case(record: Record) -> Verdict | Unjudged | Case:
     return verdict_or_case(record.example, record.transcript)
 
 
-def with_verdict(record: Record, opinion: Verdict | Unjudged, *, rubric: Rubric) -> Record:
-    """The record with a judge's opinion and the score that follows from it.
+def scored(records: Sequence[Record], *, rubric: Rubric) -> list[Record]:
+    """The records with the scores that follow from their verdicts.
 
     What failed has no score. A truncated completion keeps the parts of its score and has no total: what it would
-    have come to is not known.
+    have come to is not known. Raises RewardError where a reward breaks its spec.
     """
-    if record.failure is not None:
-        return replace(record, verdict=opinion, score=Score(total=None, missing=record.failure))
-    score = rubric.score(Attempt(record.example, record.completion, record.transcript, opinion))
-    if record.completion.finish is Finish.LENGTH:
-        score = Score(total=None, parts=score.parts, missing=TRUNCATED)
-    return replace(record, verdict=opinion, score=score)
+    measured = [record for record in records if record.failure is None]
+    attempts = [Attempt(r.example, r.completion, r.transcript, r.verdict, r.step) for r in measured]
+    scores = iter(rubric.score_all(attempts) if attempts else ())
+    found = []
+    for record in records:
+        if record.failure is not None:
+            score = Score(total=None, missing=record.failure)
+        else:
+            score = next(scores)
+            if record.completion.finish is Finish.LENGTH:
+                score = Score(total=None, parts=score.parts, missing=TRUNCATED)
+        found.append(replace(record, score=score))
+    return found
 
 
 def with_verdicts(
@@ -133,11 +151,11 @@ def with_verdicts(
             f"a judge gives one opinion a case, got {len(opinions)} for {num_cases} from {records[0].id} on; fix the judge"
         )
     rest = iter(opinions)
-    found = []
-    for record, known in zip(records, settlements, strict=True):
-        opinion = next(rest) if isinstance(known, Case) else known
-        found.append(with_verdict(record, opinion, rubric=rubric))
-    return found
+    verdicts = [next(rest) if isinstance(known, Case) else known for known in settlements]
+    return scored(
+        [replace(record, verdict=verdict) for record, verdict in zip(records, verdicts, strict=True)],
+        rubric=rubric,
+    )
 
 
 def judged(

@@ -21,11 +21,13 @@ from opengrit.evaluation.continuing import (
     check_answered,
     check_data,
     check_model,
+    check_own_code,
     with_rows_of_now,
 )
 from opengrit.evaluation.evaluator import agreement_with_rule, evaluate
 from opengrit.evaluation.rollout import EvaluationProtocol, awaits_verdict, case_of, record_id
-from opengrit.judges import Case, RuleJudge
+from opengrit.grounding.prompts import strategy_named
+from opengrit.judges import BatchJudge, Case
 from opengrit.judges.agreement import Agreement
 from opengrit.judges.answers import is_box_answer
 from opengrit.judges.breaker import Breaker
@@ -33,11 +35,12 @@ from opengrit.judges.cache import CachedJudge
 from opengrit.judges.settings import open_judge
 from opengrit.models.sticker_models import tell_what_it_knows
 from opengrit.recipes.evaluation_recipe import EvalRecipe, Served
+from opengrit.recipes.own_files import own_files
 from opengrit.recipes.training_recipe import Model
-from opengrit.rewards.rubric import Rubric
 from opengrit.runs.data_file import write_data
 from opengrit.runs.folder import RECIPE, RunDir
 from opengrit.runs.origin import ModelKind, ModelOrigin, Origin, data_origin, write_origin
+from opengrit.runs.own_code import keep_own_code
 from opengrit.sampling import Asked, Sampled, Sampler, SamplingSettings, Unsampled
 
 if TYPE_CHECKING:
@@ -62,6 +65,8 @@ def run_evaluation(
     Raises DataError, ModelError, RecipeError, and RunError where `out` holds another run, or answers to other rows or
     pictures than those of now (but for their annotation with `judge_again`), or a process died.
     """
+    rubric, own = recipe.rubric(), own_files(recipe)
+    strategy = strategy_named(recipe.strategy)
     examples = _examples(recipe)
     if num_processes < 1 or (num_processes > 1 and recipe.endpoint is not None):
         raise RecipeError(
@@ -73,6 +78,7 @@ def run_evaluation(
     data = {ASKED: fingerprint(examples)}
     known: list[Record] = []
     if started:
+        check_own_code(Path(out), own)
         check_model(Path(out), model)
         check_data(Path(out), data, judge_again=judge_again)
         known = list(RunDir.open(out).records())
@@ -93,8 +99,10 @@ def run_evaluation(
             out, recipe=recipe.resolved_yaml(), resume=started, seeds={"sampling": recipe.seed}
         )
         write_data(run.path, data)
-        origins = tuple(data_origin(ASKED, source.spec, source.images) for source in recipe.data)
-        write_origin(run.path, Origin(os.getcwd(), model, origins))
+        origins = tuple(
+            data_origin(ASKED, source.spec, source.images, table=source.table) for source in recipe.data
+        )
+        write_origin(run.path, Origin(os.getcwd(), model, origins, keep_own_code(run.path, own)))
         if isinstance(judge, CachedJudge):
             _log_estimate(
                 judge, _cases_to_judge(known, examples, samples=recipe.eval.samples, all_again=judge_again)
@@ -105,7 +113,7 @@ def run_evaluation(
         records = evaluate(
             first,
             examples,
-            protocol=EvaluationProtocol(recipe.strategy, asked.frame, judge, Rubric.named("paper")),
+            protocol=EvaluationProtocol(strategy, asked.frame, judge, rubric, recipe.system),
             settings=SamplingSettings(
                 temperature=recipe.eval.temperature,
                 max_new_tokens=recipe.eval.max_completion_length,
@@ -202,9 +210,9 @@ def _log_estimate(judge: CachedJudge, cases: Sequence[Case]) -> None:
     )
 
 
-def tell_cost(judge: RuleJudge | CachedJudge) -> None:
-    """Logs what judging came to; nothing for the rule, which costs nothing."""
-    if isinstance(judge, RuleJudge):
+def tell_cost(judge: BatchJudge) -> None:
+    """Logs what judging by a model came to; nothing for the others, which cost nothing."""
+    if not isinstance(judge, CachedJudge):
         return
     counts = judge.counts
     _log.info(
@@ -268,7 +276,7 @@ def _served_sampler(endpoint: Served, model: Model) -> EndpointSampler:
 
 
 def _examples(recipe: EvalRecipe) -> list[Example]:
-    loaded = [load_examples(source.spec, source.images) for source in recipe.data]
+    loaded = [load_examples(source.spec, source.images, table=source.table) for source in recipe.data]
     examples = [example for group in loaded for example in group[: recipe.limit]]
     if not examples:
         raise DataError(

@@ -12,6 +12,7 @@ from opengrit.core.errors import DataError, ModelError, RunError
 from opengrit.core.types import Example, Record
 from opengrit.data import load_examples
 from opengrit.data.fingerprint import Fingerprint, RowPrint, compare, content_of, fingerprint
+from opengrit.data.tables import TableSettings
 from opengrit.models.identity import identity_of
 from opengrit.models.resolve import packaged_names
 from opengrit.recipes.evaluation_recipe import EvalRecipe
@@ -234,15 +235,16 @@ def _rows_since(
 
 def _as_then(where: DataOrigin, working_folder: str) -> list[Example]:
     """The rows of a data set now, with their pictures' paths as they were written in the run's working folder."""
+    table = None if where.table is None else TableSettings(**where.table)
     if where.path is None:
-        return load_examples(where.spec, where.images)
+        return load_examples(where.spec, where.images, table=table)
     if where.images is not None:
         new, old = os.path.join(working_folder, where.images), where.images
     elif os.path.isdir(where.path):
         new, old = where.path, where.spec
     else:
         new, old = os.path.dirname(where.path), os.path.dirname(where.spec)
-    examples = load_examples(where.path, None if where.images is None else new)
+    examples = load_examples(where.path, None if where.images is None else new, table=table)
     return [
         replace(one, image=os.path.join(old, os.path.relpath(one.image, new)))
         if Path(one.image).is_relative_to(new)

@@ -23,12 +23,12 @@ from opengrit.recipes.training_recipe import (
     Lora,
     Model,
     Recipe,
-    RewardSet,
     Source,
     Strategy,
     Train,
 )
 from opengrit.recipes.yaml import data_source, named, read_recipe
+from opengrit.rewards.settings import RewardSet
 
 
 class Way(StrEnum):

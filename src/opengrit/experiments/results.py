@@ -42,6 +42,8 @@ COLUMNS = (
         "unscaled_iou", "IoU, released script's", Unit.OVERLAP, metrics.unscaled_grounding_iou, always=False
     ),
     Column("box_f1", "F1@0.5", Unit.OVERLAP, metrics.box_f1),
+    Column("target_iou", "IoU of targets (recall)", Unit.OVERLAP, metrics.target_iou, always=False),
+    Column("written_iou", "IoU of boxes (precision)", Unit.OVERLAP, metrics.written_iou, always=False),
     Column("detection_ap", "OVDEval AP", Unit.OVERLAP, metrics.detection_ap, always=False),
     Column("box_count_error", "box count error", Unit.NUMBER, metrics.box_count_error, always=False),
     Column("follows_format", "full format", Unit.SHARE, metrics.follows_format),

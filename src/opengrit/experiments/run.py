@@ -273,7 +273,7 @@ def _check_data(folder: Path, now: Data, *, judge_again: bool) -> None:
 
 def _examples(recipe: TableRecipe) -> dict[str, list[Example]]:
     """The rows asked of each data set, by its name; all of their pictures can be opened."""
-    found = {s.spec: load_examples(s.spec, s.images)[: recipe.limit] for s in recipe.data}
+    found = {s.spec: load_examples(s.spec, s.images, table=s.table)[: recipe.limit] for s in recipe.data}
     empty = [spec for spec, examples in found.items() if not examples]
     if empty:
         raise DataError(f"a data set of a table has at least one row, {empty[0]} has none; leave it out")
@@ -294,7 +294,7 @@ def _check(recipe: TableRecipe) -> list[Example]:
         return []
     from opengrit.training.settings import check_rows, check_settings, grpo_config, sft_config
 
-    rows = [e for s in recipe.train_data for e in load_examples(s.spec, s.images)]
+    rows = [e for s in recipe.train_data for e in load_examples(s.spec, s.images, table=s.table)]
     require_readable(rows)
     if Way.SFT in recipe.ways and len(recipe.seeds) > 1 and _seeds_decide_nothing(recipe, num_rows=len(rows)):
         raise RecipeError(
@@ -308,7 +308,7 @@ def _check(recipe: TableRecipe) -> list[Example]:
                 continue
             wanted = recipe.grpo(run)
             wanted.rubric().check(rows)
-            check_rows(len(rows), wanted.train.questions_per_step)
+            check_rows(len(rows), wanted.train)
             check_settings(grpo_config(wanted.train, scratch), num_rows=len(rows))
     return rows
 

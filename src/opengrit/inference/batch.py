@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from opengrit.core.drawing import draw_boxes
 from opengrit.core.errors import DataError, RunError
 from opengrit.core.images import confined, open_picture
-from opengrit.evaluation.evaluator import progress_bar
+from opengrit.core.progress import progress_bar
 from opengrit.inference.answer import Answer, Unanswered
 from opengrit.inference.answered import ASKED, BadRow, HowAsked, Row, read_answered, rest_of
 from opengrit.inference.grounder import Grounder

@@ -6,6 +6,7 @@ A new family is an entry in `_FAMILIES` and its coordinate unit in `grounding/fr
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -142,6 +143,5 @@ class Loaded:
 
 def base_model(model: Any) -> Any:
     """The transformers model inside an adapter's wrapper, or the model itself."""
-    from peft import PeftModel
-
-    return model.get_base_model() if isinstance(model, PeftModel) else model
+    peft = sys.modules.get("peft")  # not imported for a model without an adapter
+    return model.get_base_model() if peft is not None and isinstance(model, peft.PeftModel) else model

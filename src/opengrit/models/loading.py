@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -20,7 +20,9 @@ from opengrit.models.resolve import base_of, names_adapter, resolve, saved_frame
 from opengrit.models.sight import require_sight
 from opengrit.models.weight_files import require_buildable, require_floats, stored_model
 from opengrit.models.weights import load_adapter, require_finite, require_fit, without_tables
-from opengrit.recipes.training_recipe import Model
+
+if TYPE_CHECKING:
+    from opengrit.recipes.training_recipe import Model
 
 _PLACEHOLDER_IDS = (
     "image_token_id",

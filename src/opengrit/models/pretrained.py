@@ -14,19 +14,44 @@ from opengrit.core.errors import ModelError, first_line
 from opengrit.core.escaping import shortened
 
 _LAYER_KEYS = ("num_hidden_layers", "depth", "num_layers", "n_layer")
+MAKERS_INTERNVL = "internvl_chat"  # the model_type of InternVL's configs in its makers' layout
 _MOST_LAYERS = 10_000  # far beyond any model; transformers makes lists of that length before it checks them
 
 
 def load_config(path: str, name: str, **kwargs: Any) -> Any:
     """A model's config; ModelError where there is none, it has wrong values, or asks for more layers than any model has."""
     file = Path(path) / "config.json"
-    layers = _most_layers(file) if file.is_file() else 0
+    if file.is_file():
+        require_layers(file, name)
+        if _model_type(file) == MAKERS_INTERNVL:
+            raise _in_makers_layout(name, path)
+    return load_pretrained("AutoConfig", path, name, **kwargs)
+
+
+def require_layers(file: Path, name: str) -> None:
+    """Raise ModelError for a config that asks for more layers than any model has."""
+    layers = _most_layers(file)
     if layers > _MOST_LAYERS:
         raise ModelError(
             f"a model's config and weights belong together, that of {name} asks for {layers} layers, which no model has "
             f"(at most {_MOST_LAYERS} are taken); take config.json from where the weights came from"
         )
-    return load_pretrained("AutoConfig", path, name, **kwargs)
+
+
+def _model_type(file: Path) -> str | None:
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    found = config.get("model_type") if isinstance(config, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def _in_makers_layout(name: str, folder: str) -> ModelError:
+    return ModelError(
+        f"a model computes with code that is installed, {name} is an InternVL in its makers' layout, which needs code of "
+        f"theirs; convert it, which runs none of it: opengrit convert internvl {folder} --out NEW, and name NEW"
+    )
 
 
 def _most_layers(file: Path) -> int:
@@ -69,7 +94,15 @@ def load_pretrained(auto_class: str, path: str, name: str, **kwargs: Any) -> Any
             raise
         reason = _reason(error)
         remedy = "check that the folder is complete (config.json, weights, tokenizer, processor)"
-        if not Path(path).is_dir():
+        if "custom code" in str(error) or "trust_remote_code" in str(error):
+            if "internvl" in name.lower() and not Path(path).is_dir():
+                raise _in_makers_layout(
+                    name, f"FOLDER (after hf download {name} --local-dir FOLDER)"
+                ) from error
+            remedy = (
+                "code of a model's makers is never run here: take a version that transformers has a class for"
+            )
+        elif not Path(path).is_dir():
             offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
             remedy = (
                 "HF_HUB_OFFLINE is set, so only downloaded models can be used: unset it or name a folder"

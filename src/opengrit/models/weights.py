@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict
 from safetensors import SafetensorError
 
 from opengrit.core.errors import ModelError, first_line
@@ -112,6 +111,8 @@ def _is_finite(tensor: torch.Tensor) -> bool:
 
 def load_adapter(model: Any, folder: Path, name: str) -> Any:
     """The model with the folder's adapter on it, trainable. Raises ModelError where the adapter does not fit the model."""
+    from peft import PeftModel  # a quarter of a second, for adapters only
+
     stored = stored_adapter(folder, name)
     require_floats(stored, None, name)
     _require_rank(folder, stored, name)
@@ -170,6 +171,8 @@ def require_adapter_fit(
 
     With peft's `report` of loading, names of another layout count as peft has mapped them.
     """
+    from peft import get_peft_model_state_dict
+
     ours = {
         k: tuple(v.shape) for k, v in get_peft_model_state_dict(adapted, save_embedding_layers=False).items()
     }

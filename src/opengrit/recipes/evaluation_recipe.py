@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationError
 
-from opengrit.core.errors import RecipeError, RunError
+from opengrit.core.errors import RecipeError, RunError, first_line
+from opengrit.core.plugins import is_function, looks_own
 from opengrit.core.recipe_section import RecipeSection
 from opengrit.judges.settings import JudgeSection, judge_section
 from opengrit.recipes.training_recipe import Eval, Model, Source, Strategy
-from opengrit.recipes.yaml import read_recipe
+from opengrit.recipes.yaml import data_source, read_recipe
+from opengrit.rewards.rubric import Rubric
+from opengrit.rewards.settings import Rewards, rubric_of
 
 
 class Served(RecipeSection):
@@ -34,6 +38,9 @@ class EvalRecipe(RecipeSection):
     model: Model = Field(description="what is asked (--model and the options beside it)")
     data: tuple[Source, ...] = Field(description="data sets measured on (--data, --images)")
     strategy: Strategy = Field(default="grounded", description="prompt asked with (--strategy)")
+    system: str | None = Field(
+        default=None, description="text of a system turn; null: the model's own default (--system)"
+    )
     eval: Eval = Field(default=Eval(), description="how it is measured")
     limit: int | None = Field(
         default=None, description="first rows of each set that are asked; null: all (--limit)"
@@ -46,10 +53,17 @@ class EvalRecipe(RecipeSection):
     judge: Annotated[JudgeSection, BeforeValidator(judge_section)] = Field(
         default=JudgeSection(), description="who says whether an answer is right (--judge)"
     )
+    rewards: Rewards = Field(default="paper", description="what answers are scored with (--rewards)")
+
+    def rubric(self) -> Rubric:
+        """The rewards that answers are scored with; what is your own is executed. Raises RecipeError."""
+        return rubric_of(self.rewards)
 
     def resolved_yaml(self) -> str:
-        """The recipe with every default written out; without an endpoint where it has none."""
+        """The recipe with every default written out; without what earlier versions did not have, where it is not asked for."""
         left_out = {"endpoint"} if self.endpoint is None else set()
+        left_out |= {"rewards"} if self.rewards == "paper" else set()
+        left_out |= {"system"} if self.system is None else set()
         written = self.model_dump(mode="json", exclude=left_out)
         return yaml.safe_dump({"evaluate": written}, sort_keys=False)
 
@@ -60,9 +74,24 @@ class _JudgeFile(RecipeSection):
     judge: Annotated[JudgeSection, BeforeValidator(judge_section)]
 
 
+class _RewardsFile(RecipeSection):
+    """A file with a `rewards:` section and nothing else."""
+
+    rewards: Rewards
+
+
+def rewards_of(rewards: str) -> Any:
+    """The rewards of --rewards, for EvalRecipe: a named set, a function of your own, or a YAML file with the section
+    `rewards:` of a recipe. Raises RecipeError.
+    """
+    if rewards.endswith((".yaml", ".yml")):
+        return read_recipe(_RewardsFile, rewards).rewards
+    return {rewards: 1.0} if looks_own(rewards) else rewards
+
+
 def judge_of(judge: str | None, *, url: str | None = None, model: str | None = None) -> Any:
-    """The judge of --judge, --judge-url and --judge-model, for EvalRecipe: "rule", a YAML file with the section
-    `judge:` of a recipe, or a model behind an endpoint. Raises RecipeError.
+    """The judge of --judge, --judge-url and --judge-model, for EvalRecipe: "rule", a function of your own, a YAML file with
+    the section `judge:` of a recipe, or a model behind an endpoint. Raises RecipeError.
     """
     if url is not None or model is not None:
         if judge is not None:
@@ -76,20 +105,27 @@ def judge_of(judge: str | None, *, url: str | None = None, model: str | None = N
         return {"kind": "endpoint", "url": url, "model": model}
     if judge is None or judge == "rule":
         return "rule"
+    if is_function(judge):
+        return judge
     if not judge.endswith((".yaml", ".yml")):
         raise RecipeError(
-            f"--judge is rule or a YAML file with the section judge:, got {judge!r}; for a served model write "
+            f"--judge is rule, a function of your own (my_judge.py:judge) or a YAML file with the section judge:, got {judge!r}; for a served model write "
             "--judge-url and --judge-model"
         )
     return read_recipe(_JudgeFile, judge).judge
 
 
 def sources_of(data: Sequence[str], images: Sequence[Path]) -> tuple[Source, ...]:
-    """The data sets of --data and --images: a folder once for all files, or once for each file in their order."""
-    files = [spec for spec in data if spec.endswith(".jsonl")]
+    """The data sets of --data and --images: a folder once for all files, or once for each file in their order.
+
+    A data set is a name, a file, a folder or a pattern of files, "hub:owner/name:split", or a source as a recipe has it
+    ("{file: sheet.csv, columns: {picture: photo}}"). Raises RecipeError or RunError.
+    """
+    values = [_data_set(spec) for spec in data]
+    files = [value for value in values if "name" not in value and value.get("images") is None]
     if images and not files:
         raise RunError(
-            f"--images is the picture folder of .jsonl files, none is named beside {images[0]}; leave --images out"
+            f"--images is the picture folder of data files, none is named beside {images[0]}; leave --images out"
         )
     if len(images) not in (0, 1, len(files)):
         raise RunError(
@@ -97,10 +133,31 @@ def sources_of(data: Sequence[str], images: Sequence[Path]) -> tuple[Source, ...
             "repeat it in the files' order"
         )
     folders = list(images) * len(files) if len(images) == 1 else list(images)
-    folder_of = dict(zip(files, folders, strict=False)) if folders else {}
-    return tuple(
-        Source(file=spec, images=str(folder_of[spec]) if spec in folder_of else None)
-        if spec in files
-        else Source(name=spec)
-        for spec in data
-    )
+    for value, folder in zip(files, folders, strict=False):
+        value["images"] = str(folder)
+    return tuple(_source(spec, value) for spec, value in zip(data, values, strict=True))
+
+
+def _data_set(spec: str) -> dict[str, Any]:
+    if not spec.startswith("{"):
+        return {"file": spec} if os.path.isdir(spec) else dict(data_source(spec))
+    try:
+        value = yaml.safe_load(spec)
+    except yaml.YAMLError as error:
+        raise RecipeError(
+            f"--data in braces is a data set as a recipe has it, got {spec!r} ({first_line(error)}); write "
+            "'{file: sheet.csv, columns: {picture: photo}}', for example"
+        ) from error
+    return dict(value)
+
+
+def _source(spec: str, value: dict[str, Any]) -> Source:
+    try:
+        return Source.model_validate(value)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(str(part) for part in problem["loc"])
+        rule = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"].lower()
+        raise RecipeError(
+            f"--data {spec}: {f'{place}: ' if place else ''}{rule}; a data set has the keys {', '.join(Source.model_fields)}"
+        ) from error

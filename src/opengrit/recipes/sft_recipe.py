@@ -9,6 +9,7 @@ import yaml
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from opengrit.core.recipe_section import RecipeSection
+from opengrit.recipes.trackers import Project, ReportTo
 from opengrit.recipes.training_recipe import (
     Count,
     Data,
@@ -16,7 +17,9 @@ from opengrit.recipes.training_recipe import (
     Model,
     NotNegative,
     Positive,
+    largest_divisor,
     passes_of,
+    remedy_of_sizes,
 )
 from opengrit.recipes.yaml import named, read_recipe
 
@@ -61,6 +64,8 @@ class SftTrain(RecipeSection):
     save_steps: Count | None = Field(
         default=None, description="steps between checkpoints; null: none, only the final model"
     )
+    report_to: ReportTo = ()
+    project: Project = "opengrit"
 
     def passes_per_step(self, num_processes: int) -> int:
         """Forward and backward passes that each of so many processes makes for one optimizer step. Raises RecipeError."""
@@ -72,16 +77,23 @@ class SftTrain(RecipeSection):
             section="sft",
         )
 
+    def remedy_for(self, num_rows: int) -> str:
+        """What to set where the data has fewer rows than a step: every value that then divides."""
+        batch = largest_divisor(num_rows, most=self.per_device_train_batch_size)
+        return remedy_of_sizes("sft", "rows_per_step", num_rows, batch, was=self.per_device_train_batch_size)
+
     @model_validator(mode="after")
     def _possible(self) -> SftTrain:
         if self.rows_per_step % self.per_device_train_batch_size:
             raise ValueError(
                 f"rows_per_step ({self.rows_per_step}) is divided evenly by per_device_train_batch_size, "
-                f"got {self.per_device_train_batch_size}; choose a divisor"
+                f"got {self.per_device_train_batch_size}; set per_device_train_batch_size: "
+                f"{largest_divisor(self.rows_per_step, most=self.per_device_train_batch_size)}"
             )
         if self.warmup_steps >= self.max_steps:
             raise ValueError(
-                f"warmup_steps is smaller than max_steps, got {self.warmup_steps:g} and {self.max_steps}; lower it"
+                f"warmup_steps is smaller than max_steps, got {self.warmup_steps:g} and {self.max_steps}; "
+                f"set warmup_steps: {(self.max_steps - 1) // 10}"
             )
         return self
 
@@ -96,6 +108,9 @@ class SftRecipe(RecipeSection):
     strategy: Literal["grounded", "sft"] = Field(
         default="grounded",
         description="prompt asked with, and the target's form: grounded is GRIT's format, sft boxes and then the answer",
+    )
+    system: str | None = Field(
+        default=None, description="text of a system turn; null: the model's own default (GRIT: none)"
     )
     sft: SftTrain = Field(default=SftTrain(), description="how it learns")
     lora: Lora | None = Field(default=None, description="adapters; null: all weights are trained")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Discriminator,
     Field,
@@ -18,23 +19,36 @@ from pydantic import (
 )
 
 from opengrit.core.errors import RecipeError
-from opengrit.core.recipe_section import Count, NotNegative, Positive, RecipeSection, not_bool
+from opengrit.core.plugins import AnyReference, looks_own
+from opengrit.core.recipe_section import Count, NotNegative, Positive, RecipeSection
+from opengrit.data.tables.files import HUB
+from opengrit.data.tables.settings import CocoTask, Columns, Corners, TableSettings, Units
+from opengrit.grounding.own_prompts import check_form
 from opengrit.judges.settings import JudgeSection, judge_section
+from opengrit.recipes.trackers import Project, ReportTo
 from opengrit.recipes.yaml import data_source, named, parse, read_recipe
 from opengrit.rewards.rubric import Rubric
+from opengrit.rewards.settings import Rewards, rubric_of
 
 _CALLED = "a recipe"  # what messages about keys call this kind
 
-Strategy = Literal["direct", "grounded", "grounded-icl", "sft"]
+_StrategyName = Literal["direct", "grounded", "grounded-icl", "sft"]
 FrameName = Literal["pixels", "thousand", "unit"]
-RewardSet = Literal["paper", "released", "answer_only"]
 
-Weight = Annotated[float, BeforeValidator(not_bool), Field(allow_inf_nan=False)]
+
+def _prompt_form(value: str) -> str:
+    try:
+        check_form(value)
+    except RecipeError as error:
+        raise ValueError(str(error)) from error
+    return value
+
 
 # Which alternative a value means is decided by its shape, so that one mistake gives one message.
-Rewards = Annotated[
-    Annotated[RewardSet, Tag("[named]")] | Annotated[dict[str, Weight], Tag("[weights]")],
-    Discriminator(lambda value: "[weights]" if isinstance(value, dict) else "[named]"),
+Strategy = Annotated[
+    Annotated[_StrategyName, Tag("[named]")]
+    | Annotated[AnyReference, AfterValidator(_prompt_form), Tag("[own]")],
+    Discriminator(lambda value: "[own]" if looks_own(value) else "[named]"),
 ]
 Modules = Annotated[
     Annotated[Literal["all-linear"], Tag("[named]")] | Annotated[tuple[str, ...], Tag("[list]")],
@@ -89,27 +103,60 @@ class Source(RecipeSection):
         default=None, description="packaged set, for example stickers/train20; null: a file is named"
     )
     file: str | None = Field(
-        default=None, description="GRIT JSONL file, relative to the working folder; null: a set is named"
+        default=None,
+        description="GRIT JSONL file, table, folder or pattern of them, relative to the working folder; null: a set is named",
+    )
+    hub: str | None = Field(
+        default=None,
+        min_length=1,
+        description="data set of the hub, owner/name:split or owner/name:configuration:split; null: a set or a file is named",
     )
     images: str | None = Field(
         default=None,
         description="folder the file's image paths start from; null: the folder the file lies in",
     )
+    columns: Columns | None = Field(
+        default=None, description="a table's columns; null: found by their names and what is in them"
+    )
+    boxes: Corners | None = Field(
+        default=None,
+        description="a table's boxes are left, top, right, bottom or x, y, width, height; null: the first, doubted where it does not fit",
+    )
+    box_units: Units | None = Field(
+        default=None,
+        description="a table's boxes are in pixels, per cent, 0 to 1 or 0 to 1000; null: pixels, doubted where they do not fit",
+    )
+    coco: CocoTask = Field(
+        default="counting", description="what COCO annotations ask: how many of a kind, or where the one is"
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> Source:
-        if (self.name is None) == (self.file is None):
-            raise ValueError("a data set has either name or file, this one has both or neither; keep one")
+        if sum(value is not None for value in (self.name, self.file, self.hub)) != 1:
+            raise ValueError(
+                "a data set has either name, file or hub, this one has several or none; keep one"
+            )
         if self.name is not None and self.images is not None:
             raise ValueError(
                 "a packaged set brings its own pictures, this one has images too; leave images out"
+            )
+        if self.name is not None and self.table.says_something:
+            raise ValueError(
+                "a packaged set has no columns and boxes of its own, this one names some; leave them out, or write file:"
             )
         return self
 
     @property
     def spec(self) -> str:
         """What `opengrit.data.load_examples` takes."""
-        return self.name or self.file or ""
+        return self.name or self.file or f"{HUB}{self.hub}"
+
+    @property
+    def table(self) -> TableSettings:
+        """How the file is read where it is a table."""
+        return TableSettings(
+            columns=self.columns or Columns(), corners=self.boxes, units=self.box_units, coco=self.coco
+        )
 
 
 class Data(RecipeSection):
@@ -132,6 +179,30 @@ class Data(RecipeSection):
         return value
 
 
+def largest_divisor(rows: int, *, most: int) -> int:
+    """The largest number that divides `rows` and is at most `most`; both are at least 1."""
+    return next(size for size in range(min(rows, most), 0, -1) if rows % size == 0)
+
+
+def sizes_for(
+    rows: int, asked: int, *, each: int, batch: int, num_processes: int = 1
+) -> tuple[int, int] | None:
+    """The questions of a step and the batch size, none above `asked` and `batch`, that so many rows of data allow.
+
+    A question has `each` completions, which divide over the processes and into batches. None where no number does.
+    """
+    for questions in range(min(rows, asked), 0, -1):
+        if questions * each % num_processes == 0:
+            return questions, largest_divisor(questions * each // num_processes, most=batch)
+    return None
+
+
+def remedy_of_sizes(section: str, key: str, rows: int, batch: int, *, was: int) -> str:
+    """The keys to set for a step of so many rows; the batch size only where it is not what it was."""
+    also = "" if batch == was else f" and {section}.per_device_train_batch_size: {batch}"
+    return f"set {section}.{key}: {rows}{also}, or add rows"
+
+
 def passes_of(rows: int, called: str, *, batch: int, num_processes: int, section: str) -> int:
     """Passes that each of so many processes makes for a step of so many `rows`, `batch` at once.
 
@@ -139,10 +210,14 @@ def passes_of(rows: int, called: str, *, batch: int, num_processes: int, section
     """
     if not rows % (batch * num_processes):
         return rows // (batch * num_processes)
-    remedy = f"set {section}.per_device_train_batch_size to {rows // num_processes} or a divisor of it"
-    if rows % num_processes:
+    if not rows % num_processes:
+        size = largest_divisor(rows // num_processes, most=batch)  # no larger: it may not fit the device
+        remedy = f"set {section}.per_device_train_batch_size: {size}"
+    else:
+        fewer = largest_divisor(rows, most=num_processes)
+        size = largest_divisor(rows // fewer, most=batch)
         remedy = (
-            f"choose a number of processes that divides {rows}, or change the rows of a step under {section}:"
+            f"start {fewer} (--num-processes {fewer}) and set {section}.per_device_train_batch_size: {size}"
         )
     raise RecipeError(
         f"{called} ({rows}) is divided evenly over {num_processes} processes of per_device_train_batch_size {batch}; "
@@ -263,6 +338,12 @@ class Train(RecipeSection):
     logging_steps: Count = Field(
         default=1, description="steps between rows of metrics (every step is written)"
     )
+    report_to: ReportTo = ()
+    project: Project = "opengrit"
+    log_rollouts_steps: Count | None = Field(
+        default=50,
+        description="steps between tables of sampled rollouts with their boxes drawn, in each tracker of report_to; null: none",
+    )
 
     @property
     def completions_per_step(self) -> int:
@@ -279,30 +360,48 @@ class Train(RecipeSection):
             section="train",
         )
 
+    def remedy_for(self, num_rows: int, *, num_processes: int = 1) -> str:
+        """What to set where the data has fewer rows than a step asks questions: every value that then divides."""
+        found = sizes_for(
+            num_rows,
+            self.questions_per_step,
+            each=self.num_generations,
+            batch=self.per_device_train_batch_size,
+            num_processes=num_processes,
+        )
+        return (
+            "add rows"
+            if found is None
+            else remedy_of_sizes("train", "questions_per_step", *found, was=self.per_device_train_batch_size)
+        )
+
     @model_validator(mode="after")
     def _possible(self) -> Train:
-        if self.completions_per_step % self.per_device_train_batch_size:
-            raise ValueError(
-                f"questions_per_step x num_generations ({self.completions_per_step}) is divided evenly by "
-                f"per_device_train_batch_size, got {self.per_device_train_batch_size}; choose a divisor"
-            )
-        if self.warmup_steps >= self.max_steps:
-            raise ValueError(
-                f"warmup_steps is smaller than max_steps, got {self.warmup_steps:g} and {self.max_steps}; lower it"
-            )
-        if self.keep_best is not None:
-            self._check_keep_best(self.keep_best)
+        if problems := list(self._problems()):  # all at once: one remedy makes the section valid
+            raise ValueError("; and ".join(problems))
         return self
 
-    def _check_keep_best(self, best: str) -> None:
-        if self.keep_checkpoints is None:
-            raise ValueError(
-                f"without keep_checkpoints all are kept, keep_best is {best}; set keep_checkpoints, or leave it out"
+    def _problems(self) -> Iterator[str]:
+        if self.completions_per_step % self.per_device_train_batch_size:
+            size = largest_divisor(self.completions_per_step, most=self.per_device_train_batch_size)
+            yield (
+                f"questions_per_step x num_generations ({self.completions_per_step}) is divided evenly by "
+                f"per_device_train_batch_size, got {self.per_device_train_batch_size}; set per_device_train_batch_size: {size}"
             )
-        if self.eval_steps is None or self.save_steps is None or self.save_steps % self.eval_steps:
-            raise ValueError(
+        if self.warmup_steps >= self.max_steps:
+            yield (
+                f"warmup_steps is smaller than max_steps, got {self.warmup_steps:g} and {self.max_steps}; "
+                f"set warmup_steps: {(self.max_steps - 1) // 10}"
+            )
+        best = self.keep_best
+        if best is not None and self.keep_checkpoints is None:
+            yield f"without keep_checkpoints all are kept, keep_best is {best}; set keep_checkpoints: 1, or keep_best: null"
+        measured = self.eval_steps is not None and self.save_steps is not None
+        if best is not None and not (measured and (self.save_steps or 0) % (self.eval_steps or 1) == 0):
+            every = self.eval_steps or self.save_steps or 50
+            yield (
                 f"a checkpoint is measured to be the best, keep_best is {best} with save_steps {self.save_steps} and "
-                f"eval_steps {self.eval_steps}; make save_steps a multiple of eval_steps"
+                f"eval_steps {self.eval_steps}; make save_steps a multiple of eval_steps, such as {every} for both"
             )
 
 
@@ -355,9 +454,16 @@ class Recipe(RecipeSection):
         description="what is trained; a bare string is its name"
     )
     data: Data = Field(description="data sets to train on and to measure with")
-    strategy: Strategy = Field(default="grounded", description="prompt asked with (GRIT figure 7: grounded)")
+    strategy: Strategy = Field(
+        default="grounded",
+        description="prompt asked with, a name or file.txt or file.py:name (GRIT figure 7: grounded)",
+    )
+    system: str | None = Field(
+        default=None, description="text of a system turn; null: the model's own default (GRIT: none)"
+    )
     rewards: Rewards = Field(
-        default="paper", description="a named set, or weights by the reward's name (paper: GRIT section 3.2)"
+        default="paper",
+        description="a named set, or weights by the reward's name or file.py:name (paper: GRIT section 3.2)",
     )
     judge: Annotated[JudgeSection, BeforeValidator(judge_section)] = Field(
         default=JudgeSection(),
@@ -371,21 +477,6 @@ class Recipe(RecipeSection):
         default=False, description="keep the vision tower as it is (released GRIT script: trained)"
     )
     eval: Eval = Field(default=Eval(), description="how it is measured")
-
-    @field_validator("rewards")
-    @classmethod
-    def _known_rewards(cls, value: RewardSet | dict[str, float]) -> RewardSet | dict[str, float]:
-        if isinstance(value, str):
-            return value
-        try:
-            Rubric.from_weights(value)
-        except RecipeError as error:
-            raise ValueError(str(error)) from error
-        if not any(value.values()):
-            raise ValueError(
-                "some reward has a weight other than 0, none has; name one, such as correct: 1.0"
-            )
-        return value
 
     @model_validator(mode="after")
     def _can_learn(self) -> Recipe:
@@ -402,10 +493,8 @@ class Recipe(RecipeSection):
         return self
 
     def rubric(self) -> Rubric:
-        """The rewards and their weights."""
-        return (
-            Rubric.named(self.rewards) if isinstance(self.rewards, str) else Rubric.from_weights(self.rewards)
-        )
+        """The rewards and their weights; what is your own is executed, and checked against its keywords. Raises RecipeError."""
+        return rubric_of(self.rewards)
 
     def resolved_yaml(self) -> str:
         """The recipe with every default written out; loading it gives an equal recipe."""

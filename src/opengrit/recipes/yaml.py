@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from opengrit.core.errors import RecipeError
-from opengrit.core.escaping import shortened
+from opengrit.core.plugins import FOLDER
+from opengrit.data.tables.files import HUB, names_files
 from opengrit.judges.settings import judge_section
 from opengrit.recipes.register import nearest_name, packaged_path
+from opengrit.recipes.remedies import KeyPath, grouped, problem_of
 
 _Kind = TypeVar("_Kind", bound=BaseModel)
-_Path = tuple[str, ...]
 
-_SHAPES = {
-    "tuple_type": "must be a list",
-    "model_type": "must be a mapping of keys to values",
-    "dict_type": "must be a mapping of keys to values",
-}
 # What only one kind of recipe has, and the command that takes it. A table has sft and train too: it is known first.
 _COMMANDS = {"ways": "table", "models": "table", "sft": "sft", "train": "train"}
 _BRANCHES = (
     "[named]",
     "[weights]",
     "[list]",
+    "[weight]",
+    "[settings]",
+    "[own]",
 )  # tags of a union's alternatives in pydantic's paths, no keys of ours
 
 
@@ -38,10 +36,14 @@ def named(value: Any) -> Any:
 
 
 def data_source(value: Any) -> Any:
-    """A bare string names a packaged set, or a file where it ends in .jsonl; for a BeforeValidator."""
+    """A bare string names a packaged set, a hub data set ("hub:owner/name:split"), or files where its ending or a pattern's
+    signs say so; for a BeforeValidator.
+    """
     if not isinstance(value, str):
         return value
-    return {"file": value} if value.endswith(".jsonl") else {"name": value}
+    if value.startswith(HUB):
+        return {"hub": value.removeprefix(HUB)}
+    return {"file": value} if names_files(value) else {"name": value}
 
 
 def read_recipe(
@@ -63,7 +65,7 @@ def read_recipe(
             f"a recipe is a readable YAML file or the name of a packaged one, {path} is not ({error}); "
             + (remedy or "check the path, or take one of opengrit recipe list")
         ) from error
-    return parse(kind, text, overrides, place=str(path), called=called)
+    return parse(kind, text, overrides, place=str(path), called=called, folder=path.parent)
 
 
 def parse(
@@ -73,10 +75,12 @@ def parse(
     *,
     place: str = "recipe",
     called: str = "this recipe",
+    folder: str | Path = "",
 ) -> _Kind:
     """The recipe of a kind in a YAML text. Raises RecipeError as `read_recipe` does.
 
-    Messages call the text `place`, and say of a wrong key that it is not a key of `called`.
+    Messages call the text `place`, and say of a wrong key that it is not a key of `called`. Files of your own that it
+    names lie in `folder`, or below it.
     """
     try:
         lines = _key_lines(yaml.compose(text, Loader=yaml.SafeLoader), place)
@@ -94,9 +98,9 @@ def parse(
         raise RecipeError(f"{place}: this is a recipe of opengrit {command}; run opengrit {command} {place}")
     set_here = {_override(values, override) for override in overrides}
     try:
-        return kind.model_validate(values)
+        return kind.model_validate(values, context={FOLDER: str(folder)})
     except ValidationError as error:
-        raise RecipeError(_message(kind, error, called, place, lines, set_here)) from error
+        raise RecipeError(_message(kind, values, error, called, place, lines, set_here)) from error
 
 
 def _meant_for(kind: type[BaseModel], values: dict[str, Any]) -> str | None:
@@ -110,11 +114,11 @@ def _meant_for(kind: type[BaseModel], values: dict[str, Any]) -> str | None:
     return foreign[0] if foreign and (foreign[0] == "table" or not own) else None
 
 
-def _key_lines(node: yaml.Node | None, place: str) -> dict[_Path, int]:
+def _key_lines(node: yaml.Node | None, place: str) -> dict[KeyPath, int]:
     """The line of every key, by its path. Raises RecipeError for a key that occurs twice, which YAML would accept."""
-    found: dict[_Path, int] = {}
+    found: dict[KeyPath, int] = {}
 
-    def walk(node: yaml.Node | None, path: _Path) -> None:
+    def walk(node: yaml.Node | None, path: KeyPath) -> None:
         if isinstance(node, yaml.SequenceNode):
             for index, item in enumerate(node.value):
                 walk(item, (*path, str(index)))
@@ -135,7 +139,7 @@ def _key_lines(node: yaml.Node | None, place: str) -> dict[_Path, int]:
     return found
 
 
-def _override(values: dict[str, Any], override: str) -> _Path:
+def _override(values: dict[str, Any], override: str) -> KeyPath:
     """Sets one value in place and returns its key's path."""
     key, equals, text = override.partition("=")
     path = tuple(part.strip() for part in key.split("."))
@@ -157,7 +161,7 @@ def _override(values: dict[str, Any], override: str) -> _Path:
     return path
 
 
-def _step_into(place: Any, part: str, path: _Path, override: str) -> Any:
+def _step_into(place: Any, part: str, path: KeyPath, override: str) -> Any:
     key: Any = _index(place, part, override) if isinstance(place, list) else part
     inner = place[key] if isinstance(place, list) else place.get(key)
     if isinstance(inner, str) and path == ("model",):
@@ -186,77 +190,31 @@ def _index(items: list[Any], part: str, override: str) -> int:
 
 def _message(
     kind: type[BaseModel],
+    values: dict[str, Any],
     error: ValidationError,
     called: str,
     place: str,
-    lines: dict[_Path, int],
-    set_here: set[_Path],
+    lines: dict[KeyPath, int],
+    set_here: set[KeyPath],
 ) -> str:
-    found = []
+    problems = []
     for item in error.errors(include_url=False):
         path = tuple(str(part) for part in item["loc"] if part not in _BRANCHES)
-        text = (
-            _unknown_key(kind, path, called, item["input"])
-            if item["type"] == "extra_forbidden"
-            else _wrong_value(path, dict(item))
-        )
-        found.append(f"{_where(path, place, lines, set_here)}: {text}")
-    found = list(dict.fromkeys(found))
+        problems.append(problem_of(kind, values, path, item, called))
+    found = [f"{_where(path, place, lines, set_here)}: {text}" for path, text in grouped(problems)]
     if len(found) == 1:
         return found[0]
     head = "every key of a recipe is known and every value possible, these are not:"
     return "\n".join([head, *(f"  {line}" for line in found)])
 
 
-def _where(path: _Path, place: str, lines: dict[_Path, int], set_here: set[_Path]) -> str:
+def _where(path: KeyPath, place: str, lines: dict[KeyPath, int], set_here: set[KeyPath]) -> str:
     for length in range(len(path), 0, -1):
         if path[:length] in set_here:
             return f"--set {'.'.join(path[:length])}"
         if path[:length] in lines:
             return f"{place}:{lines[path[:length]]}"
     return place
-
-
-def _wrong_value(path: _Path, item: Any) -> str:
-    key = ".".join(path) or "the recipe"
-    if item["type"] == "missing":
-        return f"{key} is required and is not there; add it"
-    if item["type"] == "value_error":
-        return f"{key}: {item['ctx']['error']}"
-    rule = _SHAPES.get(item["type"]) or item["msg"][0].lower() + item["msg"][1:]
-    return f"{key}: {rule}, got {shortened(repr(item['input']), 60)}; change it"
-
-
-def _unknown_key(kind: type[BaseModel], path: _Path, called: str, value: object) -> str:
-    known = list(_keys(kind))
-    section = tuple(part for part in path[:-1] if not part.isdigit())
-    siblings = [keys[-1] for keys in known if keys[:-1] == section]
-    near = difflib.get_close_matches(path[-1], siblings, n=1, cutoff=0.6)
-    elsewhere = [".".join(keys) for keys in known if keys[-1] == path[-1]]
-    if near:
-        remedy = f"did you mean {near[0]}?"
-    elif elsewhere and not isinstance(value, dict):  # a section is where its writer wanted it
-        remedy = f"did you mean {' or '.join(elsewhere)}?"
-    else:
-        remedy = f"known here: {', '.join(siblings)}"
-    return f"{'.'.join(path)} is not a key of {called}; {remedy}"
-
-
-def _keys(kind: type[BaseModel], path: _Path = ()) -> Iterator[_Path]:
-    """Every key a recipe of that kind can have, by its path; a list's items have the list's."""
-    yield from ((*path, name) for name in kind.model_fields)
-    for name, field in kind.model_fields.items():
-        for section in _sections(field.annotation):
-            yield from _keys(section, (*path, name))
-
-
-def _sections(annotation: object) -> Iterator[type[BaseModel]]:
-    """The sections a field's type holds, inside lists, alternatives and annotations too."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-        return
-    for inner in get_args(annotation):
-        yield from _sections(inner)
 
 
 def _fault(error: yaml.YAMLError, text: str) -> tuple[int, str]:

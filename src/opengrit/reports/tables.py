@@ -60,6 +60,7 @@ _HIGHER, _LOWER, _NEITHER = Better.HIGHER, Better.LOWER, Better.NEITHER
 _UNJUDGED = "no answer was judged"
 _NO_BOXES = "no row has annotated boxes"
 _NO_MATCH = "no row's boxes can be matched one to one"
+_NO_TREEBENCH = "no row is TreeBench's"
 _NO_DETECTION = "no row asks for a box"
 _NO_COUNT = "no row counts anything"
 _NO_RECORDS = "no rollout came through"
@@ -114,6 +115,26 @@ MEASURES = (
         _HIGHER,
         metrics.box_f1,
         _NO_MATCH,
+        optional=True,
+        of_pointing=True,
+    ),
+    Measure(
+        "target_iou",
+        "IoU of each target with the best box (recall)",
+        _OVERLAP,
+        _HIGHER,
+        metrics.target_iou,
+        _NO_TREEBENCH,
+        optional=True,
+        of_pointing=True,
+    ),
+    Measure(
+        "written_iou",
+        "IoU of each box with the best target (precision)",
+        _OVERLAP,
+        _HIGHER,
+        metrics.written_iou,
+        _NO_TREEBENCH,
         optional=True,
         of_pointing=True,
     ),

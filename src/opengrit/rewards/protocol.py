@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
+from opengrit.core.plugins import OwnFunction
 from opengrit.core.types import Completion, Example, Transcript, Unjudged, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One answer to one example, parsed and judged: all that a reward may look at."""
+    """One answer to one example, parsed and judged: all that a reward may look at.
+
+    `step` is the optimizer step that the answer is sampled for, from 1 on; None where nothing is trained.
+    """
 
     example: Example
     completion: Completion
     transcript: Transcript
     verdict: Verdict | Unjudged
+    step: int | None = None
 
 
 class Requirement(Enum):
@@ -40,3 +46,18 @@ class RewardSpec:
 
 # A number, None where the reward says nothing about the row, Unjudged where it could not be measured.
 Reward = Callable[[Attempt], float | Unjudged | None]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedReward:
+    """A reward as a recipe names it, shipped or your own: what is called, with which keywords, and what it states.
+
+    `call` takes an attempt, or where `batched` a sequence of them, and may be a coroutine function.
+    """
+
+    name: str
+    call: Callable[..., Any]
+    spec: RewardSpec
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+    batched: bool = False
+    own: OwnFunction | None = None

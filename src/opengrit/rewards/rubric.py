@@ -10,17 +10,16 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from numbers import Real
+from dataclasses import dataclass, field
 
-from opengrit.core.errors import RecipeError, RewardError
-from opengrit.core.escaping import shortened
+from opengrit.core.errors import RecipeError
 from opengrit.core.types import Example, Score, Unjudged, is_counting
 from opengrit.judges.answers import is_box_answer
 from opengrit.rewards.answers import ANSWER_REWARDS
 from opengrit.rewards.boxes import BOX_REWARDS
 from opengrit.rewards.format import FORMAT_REWARDS
-from opengrit.rewards.protocol import Attempt, Requirement, Reward, RewardSpec
+from opengrit.rewards.measuring import measure
+from opengrit.rewards.protocol import Attempt, NamedReward, Requirement, Reward, RewardSpec
 
 _ALL = ANSWER_REWARDS | FORMAT_REWARDS | BOX_REWARDS
 REWARDS: dict[str, Reward] = {reward.__name__: reward for reward in _ALL}
@@ -48,28 +47,19 @@ _LARGEST_TOTAL = 1e30  # totals are compared in 32 bits, which end at 3e38
 
 @dataclass(frozen=True, slots=True)
 class Rubric:
-    """Rewards by name and their weights. Build one with `named` or `from_weights`, which refuse unknown names."""
+    """Rewards by name and their weights; `own` are those that are not shipped.
+
+    Build one with `named` or `from_weights`, which refuse unknown names, or from a recipe (`settings.rubric_of`).
+    """
 
     weights: Mapping[str, float]
+    own: Mapping[str, NamedReward] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.weights:
-            raise RecipeError(
-                "rewards must name at least one reward, got none; write for example rewards: paper"
-            )
-        for name, weight in self.weights.items():
-            if name not in REWARDS:
-                raise RecipeError(_unknown("a reward", name, REWARDS, place="rewards"))
-            if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight):
-                raise RecipeError(
-                    f"a reward's weight must be a finite number, got {weight!r} for rewards.{name}; "
-                    f"write for example {name}: 1.0"
-                )
-        if sum(abs(weight) for weight in self.weights.values()) > _LARGEST_TOTAL:
-            raise RecipeError(
-                f"the weights of the rewards add up to at most {_LARGEST_TOTAL:g}, got {dict(self.weights)}; "
-                "divide all of them under rewards:"
-            )
+        for name in self.weights:
+            if name not in REWARDS and name not in self.own:
+                raise RecipeError(unknown_reward(name))
+        check_weights(self.weights)
 
     @classmethod
     def named(cls, name: str) -> Rubric:
@@ -84,21 +74,31 @@ class Rubric:
         return cls(dict(weights))
 
     def score(self, attempt: Attempt) -> Score:
-        """The weighted total and the unweighted parts, in the rubric's order.
+        """The score of one attempt, as `score_all` gives it."""
+        return self.score_all([attempt])[0]
+
+    def score_all(self, attempts: Sequence[Attempt]) -> list[Score]:
+        """For each attempt the weighted total and the unweighted parts, in the rubric's order.
 
         A part is None where its reward says nothing about the row, and adds nothing; where all are, there is no total.
         Nor is there one where a reward could not be measured: its part is absent, `missing` says why and the other
         parts are kept. A reward of weight 0 is only reported, and cannot cost the total. Raises RewardError where a
         reward breaks its spec.
         """
+        values = measure([self.reward(name) for name in self.weights], attempts)
+        return [
+            self._added_up({name: value[row] for name, value in zip(self.weights, values, strict=True)})
+            for row in range(len(attempts))
+        ]
+
+    def _added_up(self, values: Mapping[str, float | Unjudged | None]) -> Score:
         parts: dict[str, float | None] = {}
         reasons: list[str] = []
-        for name, weight in self.weights.items():
-            match measure(name, attempt):
-                case Unjudged(reason=reason):
-                    reasons += [reason] if weight else []
-                case value:
-                    parts[name] = value
+        for name, value in values.items():
+            if isinstance(value, Unjudged):
+                reasons += [value.reason] if self.weights[name] else []
+            else:
+                parts[name] = value
         if all(value is None for value in parts.values()):
             reasons = reasons or ["no reward says anything about this row"]
         if reasons:
@@ -106,57 +106,58 @@ class Rubric:
         total = math.fsum(self.weights[name] * value for name, value in parts.items() if value is not None)
         return Score(total=total, parts=parts)
 
+    def reward(self, name: str) -> NamedReward:
+        """The reward of a name that the rubric weighs."""
+        return self.own.get(name) or NamedReward(name, REWARDS[name], SPECS[name])
+
     def needs(self) -> frozenset[Requirement]:
         """Everything that some reward of this rubric needs."""
-        return frozenset().union(*(SPECS[name].needs for name in self.weights))
+        return frozenset().union(*(self.reward(name).spec.needs for name in self.weights))
 
     def check(self, examples: Sequence[Example]) -> None:
         """Raise RecipeError if a reward can apply to none of the examples: it would be a constant, and teach nothing."""
-        for name in self.weights:
-            for need in SPECS[name].needs & _APPLIES.keys():
-                if not any(_APPLIES[need](example) for example in examples):
-                    raise RecipeError(
-                        f"every reward must apply to some row, and '{name}' needs {need.value}, of which there are "
-                        f"none in {len(examples)} rows; leave it out of rewards: or add such rows"
-                    )
+        idle = {
+            name: need
+            for name in self.weights
+            for need in self.reward(name).spec.needs & _APPLIES.keys()
+            if not any(_APPLIES[need](example) for example in examples)
+        }
+        if not idle:
+            return
+        name, need = next(iter(idle.items()))
+        kept = {name: weight for name, weight in self.weights.items() if name not in idle}
+        if any(kept.values()) and not self.own:
+            remedy = f"write rewards: {{{', '.join(f'{name}: {weight:g}' for name, weight in kept.items())}}}"
+        else:
+            remedy = f"leave {', '.join(idle)} out of rewards:"
+        raise RecipeError(
+            f"every reward must apply to some row, and '{name}' needs {need.value}, of which there are "
+            f"none in {len(examples)} rows; {remedy} or add such rows"
+        )
 
 
-_ROUNDING = 1e-9  # how far a sum of floats may lie beyond a stated bound
+def check_weights(weights: Mapping[str, object]) -> None:
+    """Raise RecipeError for weights that are no finite numbers, for none at all, and for a total that no trainer can hold."""
+    if not weights:
+        raise RecipeError("rewards must name at least one reward, got none; write for example rewards: paper")
+    total = 0.0
+    for name, weight in weights.items():
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight):
+            raise RecipeError(
+                f"a reward's weight must be a finite number, got {weight!r} for rewards.{name}; "
+                f"write for example {name}: 1.0"
+            )
+        total += abs(weight)
+    if total > _LARGEST_TOTAL:
+        raise RecipeError(
+            f"the weights of the rewards add up to at most {_LARGEST_TOTAL:g}, got {dict(weights)}; "
+            "divide all of them under rewards:"
+        )
 
 
-def measure(
-    name: str, attempt: Attempt, *, rewards: Mapping[str, Reward] = REWARDS
-) -> float | Unjudged | None:
-    """What the reward of that name returns for an attempt, as a float where it is a number.
-
-    Raises RewardError, which names the reward, what it did and the row, where it raises, returns something that is no
-    number (True and False included), NaN or an infinity, or leaves its stated range.
-    """
-    reward, spec = rewards[name], SPECS[name]
-    try:
-        value = reward(attempt)
-    except (
-        Exception
-    ) as error:  # a reward is any code: whatever it raises is its own mistake, and is reported as such
-        what = f"raised {type(error).__name__} ({' '.join(str(error).split())})"
-        raise RewardError(_broken(name, reward, attempt, what)) from error
-    if value is None or isinstance(value, Unjudged):
-        return value
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise RewardError(_broken(name, reward, attempt, f"returned {shortened(repr(value))}"))
-    number = float(value)
-    if not spec.low - _ROUNDING <= number <= spec.high + _ROUNDING:  # also true of NaN
-        raise RewardError(_broken(name, reward, attempt, f"returned {number}"))
-    return number
-
-
-def _broken(name: str, reward: Reward, attempt: Attempt, what: str) -> str:
-    example, spec, code = attempt.example, SPECS[name], getattr(reward, "__code__", None)
-    place = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
-    return (
-        f"a reward returns a number from {spec.low:g} to {spec.high:g}, None or Unjudged, rewards.{name} {what} for the "
-        f"row {example.id!r} of {example.dataset!r}; fix the reward{place} or leave it out of rewards:"
-    )
+def unknown_reward(name: str) -> str:
+    """What is wrong with a name that is no reward's, and the nearest one that is."""
+    return _unknown("a reward", name, REWARDS, place="rewards")
 
 
 def _unknown(kind: str, name: str, known: Mapping[str, object], *, place: str) -> str:

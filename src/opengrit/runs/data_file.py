@@ -11,8 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from opengrit.core.errors import RunError
+from opengrit.core.numbered_files import all_of, next_free
 from opengrit.data.fingerprint import DataChanges, Digests, Fingerprint, RowPrint, compare, of_rows
-from opengrit.runs.folder import all_of, next_free, write_atomically
+from opengrit.runs.folder import write_atomically
 
 DATA = "data.jsonl"
 _FORMAT = 1

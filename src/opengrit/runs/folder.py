@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from opengrit.core.errors import RunError
+from opengrit.core.numbered_files import all_of, next_free
 from opengrit.core.records import from_json
 from opengrit.core.types import Record
 from opengrit.runs.jsonl import REMEDY, LineWriter, read_objects
@@ -297,22 +298,6 @@ def write_atomically(path: Path, text: str) -> None:
         ) from error
     finally:
         Path(staged).unlink(missing_ok=True)  # renamed away where all went well
-
-
-def all_of(path: Path) -> list[Path]:
-    """The file and those that later sessions wrote under the next free names, in order."""
-    found = [path]
-    while (later := _numbered(path, len(found) + 1)).exists():
-        found.append(later)
-    return found
-
-
-def next_free(path: Path) -> Path:
-    return _numbered(path, len(all_of(path)) + 1) if path.exists() else path
-
-
-def _numbered(path: Path, number: int) -> Path:
-    return path.with_name(f"{path.stem}.{number}{path.suffix}")
 
 
 def _make(folder: Path) -> None:

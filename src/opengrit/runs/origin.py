@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from opengrit.core.errors import RunError
-from opengrit.runs.folder import all_of, next_free, write_atomically
+from opengrit.core.numbered_files import all_of, next_free
+from opengrit.data.tables.settings import TableSettings
+from opengrit.runs.folder import write_atomically
 
 ORIGIN = "origin.json"
 _HASH_SHOWN = 12
@@ -68,13 +72,23 @@ class ModelOrigin:
 @dataclass(frozen=True, slots=True)
 class DataOrigin:
     """A data set: the set of rows it is a part of (as data.jsonl calls that), its name or file as it was asked for, the
-    absolute path of the file or folder, and its pictures' folder as it was asked for.
+    absolute path of the file or folder, its pictures' folder as it was asked for, and how it is read where it is a table.
     """
 
     rows: str
     spec: str
     path: str | None
     images: str | None
+    table: dict[str, Any] | None = None  # the fields of TableSettings, where they say something
+
+
+@dataclass(frozen=True, slots=True)
+class CodeOrigin:
+    """A file of the user's own that a run executed or asked with: its name, the copy in the run's folder, and its hash."""
+
+    name: str
+    kept: str
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +98,16 @@ class Origin:
     working_folder: str
     model: ModelOrigin | None
     data: tuple[DataOrigin, ...] = ()
+    own_code: tuple[CodeOrigin, ...] = ()
 
 
-def data_origin(rows: str, spec: str, images: str | None) -> DataOrigin:
+def data_origin(
+    rows: str, spec: str, images: str | None, *, table: TableSettings | None = None
+) -> DataOrigin:
     """Where a data set lies, seen from the working folder; `rows` is the set of rows it is a part of."""
-    return DataOrigin(rows, spec, os.path.abspath(spec) if os.path.exists(spec) else None, images)
+    there = os.path.exists(spec) or (glob.has_magic(spec) and bool(glob.glob(spec, recursive=True)))
+    said = table.model_dump(mode="json") if table is not None and table.says_something else None
+    return DataOrigin(rows, spec, os.path.abspath(spec) if there else None, images, said)
 
 
 def write_origin(folder: Path, now: Origin) -> None:
@@ -115,6 +134,7 @@ def read_origin(folder: Path) -> Origin | None:
             value["working_folder"],
             None if model is None else ModelOrigin(**model | {"kind": ModelKind(model["kind"])}),
             tuple(DataOrigin(**one) for one in value["data"]),
+            tuple(CodeOrigin(**one) for one in value.get("own_code", ())),
         )
         beside = (folder.resolve() / value["working_folder_from_here"]).resolve()
     except (OSError, ValueError, LookupError, TypeError) as error:
@@ -135,10 +155,11 @@ def _moved(origin: Origin, place: str) -> Origin:
         return str(place / Path(path).relative_to(origin.working_folder)) if path and inside else path
 
     model = origin.model
-    return Origin(
-        place,
-        model and replace(model, path=moved(model.path)),
-        tuple(replace(one, path=moved(one.path)) for one in origin.data),
+    return replace(
+        origin,
+        working_folder=place,
+        model=model and replace(model, path=moved(model.path)),
+        data=tuple(replace(one, path=moved(one.path)) for one in origin.data),
     )
 
 

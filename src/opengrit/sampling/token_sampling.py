@@ -1,6 +1,6 @@
 """Token sampling: every completion from its own random stream, exactly by the model's probabilities."""
 
-# R rows, V vocabulary, B blocks of W tokens.
+# R rows, V vocabulary, B blocks of W tokens, or B bins of weights.
 from __future__ import annotations
 
 import hashlib
@@ -13,6 +13,8 @@ import torch
 from opengrit.sampling.protocol import SamplingSettings
 
 _BATCH = 64
+_LOGITS_AT_ONCE = 262_144  # of some rows: what is made of them stays in a core's cache (1 MiB)
+_BITS = ((20, 11), (10, 10), (0, 10))  # of a 32-bit float without its sign: from which one, how many
 
 
 class RandomStream:
@@ -56,25 +58,53 @@ def sample_tokens(
 def _sample(logits_RV: torch.Tensor, settings: SamplingSettings, uniforms_R: Sequence[float]) -> torch.Tensor:
     if settings.temperature == 0:
         return logits_RV.argmax(-1)
-    logits_RV = _mask_tail(logits_RV.float() / settings.temperature, settings)
     uniforms = torch.tensor(uniforms_R, dtype=torch.double, device=logits_RV.device)
-    return _invert((logits_RV - logits_RV.amax(-1, keepdim=True)).exp_(), uniforms)
+    rows = len(logits_RV)
+    if logits_RV.device.type == "cpu":
+        rows = max(1, _LOGITS_AT_ONCE // logits_RV.shape[1])
+    pieces = zip(logits_RV.split(rows), uniforms.split(rows), strict=True)
+    return torch.cat([_draw(piece_RV, settings, own_R) for piece_RV, own_R in pieces])
 
 
-def _mask_tail(logits_RV: torch.Tensor, settings: SamplingSettings) -> torch.Tensor:
-    """Logits with -inf outside `top_k` and `top_p`; the token that crosses the bound of `top_p` stays in."""
+def _draw(logits_RV: torch.Tensor, settings: SamplingSettings, uniforms_R: torch.Tensor) -> torch.Tensor:
+    logits_RV = logits_RV.float() / settings.temperature
     if 0 < settings.top_k < logits_RV.shape[-1]:
-        kept = logits_RV.topk(settings.top_k).values[:, -1:]
-        logits_RV = logits_RV.masked_fill(logits_RV < kept, -torch.inf)
+        kept_R1 = logits_RV.topk(settings.top_k).values[:, -1:]
+        logits_RV.masked_fill_(logits_RV < kept_R1, -torch.inf)
+    weights_RV = logits_RV.sub_(logits_RV.amax(-1, keepdim=True)).exp_()
     if settings.top_p < 1:
-        sorted_RV, order_RV = logits_RV.sort(descending=True)
-        mass_RV = sorted_RV.softmax(-1)
-        before_RV = mass_RV.cumsum(-1) - mass_RV  # mass of the more likely tokens
-        outside_RV = torch.zeros_like(logits_RV, dtype=torch.bool).scatter(
-            1, order_RV, before_RV >= settings.top_p
-        )
-        logits_RV = logits_RV.masked_fill(outside_RV, -torch.inf)
-    return logits_RV
+        weights_RV.masked_fill_(weights_RV < _least_weight(weights_RV, settings.top_p), 0.0)
+    return _invert(weights_RV, uniforms_R)
+
+
+def _least_weight(weights_RV: torch.Tensor, top_p: float) -> torch.Tensor:
+    """The weight (R x 1) of each row's last token, from the likeliest down, that is within `top_p` of the row's mass.
+
+    The token that crosses the bound is within. On a CPU nothing is sorted: weights are found bits by bits, the highest
+    first, in histograms of mass (the bits of positive numbers are ordered as they are).
+    """
+    if weights_RV.device.type != "cpu":
+        likeliest_RV = weights_RV.sort(descending=True).values
+        upto_RV = likeliest_RV.double().cumsum(-1)
+        within_RV = upto_RV - likeliest_RV < top_p * upto_RV[:, -1:]
+        return likeliest_RV.gather(1, within_RV.sum(-1, keepdim=True) - 1)
+    bits_RV, mass_RV = weights_RV.view(torch.int32), weights_RV.double()
+    known_R1 = torch.zeros(len(weights_RV), 1, dtype=torch.int32)  # of the least weight's bits, those so far
+    above_R1 = torch.zeros(
+        len(weights_RV), 1, dtype=torch.double
+    )  # mass of the weights whose bits are higher
+    bound_R1 = top_p * mass_RV.sum(-1, keepdim=True)
+    for low, count in _BITS:
+        next_RV = bits_RV >> low
+        own_RV = torch.where(next_RV >> count == known_R1, mass_RV, 0.0)
+        place_RV = (next_RV & (2**count - 1)).long()
+        upto_RB = torch.zeros(len(weights_RV), 2**count, dtype=torch.double)
+        upto_RB = upto_RB.scatter_add_(1, place_RV, own_RV).flip(-1).cumsum(-1)  # from the highest down
+        whole_R1 = above_R1 + upto_RB[:, -1:]
+        found_R1 = torch.searchsorted(above_R1 + upto_RB, torch.minimum(bound_R1, whole_R1))
+        above_R1 = above_R1 + torch.nn.functional.pad(upto_RB, (1, 0)).gather(1, found_R1)
+        known_R1 = (known_R1 << count) + (2**count - 1 - found_R1).int()
+    return known_R1.view(torch.float32)
 
 
 def _invert(weights_RV: torch.Tensor, uniforms_R: torch.Tensor) -> torch.Tensor:

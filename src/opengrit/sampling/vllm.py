@@ -27,6 +27,30 @@ class _Row:
     log_probs: list[float | None]
 
 
+def forgetting_pictures(generation: Any) -> Callable[[], None]:
+    """A call that drops the pictures that a vLLM has encoded; `generation` is TRL's `VLLMGeneration`, in either mode.
+
+    TRL drops the keys and values of prompts when it has pushed weights, and leaves encoded pictures to later rollouts.
+    A server is asked by the first process alone, at an address for development that `trl vllm-serve` opens.
+    """
+    if generation.mode == "colocate":
+        return generation.llm.llm_engine.reset_encoder_cache
+
+    def forget() -> None:
+        if not generation.accelerator.is_main_process:
+            return
+        client = generation.vllm_client
+        answered = client.session.post(f"{client.base_url}/reset_encoder_cache")
+        if answered.status_code != 200:
+            raise ModelError(
+                "vLLM's server must drop the pictures that earlier weights encoded, POST /reset_encoder_cache at "
+                f"{client.base_url} answered {answered.status_code}; start it with `trl vllm-serve` of the vllm and trl "
+                "that opengrit[vllm] installs, or set freeze_vision: true"
+            )
+
+    return forget
+
+
 def unexpanded(prompt: PreparedPrompt, *, picture_id: int) -> list[int]:
     """The prompt's ids with the picture's tokens taken back to the one that the chat template writes.
 
@@ -53,11 +77,18 @@ class VllmSampler:
     """
 
     def __init__(
-        self, prompts: TransformersSampler, generate: Generate, *, expands_pictures: bool = True
+        self,
+        prompts: TransformersSampler,
+        generate: Generate,
+        *,
+        expands_pictures: bool = True,
+        forget_pictures: Callable[[], None] | None = None,
     ) -> None:
+        """`forget_pictures` is called before every `sample`, where earlier weights may have encoded pictures."""
         self._prompts = prompts
         self._generate = generate
         self._expands_pictures = expands_pictures
+        self._forget_pictures = forget_pictures
         # Of the last `sample`: the prompts, None where one could not be asked, and the rows' log-probabilities.
         self.last_prompts: tuple[PreparedPrompt | None, ...] = ()
         self.last_log_probs: tuple[list[float | None], ...] = ()
@@ -84,6 +115,8 @@ class VllmSampler:
         self.last_prompts = tuple(None if isinstance(a, str) else a[0] for a in asked)
         whole = [self._placeholder(asked) if isinstance(a, str) else a for a in asked]
         rows = [pair for pair in whole for _ in range(samples_per_question)]
+        if self._forget_pictures is not None:
+            self._forget_pictures()
         read, ids, log_probs, _ = self._generate(
             prompts=[self._handed_over(prompt) for prompt, _ in rows],
             images=[[image] for _, image in rows],

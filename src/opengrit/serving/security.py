@@ -22,6 +22,11 @@ from opengrit.serving.decoders import OPEN_FORMATS
 
 MAX_ASPECT = 200.0  # a picture's longer side over its shorter; what Qwen's processor takes
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+# A page of ours alone: files of its own, and nothing inline.
+STRICT_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
 # Gradio's page has inline scripts and styles of its own; everything it loads is its own too.
 _PAGE_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -181,11 +186,14 @@ class SecurityMiddleware:
     It checks, in this order: the Host header (a web page must not reach the server under its own name), the Origin
     header (another site's page must not ask through its visitor's browser), the key (not for /healthz), and the size
     and time of the body while it comes in. A client that stops reading its response is dropped, so that it does not
-    hold its picture and its place without end.
+    hold its picture and its place without end. `page_policy` is the content security policy of everything but data.
     """
 
-    def __init__(self, app: ASGIApp, *, access: Access, limits: UploadLimits) -> None:
+    def __init__(
+        self, app: ASGIApp, *, access: Access, limits: UploadLimits, page_policy: str = _PAGE_POLICY
+    ) -> None:
         self._app = app
+        self._page_policy = page_policy
         self._access = access
         self._limits = limits
         self._bytes_held = 0
@@ -197,7 +205,7 @@ class SecurityMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        send = _with_headers(send, _policy(scope["path"]))
+        send = _with_headers(send, _DATA_POLICY if _is_data(scope["path"]) else self._page_policy)
         try:
             self._check(scope)
             scope = self._without_strange_proxies(scope)
@@ -294,9 +302,8 @@ def _too_large(limits: UploadLimits) -> Refused:
     )
 
 
-def _policy(path: str) -> str:
-    data = path.startswith("/v1/") or path in ("/healthz", "/metrics", "/openapi.json")
-    return _DATA_POLICY if data else _PAGE_POLICY
+def _is_data(path: str) -> bool:
+    return path.startswith(("/v1/", "/api/")) or path in ("/healthz", "/metrics", "/openapi.json")
 
 
 def _with_headers(send: Send, policy: str) -> Send:

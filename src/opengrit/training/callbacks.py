@@ -56,7 +56,8 @@ class GritCallback(TrainerCallback):
             if trainer.accelerator.is_main_process and trainer.run is not None:
                 with trainer.accelerator.autocast():
                     records = evaluation.records(trainer.sampler, trainer.protocol)
-                trainer.step_log.add_evaluation(evaluation.name, records, step=state.global_step)
+                row = trainer.step_log.add_evaluation(evaluation.name, records, step=state.global_step)
+                trainer.step_log.trackers.take_evaluation(row, args, state, control)
 
 
 class NonFiniteGuard(TrainerCallback):

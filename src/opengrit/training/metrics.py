@@ -24,6 +24,7 @@ from opengrit.evaluation.rollout import case_of
 from opengrit.runs.alarms import AlarmMonitor, Setting, alarm_row, alarms_of, resumed_row, zero_loss_is_normal
 from opengrit.runs.folder import RunDir
 from opengrit.training.progress_table import ProgressTable
+from opengrit.training.trackers import Trackers
 
 _log = logging.getLogger(__name__)
 _QUANTITIES: dict[str, Quantity] = {
@@ -157,12 +158,18 @@ def _measures(record: Record) -> dict[str, float]:
 
 
 class StepLog:
-    """Takes the rows of a training, on its first process. Without a run nothing is written."""
+    """Takes the rows and records of a training, on its first process. Without a run nothing is written."""
 
     def __init__(
-        self, run: RunDir | None, *, setting: Setting, progress: ProgressTable | None = None
+        self,
+        run: RunDir | None,
+        *,
+        setting: Setting,
+        progress: ProgressTable | None = None,
+        trackers: Trackers | None = None,
     ) -> None:
         self._run, self._setting, self._progress = run, setting, progress
+        self.trackers = trackers or Trackers()
         self.monitor = AlarmMonitor(setting)
         self._zero_loss_explained = False
 
@@ -193,12 +200,22 @@ class StepLog:
         if self._progress is not None:
             self._progress.show(row)
 
-    def add_evaluation(self, name: str, records: Sequence[Record], *, step: int) -> None:
-        """Write the means of an evaluation to metrics.jsonl, and with intervals and controls to evaluations.jsonl."""
-        self.write({"step": step, **evaluation_row(name, records)})
+    def add_records(self, records: Sequence[Record], step: int) -> None:
+        """Append a step's records to records.jsonl, and show some in the trackers where that is due."""
+        if self._run is not None:
+            with self._run.append_records() as writer:
+                for record in records:
+                    writer.write_record(record)
+        self.trackers.take_rollouts(records, step)
+
+    def add_evaluation(self, name: str, records: Sequence[Record], *, step: int) -> dict[str, float]:
+        """The means of an evaluation, by name. Writes them to metrics.jsonl, and with intervals and controls to evaluations.jsonl."""
+        row = evaluation_row(name, records)
+        self.write({"step": step, **row})
         if self._run is not None:
             with self._run.append_evaluations() as writer:
                 writer.write_metrics({"step": step, **to_json(measured(records, data=name))})
+        return row
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append a row to metrics.jsonl."""

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from opengrit.core.errors import OpenGritError, RunError
+from opengrit.core.plugins import OwnFile
 from opengrit.core.types import Example
 from opengrit.data.fingerprint import Fingerprint, fingerprint
 from opengrit.models.identity import identity_of
@@ -33,6 +34,7 @@ from opengrit.runs.folder import ALARMS, EVALUATIONS, FINAL, METRICS, RECORDS, R
 from opengrit.runs.jsonl import check_lines
 from opengrit.runs.lock import held
 from opengrit.runs.origin import Origin, data_origin, read_origin, write_origin
+from opengrit.runs.own_code import keep_own_code, own_code_changes
 from opengrit.runs.recipe_comparison import listed, recipe_changes
 from opengrit.training.checkpoint_sidecar import check_files, differences, lost_state, read_sidecar
 
@@ -65,11 +67,14 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a run is made from: rows by what they are for, the base model's name, and the data sets of the rows it learns from."""
+    """What a run is made from: rows by what they are for, the base model's name, the data sets of the rows it learns from,
+    and the files of the user's own that the recipe names.
+    """
 
     rows: Mapping[str, Sequence[Example]]
     model: str
     sources: tuple[Source, ...] = ()
+    own_files: tuple[OwnFile, ...] = ()
 
     def data(self) -> dict[str, Fingerprint]:
         """The fingerprint of each set of rows."""
@@ -77,7 +82,9 @@ class Inputs:
 
     def origin(self) -> Origin:
         """Where the run takes its model and its data from. Raises ModelError for a name that stands for no model."""
-        data = tuple(data_origin(TRAIN, source.spec, source.images) for source in self.sources)
+        data = tuple(
+            data_origin(TRAIN, source.spec, source.images, table=source.table) for source in self.sources
+        )
         return Origin(os.getcwd(), identity_of(self.model), data)
 
 
@@ -130,7 +137,7 @@ def create_run(
             seeds={"train": seed},
         )
         write_data(run.path, inputs.data())
-        write_origin(run.path, inputs.origin())
+        write_origin(run.path, replace(inputs.origin(), own_code=keep_own_code(run.path, inputs.own_files)))
 
     on_first_process(create)
     return RunDir.open(out)
@@ -185,6 +192,7 @@ def _lock_and_find(stack: ExitStack, out: Path, *, recipe: str, resume: Resume, 
     data = inputs.data()
     found += _data_differences(run.path, data)
     found += _model_differences(run.path, inputs.model)
+    found += [f"own code: {change}" for change in own_code_changes(run.path, inputs.own_files)]
     checkpoint = _checkpoint_of(run, resume.checkpoint)
     if checkpoint is not None:
         sidecar = read_sidecar(checkpoint)

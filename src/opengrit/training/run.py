@@ -15,9 +15,11 @@ from opengrit.core.types import Example
 from opengrit.data import load_examples, require_readable
 from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.evaluation.run import tell_cost
+from opengrit.grounding.prompts import strategy_named
 from opengrit.judges.breaker import Breaker
-from opengrit.judges.settings import open_judge
+from opengrit.judges.settings import open_judge, own_judge
 from opengrit.models.sticker_models import tell_what_it_knows
+from opengrit.recipes.own_files import own_files
 from opengrit.recipes.training_recipe import Recipe
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import FINAL, RunDir
@@ -26,6 +28,7 @@ from opengrit.training.resume import TRAIN, Inputs, Resume, create_run, is_finis
 from opengrit.training.retention import CheckpointRetention
 from opengrit.training.rollouts import JudgeSettings
 from opengrit.training.settings import check_rows, check_settings, grpo_config
+from opengrit.training.trackers import open_trackers
 from opengrit.training.trainable_weights import check_model, load_trainable, lora_config
 from opengrit.training.trainer import GritTrainer
 from opengrit.training.training_evaluation import TrainingEvaluation, training_evaluations
@@ -39,6 +42,7 @@ class _Plan:
     """What a recipe comes to before a model is loaded; all that can be refused is refused by now."""
 
     examples: list[Example]
+    strategy: str  # a prompt of the recipe's own is read
     rubric: Rubric
     evaluations: list[TrainingEvaluation]
     args: GRPOConfig
@@ -71,7 +75,7 @@ def train(
     wanted = Resume.asked(resume=resume, anyway=resume_anyway, checkpoint=resume_from)
     with tempfile.TemporaryDirectory() as scratch:
         plan = _resolve(recipe, scratch)
-        inputs = Inputs(plan.rows(), recipe.model.name, recipe.data.train)
+        inputs = Inputs(plan.rows(), recipe.model.name, recipe.data.train, own_files(recipe))
         if is_finished(out, recipe=text, resume=wanted, inputs=inputs):
             return RunDir.open(out)
         with locked_start(out, recipe=text, resume=wanted, inputs=inputs) as start:
@@ -86,16 +90,22 @@ def train(
             progress = ProgressTable(
                 num_steps=recipe.train.max_steps, quiet=quiet or not PartialState().is_main_process
             )
-            with open_judge(recipe.judge, breaker=Breaker()) as judge:
+            with (
+                open_judge(recipe.judge, breaker=Breaker()) as judge,
+                open_trackers(recipe.train, run, checkpoint=start.checkpoint) as trackers,
+            ):
                 trainer = GritTrainer(
                     loaded,
                     plan.examples,
                     args=plan.args,
-                    protocol=EvaluationProtocol(recipe.strategy, loaded.frame, judge, plan.rubric),
+                    protocol=EvaluationProtocol(
+                        plan.strategy, loaded.frame, judge, plan.rubric, recipe.system
+                    ),
                     run=run,
                     peft_config=lora_config(recipe.lora, loaded.family, freeze_vision=recipe.freeze_vision),
                     evaluations=plan.evaluations,
                     progress=progress,
+                    trackers=trackers,
                     judge_settings=JudgeSettings(
                         recipe.judge.deadline_seconds, recipe.judge.min_judged_share
                     ),
@@ -115,14 +125,20 @@ def train(
 
 def _resolve(recipe: Recipe, output_dir: str) -> _Plan:
     """The recipe's data, rewards, evaluations and trainer arguments, all of them checked."""
-    examples = [e for source in recipe.data.train for e in load_examples(source.spec, source.images)]
+    examples = [
+        e
+        for source in recipe.data.train
+        for e in load_examples(source.spec, source.images, table=source.table)
+    ]
     rubric = recipe.rubric()
     rubric.check(examples)
-    check_rows(len(examples), recipe.train.questions_per_step)
+    check_rows(len(examples), recipe.train)
+    if recipe.judge.kind == "own":
+        own_judge(recipe.judge)  # to refuse what cannot be used
     evaluations = training_evaluations(recipe.data.eval, recipe.eval, every=recipe.train.eval_steps)
     for asked in (examples, *(evaluation.examples for evaluation in evaluations)):
         require_readable(asked)
     check_model(recipe.model, recipe.lora)
     args = grpo_config(recipe.train, output_dir)
     check_settings(args, num_rows=len(examples))
-    return _Plan(examples, rubric, evaluations, args)
+    return _Plan(examples, strategy_named(recipe.strategy), rubric, evaluations, args)

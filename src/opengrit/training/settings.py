@@ -19,6 +19,7 @@ from opengrit.recipes.sft_recipe import SftTrain
 from opengrit.recipes.training_recipe import Train
 from opengrit.training.rollouts import STOP
 from opengrit.training.sharding import asks_for_fsdp, check_sharding
+from opengrit.training.trackers import check_installed
 
 _PATIENCE = timedelta(minutes=30)  # for one another: the first process evaluates while the others wait
 
@@ -32,6 +33,11 @@ def grpo_config(section: Train, output_dir: str | Path) -> GRPOConfig:
             "train.vllm_mode: null"
         )
     ours = {"questions_per_step", "eval_steps", "save_steps", "keep_checkpoints", "keep_best"}
+    ours |= {
+        "report_to",
+        "project",
+        "log_rollouts_steps",
+    }  # trackers have the run's name, which comes with its folder
     ours |= {name for name in type(section).model_fields if name.startswith("vllm_")}
     args = GRPOConfig(**_common(section, output_dir, ours), **vllm_settings(section))
     return on_one_device(args)
@@ -42,10 +48,10 @@ def sft_config(section: SftTrain, output_dir: str | Path, *, num_rows: int) -> S
     if num_rows < section.rows_per_step:
         raise RecipeError(
             f"a step learns from distinct rows, sft.rows_per_step is {section.rows_per_step} and the data has "
-            f"{num_rows} rows; lower rows_per_step to at most {num_rows} or add rows"
+            f"{num_rows} rows; {section.remedy_for(num_rows)}"
         )
     check_machine(section, name="sft")
-    settings = _common(section, output_dir, {"rows_per_step", "save_steps"})
+    settings = _common(section, output_dir, {"rows_per_step", "save_steps", "report_to", "project"})
     if asks_for_fsdp():
         raise RecipeError(
             "supervised fine-tuning keeps whole weights on every process, FSDP is asked for; use the file "
@@ -78,7 +84,7 @@ def count_processes() -> int:
 
 
 def check_machine(section: Train | SftTrain, *, name: str) -> None:
-    """Raise RecipeError for numbers or an optimizer that this machine does not have; `name` is the section's."""
+    """Raise RecipeError for numbers, an optimizer or a tracker that this machine does not have; `name` is the section's."""
     if section.bf16 and not torch.cuda.is_available():
         raise RecipeError(f"{name}.bf16 needs a GPU, there is none on this machine; set {name}.bf16: false")
     if section.optim.endswith("8bit") and importlib.util.find_spec("bitsandbytes") is None:
@@ -86,6 +92,7 @@ def check_machine(section: Train | SftTrain, *, name: str) -> None:
             f"{name}.optim {section.optim} needs bitsandbytes, it is not installed; "
             f"install opengrit[qlora] or set {name}.optim: adamw_torch"
         )
+    check_installed(section.report_to, section=name)
 
 
 def on_one_device(args: TrainingArguments) -> Any:
@@ -128,19 +135,23 @@ def _common(section: Train | SftTrain, output_dir: str | Path, ours: set[str]) -
     }
 
 
-def check_rows(num_rows: int, questions_per_step: int) -> None:
-    """Raise RecipeError where the data has fewer rows than one step asks questions."""
-    if num_rows < questions_per_step:
+def check_rows(num_rows: int, section: Train) -> None:
+    """Raise RecipeError where the data has fewer rows than one step asks questions, with the sizes that it allows."""
+    if num_rows < section.questions_per_step:
+        remedy = section.remedy_for(num_rows, num_processes=int(os.environ.get("WORLD_SIZE", "1")))
         raise RecipeError(
-            f"a step asks distinct questions, train.questions_per_step is {questions_per_step} and data.train has "
-            f"{num_rows} rows; lower questions_per_step to at most {num_rows} or add rows"
+            f"a step asks distinct questions, train.questions_per_step is {section.questions_per_step} and data.train has "
+            f"{num_rows} rows; {remedy}"
         )
 
 
 def check_settings(args: GRPOConfig, *, num_rows: int) -> None:
     """Raise RecipeError where TRL's arguments, or the number of rows, are not what the trainer can train with."""
-    group, batch = args.num_generations or 0, args.generation_batch_size or 0
-    check_rows(num_rows, batch // group)
+    questions = (args.generation_batch_size or 0) // (args.num_generations or 1)
+    if num_rows < questions:
+        raise RecipeError(
+            f"a step asks distinct questions, {questions} are asked for and the data has {num_rows} rows; add rows"
+        )
     if args.steps_per_generation != args.gradient_accumulation_steps:
         raise RecipeError(
             f"a generation batch is one optimizer step, got steps_per_generation {args.steps_per_generation} and "

@@ -23,7 +23,7 @@ from opengrit.data import load_examples, require_readable
 from opengrit.grounding.frames import frame_for
 from opengrit.grounding.prompts import user_text
 from opengrit.grounding.targets import target_text
-from opengrit.models.families import Loaded
+from opengrit.models.families import Loaded, base_model
 from opengrit.models.sticker_models import tell_what_it_knows
 from opengrit.recipes.sft_recipe import SftRecipe
 from opengrit.runs.folder import FINAL, RunDir
@@ -34,6 +34,8 @@ from opengrit.training.callbacks import NonFiniteGuard
 from opengrit.training.checkpoint import restore_weights, save_checkpoint
 from opengrit.training.resume import TRAIN, Inputs, Resume, create_run, is_finished, locked_start
 from opengrit.training.settings import sft_config
+from opengrit.training.tiled_head import add_tiled_head
+from opengrit.training.trackers import open_trackers
 from opengrit.training.trainable_weights import check_model, load_trainable, lora_config
 from opengrit.training.training_loop import save_final, take_steps
 
@@ -59,7 +61,11 @@ def fine_tune(
     """
     text = recipe.resolved_yaml()
     wanted = Resume.asked(resume=resume, anyway=resume_anyway, checkpoint=resume_from)
-    examples = [e for source in recipe.data.train for e in load_examples(source.spec, source.images)]
+    examples = [
+        e
+        for source in recipe.data.train
+        for e in load_examples(source.spec, source.images, table=source.table)
+    ]
     require_readable(examples)
     check_model(recipe.model, recipe.lora)
     with tempfile.TemporaryDirectory() as scratch:
@@ -76,17 +82,22 @@ def fine_tune(
             )
             trainer = GritSFTTrainer(
                 loaded,
-                sft_examples(examples, loaded=loaded, strategy=recipe.strategy),
+                sft_examples(examples, loaded=loaded, strategy=recipe.strategy, system=recipe.system),
                 args=args,
                 run=run,
                 peft_config=lora_config(recipe.lora, loaded.family, freeze_vision=recipe.freeze_vision),
             )
-            take_steps(trainer, run, checkpoint=start.checkpoint)
+            with open_trackers(recipe.sft, run, checkpoint=start.checkpoint) as trackers:
+                for callback in trackers.callbacks:
+                    trainer.add_callback(callback)
+                take_steps(trainer, run, checkpoint=start.checkpoint)
             save_final(trainer, run.path / FINAL)
     return run
 
 
-def sft_examples(examples: Sequence[Example], *, loaded: Loaded, strategy: str) -> list[SftExample]:
+def sft_examples(
+    examples: Sequence[Example], *, loaded: Loaded, strategy: str, system: str | None = None
+) -> list[SftExample]:
     """Each row's prompt and target, with its boxes as the model sees the picture.
 
     The first process logs how many rows have no box.
@@ -94,7 +105,8 @@ def sft_examples(examples: Sequence[Example], *, loaded: Loaded, strategy: str) 
     preparer = TransformersSampler(loaded)
     found = []
     for example in examples:
-        asked = Asked(example.id, example.image, user_text(strategy, example.question, family=loaded.frame))
+        text = user_text(strategy, example.question, family=loaded.frame)
+        asked = Asked(example.id, example.image, text, system)
         frame = frame_for(loaded.frame, preparer.prepare(asked).picture.seen_size)
         found.append(SftExample(asked, target_text(example, strategy=strategy, frame=frame)))
     without = sum(not example.boxes for example in examples)
@@ -145,6 +157,7 @@ class GritSFTTrainer(SFTTrainer):
             processing_class=loaded.processor,
             peft_config=peft_config,
         )
+        add_tiled_head(base_model(self.model), entropy=True, top1=True)
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
         self.add_callback(NonFiniteGuard(self))

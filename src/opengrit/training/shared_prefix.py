@@ -105,10 +105,11 @@ def packed_scores(
     *,
     completion_ids_RT: torch.Tensor,
     lengths: Sequence[int],
+    entropy: bool,
 ) -> TokenScores:
     """Log-probabilities (at the trainer's temperature) and entropies of completions, row r continuing `prompts[r]`.
 
-    Of row r the first `lengths[r]` tokens are scored. `model` is one that `share_prefix` has prepared, with TRL's fused
+    Of row r the first `lengths[r]` tokens are scored. `model` is one that `share_prefix` has prepared, with a fused
     head. A completion's first input is its prompt's last token, so that U x (P - 1) + R x T tokens are computed instead
     of R x (P + T); values and gradients are those of separate rows up to rounding.
     """
@@ -133,6 +134,7 @@ def packed_scores(
         packing=packing,
         shift_labels=labels[None].to(device),
         fused_lm_head=True,
+        with_entropy=entropy,
     )
     width = completion_ids_RT.shape[1]
     log_probs_RT = _unpack(scored.log_probs[0], packing, width)
@@ -275,6 +277,7 @@ def row_scores(
     *,
     completion_ids_RT: torch.Tensor,
     completion_mask_RT: torch.Tensor,
+    entropy: bool,
 ) -> TokenScores:
     """As `packed_scores`, but every row reads its prompt itself: for attention that cannot take packed rows.
 
@@ -293,6 +296,7 @@ def row_scores(
         mm_encoder_outputs=vlm.encoder_outputs([visual[p.picture.key] for p in prompts]),
         labels=torch.cat([unscored, completion_ids_RT.masked_fill(completion_mask_RT == 0, -100)], 1),
         fused_lm_head=True,
+        with_entropy=entropy,
     )
     entropies = None if scored.entropy is None else scored.entropy[:, -width:]
     return TokenScores(scored.log_probs[:, -width:], entropies)

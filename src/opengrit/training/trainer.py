@@ -25,13 +25,13 @@ from trl import GRPOConfig, GRPOTrainer
 
 from opengrit.core.types import Example, Record
 from opengrit.evaluation.rollout import EvaluationProtocol, roll_out
+from opengrit.grounding.prompts import asked_for
 from opengrit.models.families import Loaded, base_model
 from opengrit.runs.alarms import Setting
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import Sampler, SamplingSettings
-from opengrit.sampling.model_inputs import distinct_pictures
 from opengrit.sampling.transformers_engine import ENCODED_AT_ONCE, TransformersSampler
-from opengrit.sampling.vllm import VllmSampler
+from opengrit.sampling.vllm import VllmSampler, forgetting_pictures
 from opengrit.training.callbacks import GritCallback, NonFiniteGuard
 from opengrit.training.checkpoint import restore_weights, save_checkpoint
 from opengrit.training.data_order import EvenOrder
@@ -49,9 +49,12 @@ from opengrit.training.rollouts import (
     prompts_of,
 )
 from opengrit.training.sampler_check import SamplerCheck, agreement
+from opengrit.training.scoring import RowScorer
 from opengrit.training.settings import check_processor, check_settings
 from opengrit.training.sharding import asks_for_fsdp, gather_weights, shard_by_layers
-from opengrit.training.shared_prefix import TokenScores, packed_scores, row_scores, share_prefix
+from opengrit.training.shared_prefix import share_prefix
+from opengrit.training.tiled_head import add_tiled_head
+from opengrit.training.trackers import Trackers
 from opengrit.training.trainable_weights import vision_is_fixed
 from opengrit.training.training_evaluation import TrainingEvaluation
 
@@ -93,6 +96,7 @@ class GritTrainer(GRPOTrainer):
         peft_config: LoraConfig | None = None,
         evaluations: Sequence[TrainingEvaluation] = (),
         progress: ProgressTable | None = None,
+        trackers: Trackers | None = None,
         rollout_sampler: Sampler | None = None,
         judge_settings: JudgeSettings | None = None,
         retention: CheckpointRetention | None = None,
@@ -126,16 +130,17 @@ class GritTrainer(GRPOTrainer):
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
         self.nonfinite_guard = NonFiniteGuard(self)
-        self.add_callback(self.nonfinite_guard)
-        self.add_callback(GritCallback(self))
+        trackers = trackers or Trackers()
+        for added in (self.nonfinite_guard, GritCallback(self), *trackers.callbacks):
+            self.add_callback(added)
         setting = Setting(
             max_completion_length=self.max_completion_length,
             frame=protocol.frame,
-            asks_for_boxes=protocol.strategy != "direct",
+            asks_for_boxes=asked_for(protocol.strategy, system=protocol.system).boxes,
             num_iterations=args.num_iterations,
             beta=args.beta,
         )
-        self.step_log = StepLog(run, setting=setting, progress=progress)
+        self.step_log = StepLog(run, setting=setting, progress=progress, trackers=trackers)
         self.loaded = replace(loaded, model=self.model)
         self.sampler = TransformersSampler(
             self.loaded,
@@ -144,8 +149,13 @@ class GritTrainer(GRPOTrainer):
             encoded_at_once=sys.maxsize if asks_for_fsdp() else ENCODED_AT_ONCE,
         )
         self.rollout_sampler = rollout_sampler
-        models = [m for m in (self.model, self.ref_model) if m is not None]
-        self.shares_prefix = all([share_prefix(base_model(self.accelerator.unwrap_model(m))) for m in models])
+        models = [self.accelerator.unwrap_model(m) for m in (self.model, self.ref_model) if m is not None]
+        self.shares_prefix = all([share_prefix(base_model(model)) for model in models])
+        self.row_scorer = RowScorer(self.sampler, self.accelerator, self.shares_prefix)
+        # An entropy bonus needs the entropy's gradient, which TRL's head has.
+        tiled = not (args.cast_lm_head_to_fp32 or args.entropy_coef or args.use_adaptive_entropy)
+        for model in models:
+            add_tiled_head(base_model(model), temperature=self.temperature, entropy=True, tiled=tiled)
 
     # -- data -------------------------------------------------------------------------------------------------
 
@@ -239,10 +249,12 @@ class GritTrainer(GRPOTrainer):
 
     def _sampler_of_rollouts(self) -> Sampler:
         if self.rollout_sampler is None and self.use_vllm:
+            trained = not vision_is_fixed(self.loaded)
             self.rollout_sampler = VllmSampler(
                 self.sampler,
                 self.vllm_generation.generate,
                 expands_pictures=self.vllm_mode == "colocate",
+                forget_pictures=forgetting_pictures(self.vllm_generation) if trained else None,
             )
         return self.rollout_sampler or self.sampler
 
@@ -288,11 +300,8 @@ class GritTrainer(GRPOTrainer):
     def _write_records(self, advantages: Sequence[float]) -> None:
         own = [replace(r, advantage=a) for r, a in zip(self.rollouts.records, advantages, strict=True)]
         every: list[Record] = gather_object(own)
-        if self.run is None or not self.accelerator.is_main_process:
-            return
-        with self.run.append_records() as writer:
-            for record in every:
-                writer.write_record(record)
+        if self.accelerator.is_main_process:
+            self.step_log.add_records(every, self.state.global_step + 1)
 
     # -- learning ---------------------------------------------------------------------------------------------
 
@@ -344,47 +353,19 @@ class GritTrainer(GRPOTrainer):
     ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
         """Scores of the rows in `self._rows`. TRL's left-padded prompt ids are not looked at: our prompts are."""
         ids_RT, mask_RT = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]
-        step = batch_size or len(self._rows)
-        places = range(len(self._rows))
-        chunks: list[tuple[list[int], bool]] = []  # places of rows, and whether they are learned from
-        for start in range(0, len(places), step):
-            chunk = places[start : start + step]
-            chunks.append(([i for i in chunk if self._rows[i] in self._idle], False))
-            chunks.append(([i for i in chunk if self._rows[i] not in self._idle], True))
-        chunks = [(chunk, learn) for chunk, learn in chunks if chunk]
-        scores = [
-            self._score(model, [self._rows[i] for i in chunk], ids_RT[chunk], mask_RT[chunk], learn=learn)
-            for chunk, learn in chunks
-        ]
-        back = torch.tensor([i for chunk, _ in chunks for i in chunk], device=ids_RT.device).argsort()
-        log_probs = torch.cat([s.log_probs_RT for s in scores])[back]
+        scores = self.row_scorer.score(
+            model,
+            self.rollouts,
+            self._rows,
+            ids_RT,
+            mask_RT,
+            idle=self._idle,
+            at_once=batch_size or len(self._rows),
+            entropy=compute_entropy,
+        )
         if compute_entropy:  # the loss's pass
-            self._compare_with_sampler(log_probs)
-        entropies = [s.entropies_RT for s in scores if s.entropies_RT is not None]
-        return log_probs, torch.cat(entropies)[back] if compute_entropy else None, None
-
-    def _score(
-        self, model: Any, rows: Sequence[int], ids_RT: torch.Tensor, mask_RT: torch.Tensor, *, learn: bool
-    ) -> TokenScores:
-        prompts = [self.rollouts.prompts[row] for row in rows]
-        whole = self.accelerator.unwrap_model(model)
-        with self.accelerator.autocast(), torch.set_grad_enabled(torch.is_grad_enabled() and learn):
-            # A wrapper that holds processes together makes as many passes on each: those that learn.
-            scorer = model if learn else whole
-            visual = self.sampler.encode(base_model(whole), distinct_pictures(prompts))
-            if not self.shares_prefix:
-                return row_scores(
-                    scorer, self.loaded, prompts, visual, completion_ids_RT=ids_RT, completion_mask_RT=mask_RT
-                )
-            lengths = self.rollouts.lengths
-            return packed_scores(
-                scorer,
-                self.loaded,
-                prompts,
-                visual,
-                completion_ids_RT=ids_RT,
-                lengths=[lengths[row] for row in rows],
-            )
+            self._compare_with_sampler(scores.log_probs_RT)
+        return scores.log_probs_RT, scores.entropies_RT if compute_entropy else None, None
 
     # -- checkpoints and log ----------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ import filelock
 from opengrit.core.errors import DataError
 from opengrit.core.escaping import shortened
 from opengrit.data.benchmarks import UNKNOWN, Archives, Benchmark, benchmark
-from opengrit.data.get import Hub, HuggingFaceHub, Unreachable, annotation_files
+from opengrit.data.get import DOWNLOADS, Hub, HuggingFaceHub, Unreachable, annotation_files
 from opengrit.data.pictures.addresses import HOSTS, Host, addresses_of, host_of
 from opengrit.data.pictures.archives import is_archive, pictures_in
 from opengrit.data.pictures.download import (
@@ -87,6 +87,7 @@ def get_pictures(
     *,
     source: Path | None = None,
     hub: Hub | None = None,
+    revision: str = "main",
     hosts: Mapping[str, Host] = HOSTS,
     workers: int = 4,
     patience: Patience | None = None,
@@ -95,7 +96,7 @@ def get_pictures(
 ) -> Path:
     """The folder with every picture that the rows in OUT/NAME name; `get` fetches the rows.
 
-    `source` is a folder, zip, tar or parquet file of the user's; then no host is asked. `on_progress` is told how many
+    `revision` is that of the rows' repository. `source` is a folder, zip, tar or table of the user's; then no host is asked. `on_progress` is told how many
     pictures are here of how many. An interrupted call is simply repeated.
     Raises DataError where rows are not here, where pictures that are there are not the rows', and, after all others were
     fetched, where some could not be had; none of these is left in place.
@@ -117,14 +118,18 @@ def get_pictures(
             if source is not None:
                 task.take(_from_source(known.archives, source, wanted))
             elif known.archives is not None:
-                _from_hub(known.archives, task, hub or HuggingFaceHub(), folder)
+                of_rows = known.archives.repository == known.repository
+                _from_hub(
+                    known.archives, task, hub or HuggingFaceHub(), folder, revision if of_rows else "main"
+                )
             else:
                 _one_by_one(task, hosts, workers, patience or Patience())
         finally:
             pictures.finish(wanted)
     if task.missing:
         raise _incomplete(task, known, source)
-    shutil.rmtree(pictures.work, ignore_errors=True)
+    for used in (pictures.work, folder / DOWNLOADS):
+        shutil.rmtree(used, ignore_errors=True)
     return folder / IMAGES
 
 
@@ -196,30 +201,33 @@ def _from_source(
             source / part for file in archives.files for part in (file.name, file.name.rpartition("/")[2])
         ]
         own = [place for place in dict.fromkeys(places) if place.is_file()]
-    elif source.suffix == ".parquet":
+    elif source.suffix in (".parquet", ".tsv"):
         own = [source]
     if archives is not None and own:
         yield from archives.read(own, wanted)
     if source.is_dir() or is_archive(source):
         yield from pictures_in(source, wanted)
     elif not own:
-        raise DataError(f"--from names a folder, a zip, a tar or a parquet file, {source} is none; name one")
+        raise DataError(
+            f"--from names a folder, a zip, a tar or one of the hub's tables, {source} is none; name one"
+        )
 
 
-def _from_hub(archives: Archives, task: _Task, hub: Hub, folder: Path) -> None:
-    """Fetch one archive after the other while pictures are missing."""
+def _from_hub(archives: Archives, task: _Task, hub: Hub, folder: Path, revision: str) -> None:
+    """Fetch one archive after the other while pictures are missing; one that the rows came from is not fetched again."""
     fetched: list[Path] = []
     for file in archives.files:
         if not task.missing:
             return
         try:
-            fetched.append(hub.fetch(archives.repository, file.name, "main", task.pictures.work / "hub"))
+            fetched.append(hub.fetch(archives.repository, file.name, revision, folder / DOWNLOADS))
         except Unreachable as error:
             raise DataError(
                 f"the pictures are in {file.name} of {archives.page}, which cannot be fetched ({error}); download it where "
                 f"there is a network, and run the command with --from FILE; what is in {folder} stays"
             ) from error
-        task.take(archives.read(fetched, task.wanted))
+        found = archives.read(fetched, task.wanted)
+        task.take((picture, content, f"{archives.page}: {origin}") for picture, content, origin in found)
 
 
 def _one_by_one(task: _Task, hosts: Mapping[str, Host], workers: int, patience: Patience) -> None:

@@ -94,17 +94,18 @@ class PictureFolder:
         if record is not None:
             changed = sha256_of(path) != record.sha256
             return f"{picture.name} has changed since it was fetched" if changed else None
-        problem = problem_of(path, picture)
-        if problem is None:
-            self.kept[picture.name] = _record(path, "put here by hand")
-        return problem
+        found = _examined(path, picture)
+        if isinstance(found, str):
+            return found
+        self.kept[picture.name] = _record(path, found, "put here by hand")
+        return None
 
     def keep(self, content: Path, picture: Wanted, origin: str) -> str | None:
         """Move a file of `work` to where the picture belongs; None, or why it is not kept (the file is then left where it is)."""
-        problem = problem_of(content, picture)
-        if problem is not None:
-            return problem
-        target, record = self.path_of(picture.name), _record(content, origin)
+        found = _examined(content, picture)
+        if isinstance(found, str):
+            return found
+        target, record = self.path_of(picture.name), _record(content, found, origin)
         target.parent.mkdir(parents=True, exist_ok=True)
         with self._lock:
             # Written before the picture is there: a call that is killed in between has a line too many, never one too few.
@@ -127,8 +128,8 @@ class PictureFolder:
         (self.work / _JOURNAL).unlink(missing_ok=True)
 
 
-def problem_of(path: Path, picture: Wanted) -> str | None:
-    """Why a file is not the picture that the rows name; None where it decodes and has their width and height."""
+def _examined(path: Path, picture: Wanted) -> Size | str:
+    """The size of the picture in a file, decoded whole; why it is not the one that the rows name otherwise."""
     try:
         size = Size(*open_picture(path).size)
     except ImageError as error:
@@ -138,7 +139,7 @@ def problem_of(path: Path, picture: Wanted) -> str | None:
             f"{picture.name}: the rows say {picture.size.width} x {picture.size.height} pixels, "
             f"it has {size.width} x {size.height}"
         )
-    return None
+    return size
 
 
 def wanted_by(files: Iterable[Path]) -> list[Wanted]:
@@ -168,9 +169,8 @@ def _size_of(row: Mapping[str, Any]) -> Size | None:
     return Size(int(row["width"]), int(row["height"])) if "width" in row and "height" in row else None
 
 
-def _record(path: Path, origin: str) -> Kept:
-    width, height = open_picture(path).size
-    return Kept(origin, str(sha256_of(path)), path.stat().st_size, width, height)
+def _record(path: Path, size: Size, origin: str) -> Kept:
+    return Kept(origin, str(sha256_of(path)), path.stat().st_size, size.width, size.height)
 
 
 def _read_manifest(path: Path) -> dict[str, Kept]:

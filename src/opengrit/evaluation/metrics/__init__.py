@@ -43,9 +43,11 @@ from opengrit.evaluation.metrics.quantities import (
     num_boxes,
     raw_score,
     right,
+    target_iou,
     truncated,
     unjudged,
     without_answer,
+    written_iou,
 )
 from opengrit.evaluation.metrics.released import (
     detection_ap,
@@ -95,6 +97,7 @@ __all__ = [
     "right",
     "summarise",
     "summarise_by",
+    "target_iou",
     "true_count",
     "truncated",
     "unjudged",
@@ -102,5 +105,6 @@ __all__ = [
     "unscaled_grounding_iou",
     "whole_picture_iou",
     "without_answer",
+    "written_iou",
     "yes_no",
 ]

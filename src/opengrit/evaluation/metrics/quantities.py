@@ -9,6 +9,8 @@ from opengrit.core.types import Example, Finish, Record, Tag, Transcript, Verdic
 from opengrit.evaluation.metrics.estimates import ExampleKey, McNemar, exact_mcnemar, key_of
 from opengrit.judges.answers import is_box_answer
 
+_TREEBENCH = "treebench"  # the data set of its rows
+
 
 def is_measured(record: Record) -> bool:
     """Whether the rollout came through: its picture could be read and its sampler answered."""
@@ -117,6 +119,23 @@ def box_count_error(record: Record) -> float | None:
     if not is_complete(record) or not boxes_are_one_to_one(record.example):
         return None
     return float(abs(distinct_boxes(record) - len(record.example.boxes)))
+
+
+def target_iou(record: Record) -> float | None:
+    """TreeBench's IoU, 0 to 1: each target's largest IoU with a box written, averaged over the targets. Recall alone.
+
+    A hundred boxes all over the picture raise it, so it is shown with `written_iou` only. The different boxes of every section
+    count. 0 where no box is written, None on rows that are not TreeBench's (arXiv 2507.07999).
+    """
+    return box_recall(record) if record.example.dataset == _TREEBENCH else None
+
+
+def written_iou(record: Record) -> float | None:
+    """The other half of `target_iou`, 0 to 1: each different box written with its largest IoU with a target, averaged over those written.
+
+    0 where no box is written, None on rows that are not TreeBench's.
+    """
+    return box_precision(record) if record.example.dataset == _TREEBENCH else None
 
 
 def num_boxes(record: Record) -> float | None:

@@ -22,9 +22,11 @@ from opengrit.evaluation.metrics.quantities import (
     num_boxes,
     raw_score,
     right,
+    target_iou,
     truncated,
     unjudged,
     without_answer,
+    written_iou,
 )
 from opengrit.evaluation.metrics.released import detection_ap, unscaled_detection_ap, unscaled_grounding_iou
 from opengrit.judges.answers import answer_kind
@@ -51,6 +53,8 @@ class DatasetSummary:
     random_boxes_iou: Estimate  # control for grounding IoU
     unscaled_iou: Estimate  # grounding IoU as the released script computes it
     box_f1: Estimate
+    target_iou: Estimate  # TreeBench rows: recall, never shown without the next
+    written_iou: Estimate  # TreeBench rows: precision
     box_count_error: Estimate  # boxes
     detection_ap: Estimate  # OVDEval rows
     unscaled_detection_ap: Estimate  # the same as the released script computes it
@@ -131,6 +135,8 @@ def _summarise_group(
         random_boxes_iou=mean(random_boxes_control(seed=seed)),
         unscaled_iou=mean(unscaled_grounding_iou),
         box_f1=mean(box_f1),
+        target_iou=mean(target_iou),
+        written_iou=mean(written_iou),
         box_count_error=mean(box_count_error),
         detection_ap=mean(detection_ap),
         unscaled_detection_ap=mean(unscaled_detection_ap),

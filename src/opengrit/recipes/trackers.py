@@ -1,0 +1,31 @@
+"""The keys of a recipe about trackers: programs that draw a training's curves while it runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BeforeValidator, Field
+
+TrackerName = Literal["trackio", "wandb", "tensorboard", "mlflow"]
+TRACKERS: tuple[TrackerName, ...] = get_args(TrackerName)
+
+
+def _listed(value: Any) -> Any:
+    """One name as a list of one, and "none", which transformers takes for no tracker, as a list without any."""
+    if isinstance(value, str):
+        return () if value == "none" else (value,)
+    return value
+
+
+ReportTo = Annotated[
+    tuple[TrackerName, ...],
+    BeforeValidator(_listed),
+    Field(
+        description="trackers that get the metrics besides metrics.jsonl: trackio, wandb, tensorboard, mlflow "
+        "(pip install 'opengrit[track]'); default: none"
+    ),
+]
+Project = Annotated[
+    str,
+    Field(min_length=1, description="what trackio, wandb and mlflow list the run under (transformers' name)"),
+]
