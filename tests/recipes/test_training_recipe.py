@@ -75,6 +75,8 @@ def test_a_section_of_an_unknown_name_is_not_sent_to_a_number_of_that_name() -> 
         (load_recipe, "ways: [grit]\ntrain: {}\nsft: {}\n", "table"),
         (load_sft_recipe, SMALL + "train: {}\n", "train"),
         (load_sft_recipe, "ways: [sft]\nsft: {}\n", "table"),
+        (load_table_recipe, SMALL + "train: {}\n", "train"),
+        (load_table_recipe, SMALL + "sft: {}\n", "sft"),
     ],
 )
 def test_a_recipe_of_another_command_is_sent_there_whatever_else_is_wrong_with_it(
@@ -142,7 +144,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
         ("rewards: {}", "at least one reward"),
         ("lora: {r: 0}", "lora.r"),
         ("lora: {target_modules: 3}", "lora.target_modules"),
-        ("judge: gpt-4o", "judge.kind: input should be 'rule', 'endpoint' or 'local', got 'gpt-4o'"),
+        ("judge: gpt-4o", "judge.kind: input should be 'rule', 'endpoint', 'local' or 'own', got 'gpt-4o'"),
         ("judge: endpoint", "judge: a judge of kind endpoint has a model, this one has none; add it"),
         ("judge: {kind: rule, requests_per_minut: 3}", "did you mean requests_per_minute?"),
         ("judge: {min_judged_share: 2}", "judge.min_judged_share"),
@@ -380,3 +382,11 @@ def test_all_that_is_impossible_in_a_section_is_told_at_once() -> None:
     assert [key for key, _ in changes] == ["per_device_train_batch_size", "warmup_steps", "keep_checkpoints"]
     changes = [f"train.{key}={value}" for key, value in changes]
     assert parse_recipe(SMALL, [*wrong, *changes, "data.eval=[stickers/count]"])
+
+
+def test_fewer_rows_than_a_step_of_fine_tuning_are_told_every_size_at_once() -> None:
+    wanted = ["sft.rows_per_step=8", "sft.per_device_train_batch_size=4"]
+    remedy = load_sft_recipe("sft-demo", wanted).sft.remedy_for(7)
+    assert remedy == "set sft.rows_per_step: 7 and sft.per_device_train_batch_size: 1, or add rows"
+    changes = [f"{key}={value}" for key, value in re.findall(r"(sft\.\w+): (\d+)", remedy)]
+    assert load_sft_recipe("sft-demo", [*wanted, *changes]).sft.passes_per_step(1) == 7

@@ -75,6 +75,7 @@ _CONVERTED = {
     "epochs": "the value in steps: epochs x rows / questions_per_step",
     "warmup_ratio": "below 1 it is a share of all steps",
 }
+_CONVERTED |= {name: f"write report_to: [{name}]" for name in ("wandb", "tensorboard", "trackio", "mlflow")}
 _CONVERTED |= dict.fromkeys(("num_epochs", "num_train_epochs", "total_epochs"), _CONVERTED["epochs"])
 
 

@@ -107,6 +107,8 @@ def _meant_for(kind: type[BaseModel], values: dict[str, Any]) -> str | None:
     """The command that a recipe of another kind is for; None where it is of this kind, or could be."""
     if "data" not in kind.model_fields:
         return None  # a section in a file of its own
+    if "models" in kind.model_fields and "model" in values and "models" not in values:
+        return "sft" if "sft" in values and "train" not in values else "train"
     foreign = [
         command for key, command in _COMMANDS.items() if key in values and key not in kind.model_fields
     ]
