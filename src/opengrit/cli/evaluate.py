@@ -146,12 +146,13 @@ def _recipe(**sections: Any) -> EvalRecipe:
     from pydantic import ValidationError
 
     from opengrit.recipes.evaluation_recipe import EvalRecipe
+    from opengrit.recipes.yaml import key_path
 
     try:
         return EvalRecipe.model_validate(sections)
     except ValidationError as error:
         problem = error.errors()[0]
-        place = ".".join(str(part) for part in problem["loc"])
+        place = ".".join(key_path(problem["loc"]))
         rule = problem["msg"][0].lower() + problem["msg"][1:]
         said = f"{place}: {rule}, got {problem['input']!r}"
         if problem["type"] == "value_error":
