@@ -19,6 +19,7 @@ FLOORS = (
     "reports",
     "experiments",
     "inference",
+    "harness",
     "doctor",
     "serving",
     "annotation",
