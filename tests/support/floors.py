@@ -20,6 +20,7 @@ FLOORS = (
     "experiments",
     "inference",
     "scripting",
+    "harness",
     "doctor",
     "serving",
     "annotation",
