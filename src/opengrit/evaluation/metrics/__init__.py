@@ -54,6 +54,7 @@ from opengrit.evaluation.metrics.released import (
 )
 from opengrit.evaluation.metrics.summaries import (
     DatasetSummary,
+    Remembered,
     kind_of_answer,
     summarise,
     summarise_by,
@@ -68,6 +69,7 @@ __all__ = [
     "McNemar",
     "Pooled",
     "Quantity",
+    "Remembered",
     "accuracy_plus",
     "binarised",
     "box_count_error",
