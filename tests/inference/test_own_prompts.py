@@ -123,7 +123,7 @@ def test_asking_and_serving_put_the_question_the_same_way(prompt):
     assert given["transcript"] == expected.text
     assert given["prompt_tokens"] == expected.prompt_tokens
     assert named["prompt_tokens"] != given["prompt_tokens"]
-    assert refused.status_code == 422  # a request names no file of the server
+    assert refused.status_code == 400  # a request names no file of the server
 
 
 def test_an_endpoint_gets_a_system_turn_and_the_prompt(prompt):

@@ -63,7 +63,9 @@ class Session:
     @property
     def balance(self) -> Balance:
         """What the rows come to so far."""
-        return balance(self.rows.rows, file=self.rows.path, folder=self.folder)
+        return balance(
+            self.rows.rows, file=self.rows.path, folder=self.folder, pictures=frozenset(self.pictures)
+        )
 
 
 def build_app(session: Session, access: Access) -> FastAPI:

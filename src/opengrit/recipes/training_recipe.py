@@ -25,6 +25,7 @@ from opengrit.data.tables.files import HUB
 from opengrit.data.tables.settings import CocoTask, Columns, Corners, TableSettings, Units
 from opengrit.grounding.own_prompts import check_form
 from opengrit.judges.settings import JudgeSection, judge_section
+from opengrit.recipes.objective import Objective
 from opengrit.recipes.trackers import Project, ReportTo
 from opengrit.recipes.yaml import data_source, named, parse, read_recipe
 from opengrit.rewards.rubric import Rubric
@@ -225,7 +226,7 @@ def passes_of(rows: int, called: str, *, batch: int, num_processes: int, section
     )
 
 
-class Train(RecipeSection):
+class Train(Objective):
     """How it learns. Names are those of TRL's GRPOConfig where it has the field."""
 
     learning_rate: Positive = Field(
@@ -249,27 +250,6 @@ class Train(RecipeSection):
     per_device_train_batch_size: Count = Field(
         default=4,
         description="completions in one forward and backward pass of one device (released GRIT script)",
-    )
-    num_iterations: Count = Field(
-        default=1, description="optimizer steps made from one generation (TRL's default)"
-    )
-    beta: NotNegative = Field(
-        default=0.01, description="weight of the KL term; 0: no reference model (released GRIT script)"
-    )
-    use_bias_correction_kl: bool = Field(
-        default=False,
-        description="weigh the KL term by the policy ratio (false: the KL term of the GRIT paper)",
-    )
-    epsilon: Positive = Field(
-        default=0.2, description="clip range of the policy ratio (TRL's default; GRIT does not state it)"
-    )
-    loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = Field(
-        default="grpo",
-        description="how token losses are averaged (GRIT: plain GRPO, the mean over each completion)",
-    )
-    scale_rewards: Literal["group", "batch", "none"] = Field(
-        default="group",
-        description="what rewards are divided by, the standard deviation of (GRIT: the group)",
     )
     temperature: Positive = Field(
         default=0.9, description="sampling temperature of rollouts (TRL's when GRIT was released)"
@@ -382,6 +362,7 @@ class Train(RecipeSection):
         return self
 
     def _problems(self) -> Iterator[str]:
+        yield from self.problems()
         if self.completions_per_step % self.per_device_train_batch_size:
             size = largest_divisor(self.completions_per_step, most=self.per_device_train_batch_size)
             yield (
