@@ -708,5 +708,7 @@ def test_intervals_of_many_examples_are_those_of_the_bootstrap(kind):
     low, high = np.percentile(means, [2.5, 97.5])
     spread = means.std()
     assert found.value == pytest.approx(values.mean(), abs=1e-12)
-    near = 1.01 / n if kind == "rare" else 0.15 * spread  # of a few examples the ends are whole numbers of them
+    near = (
+        1.01 / n if kind == "rare" else 0.15 * spread
+    )  # of a few examples the ends are whole numbers of them
     assert (found.low, found.high) == (pytest.approx(low, abs=near), pytest.approx(high, abs=near))
