@@ -68,6 +68,20 @@ class EvalRecipe(RecipeSection):
         return yaml.safe_dump({"evaluate": written}, sort_keys=False)
 
 
+def evaluation_recipe(**sections: Any) -> EvalRecipe:
+    """The recipe of these sections. Raises RecipeError for what the options ask and no evaluation can do."""
+    try:
+        return EvalRecipe.model_validate(sections)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(key_path(problem["loc"]))
+        rule = problem["msg"][0].lower() + problem["msg"][1:]
+        said = f"{place}: {rule}, got {problem['input']!r}"
+        if problem["type"] == "value_error":
+            said = str(problem["ctx"]["error"])
+        raise RecipeError(f"{said}; see opengrit eval --help") from error
+
+
 class _JudgeFile(RecipeSection):
     """A file with a `judge:` section and nothing else."""
 

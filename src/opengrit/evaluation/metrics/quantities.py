@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from opengrit.core.boxes import match, pairwise_iou, union_iou
+from opengrit.core.boxes import Box, match, pairwise_iou, union_iou
 from opengrit.core.types import Finish, Record, Verdict, boxes_are_one_to_one, is_counting
 from opengrit.evaluation.metrics.estimates import ExampleKey, McNemar, exact_mcnemar, key_of
 from opengrit.judges.answers import is_box_answer
 from opengrit.rewards.format import keeps_format
+
+_TREEBENCH = "treebench"  # the data set of its rows
 
 
 def is_measured(record: Record) -> bool:
@@ -76,6 +78,32 @@ def box_f1(record: Record) -> float | None:
     return match(predicted, record.example.boxes, threshold=0.5).f1
 
 
+def box_recall(record: Record) -> float | None:
+    """The mean over the row's boxes of the best IoU with a box that is written, 0 to 1 (TreeBench's "mIoU").
+
+    0 where none is written, None where the row has no boxes. Listing many boxes raises it: read it beside `box_precision`.
+    """
+    if not is_complete(record) or not record.example.boxes:
+        return None
+    return _mean_best_iou(record.example.boxes, record.transcript.boxes)
+
+
+def box_precision(record: Record) -> float | None:
+    """The mean over the different boxes that are written of the best IoU with a box of the row, 0 to 1 (TreeVGR's other half).
+
+    0 where none is written, None where the row has no boxes.
+    """
+    if not is_complete(record) or not record.example.boxes:
+        return None
+    return _mean_best_iou(tuple(dict.fromkeys(record.transcript.boxes)), record.example.boxes)
+
+
+def _mean_best_iou(boxes: Sequence[Box], others: Sequence[Box]) -> float:
+    if not boxes or not others:
+        return 0.0
+    return float(pairwise_iou(boxes, others).max(axis=1).mean())
+
+
 def box_count_error(record: Record) -> float | None:
     """How far the number of different boxes is from the number annotated, in boxes.
 
@@ -92,7 +120,7 @@ def target_iou(record: Record) -> float | None:
     A hundred boxes all over the picture raise it, so it is shown with `written_iou` only. The different boxes of every section
     count. 0 where no box is written, None on rows that are not TreeBench's (arXiv 2507.07999).
     """
-    return _best_iou(record, of_targets=True)
+    return box_recall(record) if record.example.dataset == _TREEBENCH else None
 
 
 def written_iou(record: Record) -> float | None:
@@ -100,18 +128,7 @@ def written_iou(record: Record) -> float | None:
 
     0 where no box is written, None on rows that are not TreeBench's.
     """
-    return _best_iou(record, of_targets=False)
-
-
-def _best_iou(record: Record, *, of_targets: bool) -> float | None:
-    example = record.example
-    if not is_complete(record) or not example.boxes or example.dataset != "treebench":
-        return None
-    written = tuple(dict.fromkeys(record.transcript.boxes))
-    if not written:
-        return 0.0
-    found = pairwise_iou(written, example.boxes)
-    return float(found.max(axis=0 if of_targets else 1).mean())
+    return box_precision(record) if record.example.dataset == _TREEBENCH else None
 
 
 def num_boxes(record: Record) -> float | None:
