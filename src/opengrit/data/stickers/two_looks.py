@@ -26,7 +26,9 @@ def ask_two_looks(rng: random.Random, index: int, styles: tuple[str, ...]) -> Sc
         return ask_side(rng, turn % (MOST_COUNTED + 1), styles)
     if kind == "between":
         return ask_between(rng, turn % (MOST_COUNTED + 1), styles)
-    return ask_superlative(rng, styles) if kind == "superlative" else ask_comparison(rng, turn % 2 == 0, styles)
+    return (
+        ask_superlative(rng, styles) if kind == "superlative" else ask_comparison(rng, turn % 2 == 0, styles)
+    )
 
 
 def ask_side(rng: random.Random, count: int, styles: tuple[str, ...]) -> SceneQuestion:
