@@ -28,6 +28,34 @@ OVERLAY_PACKAGES = {
     "bitsandbytes": ("bitsandbytes==0.50.2",),
     # Qwen's vocabulary as a resource (qwen.tiktoken, Apache-2.0); nothing of the package is imported.
     "vocabulary": ("dashscope==2.0.2",),
+    # What it imports beyond the project's own packages; the rest of its long list is for models and tasks of its own.
+    "lmms_eval": (
+        "lmms-eval==0.7.3",
+        "loguru==0.7.3",
+        "evaluate==0.4.6",
+        "sacrebleu==2.6.0",
+        "portalocker",
+        "tabulate",
+        "colorama",
+        "lxml",
+        "aiohttp",
+        "aiosignal",
+        "aiohappyeyeballs",
+        "attrs",
+        "frozenlist",
+        "multidict",
+        "propcache",
+        "yarl",
+        "pytablewriter",
+        "dataproperty",
+        "mbstrdecoder",
+        "pathvalidate",
+        "tabledata",
+        "tcolorpy",
+        "typepy",
+        "sqlitedict",
+        "chardet",
+    ),
     # wandb brings all it needs. MLflow's requirements would replace numpy, pillow and others of the project's own.
     "trackers": (
         "wandb==0.31.0",
@@ -222,7 +250,7 @@ def main() -> None:
     parser.add_argument(
         "names",
         nargs="*",
-        help="vllm, bitsandbytes, vocabulary, trackers, readers, deepspeed; by default all of them",
+        help="vllm, bitsandbytes, vocabulary, trackers, readers, lmms_eval, deepspeed; by default all of them",
     )
     args = parser.parse_args()
     for name in args.names or ["vllm", *OVERLAY_PACKAGES]:

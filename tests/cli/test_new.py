@@ -213,3 +213,27 @@ def load_sheet(folder: Path) -> list:
     from opengrit.data import load_examples
 
     return load_examples(folder / "sheet.csv", folder / "photos")
+
+
+def test_pictures_inside_a_source_become_files_and_its_own_split_is_kept(shapes: Path) -> None:
+    import datasets
+
+    rows = [
+        {
+            "image": {"bytes": (shapes / "photos" / f"{number}.png").read_bytes(), "path": None},
+            "question": "How many?",
+            "answer": str(number),
+            "split": "validation" if number < 3 else "train",
+        }
+        for number in range(12)
+    ]
+    datasets.Dataset.from_list(rows).to_parquet("rows.parquet")
+    made = run("new", "rows.parquet", "--out", "mine", "--model", "tiny-qwen2.5-vl")
+    assert made.exit_code == 0, made.output
+    assert "the split that the rows name is kept" in made.output
+    recipe = parse_recipe(Path("mine/recipe.yaml").read_text(encoding="utf-8"))
+    (trained,), (tested,) = recipe.data.train, recipe.data.eval
+    assert [one.answer for one in load(tested.spec, images=tested.images)] == ["0", "1", "2"]
+    assert [one.answer for one in load(trained.spec, images=trained.images)] == [str(n) for n in range(3, 12)]
+    assert len(list(Path("mine/pictures").iterdir())) == 12
+    assert recipe.train.questions_per_step == 9

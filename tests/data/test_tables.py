@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from opengrit.core.errors import DataError
@@ -170,9 +174,9 @@ def openai(folder: Path, photos: Path) -> Path:
 KINDS = (csv, tsv, xlsx, parquet, saved, json_document, swift, llava, openai)
 
 
-def imported(source: str | Path, photos: Path, out: Path, **settings: Any) -> Imported:
+def imported(source: str | Path, photos: Path, out: Path, **asked: Any) -> Imported:
     return import_table(
-        str(source), images=photos, settings=TableSettings(**settings), pictures=out / "pictures"
+        str(source), images=photos, settings=TableSettings(**asked), pictures=out / "pictures"
     )
 
 
@@ -510,3 +514,110 @@ def test_tables_folders_and_patterns_are_data_sets(
     assert replace(one, image="") == Example(
         "other:1", "Q?", "x", "", "other", one.picture_size, boxes_known=False
     )
+
+
+# -- as programs save them -------------------------------------------------------------------------------------------
+
+ONE = "image,question,answer\ncat.png,How many cats?,1\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("unicode.tsv", ONE.replace(",", "\t").encode("utf-16")),  # Excel's "Unicode text"
+        ("europe.csv", ONE.replace(",", ";").encode()),
+        ("trailing.csv", ONE.replace("\n", ",\n").encode()),
+        (
+            "rows-only.csv",
+            ONE.replace("1\n", "1,\n").encode(),
+        ),  # a separator behind each row, none behind the header
+        ("lines.json", b'{"image": "cat.png", "question": "How many cats?", "answer": 1}\n'),
+        (
+            "inside.json",
+            b'{"info": {}, "data": [{"image": "cat.png", "question": "How many cats?", "answer": 1}]}',
+        ),
+        ("float.jsonl", b'{"image": "cat", "question": "<image>How many cats?", "answer": 1.0}\n'),
+    ],
+)
+def test_a_file_is_read_as_its_program_saves_it(
+    name: str, content: bytes, tmp_path: Path, photos: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    (one,) = imported(tmp_path / name, photos, tmp_path).examples
+    assert (Path(one.image).name, one.question, one.answer) == ("cat.png", "How many cats?", "1")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", ONE.replace("cats", "caf\u00e9s").encode("cp1252"), "save it as CSV UTF-8"),
+        ("a.csv", b"image,question,answer\n", "at least one row"),
+        ("a.csv", b"image,question,answer\ncat.png,Left, or right?,1\ncat.png,Up, or down?,1\n", "put values that hold a ',' in quotes"),
+        ("a.xlsx", b"no workbook", "Excel workbook"),
+        ("a.parquet", b"no parquet", "fetch it again"),
+        ("a.json", b"[1, 2]", "a list of objects"),
+        ("a.json", b"{", "fix it, or name it .jsonl"),
+        ("a.jsonl", b'{"image": "a", "image": "b"}\n', "a field occurs twice"),
+        ("a.txt", b"x", "save it as one of these"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_none_says_what_to_do(
+    name: str, content: bytes, said: str, tmp_path: Path, photos: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        imported(tmp_path / name, photos, tmp_path)
+
+
+# -- whatever is in the cells ----------------------------------------------------------------------------------------
+
+TEXTS = st.sampled_from(["", "cat.png", "[1,2", "1,2,3,4", "NA", "\0", "x" * 5000, "http://a/b.jpg", "../x", "<image>", "\\boxed{3}", "data:image/png;base64,AAAA"])  # fmt: skip
+WORDS = st.sampled_from(["bytes", "path", "bbox", "ref", "bbox_type", "x", "y", "width", "height", "type", "text", "image_url", "url", "role", "content", "from", "value", "answer"])  # fmt: skip
+CELLS = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 900)
+    | st.floats(allow_nan=True)
+    | TEXTS
+    | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS, inner, max_size=4),
+    max_leaves=8,
+)
+NAMED = (
+    "messages",
+    "conversations",
+    "objects",
+    "images",
+    "bbox",
+    "width",
+    "height",
+    "also_accepted",
+    "key_words",
+    "split",
+)
+ROWS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "image": st.just("cat.png") | CELLS,
+            "question": st.just("How many?") | CELLS,
+            "answer": st.just(2) | CELLS,
+        },
+        optional=dict.fromkeys(NAMED, CELLS),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@given(rows=ROWS, corners=st.sampled_from([None, "xywh"]), units=st.sampled_from([None, "unit", "percent"]))
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_any_cell_is_used_or_told_and_never_a_crash(
+    rows: list[dict[str, Any]], corners: Any, units: Any, tmp_path: Path, photos: Path
+) -> None:
+    path = lines(rows, tmp_path / "any.jsonl")
+    with TemporaryDirectory(dir=tmp_path) as out, suppress(DataError):
+        imported(path, photos, Path(out), corners=corners, units=units)

@@ -12,11 +12,13 @@ from pydantic import BaseModel
 
 from opengrit.cli import train as train_command
 from opengrit.core.errors import RecipeError
-from opengrit.experiments.recipe import load_table_recipe
+from opengrit.experiments.recipe import TableRecipe, load_table_recipe
 from opengrit.recipes import training_recipe as config
 from opengrit.recipes.register import FOLDER
-from opengrit.recipes.sft_recipe import load_sft_recipe
+from opengrit.recipes.remedies import keys_of
+from opengrit.recipes.sft_recipe import SftRecipe, load_sft_recipe
 from opengrit.recipes.training_recipe import load_recipe, parse_recipe
+from opengrit.recipes.yaml import parse
 
 ROOT = Path(__file__).parents[2]
 SMALL = "model: tiny-qwen2.5-vl\ndata:\n  train: [stickers/train20]\n"
@@ -382,6 +384,42 @@ def test_all_that_is_impossible_in_a_section_is_told_at_once() -> None:
     assert [key for key, _ in changes] == ["per_device_train_batch_size", "warmup_steps", "keep_checkpoints"]
     changes = [f"train.{key}={value}" for key, value in changes]
     assert parse_recipe(SMALL, [*wrong, *changes, "data.eval=[stickers/count]"])
+
+
+_ODD = [
+    "null",
+    "true",
+    "[]",
+    "{}",
+    "x",
+    "-1",
+    "[[a]]",
+    "{1: 2}",
+    "{file: a.jsonl}",
+    "[{images: b, file: 3}]",
+    "{a: [1], b: {c: 1}}",
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (config.Recipe, SMALL),
+        (SftRecipe, SMALL + "sft: {}\n"),
+        (TableRecipe, "models: [a]\ndata: [b.jsonl]\nways: [direct]\n"),
+    ],
+)
+def test_whatever_stands_at_a_key_is_a_recipe_or_told_in_a_sentence(kind: type[BaseModel], text: str) -> None:
+    told = []
+    unknown = {(*keys[:-1], "zzz") for keys in keys_of(kind)}
+    for path in map(".".join, [*keys_of(kind), *unknown]):
+        for odd in _ODD:
+            try:
+                parse(kind, text, [f"{path}={odd}"])
+            except RecipeError as error:
+                told.append(str(error))
+    assert len(told) > 200
+    assert not [message for message in told if not re.search(r"; |known here|did you mean", message)]
 
 
 def test_fewer_rows_than_a_step_of_fine_tuning_are_told_every_size_at_once() -> None:

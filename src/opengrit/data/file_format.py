@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from opengrit.core.errors import DataError
 from opengrit.core.escaping import shortened
@@ -108,3 +109,21 @@ def _is_json(text: bytes) -> bool:
 def _other(path: Path, name: str, remedy: str) -> DataError:
     remedy = re.sub(r"\{file\}(\.\w+)?", lambda found: shlex.quote(f"{path}{found[1] or ''}"), remedy)
     return DataError(f"a data file holds one JSON object a line, {path} is {name}; {remedy}")
+
+
+class DuplicateKey(ValueError):
+    """A key occurs twice in one object."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs, for json's `object_pairs_hook`. Raises DuplicateKey for a key that occurs twice."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise DuplicateKey(key)
+        found[key] = value
+    return found

@@ -21,6 +21,7 @@ from opengrit.core.boxes import Size
 from opengrit.core.drawing import draw_boxes
 from opengrit.core.errors import DataError, ImageError, ModelError
 from opengrit.core.images import open_any, picture_size
+from opengrit.core.output import quieten_libraries
 from opengrit.core.progress import progress_bar
 from opengrit.grounding.prompts import Strategy, strategy_named, user_text
 from opengrit.inference.answer import GROUND_ID, Answer, Unanswered, check_question, read_answer
@@ -130,6 +131,7 @@ class Grounder:
         from opengrit.models.sticker_models import knows_stickers_only
         from opengrit.sampling.transformers_engine import TransformersSampler
 
+        quieten_libraries()
         loaded = load(name, frame=frame, min_pixels=min_pixels, max_pixels=max_pixels)
         sampler = TransformersSampler(loaded, vision_is_fixed=True)
 

@@ -15,7 +15,7 @@ from opengrit.core.plugins import is_function, looks_own
 from opengrit.core.recipe_section import RecipeSection
 from opengrit.judges.settings import JudgeSection, judge_section
 from opengrit.recipes.training_recipe import Eval, Model, Source, Strategy
-from opengrit.recipes.yaml import data_source, read_recipe
+from opengrit.recipes.yaml import data_source, key_path, read_recipe
 from opengrit.rewards.rubric import Rubric
 from opengrit.rewards.settings import Rewards, rubric_of
 
@@ -66,6 +66,20 @@ class EvalRecipe(RecipeSection):
         left_out |= {"system"} if self.system is None else set()
         written = self.model_dump(mode="json", exclude=left_out)
         return yaml.safe_dump({"evaluate": written}, sort_keys=False)
+
+
+def evaluation_recipe(**sections: Any) -> EvalRecipe:
+    """The recipe of these sections. Raises RecipeError for what the options ask and no evaluation can do."""
+    try:
+        return EvalRecipe.model_validate(sections)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(key_path(problem["loc"]))
+        rule = problem["msg"][0].lower() + problem["msg"][1:]
+        said = f"{place}: {rule}, got {problem['input']!r}"
+        if problem["type"] == "value_error":
+            said = str(problem["ctx"]["error"])
+        raise RecipeError(f"{said}; see opengrit eval --help") from error
 
 
 class _JudgeFile(RecipeSection):
@@ -156,7 +170,7 @@ def _source(spec: str, value: dict[str, Any]) -> Source:
         return Source.model_validate(value)
     except ValidationError as error:
         problem = error.errors()[0]
-        place = ".".join(str(part) for part in problem["loc"])
+        place = ".".join(key_path(problem["loc"]))
         rule = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"].lower()
         raise RecipeError(
             f"--data {spec}: {f'{place}: ' if place else ''}{rule}; a data set has the keys {', '.join(Source.model_fields)}"
