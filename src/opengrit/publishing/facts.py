@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from opengrit.core.errors import RunError
+from opengrit.core.plugins import Reference, looks_own
 from opengrit.data.licences import licence_of
 from opengrit.evaluation.measured import from_json
 from opengrit.grounding.frames import UNIT_BY_MODEL_TYPE, Unit
@@ -32,6 +33,7 @@ _VERSIONS = ("opengrit", "torch", "transformers", "trl", "peft")
 # Keys of a recipe that a reader asks about first; the whole of it has its hash.
 _SHOWN = (
     "strategy",
+    "system",
     "rewards",
     "freeze_vision",
     "lora",
@@ -46,6 +48,7 @@ _SHOWN = (
     "train.temperature",
     "train.learning_rate",
     "train.beta",
+    "train.loss_type",
     "train.seed",
     "sft.max_steps",
     "sft.rows_per_step",
@@ -108,12 +111,23 @@ def card_of(
         alarms=sorted({alarm.kind.value for alarm in alarms_of(run.alarms())}),
         intended=_TOY if _is_toy(origin) else _RESEARCH,
         limits=[*_LIMITS, *_learned_from(run)],
-        asks=user_text(recipe["strategy"], "{question}", family=frame),
+        asks=_asks(run, recipe, frame=frame),
         coordinates=_UNITS[UNIT_BY_MODEL_TYPE.get(frame) or Unit(frame)],
         stop=STOP,
         called=called,
     )
     return without_places(render(card), known=_known_places(run, weights, origin))
+
+
+def _asks(run: RunDir, recipe: Mapping[str, Any], *, frame: str) -> str:
+    """The prompt, with a place for the question, behind the system text where there is one; a prompt of the run's own is
+    made by the copy that the run kept.
+    """
+    strategy = recipe["strategy"]
+    if looks_own(strategy):
+        strategy = Reference(strategy, folder=str(run.path))
+    text = user_text(strategy, "{question}", family=frame)
+    return f"{recipe['system']}\n\n{text}" if recipe.get("system") else text
 
 
 def judge_in_words(section: Any) -> str:
@@ -122,6 +136,8 @@ def judge_in_words(section: Any) -> str:
         return NOT_STATED if section is None else last_name(str(section))
     if section.get("kind") == "rule":
         return "the rule of OpenGRIT"
+    if section.get("kind") == "own":
+        return f"a function of the run's own ({last_name(str(section.get('function')))})"
     return f"{last_name(str(section.get('model')))} ({section.get('kind')}, right from a score of {section.get('correct_from')})"
 
 
