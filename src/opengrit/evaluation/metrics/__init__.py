@@ -36,7 +36,6 @@ from opengrit.evaluation.metrics.quantities import (
     box_recall,
     count_error,
     follows_format,
-    full_format,
     grounding_iou,
     is_measured,
     mcnemar,
@@ -56,6 +55,7 @@ from opengrit.evaluation.metrics.released import (
 )
 from opengrit.evaluation.metrics.summaries import (
     DatasetSummary,
+    Remembered,
     kind_of_answer,
     summarise,
     summarise_by,
@@ -70,6 +70,7 @@ __all__ = [
     "McNemar",
     "Pooled",
     "Quantity",
+    "Remembered",
     "accuracy_plus",
     "binarised",
     "box_count_error",
@@ -80,7 +81,6 @@ __all__ = [
     "detection_ap",
     "estimate",
     "follows_format",
-    "full_format",
     "grounding_iou",
     "is_measured",
     "kind_of_answer",
