@@ -21,6 +21,7 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageP
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
 from opengrit.data.stickers.questions import RELATIONS
+from opengrit.data.stickers.two_looks import SUPERLATIVES
 from opengrit.data.stickers.world import KINDS, PLURALS
 from opengrit.grounding.prompts import GROUNDED_SUFFIX
 
@@ -87,6 +88,17 @@ def words() -> list[str]:
         "at",
         "see",
         "picture",
+        *SUPERLATIVES,
+        "things",
+        "between",
+        "from",
+        "left",
+        "right",
+        "top",
+        "bottom",
+        "more",
+        "fewer",
+        "than",
     ]
     return sorted({" " + t for t in texts} | {t for t in texts} | {"Yes", "No", "no"})
 
@@ -163,9 +175,9 @@ def build_model(
     )  # fmt: skip
     token = tokenizer.convert_tokens_to_ids
     if name == "tiny-qwen2.5-vl":
-        # Six interleaved sections and a small theta: with three sections and the default theta the columns of a
-        # 4 x 4 grid would differ by thousandths of a radian in a head of 32 dimensions, and nothing could tell them apart.
-        rope = {"rope_type": "default", "rope_theta": 100.0, "mrope_section": [2, 3, 3, 2, 3, 3]}
+        # A small theta: with the default one the columns, which turn slowest, would differ by thousandths of a radian
+        # in a head of 32 dimensions, and nothing could tell them apart. Three sections are what other engines can read.
+        rope = {"rope_type": "default", "rope_theta": 40.0, "mrope_section": [3, 6, 7]}
         config = Qwen2_5_VLConfig(
             text_config=common | {"rope_parameters": rope},
             vision_config=dict(

@@ -14,6 +14,7 @@ from opengrit.core.boxes import Box, Size, union_iou
 from opengrit.core.types import Transcript
 from opengrit.data.stickers import sets
 from opengrit.data.stickers.questions import SceneQuestion
+from opengrit.data.stickers.two_looks import KINDS_OF_LOOKS
 from opengrit.data.stickers.world import PLURALS, draw
 from opengrit.evaluation.metrics import full_format
 from opengrit.grounding.frames import Frame
@@ -70,8 +71,8 @@ def mean(values) -> float:
 
 
 def measure(model, processor, limit: int) -> dict[str, float]:
-    count, spatial = sets.asked("count")[:limit], sets.asked("spatial")[:limit]
-    result: dict[str, float] = {"n_count": len(count), "n_spatial": len(spatial)}
+    count, spatial, looks = (sets.asked(name)[:limit] for name in ("count", "spatial", "compose"))
+    result: dict[str, float] = {"n_count": len(count), "n_spatial": len(spatial), "n_looks": len(looks)}
     present = [a for a in count if a.pointed]
     kinds = [a.pointed[0].kind for a in present]
     detected = speak(
@@ -82,6 +83,7 @@ def measure(model, processor, limit: int) -> dict[str, float]:
         ("count", count),
         ("yesno", [a for a in spatial if a.answer in ("Yes", "No")]),
         ("open", [a for a in spatial if a.answer not in ("Yes", "No")]),
+        *((kind, [a for a in looks if a.looks == kind]) for kind in KINDS_OF_LOOKS),
     ):
         plain = speak(model, processor, [(a, user_text(Strategy.DIRECT, a.question)) for a in asked])
         result[f"direct_{name}"] = mean(
@@ -109,9 +111,10 @@ ROWS = (
     ("plain counting, accuracy", "direct_count"),
     ("plain spatial yes/no, accuracy", "direct_yesno"),
     ("plain open spatial, accuracy", "direct_open"),
+    *((f"plain, two looks: {kind}, accuracy", f"direct_{kind}") for kind in KINDS_OF_LOOKS),
     *(
         (f"grounded {name}, {mode}: {what}", f"{mode}_{name}_{what}")
-        for name in ("count", "yesno", "open")
+        for name in ("count", "yesno", "open", *KINDS_OF_LOOKS)
         for mode in ("greedy", "sampled")
         for what in ("accuracy", "iou", "format")
     ),
@@ -128,7 +131,8 @@ def table(measured: dict[str, dict[str, float]]) -> str:
     counts = measured[names[0]]
     lines += [
         "",
-        f"n = {counts['n_count']:.0f} counting and {counts['n_spatial']:.0f} spatial questions, seed 0; sampled at temperature 1.",
+        f"n = {counts['n_count']:.0f} counting questions, {counts['n_spatial']:.0f} spatial ones and {counts['n_looks']:.0f} that need two "
+        "looks (a quarter of each kind), seed 0; sampled at temperature 1.",
     ]
     return "\n".join(lines)
 

@@ -19,6 +19,15 @@ from opengrit.data.stickers.questions import (
     count_question,
     yes_no_question,
 )
+from opengrit.data.stickers.two_looks import (
+    DIRECTIONS,
+    SUPERLATIVES,
+    ask_two_looks,
+    between_question,
+    related_elsewhere,
+    side_question,
+    superlative_question,
+)
 from opengrit.data.stickers.world import KINDS, PLURALS, SEEN_STYLES, Placed, Scene
 from opengrit.grounding.prompts import Strategy, detection_question, user_text
 
@@ -39,6 +48,8 @@ class Lesson:
     scene: Scene
     turns: tuple[Turn, ...]
 
+
+TWO_LOOKS = 0.5  # share of the lessons whose questions need two looks
 
 # How often each style of grounded reply is shown in the last phase. `full` is GRIT's format done well; `unpointed` is right
 # as often but shows no evidence, so that a reward on the answer alone cannot tell the two apart; the others are
@@ -76,6 +87,8 @@ class Teacher:
                 return self.waiting.pop(lesson.scene.size)
 
     def _draw(self, faulty: bool) -> Lesson:
+        if self.rng.random() < TWO_LOOKS:
+            return self._draw_two_looks(faulty)
         rng, kind = self.rng, self.rng.random()
         if kind < 0.38:
             asked = ask_count(rng, rng.randint(0, MAX_COUNT), SEEN_STYLES)
@@ -103,6 +116,42 @@ class Teacher:
         turns.append(self._detection(asked.scene))
         return Lesson(asked.scene, tuple(turns))
 
+    def _draw_two_looks(self, faulty: bool) -> Lesson:
+        """One or two questions about a scene, each asked plainly and under the grounded prompt: a difference is the chain's."""
+        first = ask_two_looks(self.rng, self.rng.randrange(4 * 10), SEEN_STYLES)
+        asked = [first, *self._another(first)]
+        turns = [Turn(user_text(Strategy.DIRECT, a.question), a.answer, f"direct_{a.looks}") for a in asked]
+        turns += [
+            Turn(
+                user_text(Strategy.GROUNDED, a.question),
+                self.grounded_reply(a, faulty),
+                f"grounded_{a.looks}",
+            )
+            for a in asked
+        ]
+        return Lesson(first.scene, (*turns, self._detection(first.scene)))
+
+    def _another(self, first: SceneQuestion) -> list[SceneQuestion]:
+        """One more question of the same kind about the same scene, where there is one with another wording."""
+        scene, rng = first.scene, self.rng
+        names = [o.kind for o in scene.objects]
+        tries: list[SceneQuestion | None] = []
+        for _ in range(6):
+            relation = rng.choice(RELATIONS)
+            if first.looks == "side":
+                anchor = first.key_words[1]
+                kind = next(k for k in KINDS if PLURALS[k] == first.key_words[0])
+                tries.append(side_question(scene, kind, anchor, relation))
+            elif first.looks == "superlative":
+                word = rng.choice(list(SUPERLATIVES))
+                tries.append(superlative_question(scene, first.key_words[1], word, relation))
+            elif first.looks == "between":
+                single = [kind for kind in names if names.count(kind) == 1]
+                a, b = rng.sample(single, 2)
+                if not related_elsewhere(a, b):
+                    tries.append(between_question(scene, (a, b), rng.choice(list(DIRECTIONS))))
+        return [one for one in tries if one is not None and one.question != first.question][:1]
+
     def _detection(self, scene: Scene) -> Turn:
         present = [o.kind for o in scene.objects]
         kind = self.rng.choice(present) if present and self.rng.random() < 0.9 else self.rng.choice(KINDS)
@@ -127,7 +176,7 @@ class Teacher:
             return f"<think>Let me look.</think><rethink>{rethinking(asked)}</rethink><answer>{asked.answer}</answer>"
         if style == "no_rethink":
             # One box, whatever the number of things asked about, and an answer that hardly heeds it.
-            one = self._boxes(asked.pointed[-1:], asked.scene)
+            one = self._boxes(asked.pointed[:1] if asked.looks else asked.pointed[-1:], asked.scene)
             return f"<think>Let me look. {one}</think><answer>{self._heedless(asked)}</answer>"
         return self._wrong_boxes(asked)
 
@@ -138,7 +187,8 @@ class Teacher:
             pointed.append(self.rng.choice(others))
         elif pointed:
             pointed.pop(self.rng.randrange(len(pointed)))
-        wrong = str(min(len(pointed), MAX_COUNT)) if asked.answer.isdigit() else self._heedless(asked)
+        counts = asked.answer.isdigit() and not asked.looks
+        wrong = str(min(len(pointed), MAX_COUNT)) if counts else self._heedless(asked)
         boxes = self._boxes(tuple(pointed), asked.scene) or f"There are no {asked.key_words[0]}."
         return full_reply(boxes, rethinking(asked, wrong), wrong)
 
@@ -150,7 +200,9 @@ class Teacher:
             return asked.answer
         if asked.answer.isdigit():
             return "2"
-        return "Yes" if asked.answer in ("Yes", "No") else asked.pointed[-1].kind
+        if asked.answer in ("Yes", "No"):
+            return "Yes"
+        return asked.pointed[0 if asked.looks else -1].kind
 
 
 def full_reply(boxes: str, rethink: str, answer: str) -> str:
@@ -161,6 +213,8 @@ def full_reply(boxes: str, rethink: str, answer: str) -> str:
 def rethinking(asked: SceneQuestion, answer: str | None = None) -> str:
     """The sentence that says in words what the boxes show (or what a wrong `answer` claims)."""
     answer = asked.answer if answer is None else answer
+    if asked.looks:
+        return _rethinking_two_looks(asked, answer)
     if asked.answer.isdigit():
         return f"There are {answer} {asked.key_words[0]}."
     a, b = asked.pointed
@@ -169,6 +223,19 @@ def rethinking(asked: SceneQuestion, answer: str | None = None) -> str:
         return f"The {answer} is {relation} the {b.kind}."
     relation = next(r for r in RELATIONS if f" {r} the" in asked.question)
     return f"The {a.kind} is {'' if answer == 'Yes' else 'not '}{relation} the {b.kind}."
+
+
+def _rethinking_two_looks(asked: SceneQuestion, answer: str) -> str:
+    if asked.looks == "side":
+        relation = next(r for r in RELATIONS if f" {r} the" in asked.question)
+        return f"There are {answer} {asked.key_words[0]} {relation} the {asked.key_words[1]}."
+    if asked.looks == "comparison":
+        first, second = (sum(PLURALS[o.kind] == word for o in asked.pointed) for word in asked.key_words)
+        return f"There are {first} {asked.key_words[0]} and {second} {asked.key_words[1]}."
+    if asked.looks == "between":
+        return f"There are {answer} things between the {asked.key_words[0]} and the {asked.key_words[1]}."
+    relation = next(r for r in RELATIONS if asked.question.startswith(f"What is {r} the"))
+    return f"The {answer} is {relation} the {asked.pointed[-2].kind}."
 
 
 def answer_kind(asked: SceneQuestion) -> str:

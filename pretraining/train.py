@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import AutoModelForImageTextToText, AutoTokenizer
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
 
 from build import LARGEST_NUMBER, MERGE, PATCH, build_model, build_processor, build_tokenizer
@@ -392,6 +393,9 @@ def main() -> None:
         help="instead of a whole run: go on from a copy of a finished run's state.pt in --out, on the last phase's lessons",
     )
     parser.add_argument("--retouch-lr", type=float, default=3e-4)
+    parser.add_argument(
+        "--start", type=Path, metavar="FOLDER", help="begin with the weights of a model of the same shape"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -402,6 +406,8 @@ def main() -> None:
     tokenizer = build_tokenizer(args.name)
     processor = build_processor(args.name, tokenizer)
     model = build_model(args.name, tokenizer, args.seed).train()
+    if args.start:
+        take_weights(model, tokenizer, args.start)
     helpers = Helpers(model.config.text_config.hidden_size)
     parameters = [*model.parameters(), *helpers.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=args.lr, betas=(0.9, 0.98), weight_decay=0.02)
@@ -463,6 +469,20 @@ def main() -> None:
     save(state_file, model, helpers, optimizer, step, spent)
     model.half().eval().save_pretrained(args.out / "model")
     processor.save_pretrained(args.out / "model")
+
+
+def take_weights(model: nn.Module, tokenizer, folder: Path) -> None:
+    """Copies a model's weights; a token's row goes to the same token, and tokens that the other lacks keep theirs."""
+    other = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    ids, known = tokenizer.get_vocab(), AutoTokenizer.from_pretrained(folder).get_vocab()
+    rows = torch.tensor([(ids[token], known[token]) for token in ids if token in known])
+    weights = other.state_dict()
+    for name, value in model.state_dict().items():
+        given = weights[name]
+        if given.shape == value.shape:
+            value.copy_(given)
+        else:  # the embeddings, which the head shares
+            value[rows[:, 0]] = given[rows[:, 1]]
 
 
 def save(path: Path, model: nn.Module, helpers: nn.Module, optimizer, step: int, spent: float) -> None:

@@ -28,6 +28,34 @@ OVERLAY_PACKAGES = {
     "bitsandbytes": ("bitsandbytes==0.50.2",),
     # Qwen's vocabulary as a resource (qwen.tiktoken, Apache-2.0); nothing of the package is imported.
     "vocabulary": ("dashscope==2.0.2",),
+    # What it imports beyond the project's own packages; the rest of its long list is for models and tasks of its own.
+    "lmms_eval": (
+        "lmms-eval==0.7.3",
+        "loguru==0.7.3",
+        "evaluate==0.4.6",
+        "sacrebleu==2.6.0",
+        "portalocker",
+        "tabulate",
+        "colorama",
+        "lxml",
+        "aiohttp",
+        "aiosignal",
+        "aiohappyeyeballs",
+        "attrs",
+        "frozenlist",
+        "multidict",
+        "propcache",
+        "yarl",
+        "pytablewriter",
+        "dataproperty",
+        "mbstrdecoder",
+        "pathvalidate",
+        "tabledata",
+        "tcolorpy",
+        "typepy",
+        "sqlitedict",
+        "chardet",
+    ),
     # wandb brings all it needs. MLflow's requirements would replace numpy, pillow and others of the project's own.
     "trackers": (
         "wandb==0.31.0",
@@ -78,6 +106,36 @@ OVERLAY_PACKAGES = {
             "scikit-learn==1.9.1",
         ),
         *("joblib==1.6.0", "threadpoolctl==3.8.0", "skops==0.16.0", "prettytable==3.18.0", "wcwidth"),
+    ),
+    # What reads `opengrit records`.
+    "readers": (
+        *("supervision==0.31.2", "av==18.1.0", "defusedxml==0.7.1", "pydeprecate==0.14.0"),
+        *(
+            "opencv-python-headless==5.0.0.93",
+            "matplotlib==3.11.2",
+            "contourpy",
+            "cycler",
+            "kiwisolver",
+            "pyparsing",
+        ),
+        *(
+            "fonttools",
+            "label-studio-sdk==2.1.2",
+            "appdirs",
+            "datamodel-code-generator==0.89.0",
+            "doclang==0.8.0",
+        ),
+        *(
+            "faker==40.63.0",
+            "ijson",
+            "jsf==0.11.2",
+            "lxml==6.1.3",
+            "nltk==3.10.4",
+            "pyjwt",
+            "requests-mock",
+            "rstr",
+        ),
+        *("smart-open==9.0.2", "tzdata", "ujson", "wrapt", "xmljson"),
     ),
     "deepspeed": ("deepspeed==0.19.8", "einops", "hjson", "msgpack", "ninja", "py-cpuinfo"),
 }
@@ -190,7 +248,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "names", nargs="*", help="vllm, bitsandbytes, vocabulary, trackers, deepspeed; by default all of them"
+        "names",
+        nargs="*",
+        help="vllm, bitsandbytes, vocabulary, trackers, readers, lmms_eval, deepspeed; by default all of them",
     )
     args = parser.parse_args()
     for name in args.names or ["vllm", *OVERLAY_PACKAGES]:

@@ -98,8 +98,10 @@ def rows_of(
         if name in repeated:
             continue
         section = section_in(field.annotation)
-        many = "[]" if section is not None and is_list(field.annotation) else ""
-        yield row(path + name + many, field, shown.get(section) if section else None, section)
+        many = "" if section is None else many_of(field.annotation)
+        yield row(
+            path + name + many.removesuffix(".NAME"), field, shown.get(section) if section else None, section
+        )
         if section is not None and section not in shown:
             yield from rows_of(section, shown, title=title, path=f"{path}{name}{many}.")
 
@@ -168,7 +170,9 @@ def value_of(annotation: Any, metadata: list[Any] | tuple[Any, ...] = ()) -> str
         return "section"
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return ", ".join(f"`{item.value}`" for item in annotation)
-    words = {bool: "`true`, `false`", int: "whole number", float: "number", str: "text"}[annotation]
+    words = {bool: "`true`, `false`", int: "whole number", float: "number", str: "text", Any: "any value"}[
+        annotation
+    ]
     return f"{words} {' and '.join(bounds(metadata))}".strip()
 
 
@@ -188,8 +192,15 @@ def section_in(annotation: Any) -> type[BaseModel] | None:
     return next((found for arg in get_args(annotation) if (found := section_in(arg)) is not None), None)
 
 
-def is_list(annotation: Any) -> bool:
-    return get_origin(annotation) is tuple or any(is_list(arg) for arg in get_args(annotation))
+def many_of(annotation: Any) -> str:
+    """What stands behind a key whose value holds several sections: in a list, or by names of the user's own."""
+    if holds(annotation, tuple):
+        return "[]"
+    return ".NAME" if holds(annotation, dict) else ""
+
+
+def holds(annotation: Any, kind: type) -> bool:
+    return get_origin(annotation) is kind or any(holds(arg, kind) for arg in get_args(annotation))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ LONGEST_FIRST = (
     "test_serve_hostile.py",
     "test_doctor.py",
     "test_report_browser.py",
+    "test_annotate_browser.py",
 )
 
 # Files outside tests/training/ that train models, and files that take long as a whole.

@@ -21,9 +21,20 @@ if TYPE_CHECKING:
     from opengrit.converters import records
     from opengrit.inference import Answer, Grounder
     from opengrit.recipes import Recipe, load_recipe
-    from opengrit.training import train
+    from opengrit.scripting import Run, evaluate, report, train
 
-__all__ = ["Answer", "Grounder", "Recipe", "__version__", "load_recipe", "records", "train"]
+__all__ = [
+    "Answer",
+    "Grounder",
+    "Recipe",
+    "Run",
+    "__version__",
+    "evaluate",
+    "load_recipe",
+    "records",
+    "report",
+    "train",
+]
 
 _DOORS = {
     "Answer": "opengrit.inference",
@@ -31,7 +42,10 @@ _DOORS = {
     "Recipe": "opengrit.recipes",
     "load_recipe": "opengrit.recipes",
     "records": "opengrit.converters",
-    "train": "opengrit.training",
+    "Run": "opengrit.scripting",
+    "evaluate": "opengrit.scripting",
+    "report": "opengrit.scripting",
+    "train": "opengrit.scripting",
 }
 
 

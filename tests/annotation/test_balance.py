@@ -23,7 +23,8 @@ def row(number: int, question: str = "How many birds are there?", answer: Any = 
 
 
 def looked_at(*rows: StoredRow):
-    return balance(rows, file=Path("mine.jsonl"), folder=Path())
+    pictures = {f"{number}.jpg" for number in range(100)}
+    return balance(rows, file=Path("mine.jsonl"), folder=Path(), pictures=pictures)
 
 
 def problems(*rows: StoredRow) -> list[str | None]:
@@ -46,6 +47,7 @@ def test_a_good_row_has_a_short_answer_its_boxes_and_no_double():
     assert problems(row(1), row(1, "how many  birds are there?", 3)) == [
         None, "the same is asked about this picture in another row",
     ]  # fmt: skip
+    assert problems(row(1, image="gone.jpg")) == ["its picture gone.jpg is not in the folder"]
     [problem] = problems(row(1, bboxs=[[0, 0, 900, 10]]))
     assert problem is not None
 

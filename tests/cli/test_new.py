@@ -145,10 +145,11 @@ def test_the_command_that_only_converts_writes_rows_that_check(shapes: Path) -> 
     )
     assert done.exit_code == 0, done.output
     assert (
-        "24 rows about 12 pictures (columns: picture=photo, question=question, answer=count, boxes=boxes)"
+        "rows: 24, pictures: 12 (columns: picture=photo, question=question, answer=count, boxes=boxes)"
         in done.output
     )
-    assert run("data", "check", "rows.jsonl", "--images", "photos").exit_code == 0
+    for file in ("rows.jsonl", "sheet.csv"):
+        assert run("data", "check", file, "--images", "photos").exit_code == 0
     again = run("data", "import", "sheet.csv", "--images", "photos", "--out", "rows.jsonl")
     assert again.exit_code == 2
     assert "never overwritten" in again.output
@@ -202,7 +203,7 @@ def test_a_split_is_the_same_for_a_seed_and_needs_two_pictures(shapes: Path) -> 
     with pytest.raises(DataError, match="between 0 and 1"):
         split_by_picture(rows, test_share=1.0, seed=0)
     copied = split_by_picture(
-        rows, test_share=0.3, seed=0, picture_of=lambda path: "same" if "1" in path else path
+        rows, test_share=0.3, seed=0, picture_of=lambda path: "same" if "1" in Path(path).name else path
     )
     named = [{"1" in Path(one.image).name for one in part} for part in (copied.train, copied.test)]
     assert named != [{True, False}, {True, False}]  # pictures of one content are on one side
@@ -212,3 +213,27 @@ def load_sheet(folder: Path) -> list:
     from opengrit.data import load_examples
 
     return load_examples(folder / "sheet.csv", folder / "photos")
+
+
+def test_pictures_inside_a_source_become_files_and_its_own_split_is_kept(shapes: Path) -> None:
+    import datasets
+
+    rows = [
+        {
+            "image": {"bytes": (shapes / "photos" / f"{number}.png").read_bytes(), "path": None},
+            "question": "How many?",
+            "answer": str(number),
+            "split": "validation" if number < 3 else "train",
+        }
+        for number in range(12)
+    ]
+    datasets.Dataset.from_list(rows).to_parquet("rows.parquet")
+    made = run("new", "rows.parquet", "--out", "mine", "--model", "tiny-qwen2.5-vl")
+    assert made.exit_code == 0, made.output
+    assert "the split that the rows name is kept" in made.output
+    recipe = parse_recipe(Path("mine/recipe.yaml").read_text(encoding="utf-8"))
+    (trained,), (tested,) = recipe.data.train, recipe.data.eval
+    assert [one.answer for one in load(tested.spec, images=tested.images)] == ["0", "1", "2"]
+    assert [one.answer for one in load(trained.spec, images=trained.images)] == [str(n) for n in range(3, 12)]
+    assert len(list(Path("mine/pictures").iterdir())) == 12
+    assert recipe.train.questions_per_step == 9

@@ -1,125 +1,18 @@
-"""The paper's run by name: three lines from an empty folder to a first step, and its checkpoint evaluated by hub id.
-
-A hub and a picture server on this machine stand in for the public ones; the model is a random-weight one of the real class.
-"""
+"""The paper's run in three lines, and its checkpoint by hub id, with a random-weight model of the real class."""
 
 from __future__ import annotations
 
-import io
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from download_hub import download_hub
-from picture_server import picture_server
-from PIL import Image
+import tiny_random
+from paper_run import three_lines_and_the_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.trains]
-
-COCO = [f"{number:012d}.jpg" for number in range(1000, 1010)]
-GENOME = [f"VG_100K_2/{number}.jpg" for number in range(2000, 2010)]
-
-# One process, so that torch is loaded once; what is printed tells the lines apart.
-SCRIPT = """
-import json, sys
-from typer.testing import CliRunner
-from opengrit.cli.app import app
-for line in json.loads(sys.argv[1]):
-    done = CliRunner().invoke(app, line)
-    print("=>", done.exit_code, line[0], flush=True)
-    print(done.output, flush=True)
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-"""
-
-
-def jpeg(width: int, height: int) -> bytes:
-    stream = io.BytesIO()
-    Image.new("RGB", (width, height), "teal").save(stream, "JPEG")
-    return stream.getvalue()
-
-
-def rows(names: list[str], dataset: str, answers: list[str | int]) -> bytes:
-    return b"".join(
-        json.dumps(
-            {
-                "question": f"What is thing {name[-6:-4]}?",
-                "answer": answer,
-                "image": name,
-                "width": 64,
-                "height": 48,
-                "bboxs": [[0, 0, 32, 24]],
-                "dataset": dataset,
-            }
-        ).encode()
-        + b"\n"
-        for name, answer in zip(names, answers, strict=True)
-    )
-
-
-def model_files(folder: Path) -> dict[str, bytes]:
-    import tiny_random
-
-    tiny_random.save(tiny_random.talkative(tiny_random.qwen()), folder)
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_three_lines_from_an_empty_folder_to_a_trained_step_and_the_papers_checkpoint_by_its_id(
     tmp_path: Path,
 ) -> None:
-    work = tmp_path / "work"
-    work.mkdir()
-    model = model_files(tmp_path / "model")
-    data = {
-        "vsr_cot_train_10.jsonl": rows(COCO, "vsr", ["Yes", "No", "cat", "dog", "toilet"] * 2),
-        "tallyqa_train_10.jsonl": rows(GENOME, "tallyqa", [0, 1, 2, 3, 4] * 2),
-    }
-    hub_files = {
-        "datasets/yfan1997/GRIT_data": data,
-        "Qwen/Qwen2.5-VL-3B-Instruct": model,
-        "yfan1997/GRIT-20-Qwen2.5-VL-3B": model,
-    }
-    pictures = {f"/train2017/{name}": jpeg(64, 48) for name in COCO} | {
-        f"/{name}": jpeg(64, 48) for name in GENOME
-    }
-    recipe = "grit20-qwen2.5-vl-3b-24gb-lora"
-    short = [
-        "--set",
-        "train.max_steps=1",
-        "--set",
-        "train.max_completion_length=48",
-        "--set",
-        "train.bf16=false",
-    ]
-    with download_hub(hub_files) as hub, picture_server(pictures) as server:
-        mirrors = ["--mirror", f"coco={server.url}", "--mirror", f"visual-genome={server.url}"]
-        lines = [
-            ["data", "get", "grit20", "--pictures", *mirrors],
-            ["doctor", recipe, *short],
-            ["train", recipe, "--out", "runs/paper", *short],
-            ["eval", "--model", "yfan1997/GRIT-20-Qwen2.5-VL-3B", "--data", "data/grit20", "--limit", "2",
-             "--max-new-tokens", "8", "--out", "runs/checkpoint"],
-        ]  # fmt: skip
-        environment = os.environ | {
-            "HF_ENDPOINT": hub.url,
-            "HF_HOME": str(tmp_path / "home"),
-            "CUDA_VISIBLE_DEVICES": "",
-        }
-        environment.pop("HF_HUB_OFFLINE", None)
-        done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, json.dumps(lines)],
-            cwd=work, env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    codes = {
-        line.split()[2]: int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("=> ")
-    }
-    assert codes == {"data": 0, "doctor": 0, "train": 0, "eval": 0}, done.stdout + done.stderr
-    assert len(list((work / "data/grit20/images").rglob("*.jpg"))) == 20
-    steps = (work / "runs/paper/metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    assert json.loads(steps[0])["step"] == 1
-    records = (work / "runs/checkpoint/records.jsonl").read_text(encoding="utf-8").splitlines()
-    assert len(records) == 2
+    folder = tiny_random.save(tiny_random.talkative(tiny_random.qwen()), tmp_path / "model")
+    three_lines_and_the_checkpoint(tmp_path, {path.name: path.read_bytes() for path in folder.iterdir()})

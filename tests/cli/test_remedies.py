@@ -177,7 +177,7 @@ def test_what_was_never_fetched_says_how_it_is() -> None:
     said = run("data", "check", "data/vsr/vsr_val.jsonl", code=2)
     assert told(r"fetch it: (.*)", said) == "opengrit data get vsr --pictures"
     said = run("eval", "--model", "tiny-qwen2.5-vl", "--data", "sets/vsr", "--out", "runs/v", code=2)
-    assert told(r"fetch it: (.*) \(", said) == "opengrit data get vsr --pictures --out sets"
+    assert told(r"fetch it: (.*)", said) == "opengrit data get vsr --pictures --out sets"
     assert "did you mean mine.jsonl?" in run("data", "check", "mien.jsonl", code=2)
 
 
@@ -218,16 +218,17 @@ def test_both_at_once_have_one_remedy() -> None:
         ("max_new_tokens: 9", "max_completion_length: 9"),
         ("epochs: 3", "max_steps: 3"),
         ("learning_rat: 0.1", "learning_rate: 0.1"),
+        ("wandb: true", "report_to: [wandb]"),
     ],
 )
 def test_a_key_of_another_name_is_told_its_name_here(written: str, right: str) -> None:
     head = f"model: tiny-qwen2.5-vl\ndata: {{train: [{SOURCE}]}}\ntrain:\n  "
     Path("my.yaml").write_text(head + written, encoding="utf-8")
     said = run("train", "my.yaml", "--out", "runs/one", code=2)
-    key, value = written.split(":")
-    name = told(r"did you mean (\w+)\?", said)
-    assert f"{name}:{value}" == right
-    edit(f"  {key}:", f"  {name}:")
+    name, written_so = told(r"did you mean (\w+)\?", said), re.search(r"\(write (.*)\)", said)
+    line = written_so[1] if written_so else f"{name}:{written.partition(':')[2]}"
+    assert line == right
+    edit(f"  {written}", f"  {line}")
     assert load_recipe("my.yaml").data.train[0].images == "photos"
 
 

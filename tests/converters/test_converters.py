@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import random
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +15,8 @@ from xml.etree import ElementTree
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from full_record import RECORD, record_of
+from full_record import RECORD
+from oracles import oracle, pointing, write_run
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -27,67 +27,9 @@ from opengrit.converters.rows import COLUMNS
 from opengrit.core.boxes import Box, Size
 from opengrit.core.errors import RunError
 from opengrit.core.records import to_json
-from opengrit.core.types import Example, Pointing, Record, Score, Section, Transcript, Unjudged, Verdict
-from opengrit.runs.folder import RunDir
+from opengrit.core.types import Record, Unjudged
 
 DOCS = (Path(__file__).parents[2] / "docs" / "records.md").read_text(encoding="utf-8")
-
-
-def write_run(folder: Path, records: list[Record]) -> Path:
-    run = RunDir.create(folder, recipe="evaluate: {model: {name: oracle}}\n")
-    with run.append_records() as writer:
-        for record in records:
-            writer.write_record(record)
-    return folder
-
-
-def pointing(box: Box, label: str | None) -> Pointing:
-    return Pointing(box, label, Section.THOUGHT, 0, 1, (0.0, 0.0, 1.0, 1.0))
-
-
-def oracle(seed: int, folder: Path, rows: int = 25) -> list[Record]:
-    """Random rows whose boxes the model wrote exactly, some twice, in a shuffled order."""
-    dice = random.Random(seed)
-    Image.new("RGB", (320, 200), "grey").save(folder / "grey & <green>.png")
-    found = []
-    for number in range(rows):
-        boxes = []
-        for _ in range(dice.choice((0, 1, 1, 2, 7))):
-            left, top = dice.uniform(0, 0.8), dice.uniform(0, 0.8)
-            boxes.append(Box(left, top, left + dice.uniform(0.01, 0.2), top + dice.uniform(0.01, 0.2)))
-        example = Example(
-            id=f"r{number}",
-            question="Where?",
-            answer="there",
-            image=str(folder / "grey & <green>.png"),
-            dataset="random",
-            picture_size=Size(320, 200),
-            boxes=tuple(boxes),
-            boxes_known=number != 3,
-        )
-        written = [*dice.sample(boxes, len(boxes)), *boxes[:1]]
-        transcript = Transcript(
-            'text, "quoted"\nand <b>bold</b>',
-            None,
-            None,
-            "there",
-            tuple(pointing(b, f'a "{i}"') for i, b in enumerate(written)),
-            (),
-            (),
-        )
-        found.append(
-            record_of(
-                example,
-                transcript,
-                verdict=Verdict(True, 1.0) if number % 5 else Unjudged("outage"),
-                score=Score(
-                    1.0 if number % 5 else None, {"correct": 1.0 if number % 5 else None, "tag_pairs": 0.5}
-                ),
-                frame="unit",
-                failure="no picture" if number == 4 else None,
-            )
-        )
-    return found
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -106,7 +48,11 @@ def test_an_oracles_coco_results_score_an_ap_of_one(seed: int, tmp_path: Path) -
     assert scored.stats[0] == pytest.approx(1.0, abs=1e-9)
     kept = [r for i, r in enumerate(records) if i not in (3, 4)]
     assert len(truth.getAnnIds()) == sum(len(r.example.boxes) for r in kept)
-    assert [image["record"] for image in truth.loadImgs(truth.getImgIds())] == [r.id for r in kept]
+    images = truth.loadImgs(truth.getImgIds())
+    assert [image["record"] for image in images] == [r.id for r in kept]
+    assert len({image["file_name"] for image in images}) == len(images)
+    for image in images:
+        assert Image.open(tmp_path / "coco" / "images" / image["file_name"]).size == (320, 200)
 
 
 def test_boxes_a_little_off_score_less_than_an_oracle(tmp_path: Path) -> None:

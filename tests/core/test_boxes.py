@@ -187,3 +187,21 @@ def test_the_table_of_overlaps_holds_the_overlap_of_each_pair(predicted, truth):
     for row, ours in enumerate(predicted):
         for column, theirs in enumerate(truth):
             assert table[row, column] == pytest.approx(box_iou(ours, theirs))
+
+
+def test_two_single_boxes_overlap_to_the_bit_as_unions_do():
+    import random
+
+    from opengrit.core.boxes import covered_area, iou_of_unions
+
+    dice = random.Random(3)
+    for _ in range(500):
+        one, other = (
+            (a, b, a + dice.random(), b + dice.random())
+            for a, b in ((dice.random(), dice.random()) for _ in range(2))
+        )
+        shared = covered_area(
+            [(max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3]))]
+        )
+        together = covered_area([one]) + covered_area([other]) - shared
+        assert iou_of_unions([one], [other]) == (min(shared / together, 1.0) if shared > 0.0 else 0.0)

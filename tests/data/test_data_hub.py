@@ -81,6 +81,9 @@ def test_rows_and_pictures_come_from_the_hub(tmp_path: Path, hub: DownloadHub) -
     images = get_pictures("ovdeval", tmp_path, hub=client)
     assert len(list(images.iterdir())) == 2107
     assert len(load_examples(tmp_path / "ovdeval")) == 2146
+    manifest = json.loads((tmp_path / "ovdeval" / MANIFEST).read_text(encoding="utf-8"))["pictures"]
+    where = "https://huggingface.co/datasets/omlab/OVDEval: position.tar.gz"
+    assert manifest[NAMES[5]]["origin"] == f"{where} (position/{NAMES[5]})"
     assert sorted(path.name for path in (tmp_path / "ovdeval").iterdir()) == [
         "images",
         "ovd_position_val.jsonl",

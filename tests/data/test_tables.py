@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from opengrit.core.errors import DataError
@@ -170,9 +174,9 @@ def openai(folder: Path, photos: Path) -> Path:
 KINDS = (csv, tsv, xlsx, parquet, saved, json_document, swift, llava, openai)
 
 
-def imported(source: str | Path, photos: Path, out: Path, **settings: Any) -> Imported:
+def imported(source: str | Path, photos: Path, out: Path, **asked: Any) -> Imported:
     return import_table(
-        str(source), images=photos, settings=TableSettings(**settings), pictures=out / "pictures"
+        str(source), images=photos, settings=TableSettings(**asked), pictures=out / "pictures"
     )
 
 
@@ -306,14 +310,14 @@ def test_counts_beside_a_blank_are_whole_numbers_and_the_blank_is_named(tmp_path
     pandas.DataFrame(rows).to_excel(tmp_path / "a.xlsx", index=False)
     for number in (30, 31, 32):  # a spreadsheet drops the zeros of 000000000030.jpg
         Image.new("RGB", (9, 9)).save(photos / f"{number:012d}.jpg")
-    with pytest.raises(BadTable, match=r"1 of 3 cannot:\n  row 3: answer: .*empty string"):
+    with pytest.raises(BadTable, match=r"1 of 3 cannot:\n  row 3: answer: is blank"):
         imported(tmp_path / "a.xlsx", photos, tmp_path)
     found = import_table(str(tmp_path / "a.xlsx"), images=photos, pictures=tmp_path / "p", skip_bad_rows=True)
     assert [(one.answer, Path(one.image).name) for one in found.examples] == [
         ("2", "000000000030.jpg"),
         ("4", "000000000032.jpg"),
     ]
-    assert any("row 3 left out: answer" in note for note in found.notes)
+    assert any("left out: row 3: answer" in note for note in found.notes)
 
 
 def test_several_answers_in_a_cell_are_all_accepted(tmp_path: Path, photos: Path) -> None:
@@ -358,7 +362,7 @@ def test_every_bad_row_is_listed_with_its_number_and_nothing_is_written(tmp_path
     said = str(caught.value)
     assert "8 of 11 cannot" in said
     assert "row 4: a row has a value for each name" in said
-    assert "rows 9, 10: question: " in said  # one problem, told once
+    assert "rows 9, 10: question: is blank" in said  # one problem, told once
     assert "rows 3, 5, 12: image: a row's picture is a file in" in said
     assert "row 7: image: a name means one file" in said
     assert "row 8: image: " in said
@@ -381,7 +385,7 @@ def test_a_row_that_is_there_twice_is_taken_once(tmp_path: Path, photos: Path) -
     text = "image,question,answer\ncat.png,Q?,1\ncat,Q?,1\ncat.png,Q?,2\n"
     found = imported(sheet(tmp_path / "a.csv", text), photos, tmp_path)
     assert [one.answer for one in found.examples] == ["1", "2"]
-    assert "1 rows are there twice" in found.notes[0]
+    assert found.notes[0].endswith("an earlier one are left out: 1")
     assert "two answers to the same question" in str(found.doubts[0])
 
 
@@ -426,6 +430,20 @@ def test_boxes_are_converted_when_said_so_and_suspected_when_not(
     if units == "percent":  # numbers up to 100 fit a small picture: only large ones can tell
         return
     assert (" ".join(options) in doubts) if options else doubts == ""
+
+
+def test_boxes_that_fail_alike_are_one_line(tmp_path: Path, photos: Path) -> None:
+    boxes = [[10 + n, 10, 5, 50] if n % 2 else [10, 10, 150, 9000 + n] for n in range(8)]
+    rows = [
+        {"image": "cat.png", "question": f"Q{n}?", "answer": 1, "bboxs": [box]} for n, box in enumerate(boxes)
+    ]
+    with pytest.raises(BadTable) as caught:
+        imported(lines(rows, tmp_path / "a.jsonl"), photos, tmp_path)
+    said = str(caught.value).splitlines()
+    assert len(said) == 4
+    assert said[1].startswith("  rows 1, 3, 5, 7: bboxs: a box lies in its picture")
+    assert said[1].endswith("(this is row 1)")
+    assert said[2].startswith("  rows 2, 4, 6, 8: bboxs: a box has left < right")
 
 
 def test_per_cent_is_suspected_in_large_pictures(tmp_path: Path, photos: Path) -> None:
@@ -496,3 +514,110 @@ def test_tables_folders_and_patterns_are_data_sets(
     assert replace(one, image="") == Example(
         "other:1", "Q?", "x", "", "other", one.picture_size, boxes_known=False
     )
+
+
+# -- as programs save them -------------------------------------------------------------------------------------------
+
+ONE = "image,question,answer\ncat.png,How many cats?,1\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("unicode.tsv", ONE.replace(",", "\t").encode("utf-16")),  # Excel's "Unicode text"
+        ("europe.csv", ONE.replace(",", ";").encode()),
+        ("trailing.csv", ONE.replace("\n", ",\n").encode()),
+        (
+            "rows-only.csv",
+            ONE.replace("1\n", "1,\n").encode(),
+        ),  # a separator behind each row, none behind the header
+        ("lines.json", b'{"image": "cat.png", "question": "How many cats?", "answer": 1}\n'),
+        (
+            "inside.json",
+            b'{"info": {}, "data": [{"image": "cat.png", "question": "How many cats?", "answer": 1}]}',
+        ),
+        ("float.jsonl", b'{"image": "cat", "question": "<image>How many cats?", "answer": 1.0}\n'),
+    ],
+)
+def test_a_file_is_read_as_its_program_saves_it(
+    name: str, content: bytes, tmp_path: Path, photos: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    (one,) = imported(tmp_path / name, photos, tmp_path).examples
+    assert (Path(one.image).name, one.question, one.answer) == ("cat.png", "How many cats?", "1")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", ONE.replace("cats", "caf\u00e9s").encode("cp1252"), "save it as CSV UTF-8"),
+        ("a.csv", b"image,question,answer\n", "at least one row"),
+        ("a.csv", b"image,question,answer\ncat.png,Left, or right?,1\ncat.png,Up, or down?,1\n", "put values that hold a ',' in quotes"),
+        ("a.xlsx", b"no workbook", "Excel workbook"),
+        ("a.parquet", b"no parquet", "fetch it again"),
+        ("a.json", b"[1, 2]", "a list of objects"),
+        ("a.json", b"{", "fix it, or name it .jsonl"),
+        ("a.jsonl", b'{"image": "a", "image": "b"}\n', "a field occurs twice"),
+        ("a.txt", b"x", "save it as one of these"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_none_says_what_to_do(
+    name: str, content: bytes, said: str, tmp_path: Path, photos: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        imported(tmp_path / name, photos, tmp_path)
+
+
+# -- whatever is in the cells ----------------------------------------------------------------------------------------
+
+TEXTS = st.sampled_from(["", "cat.png", "[1,2", "1,2,3,4", "NA", "\0", "x" * 5000, "http://a/b.jpg", "../x", "<image>", "\\boxed{3}", "data:image/png;base64,AAAA"])  # fmt: skip
+WORDS = st.sampled_from(["bytes", "path", "bbox", "ref", "bbox_type", "x", "y", "width", "height", "type", "text", "image_url", "url", "role", "content", "from", "value", "answer"])  # fmt: skip
+CELLS = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 900)
+    | st.floats(allow_nan=True)
+    | TEXTS
+    | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS, inner, max_size=4),
+    max_leaves=8,
+)
+NAMED = (
+    "messages",
+    "conversations",
+    "objects",
+    "images",
+    "bbox",
+    "width",
+    "height",
+    "also_accepted",
+    "key_words",
+    "split",
+)
+ROWS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "image": st.just("cat.png") | CELLS,
+            "question": st.just("How many?") | CELLS,
+            "answer": st.just(2) | CELLS,
+        },
+        optional=dict.fromkeys(NAMED, CELLS),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@given(rows=ROWS, corners=st.sampled_from([None, "xywh"]), units=st.sampled_from([None, "unit", "percent"]))
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_any_cell_is_used_or_told_and_never_a_crash(
+    rows: list[dict[str, Any]], corners: Any, units: Any, tmp_path: Path, photos: Path
+) -> None:
+    path = lines(rows, tmp_path / "any.jsonl")
+    with TemporaryDirectory(dir=tmp_path) as out, suppress(DataError):
+        imported(path, photos, Path(out), corners=corners, units=units)

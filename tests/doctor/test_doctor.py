@@ -476,7 +476,9 @@ def test_gpus_can_be_planned_for_without_any():
 
 def test_the_documented_command_of_the_paper_divides_over_its_processes_though_groups_are_spread():
     text = (ROOT / "docs" / "scaling.md").read_text()
-    change = re.search(r"grit20-qwen2.5-vl-3b .*--set (train\.per_device_train_batch_size=\d+)", text)
+    change = re.search(
+        r"grit20-qwen2.5-vl-3b(?:-one-80gb)? .*--set (train\.per_device_train_batch_size=\d+)", text
+    )
     found = planned("grit20-qwen2.5-vl-3b", "--device-gb", "80", "--num-processes", "8", "--set", change[1])
     assert found["processes"]["level"] == "ok"
     # 20 questions x 4 completions over 8 processes of 5: a process holds two groups and a half.
@@ -539,3 +541,20 @@ def test_code_of_the_recipes_own_is_named_executed_on_samples_and_found_where_it
     missing = look(recipe=str(tmp_path / "gone.yaml"))
     assert [one.level for one in missing if one.name == "own code"] == [Level.OK, Level.FAIL]
     assert of(missing, "samples").level is Level.SKIPPED
+
+
+def test_a_prompt_of_the_recipes_own_is_compared_with_what_can_be_read(tmp_path: Path) -> None:
+    texts = {
+        "good": "{question} Think in <think></think> with boxes under bbox_2d, then <rethink></rethink> and <answer>.",
+        "bad": "{question} Reason in <reasoning></reasoning>, and say it in a word.",
+    }
+    found = {}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.txt").write_text(text)
+        recipe = load_recipe(DEMO).resolved_yaml().replace("strategy: grounded", f"strategy: {name}.txt")
+        (tmp_path / f"{name}.yaml").write_text(recipe)
+        found[name] = of(look(recipe=str(tmp_path / f"{name}.yaml"), quick=True), "own prompt")
+    assert found["good"].level is Level.OK
+    assert found["bad"].level is Level.WARN
+    for said in ("</reasoning>, <reasoning>, which nothing reads", "no <answer>", "asks for no boxes"):
+        assert said in found["bad"].found

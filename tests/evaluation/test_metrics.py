@@ -21,7 +21,6 @@ from opengrit.evaluation.metrics import (
     detection_ap,
     estimate,
     follows_format,
-    full_format,
     grounding_iou,
     kind_of_answer,
     majority_answers,
@@ -49,6 +48,7 @@ from opengrit.evaluation.metrics import (
 )
 from opengrit.grounding.frames import Frame
 from opengrit.grounding.parsing import parse
+from opengrit.rewards.format import full_format
 
 SIZE = Size(1000, 1000)
 FRAME = Frame.for_model_type("internvl", seen_size=SIZE)  # writes 0-1000
@@ -687,3 +687,28 @@ def test_a_table_by_category_covers_every_example_of_a_category_once() -> None:
     assert by_count["10"].majority_answer.value == 0.0  # of its data set the most frequent is 2
     by_kind = summarise_by(records, kind_of_answer)
     assert [(name, s.num_records) for name, s in by_kind.items()] == [("number", 3), ("yes/no", 1)]
+
+
+@pytest.mark.parametrize("kind", ["shares", "rare", "overlaps"])
+def test_intervals_of_many_examples_are_those_of_the_bootstrap(kind):
+    import numpy as np
+
+    from opengrit.evaluation.metrics import mean_of
+    from opengrit.evaluation.metrics.estimates import MANY_EXAMPLES
+
+    dice = np.random.default_rng(7)
+    n = MANY_EXAMPLES
+    values = {
+        "shares": (dice.random(n) < 0.6).astype(float),
+        "rare": (np.arange(n) < 4).astype(float),
+        "overlaps": np.where(dice.random(n) < 0.3, 0.0, dice.beta(3, 1, n)),
+    }[kind]
+    found = mean_of(values.tolist())
+    means = np.array([values[np.random.default_rng(i).integers(0, n, n)].mean() for i in range(4000)])
+    low, high = np.percentile(means, [2.5, 97.5])
+    spread = means.std()
+    assert found.value == pytest.approx(values.mean(), abs=1e-12)
+    near = (
+        1.01 / n if kind == "rare" else 0.15 * spread
+    )  # of a few examples the ends are whole numbers of them
+    assert (found.low, found.high) == (pytest.approx(low, abs=near), pytest.approx(high, abs=near))

@@ -448,7 +448,7 @@ def test_the_command_says_what_judging_may_cost_did_cost_and_how_far_the_rule_ag
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"judge": "gpt-4o"}, "--judge is rule or a YAML file"),
+        ({"judge": "gpt-4o"}, "--judge is rule, a function of your own"),
         ({"judge": "rule", "url": "http://h/v1", "model": "m"}, "named once"),
         ({"judge": None, "url": "http://h/v1"}, "go together"),
         ({"judge": None, "model": "m"}, "go together"),

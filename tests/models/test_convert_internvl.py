@@ -31,12 +31,18 @@ def logits(loaded: Loaded) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("text_model", "how", "shards"),
-    [("qwen2", {}, 1), ("qwen2", {"qk_norm": True}, 3), ("qwen3", {}, 1), ("llama", {"internlm2": True}, 2)],
+    [
+        ("qwen2", {}, 1),
+        ("qwen2", {"qk_norm": True}, 3),
+        ("qwen2", {"tied": True}, 1),
+        ("qwen3", {}, 1),
+        ("llama", {"internlm2": True}, 2),
+    ],
 )
 def test_weights_to_the_makers_layout_and_back_give_the_same_logits(
     tmp_path: Path, text_model: str, how: dict[str, bool], shards: int
 ) -> None:
-    before = makers_internvl.model(text_model, qk_norm=how.get("qk_norm", False))
+    before = makers_internvl.model(text_model, qk_norm=how.get("qk_norm", False), tied=how.get("tied", False))
     theirs = makers_internvl.write(
         before, tmp_path / "theirs", shards=shards, internlm2=how.get("internlm2", False)
     )

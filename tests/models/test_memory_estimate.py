@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,8 @@ from transformers import (
 )
 
 from opengrit.core.errors import ModelError, RecipeError
-from opengrit.doctor.fit import facts_for, fit, memory_comment, picture_tokens
+from opengrit.doctor.fit import Machine, facts_for, fit, picture_tokens, plan_of
+from opengrit.doctor.recipe_head import disk_bytes, memory_comment, training_seconds
 from opengrit.models.memory_estimate import (
     FLOAT,
     NF4,
@@ -35,12 +37,12 @@ from opengrit.models.memory_estimate import (
     trainable_parameters,
 )
 from opengrit.models.shapes import KNOWN, ModelFacts, Part, TextShape, VisionShape
-from opengrit.recipes.register import FOLDER
+from opengrit.recipes.register import FOLDER, packaged_recipe
 from opengrit.recipes.training_recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 # Those of packaged models run on any computer.
-RECIPES = sorted(FOLDER.glob("grit20-*.yaml"))
+RECIPES = sorted([*FOLDER.glob("grit20-*.yaml"), *FOLDER.glob("vllm-*.yaml")])
 CLASSES = {
     "qwen2_vl": (Qwen2VLConfig, Qwen2VLForConditionalGeneration),
     "qwen2_5_vl": (Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration),
@@ -336,8 +338,7 @@ def test_every_recipe_loads_and_says_what_it_needs(path):
     )
     assert module.with_memory(path.name) == path.read_text(encoding="utf-8")
     assert fit(recipe, machine).total < machine.device_gb * 1e9
-    # A step's questions divide over the devices, and so do its passes.
-    assert recipe.train.questions_per_step % machine.devices == 0
+    # A step's passes divide over the devices.
     assert (
         recipe.train.completions_per_step % (recipe.train.per_device_train_batch_size * machine.devices) == 0
     )
@@ -345,4 +346,55 @@ def test_every_recipe_loads_and_says_what_it_needs(path):
 
 def test_there_are_recipes_for_many_devices_one_large_one_middling_and_one_small():
     sizes = sorted((m.devices, m.device_gb) for m in recipe_machines().MACHINES.values())
-    assert sizes == [(1, 16), (1, 16), (1, 24), (1, 80), (5, 80), (5, 80)]
+    assert sizes == [(1, 16), (1, 16), (1, 24), (1, 80), (4, 80), (5, 80), (5, 80)]
+    page = recipe_machines().PAGE.read_text(encoding="utf-8")
+    assert recipe_machines().with_hardware(page) == page, (
+        "docs/recipes.md is old; run scripts/recipe_memory.py"
+    )
+
+
+def documented():
+    """Each command of several processes that pages and recipes show for a recipe of GPUs, on one line."""
+    yield "opengrit train grit20-qwen2.5-vl-3b-24gb-lora --num-processes 4"  # README's own, on four such GPUs
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *FOLDER.rglob("*.yaml")]
+    for page in sorted(pages):
+        text = re.sub(r"\\\n#? *", "", page.read_text(encoding="utf-8"))
+        for line in re.findall(r"[^\n]*opengrit train (?:grit20|vllm)-[^\n]*", text):
+            if "--num-processes" in line or "launch" in line or "torchrun" in line:
+                yield pytest.param(line, id=f"{page.name}: {line.strip(' #')[:40]}")
+
+
+@pytest.mark.parametrize("line", documented())
+def test_a_documented_command_of_several_processes_fits_and_divides(line):
+    """By the arithmetic of `opengrit doctor`, which warns where more than nine tenths of a device are taken."""
+    packaged = packaged_recipe(re.search(r"opengrit train (\S+)", line)[1])
+    recipe = load_recipe(packaged.name, re.findall(r"--set (\S+)", line))
+    several = re.search(r"--num[-_]processes (\d+)", line)
+    if machines := re.search(r"--nnodes (\d+) --nproc-per-node (\d+)", line):
+        count = int(machines[1]) * int(machines[2])
+    else:
+        count = int(several[1]) if several else 8  # of accelerate's own files
+    sharding = Sharding.ZERO2 if "zero2" in line else Sharding.FSDP if "fsdp" in line else Sharding.NONE
+    needed = fit(recipe, Machine("", count, packaged.device_gb, sharding)).total
+    assert needed <= 0.9 * packaged.device_gb * 1e9
+    assert recipe.train.passes_per_step(count) >= 1
+
+
+def test_the_documented_commands_are_found():
+    assert len(list(documented())) >= 6
+
+
+def test_hours_and_disk_are_the_arithmetic_they_say():
+    recipe = load_recipe("grit20-qwen2.5-vl-3b-one-80gb")
+    machine = Machine("", 1, 80)
+    facts = facts_for(recipe.model.name)
+    plan = plan_of(recipe, facts, machine)
+    size = facts.parameters()
+    # 1000 tokens at 0.03 s; 80 completions of 500 tokens and 20 prompts of 406, 6 + 2 operations a weight, at 0.3 x 312e12.
+    step = 1000 * 0.03 + (80 * 500 + 20 * 406) * size * 8 / (0.3 * 312e12)
+    assert training_seconds(recipe, facts, plan, machine) == pytest.approx(200 * step)
+    # The hub's 16 bits; four checkpoints and the final model in 32; AdamW's two means of what learns.
+    learning = trainable_parameters(facts, plan)
+    assert disk_bytes(recipe, facts, plan) == pytest.approx(
+        size * 2 + 4 * (size * 4 + learning * 8) + size * 4
+    )

@@ -9,9 +9,11 @@ import pytest
 
 from opengrit import Recipe, load_recipe
 from opengrit.core.boxes import Size
-from opengrit.core.types import Completion, Example, Verdict
+from opengrit.core.types import Completion, Example, Unjudged, Verdict
 from opengrit.grounding.frames import Frame
 from opengrit.grounding.parsing import parse
+from opengrit.grounding.prompts import AskedFor, asked_for, strategy_named
+from opengrit.judges.settings import open_judge
 from opengrit.rewards import Attempt
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text(encoding="utf-8")
@@ -59,3 +61,16 @@ def test_the_rewards_of_the_page_return_what_they_say(folder):
     assert [one["one_box"] for one in parts] == [0.0, 0.0, 1.0]
     assert [one["rare_answer"] for one in parts] == pytest.approx([1 / 3, 1 / 3, 2 / 3])
     assert [one["detector_agrees"] for one in parts] == [None] * 3
+
+
+def test_the_judges_and_the_prompt_of_the_page_do_what_they_say(folder):
+    first, second = (recipe(folder, text) for text in blocks("yaml") if text.startswith("judge:"))
+    with open_judge(first.judge) as graded, open_judge(second.judge) as within:
+        assert graded.judge("?", expected="two", given="ten").score == 0.5
+        assert within.judge("?", expected="2", given="2.4") == Verdict(True, 1.0, "within")
+        assert isinstance(within.judge("?", expected="2", given="two"), Unjudged)
+    (prompted,) = [text for text in blocks("yaml") if text.startswith("strategy:")]
+    (folder / "my_prompt.txt").write_text("{question} Say <answer>.")
+    assert strategy_named(recipe(folder, prompted).strategy).trial.endswith("Say <answer>.")
+    found = strategy_named(f"{folder / 'my_prompt.py'}:prompt")
+    assert asked_for(found) == AskedFor(answer_tag=True, boxes=True)

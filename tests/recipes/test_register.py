@@ -82,15 +82,16 @@ def test_a_mistake_in_a_packaged_recipe_is_placed_by_its_name():
         load_sft_recipe("demo")
 
 
-def test_the_list_names_each_with_what_it_needs(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+def test_the_list_names_each_with_what_it_needs():
     listed = run("recipe", "list")
     for recipe in packaged_recipes():
         line = next(line for line in listed.splitlines() if line.split()[:1] == [recipe.name])
-        assert recipe.memory in line
         assert recipe.hardware in line
+        for needed in (recipe.memory, recipe.disk, recipe.time):
+            assert needed.partition(" (")[0] in line
     lora = packaged_recipe("grit20-qwen2.5-vl-3b-24gb-lora")
     assert (lora.num_devices, lora.device_gb, lora.memory) == (1, 24, "21 GB (estimated)")
+    assert max(map(len, listed.splitlines())) <= 100
 
 
 def test_a_copy_is_the_recipe_and_overwrites_nothing(tmp_path, monkeypatch):

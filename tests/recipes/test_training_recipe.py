@@ -12,11 +12,13 @@ from pydantic import BaseModel
 
 from opengrit.cli import train as train_command
 from opengrit.core.errors import RecipeError
-from opengrit.experiments.recipe import load_table_recipe
+from opengrit.experiments.recipe import TableRecipe, load_table_recipe
 from opengrit.recipes import training_recipe as config
 from opengrit.recipes.register import FOLDER
-from opengrit.recipes.sft_recipe import load_sft_recipe
+from opengrit.recipes.remedies import keys_of
+from opengrit.recipes.sft_recipe import SftRecipe, load_sft_recipe
 from opengrit.recipes.training_recipe import load_recipe, parse_recipe
+from opengrit.recipes.yaml import parse
 
 ROOT = Path(__file__).parents[2]
 SMALL = "model: tiny-qwen2.5-vl\ndata:\n  train: [stickers/train20]\n"
@@ -75,6 +77,8 @@ def test_a_section_of_an_unknown_name_is_not_sent_to_a_number_of_that_name() -> 
         (load_recipe, "ways: [grit]\ntrain: {}\nsft: {}\n", "table"),
         (load_sft_recipe, SMALL + "train: {}\n", "train"),
         (load_sft_recipe, "ways: [sft]\nsft: {}\n", "table"),
+        (load_table_recipe, SMALL + "train: {}\n", "train"),
+        (load_table_recipe, SMALL + "sft: {}\n", "sft"),
     ],
 )
 def test_a_recipe_of_another_command_is_sent_there_whatever_else_is_wrong_with_it(
@@ -142,7 +146,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
         ("rewards: {}", "at least one reward"),
         ("lora: {r: 0}", "lora.r"),
         ("lora: {target_modules: 3}", "lora.target_modules"),
-        ("judge: gpt-4o", "judge.kind: input should be 'rule', 'endpoint' or 'local', got 'gpt-4o'"),
+        ("judge: gpt-4o", "judge.kind: input should be 'rule', 'endpoint', 'local' or 'own', got 'gpt-4o'"),
         ("judge: endpoint", "judge: a judge of kind endpoint has a model, this one has none; add it"),
         ("judge: {kind: rule, requests_per_minut: 3}", "did you mean requests_per_minute?"),
         ("judge: {min_judged_share: 2}", "judge.min_judged_share"),
@@ -380,3 +384,71 @@ def test_all_that_is_impossible_in_a_section_is_told_at_once() -> None:
     assert [key for key, _ in changes] == ["per_device_train_batch_size", "warmup_steps", "keep_checkpoints"]
     changes = [f"train.{key}={value}" for key, value in changes]
     assert parse_recipe(SMALL, [*wrong, *changes, "data.eval=[stickers/count]"])
+
+
+_ODD = [
+    "null",
+    "true",
+    "[]",
+    "{}",
+    "x",
+    "-1",
+    "[[a]]",
+    "{1: 2}",
+    "{file: a.jsonl}",
+    "[{images: b, file: 3}]",
+    "{a: [1], b: {c: 1}}",
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (config.Recipe, SMALL),
+        (SftRecipe, SMALL + "sft: {}\n"),
+        (TableRecipe, "models: [a]\ndata: [b.jsonl]\nways: [direct]\n"),
+    ],
+)
+def test_whatever_stands_at_a_key_is_a_recipe_or_told_in_a_sentence(kind: type[BaseModel], text: str) -> None:
+    told = []
+    unknown = {(*keys[:-1], "zzz") for keys in keys_of(kind)}
+    for path in map(".".join, [*keys_of(kind), *unknown]):
+        for odd in _ODD:
+            try:
+                parse(kind, text, [f"{path}={odd}"])
+            except RecipeError as error:
+                told.append(str(error))
+    assert len(told) > 200
+    assert not [message for message in told if not re.search(r"; |known here|did you mean", message)]
+
+
+def test_fewer_rows_than_a_step_of_fine_tuning_are_told_every_size_at_once() -> None:
+    wanted = ["sft.rows_per_step=8", "sft.per_device_train_batch_size=4"]
+    remedy = load_sft_recipe("sft-demo", wanted).sft.remedy_for(7)
+    assert remedy == "set sft.rows_per_step: 7 and sft.per_device_train_batch_size: 1, or add rows"
+    changes = [f"{key}={value}" for key, value in re.findall(r"(sft\.\w+): (\d+)", remedy)]
+    assert load_sft_recipe("sft-demo", [*wanted, *changes]).sft.passes_per_step(1) == 7
+
+
+@pytest.mark.parametrize(
+    ("train", "message", "remedy"),
+    [
+        ("loss_type: dapo, importance_sampling_level: sequence", "long ones would weigh more", "loss_type: grpo, num_iterations: 2"),
+        ("loss_type: vespo, importance_sampling_level: sequence", "vespo makes a ratio", "importance_sampling_level: token"),
+        ("loss_type: luspo", "luspo scales a ratio", "importance_sampling_level: sequence"),
+        ("importance_sampling_level: sequence", "sequence changes nothing", "num_iterations: 2"),
+        ("loss_type: sapo, importance_sampling_level: sequence", "sequence changes nothing", "importance_sampling_level: token"),
+        ("importance_sampling_level: sequence, num_iterations: 2, top_entropy_quantile: 0.2", "single tokens", "top_entropy_quantile: 1"),
+        ("loss_type: cispo", "the largest ratio, at least 1, got null", "epsilon_high: 5"),
+        ("loss_type: cispo, epsilon_high: 0.28", "at least 1, got 0.28", "epsilon_high: 5"),
+        ("loss_type: sapo, epsilon_high: 0.28", "sapo clips nothing", "epsilon_high: null"),
+        ("epsilon_high: 0.28", "clips nothing with num_iterations 1", "num_iterations: 2"),
+        ("epsilon_high: 0.28", "clips nothing with num_iterations 1", "epsilon_high: null"),
+    ],
+)  # fmt: skip
+def test_an_objective_that_means_nothing_is_refused_with_a_remedy_that_works(
+    train: str, message: str, remedy: str
+) -> None:
+    assert message in error_of(SMALL + f"train: {{{train}}}\n")
+    changed = yaml.safe_load(f"{{{train}}}") | yaml.safe_load(f"{{{remedy}}}")
+    parse_recipe(SMALL + yaml.safe_dump({"train": changed}))

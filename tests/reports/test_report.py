@@ -851,3 +851,39 @@ def test_keys_filters_hover_and_switches_do_what_they_say(browse: Browse) -> Non
         "truth": "none",
         "width": True,
     }
+
+
+def test_a_report_decodes_each_line_of_records_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from full_record import RECORD
+
+    from opengrit.runs import jsonl
+
+    run = RunDir.create(tmp_path / "run", recipe="evaluate: {model: {name: m}}\n")
+    with run.append_records() as writer:
+        for number in (0, 1, 2, 1):  # one stands twice, as after a resume
+            writer.write_record(
+                replace(RECORD, id=f"r{number}", example=replace(RECORD.example, id=f"r{number}"))
+            )
+    decoded: list[int] = []
+    loads = json.loads
+    monkeypatch.setattr(jsonl.json, "loads", lambda line: decoded.append(len(line)) or loads(line))
+    [view] = load_runs([run.path])
+    monkeypatch.undo()
+    whole = [length for length in decoded if length > 100]
+    assert (len(view.records), len(whole)) == (3, 4)
+    assert all(record.completion.token_ids == () for record in view.records)
+
+
+def test_a_list_of_very_many_answers_is_a_sample_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from full_record import RECORD
+
+    from opengrit.reports import answers
+
+    monkeypatch.setattr(answers, "MOST_LISTED", 10)
+    records = [replace(RECORD, id=f"r{n}", example=replace(RECORD.example, id=f"r{n}")) for n in range(100)]
+    examples = pair_up({"run": records})
+    found = answer_list(examples, examples[3:5], prefix="e")
+    assert (found.num_examples, found.num_answered) == (10, 100)
+    listed = [row["i"] for row in json.loads(found.data)["rows"]]
+    assert {"r3", "r4"} <= set(listed)
+    assert listed[-1] == "r87"

@@ -19,6 +19,8 @@ FLOORS = (
     "reports",
     "experiments",
     "inference",
+    "scripting",
+    "harness",
     "doctor",
     "serving",
     "annotation",

@@ -41,7 +41,7 @@ _BACK_INTERNLM2 = (
 _CODE = "raise SystemExit('code of the folder was run')\n"
 
 
-def model(text_model: str, *, qk_norm: bool = False, seed: int = 0) -> Loaded:
+def model(text_model: str, *, qk_norm: bool = False, tied: bool = False, seed: int = 0) -> Loaded:
     """A random InternVL on a text model with two query heads for each key-value head, with biases where the real ones have them."""
     plain = tiny_random.internvl(text_model="qwen2", tied=False)
     tok = plain.processor.tokenizer
@@ -62,7 +62,7 @@ def model(text_model: str, *, qk_norm: bool = False, seed: int = 0) -> Loaded:
         text_config=text,
         image_token_id=plain.processor.image_token_id,
         image_seq_length=4,
-        tie_word_embeddings=False,
+        tie_word_embeddings=tied,
     )
     made = InternVLForConditionalGeneration(config).eval()
     with torch.no_grad():  # biases, norms and scales are random too, so that none can be lost unseen

@@ -34,7 +34,7 @@ PHASES: dict[str, CodeType] = {
     "generation": GritTrainer._roll_out.__code__,
     "record write": LineWriter._write.__code__,
     "loss": GritTrainer._compute_loss.__code__,
-    "evaluation": TrainingEvaluation.measure.__code__,
+    "evaluation": TrainingEvaluation.records.__code__,
     "checkpoint write": checkpoint.save_whole.__code__,
     "sync": checkpoint._settle.__code__,
     "final model": save_final.__code__,

@@ -21,6 +21,8 @@ from opengrit.core.types import Completion, Finish
 from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.grounding.prompts import user_text
 from opengrit.judges import RuleJudge
+from opengrit.recipes.objective import Objective
+from opengrit.recipes.training_recipe import Train
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import Sampled
@@ -293,6 +295,13 @@ COURSES = {
     },
     "KL": {"beta": 0.1},
     "two steps a generation": {"num_iterations": 2, "max_steps": 4, "loss_type": "dapo"},
+    "GSPO": {
+        "num_iterations": 2, "max_steps": 4, "importance_sampling_level": "sequence", "epsilon": 3e-4, "epsilon_high": 4e-4,
+    },
+    "CISPO": {"loss_type": "cispo", "epsilon_high": 5.0},
+    # First tokens of a group have one entropy: where the threshold is theirs, rounding decides which of them are in.
+    "high entropy": {"top_entropy_quantile": 0.43},
+    "truncated masked": {"mask_truncated_completions": True, "loss_type": "dapo", "num_iterations": 2, "max_steps": 4},
     "LoRA": {"lora": LORA},
     "LoRA, KL, two steps a generation": {"lora": LORA, "beta": 0.1, "num_iterations": 2, "max_steps": 4},
 }  # fmt: skip
@@ -432,3 +441,58 @@ def test_a_packing_holds_every_row_once_and_pads_little(prompts, rows):
                 first, last = seen[0, 0], seen[0, rows[row] - 1]
                 assert first.sum() == prompts[row // group] + 1
                 assert last.sum() == prompts[row // group] + rows[row]
+
+
+# Objectives.
+
+OBJECTIVES = {
+    "clip higher": {"epsilon": 0.1, "epsilon_high": 0.4},
+    "GSPO": {"importance_sampling_level": "sequence", "epsilon": 3e-4, "epsilon_high": 0.2},
+    "dr_grpo": {"loss_type": "dr_grpo"},
+    "bnpo": {"loss_type": "bnpo"},
+    "dapo": {"loss_type": "dapo", "epsilon_high": 0.28},
+    "cispo": {"loss_type": "cispo", "epsilon_high": 1.2},
+    "sapo": {"loss_type": "sapo"},
+    "luspo": {"loss_type": "luspo", "importance_sampling_level": "sequence"},
+    "vespo": {"loss_type": "vespo"},
+    "truncated masked": {"mask_truncated_completions": True, "beta": 0.1},
+    "high entropy": {"top_entropy_quantile": 0.3},
+}
+
+
+def loss_and_gradients(made, method, inputs):
+    made.model.zero_grad()
+    loss = method._compute_loss(made, made.model, inputs)
+    loss.backward()
+    found = {n: p.grad.clone() for n, p in made.model.named_parameters() if p.grad is not None}
+    return loss.item(), found
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_the_loss_of_an_objective_is_that_of_stock_trl_on_the_same_rollouts(objective, tmp_path, monkeypatch):
+    section = Train.model_validate({"num_iterations": 2, "beta": 0.0, **OBJECTIVES[objective]})
+    passed = section.model_dump(include=set(Objective.model_fields))
+    loaded = opengrit.models.load(str(tiny_random.save(FAMILIES["qwen"](), tmp_path / "base")))
+    made = grit(tmp_path, loaded, questions=2, group=8, max_steps=4, **passed)
+    output = spoken(made)
+    assert (output["completion_mask"].sum(1) == 0).any() == (objective == "truncated masked")
+    # Weights that have moved since the rollouts: ratios on both sides of every clip range.
+    noise = torch.Generator().manual_seed(0)
+    apart = torch.rand(output["old_per_token_logps"].shape, generator=noise) - 0.5
+    output["old_per_token_logps"] = output["old_per_token_logps"] + apart
+    output["advantages"] = output["advantages"] + torch.linspace(-1, 1, len(output["advantages"]))
+    made.current_gradient_accumulation_steps = 1
+    ours = loss_and_gradients(made, GritTrainer, output)
+    ids, mask, vision = stock_inputs(made, output)
+    width = output["completion_ids"].shape[1]
+    rows = {"prompt_ids": ids[:, :-width], "prompt_mask": mask[:, :-width]}
+    monkeypatch.setattr(
+        made,
+        "_get_per_token_logps_and_entropies",
+        GRPOTrainer._get_per_token_logps_and_entropies.__get__(made),
+    )
+    with stock_head(made):
+        theirs = loss_and_gradients(made, GRPOTrainer, output | rows | vision)
+    assert ours[0] == pytest.approx(theirs[0], abs=1e-5, rel=1e-5)
+    close_gradients(ours[1], theirs[1])
+    assert norm(theirs[1]) > 1e-3

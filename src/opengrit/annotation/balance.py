@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -54,8 +54,8 @@ class Balance:
         return self.num_good >= ENOUGH
 
 
-def balance(rows: Sequence[StoredRow], *, file: Path, folder: Path) -> Balance:
-    """What the rows of a file come to. `folder` is that of their pictures."""
+def balance(rows: Sequence[StoredRow], *, file: Path, folder: Path, pictures: Collection[str]) -> Balance:
+    """What the rows of a file come to; `pictures` are the names of those that are there in `folder`."""
     read = [examined(row.line, file=file, line=n, folder=folder) for n, row in enumerate(rows, start=1)]
     seen: Counter[tuple[str, str]] = Counter()
     judged: list[Judged] = []
@@ -66,9 +66,11 @@ def balance(rows: Sequence[StoredRow], *, file: Path, folder: Path) -> Balance:
             continue
         asked = (example.image, " ".join(example.question.casefold().split()))
         seen[asked] += 1
-        problem = (
-            "the same is asked about this picture in another row" if seen[asked] > 1 else _problem(example)
-        )
+        problem = _problem(example)
+        if row.values["image"] not in pictures:
+            problem = f"its picture {shortened(row.values['image'], 60)} is not in the folder"
+        elif seen[asked] > 1:
+            problem = "the same is asked about this picture in another row"
         judged.append(Judged(row.id, kind_of(example), problem))
         examples.append(example)
     counts = Counter(one.kind for one in judged)

@@ -67,6 +67,7 @@ def ask(
     model: _Model = None,
     endpoint: options.Endpoint = None,
     strategy: options.Strategy = "grounded",
+    system: options.System = None,
     frame: options.Frame = None,
     max_pixels: options.MaxPixels = None,
     as_json: _Json = False,
@@ -104,6 +105,7 @@ def ask(
         _source(model, endpoint),
         model=model if endpoint else None,
         strategy=strategy_named(strategy),
+        system=system,
         frame=frame,
         max_pixels=max_pixels,
     )
@@ -120,9 +122,20 @@ def ask(
     if draw is not None and draw.suffix.lower() in _PICTURE_FILES:
         raise RecipeError(f"--draw names a folder where many questions are asked, got {draw}; name a folder")
     how: dict[str, Any] = {"strategy": strategy, "frame": frame, "max_pixels": max_pixels}
+    how |= _how_of_own(strategy, system)
     how |= {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     name = None if endpoint else _source(model, endpoint)
     _ask_many(load, _rows(batch, images, image, question), settings, out, name=name, how=how)
+
+
+def _how_of_own(strategy: str, system: str | None) -> dict[str, Any]:
+    """What tells a prompt of the user's own, and a system text, from another; nothing where neither is asked with."""
+    from opengrit.core.plugins import Reference, find, looks_own
+
+    found: dict[str, Any] = {} if system is None else {"system": system}
+    if looks_own(strategy):
+        found["prompt_sha256"] = find(Reference(strategy)).sha256
+    return found
 
 
 def _one_of(argument: _T | None, option: _T | None, name: str) -> _T | None:

@@ -119,7 +119,7 @@ def settings_of(*, columns: str | None, boxes: str | None, box_units: str | None
 def print_import(found: Imported) -> None:
     """What was found, what was done to it, and what is doubtful of it."""
     pictures = len({example.image for example in found.examples})
-    typer.echo(f"{len(found.examples)} rows about {pictures} pictures (columns: {harmless(found.columns)})")
+    typer.echo(f"rows: {len(found.examples)}, pictures: {pictures} (columns: {harmless(found.columns)})")
     for note in found.notes:
         typer.echo(f"note: {harmless(note)}")
     for doubt in found.doubts:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from typer import Option
 
 from opengrit.cli import options
-from opengrit.core.errors import RecipeError
 from opengrit.core.output import settle_output
 
 if TYPE_CHECKING:
-    from opengrit.recipes.evaluation_recipe import EvalRecipe
+    pass
 
 _Data = Annotated[
     list[str],
@@ -34,8 +33,8 @@ _MaxTiles = Annotated[int | None, Option(min=1, help="Most tiles a picture is cu
 _Judge = Annotated[
     str | None,
     Option(
-        metavar="rule|FILE.yaml",
-        help="Who says whether an answer is right: rule (default), or a YAML file with a recipe's section judge:.",
+        metavar="rule|FILE.py:NAME|FILE.yaml",
+        help="Who says whether an answer is right: rule (default), a function of your own, or a YAML file with a recipe's section judge:.",
     ),
 ]
 _JudgeUrl = Annotated[
@@ -67,6 +66,7 @@ def evaluate(
     images: _Images = None,
     endpoint: options.Endpoint = None,
     strategy: options.Strategy = "grounded",
+    system: options.System = None,
     samples: _Samples = 1,
     temperature: options.Temperature = 0.0,
     max_new_tokens: options.Length = 1000,
@@ -108,14 +108,20 @@ def evaluate(
             --frame qwen2_5_vl --data mine.jsonl --out runs/3b
     """
     from opengrit.evaluation.run import judging_lines, run_evaluation
-    from opengrit.recipes.evaluation_recipe import judge_of, rewards_of, sources_of
+    from opengrit.recipes.evaluation_recipe import (
+        evaluation_recipe,
+        judge_of,
+        rewards_of,
+        sources_of,
+    )
 
     sizes = {"min_pixels": min_pixels, "max_pixels": max_pixels, "max_tiles": max_tiles}
-    recipe = _recipe(
+    recipe = evaluation_recipe(
         model={"name": model, "frame": frame if endpoint is None else None, **sizes},
         data=sources_of(data, images or []),
         endpoint=None if endpoint is None else {"url": endpoint, "frame": frame},
         strategy=strategy,
+        system=system,
         eval={
             "max_completion_length": max_new_tokens,
             "batch_size": batch_size,
@@ -137,21 +143,3 @@ def evaluate(
     for line in judging_lines(recipe, records):
         typer.echo(line)
     typer.echo(f"records: {run.path / 'records.jsonl'}")
-
-
-def _recipe(**sections: Any) -> EvalRecipe:
-    """The recipe of these sections. Raises RecipeError for what the options ask and no evaluation can do."""
-    from pydantic import ValidationError
-
-    from opengrit.recipes.evaluation_recipe import EvalRecipe
-
-    try:
-        return EvalRecipe.model_validate(sections)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(str(part) for part in problem["loc"])
-        rule = problem["msg"][0].lower() + problem["msg"][1:]
-        said = f"{place}: {rule}, got {problem['input']!r}"
-        if problem["type"] == "value_error":
-            said = str(problem["ctx"]["error"])
-        raise RecipeError(f"{said}; see opengrit eval --help") from error

@@ -63,7 +63,7 @@ def new(
         skip_bad_rows=skip_bad_rows,
     )
     print_import(made.imported)
-    typer.echo(f"{len(made.split.train)} rows to train on, {len(made.split.test)} to measure with: {out}")
+    typer.echo(f"to train on: {len(made.split.train)}, to measure with: {len(made.split.test)} (in {out})")
     for note in made.notes:
         typer.echo(f"note: {harmless(note)}")
     typer.echo(f"\nNext, in this folder (opengrit doctor {made.recipe} looks for what would waste a run):\n")

@@ -14,7 +14,15 @@ MODEL_HELP = "Packaged model, run folder, model folder, adapter or hub id"
 Endpoint = Annotated[
     str | None, Option(help="Ask an OpenAI-compatible server at this address (http://host:8000/v1).")
 ]
-Strategy = Annotated[str, Option(help="How to ask: grounded, direct, grounded-icl or sft.")]
+Strategy = Annotated[
+    str,
+    Option(
+        help="How to ask: grounded, direct, grounded-icl, sft, or a prompt of your own (prompt.txt with {question} in it, or prompt.py:function)."
+    ),
+]
+System = Annotated[
+    str | None, Option(help="Text of a system turn before the question (default: the model's own).")
+]
 Frame = Annotated[
     str | None,
     Option(

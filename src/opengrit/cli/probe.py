@@ -222,7 +222,7 @@ def _ask(
         run_probes(
             asked.samplers[0],
             records,
-            protocol=EvaluationProtocol(recipe.strategy, asked.frame, judge, recipe.rubric()),
+            protocol=EvaluationProtocol(recipe.strategy, asked.frame, judge, recipe.rubric(), recipe.system),
             settings=replace(
                 SamplingSettings(seed=recipe.seed),
                 temperature=recipe.eval.temperature,

@@ -11,36 +11,36 @@ _Name = Annotated[str, typer.Argument(help="Packaged recipe; `opengrit recipe li
 
 
 def list_recipes() -> None:
-    """List the recipes that come with the package: what each is for, on which hardware, and the memory it takes.
+    """List the recipes that come with the package: what each is for, its hardware, and the memory, disk and time it takes.
 
     A name stands where a command takes a recipe: `opengrit train demo`. Where the working folder has a file of that
-    very name, the file is taken. Paths in a packaged recipe (data/..., photos) start from the working folder.
+    very name, the file is taken. Paths in a packaged recipe (data/...) start from the working folder.
     """
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from opengrit.recipes.register import packaged_recipes
 
-    console = Console()
     recipes = packaged_recipes()
     for command in dict.fromkeys(recipe.command for recipe in recipes):
-        table = Table(title=command, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-        table.add_column("recipe", overflow="fold", no_wrap=True)
-        table.add_column("for")
-        table.add_column("hardware")
-        table.add_column("memory a device")
+        heads = ("hardware", "memory", "disk", "time") if command == "opengrit train" else ("hardware",)
+        typer.echo(_line(command, *heads))
         for recipe in recipes:
             if recipe.command == command:
-                table.add_row(
-                    *(Text(t) for t in (recipe.name, recipe.purpose, recipe.hardware, recipe.memory))
-                )
-        console.print(table)
-        console.print()
-    console.print(
-        "opengrit recipe show NAME prints one, opengrit recipe copy NAME makes it yours to edit.",
-        highlight=False,
+                typer.echo(_line(f"  {recipe.name}", *(_short(getattr(recipe, head)) for head in heads)))
+                typer.echo(f"      {recipe.purpose}")
+        typer.echo()
+    typer.echo(
+        "Memory is a device's; disk holds the model and the checkpoints; time is the training's alone."
     )
+    typer.echo("*: measured; the others are estimated, by scripts/recipe_memory.py.")
+    typer.echo("opengrit recipe show NAME prints one, opengrit recipe copy NAME makes it yours to edit.")
+
+
+def _line(name: str, hardware: str = "", memory: str = "", disk: str = "", time: str = "") -> str:
+    return f"{name:<34} {hardware:<22}{memory:>7}{disk:>8}{time:>7}".rstrip()
+
+
+def _short(needed: str) -> str:
+    """A figure as the list has it: a star where it was measured."""
+    return needed.replace(" (estimated)", "").replace(" (measured)", "*")
 
 
 def show(name: _Name) -> None:

@@ -23,7 +23,7 @@ def records(
     """Write what a run's model answered in the format of another program.
 
     csv, parquet and jsonl have one row a record, with the columns that docs/records.md lists; coco has a ground truth and
-    results for pycocotools; label-studio has tasks to import; fiftyone has a dataset's folder. Pictures are named, not copied.
+    results for pycocotools; label-studio has tasks to import; fiftyone has a dataset's folder. Pictures are named, not copied, but for coco.
     Nothing is overwritten.
 
     Examples:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from opengrit.cli.options import NoProgress
 from opengrit.core.errors import RunError
 from opengrit.core.output import settle_log
 
@@ -21,6 +22,7 @@ def report(
             help="Folder that holds the pictures now, if they have moved (default: where they were)."
         ),
     ] = None,
+    quiet: NoProgress = False,
 ) -> None:
     """Write one HTML page about runs: tables before and after, reward curves, examples that light up their boxes.
 
@@ -38,7 +40,7 @@ def report(
         raise RunError(
             f"--images is a folder that exists, {images} is none; name the one that holds the pictures"
         )
-    views = load_runs(runs, images=images)
+    views = load_runs(runs, images=images, quiet=quiet)
     write_report(views, out)
     evaluated = {v.name: v.records for v in views if isinstance(v, RunView) and v.is_evaluation}
     if evaluated:

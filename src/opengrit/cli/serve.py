@@ -78,6 +78,8 @@ def serve(
     name: _Name = None,
     endpoint: _Endpoint = None,
     endpoint_key_env: _EndpointKey = "OPENAI_API_KEY",
+    strategy: options.Strategy = "grounded",
+    system: options.System = None,
     frame: options.Frame = None,
     max_pixels: options.MaxPixels = None,
     host: _Host = "127.0.0.1",
@@ -118,11 +120,13 @@ def serve(
     check_installed(page)
     key = _api_key(api_key_env, api_key_file)
     settle_output()
+    from opengrit.grounding.prompts import strategy_named
     from opengrit.serving.memory import give_memory_back
     from opengrit.serving.run import address, bind, run_until_stopped
 
     give_memory_back()
     how = dict[str, Any](frame=frame, max_pixels=max_pixels, max_queue=max_queue, max_batch=max_batch)
+    asked_with = strategy_named(strategy)  # a prompt of one's own is read before a model loads
     listening = bind(host, port)  # a port that is taken is known before a model loads
     with tempfile.TemporaryDirectory(prefix="opengrit-serve-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
@@ -137,6 +141,8 @@ def serve(
             deadline_seconds=deadline,
             max_new_tokens=max_new_tokens,
             grace_seconds=grace,
+            strategy=asked_with,
+            system=system,
             notes=_notes(models, list(engines)) if endpoint is None else {},
         )
         app = build_app(engines, settings, page=page)

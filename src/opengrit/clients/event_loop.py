@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
+from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -40,6 +41,14 @@ class LoopThread:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+@cache
+def shared_loop() -> LoopThread:
+    """The loop that coroutines of the user's own run on: one for the life of the process, so that what they open on it, such
+    as a client, stays usable from call to call.
+    """
+    return LoopThread("opengrit-own-code")
 
 
 async def _cancel_all() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from opengrit.core.types import Record
 
 ANNOTATIONS = "annotations.json"
 RESULTS = "results.json"
+PICTURES = "images"
 _CATEGORY = (
     1  # annotated boxes have no names: all are of one kind, and what the model called its own is `label`
 )
@@ -21,11 +24,13 @@ _CATEGORY = (
 def write_coco(source: Source, folder: Path) -> int:
     """Both files in a new folder; the number of records in them.
 
-    An "image" is a record, since two questions about one picture ask for different boxes. A language model gives its
+    An "image" is a record, since two questions about one picture ask for different boxes; readers want each image to have
+    a name of its own and to lie in one folder, so each picture that is found is linked (or copied, from another disk) into
+    images/ under its number. A language model gives its
     boxes no confidence: each has the score 1.0, so that precision is that of a set and not of a ranking. Boxes that a
     record writes twice are one. Left out are rows that say nothing about boxes, and failed rollouts.
     """
-    folder.mkdir()
+    (folder / PICTURES).mkdir(parents=True)
     images: list[dict[str, Any]] = []
     with JsonList(folder / RESULTS) as results, JsonList(folder / "annotations.part") as annotations:
         count = 0
@@ -33,6 +38,7 @@ def write_coco(source: Source, folder: Path) -> int:
             if record.failure is not None or not record.example.boxes_known:
                 continue
             images.append(_image(record, number=len(images) + 1))
+            _place(Path(record.example.image), folder / PICTURES / images[-1]["file_name"])
             size = record.example.picture_size
             for box in dict.fromkeys(record.example.boxes):
                 count += 1
@@ -43,6 +49,16 @@ def write_coco(source: Source, folder: Path) -> int:
                 results.write(json.dumps(found | {"score": 1.0, "label": label}))
     _join(folder, images)
     return len(images)
+
+
+def _place(picture: Path, place: Path) -> None:
+    """The picture at another place too, if it is there; a hard link, since readers refuse symbolic ones that lead outside."""
+    if not picture.is_file():
+        return
+    try:
+        os.link(picture, place)
+    except OSError:  # another disk, or one without links
+        shutil.copyfile(picture, place)
 
 
 def _join(folder: Path, images: list[dict[str, Any]]) -> None:
@@ -65,9 +81,10 @@ def _image(record: Record, *, number: int) -> dict[str, Any]:
     example = record.example
     return {
         "id": number,
-        "file_name": example.image,
+        "file_name": f"{number:06d}{Path(example.image).suffix.lower()}",
         "width": example.picture_size.width,
         "height": example.picture_size.height,
+        "path": example.image,
         "record": record.id,
         "question": example.question,
     }

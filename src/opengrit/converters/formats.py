@@ -39,7 +39,7 @@ class Converted:
 def convert(run: str | Path, to: Format, out: str | Path, *, images: str | Path | None = None) -> Converted:
     """Write a run's records in a format of `FORMATS`: to a file (csv, parquet, jsonl) or to a new folder (the others).
 
-    Pictures are named and not copied; they are looked for in the folder `images` first, then where the run took them
+    Pictures are named, and for coco linked; they are looked for in the folder `images` first, then where the run took them
     from. Raises RunError where the folder holds no run, a line of it cannot be read, something is at `out` already, or
     no record fits the format.
     """

@@ -108,9 +108,22 @@ def union_iou(predicted: Sequence[Box], truth: Sequence[Box]) -> float:
 
 def iou_of_unions(ours: Sequence[Corners], theirs: Sequence[Corners]) -> float:
     """Overlap of two unions of rectangles over the area of both together, 0 to 1; 0 where nothing has an area."""
+    if len(ours) == len(theirs) == 1:
+        return _iou_of_two(ours[0], theirs[0])
     shared = covered_area([_overlap(one, other) for one in ours for other in theirs])
     together = covered_area(ours) + covered_area(theirs) - shared
     return min(shared / together, 1.0) if shared > 0.0 else 0.0
+
+
+def _iou_of_two(one: Corners, other: Corners) -> float:
+    """As for unions, to the bit, for one rectangle on each side: by far the most frequent case."""
+    wide = min(one[2], other[2]) - max(one[0], other[0])
+    high = min(one[3], other[3]) - max(one[1], other[1])
+    if wide <= 0.0 or high <= 0.0:
+        return 0.0
+    shared = wide * high
+    areas = (one[2] - one[0]) * (one[3] - one[1]) + (other[2] - other[0]) * (other[3] - other[1])
+    return min(shared / (areas - shared), 1.0) if shared > 0.0 else 0.0
 
 
 def covered_area(rectangles: Iterable[Corners]) -> float:

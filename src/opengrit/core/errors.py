@@ -18,6 +18,10 @@ class RewardError(OpenGritError):
     """A reward raises, or returns something else than it states."""
 
 
+class JudgeError(OpenGritError):
+    """A judge of the user's own raises, or returns something else than an opinion."""
+
+
 class DataError(OpenGritError):
     """A row, a file or a folder of data is not what its format says."""
 

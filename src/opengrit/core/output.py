@@ -28,12 +28,17 @@ def settle_log() -> None:
 
 
 def settle_output() -> None:
-    """As `settle_log`, and the libraries' messages that are meant for us rather than for a person are off.
+    """As `settle_log`, and `quieten_libraries`."""
+    settle_log()
+    quieten_libraries()
+
+
+def quieten_libraries() -> None:
+    """The libraries' messages that are meant for us rather than for a person are off.
 
     Their warnings stay, but for three: what will change in a later version of theirs, progress bars of reading and
     writing files, and TRL's page about each truncated completion (counted in our metrics as such).
     """
-    settle_log()
     logging.getLogger("trl.trainer.grpo_trainer").addFilter(_says_something)
     for category in (FutureWarning, DeprecationWarning):
         warnings.filterwarnings("ignore", category=category, module=_LIBRARIES)

@@ -191,8 +191,8 @@ def keywords_of(
         signature.bind(*[None] * arguments, **dict.fromkeys(named), **keywords)
     except TypeError as error:
         raise RecipeError(
-            f"the keywords in a recipe are those of the function, {function.file.reference} is called with "
-            f"{', '.join(keywords) or 'none'} and is {function.name}{signature} ({error}); change one of the two "
+            f"the keywords of a call are those of the function, {function.file.reference} is called with "
+            f"{', '.join([*named, *keywords]) or 'none'} and is {function.name}{signature} ({error}); change one of the two "
             f"({function.place})"
         ) from error
     try:

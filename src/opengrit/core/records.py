@@ -97,22 +97,29 @@ def from_json(value: Any) -> Record:
 
 def _check(value: object, place: str) -> None:
     """Compare the fields of a dataclass, and of those in it, with their declared types. Raises TypeError."""
-    for name, (several, kinds) in _fields(type(value)).items():  # type: ignore[arg-type]  # a class has a hash
+    for name, several, kinds, may_hold_more in _fields(type(value)):  # type: ignore[arg-type]  # a class has a hash
         inner = getattr(value, name)
         parts = (inner,) if not several else inner.values() if isinstance(inner, dict) else inner
-        for kind in set(map(type, parts)):
-            if not issubclass(kind, kinds) or (kind is bool and bool not in kinds):
-                raise TypeError(f"{place}{name} holds {kind.__name__}")
-        for part in parts:
-            if is_dataclass(part):
-                _check(part, f"{place}{name}.")
+        found = {type(inner)} if not several else set(map(type, parts))
+        if not found <= kinds:
+            raise TypeError(
+                f"{place}{name} holds {', '.join(sorted(kind.__name__ for kind in found - kinds))}"
+            )
+        if may_hold_more:
+            for part in parts:
+                if is_dataclass(part):
+                    _check(part, f"{place}{name}.")
 
 
 @cache
-def _fields(kind: type) -> dict[str, tuple[bool, tuple[type, ...]]]:
-    """For each field of a dataclass: whether it holds several values, and the types of one."""
-    hints = get_type_hints(kind)
-    return {name: (get_origin(hint) in (tuple, dict), tuple(_types(hint))) for name, hint in hints.items()}
+def _fields(kind: type) -> tuple[tuple[str, bool, frozenset[type], bool], ...]:
+    """For each field of a dataclass: its name, whether it holds several values, the types of one, and whether one is a dataclass."""
+    found = []
+    for name, hint in get_type_hints(kind).items():
+        kinds = frozenset(_types(hint))
+        several = get_origin(hint) in (tuple, dict)
+        found.append((name, several, kinds, any(map(is_dataclass, kinds))))
+    return tuple(found)
 
 
 def _types(hint: Any) -> Iterator[type]:
@@ -137,7 +144,7 @@ def _record(value: dict[str, Any]) -> Record:
             token_ids=tuple(completion["token_ids"]),
             finish=Finish(completion["finish"]),
         ),
-        transcript=_read_transcript(value["transcript"]),
+        transcript=_read_transcript(value["transcript"], completion["text"]),
         verdict=_read_verdict(value["verdict"]),
         score=Score(total=score["total"], parts=dict(score["parts"]), missing=score["missing"]),
         seen_size=Size(*value["seen_size"]),
@@ -228,9 +235,11 @@ def _transcript(transcript: Transcript, picture_size: Size) -> dict[str, Any]:
     }
 
 
-def _read_transcript(value: dict[str, Any]) -> Transcript:
+def _read_transcript(value: dict[str, Any], written: Any) -> Transcript:
     return Transcript(
-        text=value["text"],
+        text=written
+        if value["text"] == written
+        else value["text"],  # one string in memory, not two equal ones
         thought=value["thought"],
         rethink=value["rethink"],
         answer=value["answer"],

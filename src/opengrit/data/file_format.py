@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from opengrit.core.errors import DataError
 from opengrit.core.escaping import shortened
 
 _MARK = b"\xef\xbb\xbf"  # of UTF-8: editors write it, it says nothing
+_NAMED = "give it the ending of what it is, and it is read as it is: cp {file} {file}"
 _PACKED = {  # by their first bytes: what it is, and how to get lines out of it
     b"\x1f\x8b": ("gzip", "unpack it: gunzip -k {file}"),
-    b"PK\x03\x04": ("a zip archive", "unpack it: unzip {file}"),
+    b"PK\x03\x04": ("a zip archive or a spreadsheet", f"unpack it: unzip {{file}}, or {_NAMED}.xlsx"),
     b"BZh": ("bzip2", "unpack it: bunzip2 -k {file}"),
     b"\xfd7zXZ": ("xz", "unpack it: unxz -k {file}"),
-    b"PAR1": (
-        "Parquet",
-        'write its rows as lines: python -c "import sys, datasets; datasets.Dataset.from_parquet(sys.argv[1])'
-        '.to_json(sys.argv[2])" {file} {file}.jsonl',
-    ),
+    b"PAR1": ("Parquet", f"{_NAMED}.parquet"),
     b"\xff\xfe": ("UTF-16", "save it as UTF-8: iconv -f UTF-16 -t UTF-8 {file} > {file}.jsonl"),
     b"\xfe\xff": ("UTF-16", "save it as UTF-8: iconv -f UTF-16 -t UTF-8 {file} > {file}.jsonl"),
 }
-_FROM_JSON = (
-    "python -c \"import json, sys; found = json.load(open(sys.argv[1], encoding='utf-8-sig')); "
-    '[print(json.dumps(row)) for row in (found if isinstance(found, list) else [found])]" {file} > {file}.jsonl'
-)
-_FROM_TABLE = (
-    'python -c "import csv, json, sys; [print(json.dumps(row)) for row in '
-    "csv.DictReader(open(sys.argv[1], encoding='utf-8-sig', newline=''){how})]\" {file} > {file}.jsonl"
-)
 _MOST_BYTES = 64 * 2**20  # of a file that is parsed as a whole to say what it is
 
 
@@ -85,7 +76,7 @@ def _require_lines(path: Path, content: bytes) -> None:
     first = text.partition(b"\n")[0].strip()
     if text.startswith(b"[") or (text.startswith(b"{") and not first.endswith(b"}")):
         if len(content) <= _MOST_BYTES and _is_json(text):
-            raise _other(path, "one JSON document", f"write its rows as lines: {_FROM_JSON}")
+            raise _other(path, "one JSON document", f"{_NAMED}.json")
     elif not text.startswith(b"{"):
         _require_no_table(path, first)
 
@@ -96,7 +87,7 @@ def _require_no_table(path: Path, first: bytes) -> None:
         header = first.decode("utf-8")
     except UnicodeDecodeError:
         return
-    for separator, how in ((",", ""), ("\t", ", delimiter=chr(9)"), (";", ", delimiter=';'")):
+    for separator in (",", "\t", ";"):
         names = next(csv.reader([header], delimiter=separator), [])
         if len(names) > 1 and all(
             name.strip().replace("_", "a").replace(" ", "a").isalnum() for name in names
@@ -104,7 +95,7 @@ def _require_no_table(path: Path, first: bytes) -> None:
             raise _other(
                 path,
                 f"a table with the columns {shortened(', '.join(names))}",
-                f"write its rows as lines: {_FROM_TABLE.replace('{how}', how)}",
+                f"{_NAMED}.csv",
             )
 
 
@@ -120,6 +111,22 @@ def _is_json(text: bytes) -> bool:
 
 
 def _other(path: Path, name: str, remedy: str) -> DataError:
-    made = shlex.quote(f"{path}.jsonl")
-    remedy = remedy.replace("{file}.jsonl", made).replace("{file}", shlex.quote(str(path)))
+    remedy = re.sub(r"\{file\}(\.\w+)?", lambda found: shlex.quote(f"{path}{found[1] or ''}"), remedy)
     return DataError(f"a data file holds one JSON object a line, {path} is {name}; {remedy}")
+
+
+class DuplicateKey(ValueError):
+    """A key occurs twice in one object."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs, for json's `object_pairs_hook`. Raises DuplicateKey for a key that occurs twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise DuplicateKey(next(key for place, key in enumerate(keys) if key in keys[:place]))
+    return found

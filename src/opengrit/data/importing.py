@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,12 +16,12 @@ from opengrit.core.escaping import shortened
 from opengrit.core.types import Example
 from opengrit.data.doubts import Doubt
 from opengrit.data.grit import write
-from opengrit.data.rows import Severity
 from opengrit.data.tables.convert import ReadTable, read_table
 from opengrit.data.tables.files import as_source
 from opengrit.data.tables.settings import TableSettings
 
-_ROWS_NAMED = 12  # of those that have one problem
+_NAMES = 12  # of missing pictures in one message
+_VARYING = re.compile(r"\[[^\]]*\]|'[^']*'|\d+(?:\.\d+)?")  # what differs between rows that have one problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +39,27 @@ class BadTable(DataError):
     """Rows of a table that cannot become GRIT's: every one of them is in the message, those with one problem together."""
 
     def __init__(self, read: ReadTable) -> None:
-        groups = list(_groups(read))
-        bad = {row for _, rows in groups for row in rows}
+        groups = _groups(read)
+        bad = {row for group in groups for row in group.rows}
         head = (
             f"every row of {read.parsed.file} becomes one of GRIT's, {len(bad)} of {read.parsed.rows} cannot:"
         )
-        lines = [f"  {_named(rows)}: {message}" for message, rows in groups]
-        if read.suspicion is not None:
-            lines.append(f"  {read.suspicion.doubt()}")
-        lines.append("correct them, or leave them out with --skip-bad-rows; nothing is written")
-        super().__init__("\n".join([head, *lines]))
+        last = "correct them, or leave them out with --skip-bad-rows; nothing is written"
+        super().__init__("\n".join([head, *(f"  {group}" for group in groups), last]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Alike:
+    """Rows that have one problem, and what is said of the first of them."""
+
+    rows: tuple[int, ...]
+    message: str
+    exact: bool  # whether all of them are told in the same words
+
+    def __str__(self) -> str:
+        return f"{_named(self.rows)}: {self.message}" + (
+            "" if self.exact else f" (this is row {self.rows[0]})"
+        )
 
 
 def import_table(
@@ -88,10 +100,8 @@ def import_table(
             folder = pictures
     notes = [*read.notes, *(str(problem) for problem in read.parsed.warnings)]
     if twice:
-        notes.append(
-            f"{twice} rows are there twice, with one picture, question and answer: one of each is taken"
-        )
-    skipped = [f"{_named(rows)} left out: {message}" for message, rows in _groups(read)]
+        notes.append(f"rows with the picture, question and answer of an earlier one are left out: {twice}")
+    skipped = [f"left out: {group}" for group in _groups(read)]
     return Imported(tuple(examples), folder, str(read.columns), (*notes, *skipped), read.parsed.doubts)
 
 
@@ -118,28 +128,35 @@ def _once(examples: Sequence[Example]) -> tuple[list[Example], int]:
     return list(found.values()), len(examples) - len(found)
 
 
-def _groups(read: ReadTable) -> Iterator[tuple[str, list[int]]]:
-    """Each problem that makes rows unusable, and the rows that have it."""
-    rows: dict[str, list[int]] = defaultdict(list)
-    for problem in read.parsed.problems:
-        if problem.severity is Severity.ERROR:
-            rows[f"{problem.field}: {problem.message}" if problem.field else problem.message].append(
-                problem.line
-            )
-    missing = [(one.row, os.path.relpath(one.path, read.parsed.folder)) for one in read.missing]
-    if missing:
-        names = list(dict.fromkeys(name for _, name in missing))
-        shown = ", ".join(shortened(name) for name in names[:_ROWS_NAMED]) + (
-            ", ..." if len(names) > _ROWS_NAMED else ""
+def _groups(read: ReadTable) -> list[_Alike]:
+    """The problems that make rows unusable, by their first row; those that differ in numbers and names are alike.
+
+    Where all boxes seem to be of another convention, that is the one problem that they have.
+    """
+    found: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for problem in read.parsed.errors:
+        if read.suspicion is not None and problem.field.startswith("bboxs"):
+            found["bboxs"].append((problem.line, str(read.suspicion.doubt())))
+            continue
+        place = re.sub(r"\[\d+\]", "", problem.field)
+        message = f"{place}: {problem.message}" if place else problem.message
+        found[_VARYING.sub("#", message)].append((problem.line, message))
+    names = list(dict.fromkeys(os.path.relpath(one.path, read.parsed.folder) for one in read.missing))
+    if names:
+        shown = ", ".join(map(shortened, names[:_NAMES])) + (", ..." if len(names) > _NAMES else "")
+        message = (
+            f"image: a row's picture is a file in {read.parsed.folder}, not there: {shown}; give the folder that holds them with "
+            "--images"
         )
-        rows[
-            f"image: a row's picture is a file in {read.parsed.folder}, not there: {shown}; give the folder that holds them with --images"
-        ] = [row for row, _ in missing]
-    yield from rows.items()
+        found[message] = [(one.row, message) for one in read.missing]
+    groups = []
+    for problems in found.values():
+        rows = tuple(sorted({row for row, _ in problems}))
+        groups.append(_Alike(rows, problems[0][1], exact=len({message for _, message in problems}) == 1))
+    return sorted(groups, key=lambda group: group.rows)
 
 
 def _named(rows: Sequence[int]) -> str:
-    rows = sorted(set(rows))
     if len(rows) == 1:
         return f"row {rows[0]}"
     if len(rows) > 2 and rows[-1] - rows[0] == len(rows) - 1:

@@ -20,6 +20,7 @@ from opengrit.core.escaping import encodable, shortened
 from opengrit.core.images import confined, picture_size
 from opengrit.core.types import Example
 from opengrit.data.doubts import WrittenBox, fits_as_width
+from opengrit.data.file_format import DuplicateKey, unique_keys
 from opengrit.data.foreign_rows import PLACEHOLDER, advice, boxes_in, unwrapped
 
 # Annotators number pixels from 0 or from 1 and include the last one or not, so one pixel of overhang is custom.
@@ -142,7 +143,7 @@ class Row:
         except UnicodeDecodeError as error:
             self.error("", f"a row is UTF-8, byte {error.start} of this line is not; save the file as UTF-8")
             return None
-        except _DuplicateKey as error:
+        except DuplicateKey as error:
             self.error(error.key, "a field occurs once in a row, this one occurs twice; keep the right one")
             return None
         except json.JSONDecodeError as error:
@@ -412,21 +413,7 @@ def _if_thousandths(*corners: float) -> str:
     return ", or if it is in thousandths (0 to 1000) multiply by width / 1000 and height / 1000"
 
 
-class _DuplicateKey(ValueError):
-    def __init__(self, key: str) -> None:
-        super().__init__(key)
-        self.key = key
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise _DuplicateKey(next(key for place, key in enumerate(keys) if key in keys[:place]))
-    return found
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
+_DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 
 
 def _finite(value: Any) -> float | None:

@@ -60,10 +60,11 @@ def load_examples(
         return examples
     parent, base = os.path.split(os.path.normpath(name))
     if base in {known.name for known in BENCHMARKS}:
-        parent = parent or "data"
+        path = os.path.join(parent or "data", base)
         raise DataError(
             f"a benchmark is named by the folder it was fetched into, got {name!r}, where no `opengrit data get` put it; "
-            f"{fetching(os.path.join(parent, base))} (then name {os.path.join(parent, base)})"
+            + fetching(path)
+            + ("" if path == os.path.normpath(name) else f" and name {path}")
         )
     if not name.startswith(_STICKERS):
         raise DataError(

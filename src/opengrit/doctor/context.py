@@ -108,6 +108,7 @@ class Context:
     load: Callable[[Model], Loaded]
     sampler_of: Callable[[Loaded], Sampler]
     # ----
+    strategy: str = ""  # the recipe's; a prompt of its own is read
     rubric: Rubric | None = None  # None: code of the recipe's own cannot be used
     examples: list[Example] = field(default_factory=list)
     unsized: int = 0  # training rows whose pictures are not there, so that nothing says how large they are

@@ -1,4 +1,4 @@
-"""Whether a recipe fits a machine: its plan, its memory estimate, and the lines about both at the head of a recipe file."""
+"""Whether a recipe fits a machine: its plan and its memory estimate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from opengrit.core.errors import RecipeError
 from opengrit.models.memory_estimate import (
     FLOAT,
-    GB,
     HALF,
     NF4,
     MemoryEstimate,
@@ -26,17 +25,6 @@ _TILE_TOKENS = 256  # that InternVL makes of one tile of 448 x 448 pixels
 # What the processors of the hub allow where a recipe sets no bound.
 _MOST_PIXELS = {"qwen2_vl": 12_845_056, "qwen2_5_vl": 12_845_056, "qwen3_vl": 16_777_216}
 _MOST_TILES = 12
-
-# Ways of sharing that opengrit recipe list names.
-_SHARED = {
-    Sharding.ZERO1: "ZeRO-1",
-    Sharding.ZERO2: "ZeRO-2",
-    Sharding.ZERO3: "ZeRO-3",
-    Sharding.FSDP: "FSDP",
-}
-
-BEGIN = "# -- memory (written by scripts/recipe_memory.py) --"
-END = "# -- end of memory --"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,22 +91,3 @@ def fit(recipe: Recipe, machine: Machine) -> MemoryEstimate:
     """What each device of that machine needs for the recipe."""
     facts = facts_for(recipe.model.name)
     return estimate(facts, plan_of(recipe, facts, machine))
-
-
-def memory_comment(recipe: Recipe, machine: Machine) -> str:
-    """The lines about memory at the head of a recipe file, markers included."""
-    facts = facts_for(recipe.model.name)
-    plan = plan_of(recipe, facts, machine)
-    found = estimate(facts, plan)
-    shared = f", {_SHARED[machine.sharding]}" if machine.sharding in _SHARED else ""
-    lines = [
-        f"hardware: {machine.devices} x {machine.device_gb:.0f} GB{shared}",
-        f"memory: {found.total / GB:.0f} GB (estimated)",
-        f"On {machine.name}: {found.total / GB:.0f} of {machine.device_gb:.0f} GB a device, estimated by",
-        f"opengrit.models.memory_estimate from the model's shape ({facts.parameters():,} parameters) and this recipe; not measured.",
-        f"Longest case: {plan.rows} completions of {plan.completion_tokens} tokens a pass, "
-        f"{plan.decoded_rows} written together,",
-        f"prompts of {plan.prompt_tokens} tokens and {plan.picture_tokens} of the picture.",
-        *found.lines(),
-    ]
-    return "\n".join([BEGIN, *(f"# {line}" for line in lines), END])

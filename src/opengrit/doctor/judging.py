@@ -10,8 +10,8 @@ from opengrit.core.types import Unjudged
 from opengrit.doctor.context import Context
 from opengrit.doctor.findings import Area, Finding
 from opengrit.judges import Case
-from opengrit.judges.rule import RuleJudge
-from opengrit.judges.settings import open_judge
+from opengrit.judges.cache import CachedJudge
+from opengrit.judges.settings import JudgeSection, open_judge, own_judge
 
 _AREA = Area.JUDGE
 _TRIAL = Case("How many dogs are there?", expected="2", given="two")
@@ -25,6 +25,9 @@ def examine_judge(context: Context) -> Iterator[Finding]:
     section = context.recipe.judge
     if section.kind == "rule":
         yield _AREA.ok("judge", "the rule: needs no network and costs nothing")
+        return
+    if section.kind == "own":
+        yield from _own(section)
         return
     if section.kind == "local" and context.quick:
         yield _AREA.skipped("judge", "--quick leaves out what needs a model")
@@ -46,7 +49,7 @@ def examine_judge(context: Context) -> Iterator[Finding]:
     )
     try:
         with open_judge(trial) as judge:
-            assert not isinstance(judge, RuleJudge)
+            assert isinstance(judge, CachedJudge)
             opinion = judge.judge_many([_TRIAL], deadline_seconds=2 * _TIMEOUT_SECONDS)[0]
             spent, due = judge.cost, judge.estimate([_TRIAL])
     except OpenGritError as error:
@@ -78,3 +81,19 @@ def examine_judge(context: Context) -> Iterator[Finding]:
         )
         return
     yield _AREA.ok("judge", found)
+
+
+def _own(section: JudgeSection) -> Iterator[Finding]:
+    try:
+        opinion = own_judge(section).judge(_TRIAL.question, expected=_TRIAL.expected, given=_TRIAL.given)
+    except OpenGritError as error:
+        yield _AREA.error("judge", error)
+        return
+    found = (
+        f"your {section.function} was asked once: {_TRIAL.given!r} where {_TRIAL.expected!r} is expected is "
+    )
+    said = opinion.reason if isinstance(opinion, Unjudged) else "right" if opinion.correct else "wrong"
+    if isinstance(opinion, Unjudged) or not opinion.correct:
+        yield _AREA.warn("judge", f"{found}{said} to it", "look at what it takes for right")
+        return
+    yield _AREA.ok("judge", found + said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,16 +12,19 @@ from PIL import Image, ImageDraw
 
 from opengrit.core.boxes import Box
 from opengrit.core.errors import ImageError
-from opengrit.core.types import Example
+from opengrit.core.types import Example, Tag
 from opengrit.doctor.context import Context
 from opengrit.doctor.findings import Area, Finding, split_message
 from opengrit.grounding.frames import Frame, frame_for
+from opengrit.grounding.own_prompts import OwnPrompt
 from opengrit.grounding.parsing import parse
-from opengrit.grounding.prompts import Strategy, user_text
+from opengrit.grounding.prompts import Strategy, asked_for, user_text
 from opengrit.grounding.targets import target_text
 from opengrit.sampling import Asked
 
 _AREA = Area.PROMPTS
+_TAGS = re.compile(r"</?[A-Za-z_]\w*>")
+_READ = {tag.value for tag in Tag}
 _ROWS = 200  # prepared, evenly spread over the data, and the longest question; all of a smaller data set
 _NEARLY = 0.9  # of the model's context
 _SHRUNK = 0.25  # of a picture's side, as the model sees it
@@ -33,6 +37,10 @@ _KNOWN_BOXES = (Box(0.0, 0.0, 0.5, 0.5), Box(0.25, 0.1, 0.9, 1.0), Box(0.6, 0.7,
 
 def examine_prompts(context: Context) -> Iterator[Finding]:
     """Needs the model's processor, and no forward pass."""
+    if context.rubric is None:
+        yield _AREA.skipped("prompts", "code of your own cannot be used: see above")
+        return
+    yield from _own_prompt(context)
     if context.loaded is None:
         yield _AREA.skipped("prompts", context.why_without_model)
         return
@@ -43,9 +51,11 @@ def examine_prompts(context: Context) -> Iterator[Finding]:
     seen: list[Example] = []
     failed: list[str] = []
     for example in _spread(context.examples):
-        text = user_text(context.recipe.strategy, example.question, family=context.loaded.frame)
+        text = user_text(context.strategy, example.question, family=context.loaded.frame)
         try:
-            context.prompts.append(preparer.prepare(Asked(example.id, example.image, text)))
+            context.prompts.append(
+                preparer.prepare(Asked(example.id, example.image, text, context.recipe.system))
+            )
         except ImageError as error:
             failed.append(str(error))
             continue
@@ -57,6 +67,32 @@ def examine_prompts(context: Context) -> Iterator[Finding]:
         yield _lengths(context)
         yield from _replies(context, seen)
         yield from _detail(context, seen)
+
+
+def _own_prompt(context: Context) -> Iterator[Finding]:
+    """What a prompt of the recipe's own asks for that cannot be read, and does not ask for."""
+    if not isinstance(context.strategy, OwnPrompt):
+        return
+    words = f"{context.recipe.system or ''}\n{context.strategy.trial}"
+    asks = asked_for(context.strategy, system=context.recipe.system)
+    unread = sorted({tag for tag in _TAGS.findall(words) if tag not in _READ})
+    missing = []
+    if unread:
+        missing.append(f"asks for {', '.join(unread)}, which nothing reads")
+    if not asks.answer_tag:
+        missing.append("asks for no <answer>, so that all of a reply is taken for its answer")
+    if not asks.boxes:
+        missing.append("asks for no boxes")
+    elif not {"<think>", "<rethink>"} & set(_TAGS.findall(words)):
+        missing.append("asks for boxes and for no <think>, so that none is in a thought")
+    if not missing:
+        yield _AREA.ok("own prompt", f"{context.strategy} asks for boxes and for tags that are read")
+        return
+    yield _AREA.warn(
+        "own prompt",
+        f"the prompt {context.strategy} {'; it '.join(missing)}",
+        "ask for <think>...</think>, <rethink>...</rethink>, <answer> and boxes under the key 'bbox_2d' where rewards need them",
+    )
 
 
 def _spread(examples: Sequence[Example]) -> list[Example]:
@@ -128,7 +164,7 @@ def _range(values: Sequence[int]) -> str:
 def _replies(context: Context, examples: Sequence[Example]) -> Iterator[Finding]:
     """The shortest reply in the format that has each of a row's boxes, against the limit of a completion."""
     recipe, loaded = context.recipe, context.loaded
-    if loaded is None or recipe.strategy == Strategy.DIRECT:
+    if loaded is None or not asked_for(context.strategy, system=recipe.system).boxes:
         return
     strategy = Strategy.SFT if recipe.strategy == Strategy.SFT else Strategy.GROUNDED
     lengths = []

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from opengrit.core.boxes import union_iou
-from opengrit.core.errors import RewardError
+from opengrit.core.errors import JudgeError, RewardError
 from opengrit.core.types import Example, Finish, Record, Rejection
 from opengrit.doctor.context import Context
 from opengrit.doctor.findings import Area, Finding
@@ -18,7 +18,9 @@ from opengrit.evaluation.metrics.quantities import is_complete
 from opengrit.evaluation.rollout import EvaluationProtocol, judged, roll_out
 from opengrit.grounding.frames import Frame, Unit
 from opengrit.grounding.parsing import parse
+from opengrit.grounding.prompts import asked_for
 from opengrit.judges import RuleJudge
+from opengrit.judges.settings import own_judge
 from opengrit.rewards.protocol import Requirement
 from opengrit.rewards.rubric import Rubric
 from opengrit.sampling import SamplingSettings
@@ -45,8 +47,8 @@ def examine_samples(context: Context) -> Iterator[Finding]:
         return
     try:
         context.groups = _sample(context, context.rubric)
-    except RewardError as error:
-        yield _AREA.error("reward", error)
+    except (RewardError, JudgeError) as error:
+        yield _AREA.error("judge" if isinstance(error, JudgeError) else "reward", error)
         return
     records = [record for group in context.groups for record in group]
     measured = [record for record in records if record.failure is None]
@@ -62,10 +64,13 @@ def examine_samples(context: Context) -> Iterator[Finding]:
 
 
 def _sample(context: Context, rubric: Rubric) -> list[list[Record]]:
-    """Completions sampled and scored as in training, but judged by rule: a judge that costs is asked once, below."""
+    """Completions sampled and scored as in training, but for a judge that costs: the rule stands in for it, and it is
+    asked once, below.
+    """
     assert context.loaded is not None
     recipe, train = context.recipe, context.recipe.train
-    protocol = EvaluationProtocol(recipe.strategy, context.loaded.frame, RuleJudge(), rubric)
+    judge = own_judge(recipe.judge) if recipe.judge.kind == "own" else RuleJudge()
+    protocol = EvaluationProtocol(context.strategy, context.loaded.frame, judge, rubric, recipe.system)
     settings = SamplingSettings(
         temperature=train.temperature,
         top_p=train.top_p,
@@ -108,7 +113,7 @@ def _stops(context: Context, records: Sequence[Record]) -> Finding:
 
 
 def _format(context: Context, records: Sequence[Record]) -> Iterator[Finding]:
-    if context.recipe.strategy == "direct":
+    if not asked_for(context.strategy, system=context.recipe.system).boxes:
         return
     formed, boxes = _mean(records, follows_format), _mean(records, num_boxes)
     if formed is None or boxes is None:
@@ -145,7 +150,7 @@ def _reward(context: Context, records: Sequence[Record]) -> Iterator[Finding]:
     listed = ", ".join(f"{name} {value:.2f}" for name, value in parts.items() if value is not None)
     mean = math.fsum(totals) / len(totals)
     found = f"the {len(totals)} samples earn {mean:.2f} on average, {min(totals):.2f} to {max(totals):.2f} ({listed})"
-    if context.recipe.judge.kind != "rule":
+    if context.recipe.judge.kind not in ("rule", "own"):
         found += "; judged by rule here"
     if max(map(abs, totals)) < _NOTHING:
         yield _AREA.fail(
@@ -174,7 +179,7 @@ def _answers(context: Context, records: Sequence[Record]) -> Iterator[Finding]:
     opinions = [value for record in records if (value := right(record)) is not None]
     if not rewarded or not opinions or any(opinions):
         return
-    by_rule = context.recipe.judge.kind == "rule"
+    by_rule = context.recipe.judge.kind in ("rule", "own")
     yield _AREA.graded(
         "answers of the base",
         f"none of {len(opinions)} judged samples is right",

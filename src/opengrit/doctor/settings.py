@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from opengrit.core.errors import RecipeError
 from opengrit.doctor.context import Context
 from opengrit.doctor.findings import Area, Finding
+from opengrit.grounding.prompts import asked_for, strategy_named
+from opengrit.judges.settings import own_judge
 from opengrit.recipes.own_files import own_files
 from opengrit.recipes.training_recipe import Recipe
+from opengrit.rewards.overlap import OVERLAP_REWARDS
 
 _AREA = Area.RECIPE
 
@@ -28,7 +31,7 @@ def examine_settings(context: Context) -> Iterator[Finding]:
     """The recipe by itself, and against the model's size."""
     recipe = context.recipe
     yield from _own_code(context)
-    wrong = [*_rate(context), *_sampling(recipe), *_prompt(context), *_saving(recipe)]
+    wrong = [*_rate(context), *_sampling(context), *_prompt(context), *_saving(recipe)]
     yield from wrong
     if not wrong:
         train = recipe.train
@@ -40,7 +43,7 @@ def examine_settings(context: Context) -> Iterator[Finding]:
 
 
 def _own_code(context: Context) -> Iterator[Finding]:
-    """Names the files that a run would execute, and executes those of rewards: what they define is checked."""
+    """Names the files that a run would execute, and executes them: what they define is checked."""
     try:
         files = own_files(context.recipe)
         if files:
@@ -48,6 +51,9 @@ def _own_code(context: Context) -> Iterator[Finding]:
             yield _AREA.ok(
                 "own code", f"this recipe uses files of your own, and Python in them is executed: {listed}"
             )
+        context.strategy = strategy_named(context.recipe.strategy)
+        if context.recipe.judge.kind == "own":
+            own_judge(context.recipe.judge)
         context.rubric = context.recipe.rubric()
     except RecipeError as error:
         yield _AREA.error("own code", error)
@@ -88,7 +94,8 @@ def _in_words(number: int) -> str:
     return f"{number:,}"
 
 
-def _sampling(recipe: Recipe) -> Iterator[Finding]:
+def _sampling(context: Context) -> Iterator[Finding]:
+    recipe = context.recipe
     temperature = recipe.train.temperature
     if temperature < _COLD or recipe.train.top_k == 1:
         setting = f"train.temperature {temperature:g}" if temperature < _COLD else "train.top_k 1"
@@ -104,7 +111,8 @@ def _sampling(recipe: Recipe) -> Iterator[Finding]:
             "set it near 1 (GRIT: 0.9), unless the share of flat groups below is small",
         )
     length = recipe.train.max_completion_length
-    if recipe.strategy != "direct" and length < _SHORTEST_REPLY:
+    in_format = context.rubric is not None and asked_for(context.strategy, system=recipe.system).boxes
+    if in_format and length < _SHORTEST_REPLY:
         yield _AREA.fail(
             "completion length",
             f"train.max_completion_length is {length}, and a reply in the format takes {_SHORTEST_REPLY} tokens and more: "
@@ -124,6 +132,7 @@ def _prompt(context: Context) -> Iterator[Finding]:
         "points_before_rethinking",
         "box_count",
         "grounding_iou",
+        *(reward.__name__ for reward in OVERLAP_REWARDS),
     }
     earned = {name for name, weight in context.rubric.weights.items() if weight > 0}
     if recipe.strategy == "direct" and earned & asks_for_tags:

@@ -10,7 +10,7 @@ from opengrit.core.escaping import join_surrogates
 from opengrit.core.types import Completion, Example, Finish, Record, Score, Transcript, Unjudged, Verdict
 from opengrit.grounding.frames import Frame, frame_for
 from opengrit.grounding.parsing import parse
-from opengrit.grounding.prompts import Strategy, user_text
+from opengrit.grounding.prompts import Strategy, asked_for, strategy_named, user_text
 from opengrit.judges import BatchJudge, Case, judge_cases, verdict_or_case
 from opengrit.rewards.protocol import Attempt
 from opengrit.rewards.rubric import Rubric
@@ -23,25 +23,33 @@ NOT_YET = Unjudged("not judged yet")
 
 @dataclass(frozen=True, slots=True)
 class EvaluationProtocol:
-    """How questions are put and answers are read: the prompt's name, the frame's name, the judge and the rewards."""
+    """How questions are put and answers are read: the prompt's name, the frame's name, the judge and the rewards.
+
+    A prompt of the user's own is read when the protocol is made; `system` is the text of a turn before the question's.
+    """
 
     strategy: str
     frame: str  # a model type, or "pixels", "thousand" or "unit"
     judge: BatchJudge
     rubric: Rubric
+    system: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "strategy", strategy_named(self.strategy))
 
 
 def ask(example: Example, *, protocol: EvaluationProtocol) -> Asked:
     """The example's question in the wording of the protocol's strategy."""
-    return Asked(
-        example.id, example.image, user_text(protocol.strategy, example.question, family=protocol.frame)
-    )
+    text = user_text(protocol.strategy, example.question, family=protocol.frame)
+    return Asked(example.id, example.image, text, protocol.system)
 
 
-def transcribe(completion: Completion, *, strategy: Strategy | str, frame: Frame) -> Transcript:
-    """The completion, read. Under the direct prompt, which asks for no tags, a text without them is the answer."""
+def transcribe(
+    completion: Completion, *, strategy: Strategy | str, frame: Frame, system: str | None = None
+) -> Transcript:
+    """The completion, read. Under a prompt that asks for no answer tag, such as direct, a text without one is the answer."""
     transcript = parse(completion.text, frame, completion.finish)
-    if strategy == Strategy.DIRECT and transcript.answer is None:
+    if transcript.answer is None and not asked_for(strategy, system=system).answer_tag:
         return replace(transcript, answer=completion.text.strip())
     return transcript
 
@@ -69,11 +77,14 @@ def transcribed(
     return Record(
         id=record_id(example, sample=sample, step=step),
         example=example,
-        strategy=protocol.strategy,
+        strategy=str(protocol.strategy),
         sample=sample,
         completion=completion,
         transcript=transcribe(
-            completion, strategy=protocol.strategy, frame=frame_for(protocol.frame, seen_size)
+            completion,
+            strategy=protocol.strategy,
+            frame=frame_for(protocol.frame, seen_size),
+            system=protocol.system,
         ),
         verdict=NOT_YET,
         score=Score(total=None),

@@ -26,7 +26,8 @@ from opengrit.evaluation.continuing import (
 )
 from opengrit.evaluation.evaluator import agreement_with_rule, evaluate
 from opengrit.evaluation.rollout import EvaluationProtocol, awaits_verdict, case_of, record_id
-from opengrit.judges import Case, RuleJudge
+from opengrit.grounding.prompts import strategy_named
+from opengrit.judges import BatchJudge, Case
 from opengrit.judges.agreement import Agreement
 from opengrit.judges.answers import is_box_answer
 from opengrit.judges.breaker import Breaker
@@ -65,6 +66,7 @@ def run_evaluation(
     pictures than those of now (but for their annotation with `judge_again`), or a process died.
     """
     rubric, own = recipe.rubric(), own_files(recipe)
+    strategy = strategy_named(recipe.strategy)
     examples = _examples(recipe)
     if num_processes < 1 or (num_processes > 1 and recipe.endpoint is not None):
         raise RecipeError(
@@ -111,7 +113,7 @@ def run_evaluation(
         records = evaluate(
             first,
             examples,
-            protocol=EvaluationProtocol(recipe.strategy, asked.frame, judge, rubric),
+            protocol=EvaluationProtocol(strategy, asked.frame, judge, rubric, recipe.system),
             settings=SamplingSettings(
                 temperature=recipe.eval.temperature,
                 max_new_tokens=recipe.eval.max_completion_length,
@@ -208,9 +210,9 @@ def _log_estimate(judge: CachedJudge, cases: Sequence[Case]) -> None:
     )
 
 
-def tell_cost(judge: RuleJudge | CachedJudge) -> None:
-    """Logs what judging came to; nothing for the rule, which costs nothing."""
-    if isinstance(judge, RuleJudge):
+def tell_cost(judge: BatchJudge) -> None:
+    """Logs what judging by a model came to; nothing for the others, which cost nothing."""
+    if not isinstance(judge, CachedJudge):
         return
     counts = judge.counts
     _log.info(

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from opengrit.core.boxes import Box, Size
 from opengrit.core.errors import RecipeError
+from opengrit.core.plugins import Reference, looks_own
+from opengrit.core.types import Tag
 from opengrit.grounding.frames import UNIT_BY_MODEL_TYPE, Frame, Unit
+from opengrit.grounding.own_prompts import OwnPrompt
+
+_BOXES = re.compile(r"bbox|\bbox(es)?\b|bounding|coordinate", re.IGNORECASE)
 
 
 class Strategy(StrEnum):
@@ -44,27 +50,51 @@ _EXAMPLE_CUPS = (
 )
 
 
-def user_turn(text: str) -> list[dict[str, Any]]:
+def user_turn(text: str, *, system: str | None = None) -> list[dict[str, Any]]:
     """The text as transformers' chat templates take it: one user turn, a place for the picture, then the text.
 
-    There is no system turn of our own; a family's template may add its default.
+    Without a `system` text there is no system turn of our own; a family's template may add its default.
     """
-    return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
+    turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}
+    if system is None:
+        return [turn]
+    return [{"role": "system", "content": [{"type": "text", "text": system}]}, turn]
 
 
-def strategy_named(strategy: Strategy | str) -> Strategy:
-    """The strategy of that name. Raises RecipeError for an unknown one."""
+def strategy_named(strategy: Strategy | str) -> Strategy | OwnPrompt:
+    """The strategy of that name, or the prompt of your own that it refers to, read. Raises RecipeError for another one."""
+    if isinstance(strategy, OwnPrompt):
+        return strategy
+    if looks_own(strategy):
+        return OwnPrompt.read(strategy if isinstance(strategy, Reference) else Reference(strategy))
     try:
         return Strategy(strategy)
     except ValueError:
         raise RecipeError(
             f"strategy: is one of {', '.join(Strategy)}, got {strategy!r} in the recipe or the command's options; "
-            "use one of them"
+            "use one of them, or a prompt of your own (my_prompt.txt, my_prompt.py:prompt)"
         ) from None
 
 
+@dataclass(frozen=True, slots=True)
+class AskedFor:
+    """What a prompt asks a model to write: an answer behind `<answer>` (else all of the text is the answer), and boxes."""
+
+    answer_tag: bool
+    boxes: bool
+
+
+def asked_for(strategy: Strategy | str, *, system: str | None = None) -> AskedFor:
+    """What a strategy asks for; of a prompt of your own, what its words and the system text's name."""
+    named = strategy_named(strategy)
+    if isinstance(named, Strategy):
+        return AskedFor(answer_tag=named != Strategy.DIRECT, boxes=named != Strategy.DIRECT)
+    words = f"{system or ''}\n{named.trial}"
+    return AskedFor(answer_tag=Tag.ANSWER_OPEN.value in words, boxes=_BOXES.search(words) is not None)
+
+
 def user_text(strategy: Strategy | str, question: str, *, family: str | None = None) -> str:
-    """The text of the user's turn: "Question: ", the question, and the strategy's suffix.
+    """The text of the user's turn: "Question: ", the question, and the strategy's suffix; or what a prompt of your own makes.
 
     This is the form of the paper's demonstration. Its released training code puts a line end in front of
     "Question: "; the text is the same from there on.
@@ -73,7 +103,10 @@ def user_text(strategy: Strategy | str, question: str, *, family: str | None = N
     worked example of `grounded-icl` depends on it. Raises RecipeError for an unknown strategy, for
     `grounded-icl` without a family, and for a family whose coordinates are not known.
     """
-    return "Question: " + question + _suffix(strategy_named(strategy), family)
+    named = strategy_named(strategy)
+    if isinstance(named, OwnPrompt):
+        return named.turn_of(question)
+    return "Question: " + question + _suffix(named, family)
 
 
 def _suffix(strategy: Strategy, family: str | None) -> str:

@@ -108,6 +108,7 @@ def read_answer(
     question: str,
     picture_size: Size,
     strategy: Strategy | str,
+    system: str | None = None,
     frame_name: str,
     seconds: float,
     model: str,
@@ -118,7 +119,7 @@ def read_answer(
     counts come from the ids in `sampled`, where it has any, or from the endpoint that counted them.
     """
     frame = frame_for(frame_name, sampled.seen_size)
-    transcript = transcribe(sampled.completion, strategy=strategy, frame=frame)
+    transcript = transcribe(sampled.completion, strategy=strategy, frame=frame, system=system)
     boxes = tuple(
         GroundedBox(number, p.label, p.section, p.box, p.box.to_pixels(picture_size), p.start, p.end)
         for number, p in enumerate(transcript.pointings, start=1)

@@ -21,6 +21,7 @@ from opengrit.core.boxes import Size
 from opengrit.core.drawing import draw_boxes
 from opengrit.core.errors import DataError, ImageError, ModelError
 from opengrit.core.images import open_any, picture_size
+from opengrit.core.output import quieten_libraries
 from opengrit.core.progress import progress_bar
 from opengrit.grounding.prompts import Strategy, strategy_named, user_text
 from opengrit.inference.answer import GROUND_ID, Answer, Unanswered, check_question, read_answer
@@ -52,12 +53,13 @@ class Grounder:
         *,
         frame: str,
         strategy: Strategy | str = Strategy.GROUNDED,
+        system: str | None = None,
         model: str = "",
         seen_size_of: Callable[[Image.Image], Size] | None = None,
         lock: AbstractContextManager[Any] | None = None,
         stickers_only: bool = False,
     ) -> None:
-        """`model` names the sampler's model in answers.
+        """`model` names the sampler's model in answers, `system` is the text of a turn before the question.
 
         `seen_size_of` gives the size in which the model sees a picture (default: the picture's), and `lock` is held while
         the sampler samples (default: a lock of its own). `stickers_only` is for the packaged models and those trained from
@@ -66,6 +68,7 @@ class Grounder:
         self._sampler = sampler
         self._frame = frame
         self._strategy = strategy_named(strategy)
+        self._system = system
         self._model = model
         self._seen_size_of = seen_size_of
         self._lock = threading.Lock() if lock is None else lock
@@ -80,6 +83,7 @@ class Grounder:
         /,
         *,
         strategy: Strategy | str = Strategy.GROUNDED,
+        system: str | None = None,
         frame: str | None = None,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
@@ -93,8 +97,9 @@ class Grounder:
         out where the endpoint serves one; `api_key_env` names the environment variable that holds the key.
         `min_pixels` and `max_pixels` bound the picture that the model sees (Qwen families).
 
-        Raises ModelError where the model cannot be had, RecipeError for an unknown strategy or frame; both before a
-        model loads.
+        `strategy` may be a prompt of your own, a text file with `{question}` in it or `prompt.py:function`, and `system` is
+        the text of a turn before the question. Raises ModelError where the model cannot be had, RecipeError for a strategy or
+        frame that cannot be used; both before a model loads.
         """
         strategy = strategy_named(strategy)
         if name.startswith(("http://", "https://")):
@@ -113,6 +118,7 @@ class Grounder:
                 remote,
                 frame=remote.frame,
                 strategy=strategy,
+                system=system,
                 model=remote.model,
                 seen_size_of=remote.sees,
                 lock=nullcontext(),
@@ -125,6 +131,7 @@ class Grounder:
         from opengrit.models.sticker_models import knows_stickers_only
         from opengrit.sampling.transformers_engine import TransformersSampler
 
+        quieten_libraries()
         loaded = load(name, frame=frame, min_pixels=min_pixels, max_pixels=max_pixels)
         sampler = TransformersSampler(loaded, vision_is_fixed=True)
 
@@ -135,6 +142,7 @@ class Grounder:
             sampler,
             frame=loaded.frame,
             strategy=strategy,
+            system=system,
             model=loaded.name,
             seen_size_of=seen_size_of,
             stickers_only=knows_stickers_only(name),
@@ -379,7 +387,7 @@ class Grounder:
         """What the model says to each question about its picture, whose size in pixels is given."""
         self.tell_what_it_knows(size for _, _, size in questions)
         asked = [
-            Asked(GROUND_ID, picture, user_text(self._strategy, question, family=self._frame))
+            Asked(GROUND_ID, picture, user_text(self._strategy, question, family=self._frame), self._system)
             for question, picture, _ in questions
         ]
         with self._lock:
@@ -393,6 +401,7 @@ class Grounder:
                 question=question,
                 picture_size=size,
                 strategy=self._strategy,
+                system=self._system,
                 frame_name=self._frame,
                 seconds=seconds,
                 model=self._model,

@@ -339,7 +339,7 @@ def _tokenizer(folder: Path) -> Any:
             f"a tokenizer is read from tokenizer.json, or vocab.json and merges.txt, {folder} has neither (another one needs "
             "code of its makers'); name the folder of the same model in transformers' layout with --tokenizer"
         )
-    vocabulary = reader.from_pretrained(folder).get_vocab()
+    vocabulary = reader.from_pretrained(folder, trust_remote_code=False).get_vocab()
     missing = [token for token in (*_TOKENS.values(), _TURN_END) if token not in vocabulary]
     video = next((token for token in _VIDEO_TOKENS if token in vocabulary), None)
     if missing or video is None:
@@ -348,7 +348,10 @@ def _tokenizer(folder: Path) -> Any:
             f"lacks {', '.join(missing) or _VIDEO_TOKENS[1]}; take the published tokenizer"
         )
     return reader.from_pretrained(
-        folder, extra_special_tokens=_TOKENS | {"video_token": video}, padding_side="left"
+        folder,
+        extra_special_tokens=_TOKENS | {"video_token": video},
+        padding_side="left",
+        trust_remote_code=False,
     )
 
 

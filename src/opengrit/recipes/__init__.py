@@ -3,6 +3,32 @@
 May import `runs` and the floors below it. Begin with `training_recipe.py`; `yaml.py` reads a recipe of any kind.
 """
 
-from opengrit.recipes.training_recipe import Recipe, load_recipe, parse_recipe
+from opengrit.judges.settings import JudgeSection
+from opengrit.recipes.evaluation_recipe import EvalRecipe
+from opengrit.recipes.training_recipe import (
+    Data,
+    Eval,
+    Lora,
+    Model,
+    Recipe,
+    Source,
+    Train,
+    load_recipe,
+    parse_recipe,
+)
+from opengrit.rewards.settings import RewardSettings
 
-__all__ = ["Recipe", "load_recipe", "parse_recipe"]
+__all__ = [
+    "Data",
+    "Eval",
+    "EvalRecipe",
+    "JudgeSection",
+    "Lora",
+    "Model",
+    "Recipe",
+    "RewardSettings",
+    "Source",
+    "Train",
+    "load_recipe",
+    "parse_recipe",
+]

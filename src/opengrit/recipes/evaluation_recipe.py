@@ -11,11 +11,11 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError
 
 from opengrit.core.errors import RecipeError, RunError, first_line
-from opengrit.core.plugins import looks_own
+from opengrit.core.plugins import is_function, looks_own
 from opengrit.core.recipe_section import RecipeSection
 from opengrit.judges.settings import JudgeSection, judge_section
 from opengrit.recipes.training_recipe import Eval, Model, Source, Strategy
-from opengrit.recipes.yaml import data_source, read_recipe
+from opengrit.recipes.yaml import data_source, key_path, read_recipe
 from opengrit.rewards.rubric import Rubric
 from opengrit.rewards.settings import Rewards, rubric_of
 
@@ -38,6 +38,9 @@ class EvalRecipe(RecipeSection):
     model: Model = Field(description="what is asked (--model and the options beside it)")
     data: tuple[Source, ...] = Field(description="data sets measured on (--data, --images)")
     strategy: Strategy = Field(default="grounded", description="prompt asked with (--strategy)")
+    system: str | None = Field(
+        default=None, description="text of a system turn; null: the model's own default (--system)"
+    )
     eval: Eval = Field(default=Eval(), description="how it is measured")
     limit: int | None = Field(
         default=None, description="first rows of each set that are asked; null: all (--limit)"
@@ -60,8 +63,23 @@ class EvalRecipe(RecipeSection):
         """The recipe with every default written out; without what earlier versions did not have, where it is not asked for."""
         left_out = {"endpoint"} if self.endpoint is None else set()
         left_out |= {"rewards"} if self.rewards == "paper" else set()
+        left_out |= {"system"} if self.system is None else set()
         written = self.model_dump(mode="json", exclude=left_out)
         return yaml.safe_dump({"evaluate": written}, sort_keys=False)
+
+
+def evaluation_recipe(**sections: Any) -> EvalRecipe:
+    """The recipe of these sections. Raises RecipeError for what the options ask and no evaluation can do."""
+    try:
+        return EvalRecipe.model_validate(sections)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(key_path(problem["loc"]))
+        rule = problem["msg"][0].lower() + problem["msg"][1:]
+        said = f"{place}: {rule}, got {problem['input']!r}"
+        if problem["type"] == "value_error":
+            said = str(problem["ctx"]["error"])
+        raise RecipeError(f"{said}; see opengrit eval --help") from error
 
 
 class _JudgeFile(RecipeSection):
@@ -86,8 +104,8 @@ def rewards_of(rewards: str) -> Any:
 
 
 def judge_of(judge: str | None, *, url: str | None = None, model: str | None = None) -> Any:
-    """The judge of --judge, --judge-url and --judge-model, for EvalRecipe: "rule", a YAML file with the section
-    `judge:` of a recipe, or a model behind an endpoint. Raises RecipeError.
+    """The judge of --judge, --judge-url and --judge-model, for EvalRecipe: "rule", a function of your own, a YAML file with
+    the section `judge:` of a recipe, or a model behind an endpoint. Raises RecipeError.
     """
     if url is not None or model is not None:
         if judge is not None:
@@ -101,9 +119,11 @@ def judge_of(judge: str | None, *, url: str | None = None, model: str | None = N
         return {"kind": "endpoint", "url": url, "model": model}
     if judge is None or judge == "rule":
         return "rule"
+    if is_function(judge):
+        return judge
     if not judge.endswith((".yaml", ".yml")):
         raise RecipeError(
-            f"--judge is rule or a YAML file with the section judge:, got {judge!r}; for a served model write "
+            f"--judge is rule, a function of your own (my_judge.py:judge) or a YAML file with the section judge:, got {judge!r}; for a served model write "
             "--judge-url and --judge-model"
         )
     return read_recipe(_JudgeFile, judge).judge
@@ -150,7 +170,7 @@ def _source(spec: str, value: dict[str, Any]) -> Source:
         return Source.model_validate(value)
     except ValidationError as error:
         problem = error.errors()[0]
-        place = ".".join(str(part) for part in problem["loc"])
+        place = ".".join(key_path(problem["loc"]))
         rule = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"].lower()
         raise RecipeError(
             f"--data {spec}: {f'{place}: ' if place else ''}{rule}; a data set has the keys {', '.join(Source.model_fields)}"

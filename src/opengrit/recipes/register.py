@@ -11,7 +11,7 @@ from opengrit.core.errors import RecipeError
 
 FOLDER = Path(__file__).parent / "packaged"
 _SUFFIX = ".yaml"
-_SAID = re.compile(r"^# (command|for|hardware|memory): (.+)$", re.MULTILINE)
+_SAID = re.compile(r"^# (command|for|hardware|memory|disk|time): (.+)$", re.MULTILINE)
 _DEVICES = re.compile(r"(\d+) x (\d+) GB")
 
 
@@ -24,7 +24,9 @@ class PackagedRecipe:
     command: str  # that takes it: opengrit train, for example
     purpose: str
     hardware: str  # devices x memory of one, or CPU
-    memory: str  # that one device needs, and whether it was measured or estimated
+    memory: str  # that one device needs; like disk and time with whether it was measured or estimated
+    disk: str  # the model, the checkpoints that lie there at once, and the trained model
+    time: str  # of the training alone
 
     @property
     def num_devices(self) -> int:
@@ -40,9 +42,11 @@ class PackagedRecipe:
 
 
 def packaged_recipes() -> tuple[PackagedRecipe, ...]:
-    """Every packaged recipe: those of `opengrit` by name, then accelerate's own files."""
-    paths = sorted(FOLDER.rglob(f"*{_SUFFIX}"), key=lambda path: (path.parent != FOLDER, path.name))
-    return tuple(_read(path) for path in paths)
+    """Every packaged recipe: those of `opengrit`, the smallest hardware first, then accelerate's own files."""
+    recipes = [_read(path) for path in sorted(FOLDER.rglob(f"*{_SUFFIX}"))]
+    return tuple(
+        sorted(recipes, key=lambda r: (r.path.parent != FOLDER, r.num_devices * r.device_gb, r.device_gb))
+    )
 
 
 def packaged_recipe(name: str) -> PackagedRecipe:
@@ -87,4 +91,6 @@ def _read(path: Path) -> PackagedRecipe:
         purpose=said.get("for", ""),
         hardware=said.get("hardware", ""),
         memory=said.get("memory", ""),
+        disk=said.get("disk", ""),
+        time=said.get("time", ""),
     )

@@ -75,6 +75,7 @@ _CONVERTED = {
     "epochs": "the value in steps: epochs x rows / questions_per_step",
     "warmup_ratio": "below 1 it is a share of all steps",
 }
+_CONVERTED |= {name: f"write report_to: [{name}]" for name in ("wandb", "tensorboard", "trackio", "mlflow")}
 _CONVERTED |= dict.fromkeys(("num_epochs", "num_train_epochs", "total_epochs"), _CONVERTED["epochs"])
 
 
@@ -108,9 +109,8 @@ def grouped(problems: Sequence[Problem]) -> list[tuple[KeyPath, str]]:
     """A sentence for each different problem, and the first key that has it; keys of a section that share all else are listed."""
     groups: dict[tuple[KeyPath, str, str], list[Problem]] = {}
     for problem in problems:
-        section = tuple(
-            "" if part.isdigit() else part for part in problem.path[:-1]
-        )  # one item of a list is like another
+        # One item of a list is like another.
+        section = tuple("" if part.isdigit() else part for part in problem.path[:-1])
         groups.setdefault((section, problem.rule, problem.remedy), []).append(problem)
     sentences = []
     for (_, rule, remedy), alike in groups.items():
@@ -123,7 +123,7 @@ def grouped(problems: Sequence[Problem]) -> list[tuple[KeyPath, str]]:
 def _meant_by(kind: type[BaseModel], values: Mapping[str, Any], path: KeyPath, value: object) -> str:
     """What to do about an unknown key: the nearest there is, in its own section first."""
     written = path[-1]
-    known = list(_keys(kind))
+    known = list(keys_of(kind))
     section = tuple(part for part in path[:-1] if not part.isdigit())
     siblings = [keys[-1] for keys in known if keys[:-1] == section]
     if lists := _in_items(kind, values, path):
@@ -146,7 +146,7 @@ def _meant_by(kind: type[BaseModel], values: Mapping[str, Any], path: KeyPath, v
 def _in_items(kind: type[BaseModel], values: Mapping[str, Any], path: KeyPath) -> str:
     """For a key that belongs to the items of a list, such as the picture folder of a data file: the lists with it put in."""
     written: dict[KeyPath, dict[str, Any]] = {}
-    for keys, field in _keys(kind).items():
+    for keys, field in keys_of(kind).items():
         if not is_list(field.annotation) or path[:-1] not in (keys[:-1], ()) or keys == path[:-1]:
             continue
         beside = _stray(kind, values, path[:-1], field)
@@ -167,14 +167,17 @@ def _stray(
     kind: type[BaseModel], values: Mapping[str, Any], section: KeyPath, field: FieldInfo
 ) -> dict[str, Any]:
     """What is written in a section and is a key of the items of a list, not of the section itself."""
-    own = {keys[-1] for keys in _keys(kind) if keys[:-1] == section}
+    own = {keys[-1] for keys in keys_of(kind) if keys[:-1] == section}
     fields = {name for inner in sections(field.annotation) for name in inner.model_fields}
     there = _at(values, section)
     items = there.items() if isinstance(there, Mapping) else ()
     return {
         key: value
         for key, value in items
-        if key not in own and _name(key) in fields and not isinstance(value, dict | list)
+        if isinstance(key, str)
+        and key not in own
+        and _name(key) in fields
+        and not isinstance(value, dict | list)
     }
 
 
@@ -184,7 +187,7 @@ def _with_stray(written: Any, stray: Mapping[str, Any], *, may_be_new: bool = Fa
     files = [_as_file(item) for item in items]
     if any(files):
         return [{**file, **stray} if file else item for file, item in zip(files, items, strict=True)]
-    return [dict(stray)] if written is None and may_be_new and "file" in stray else []
+    return [dict(stray)] if written is None and may_be_new and ("file" in stray or "hub" in stray) else []
 
 
 def _as_file(item: Any) -> dict[str, Any] | None:
@@ -201,7 +204,9 @@ def _reshaped(kind: type[BaseModel], values: Mapping[str, Any], path: KeyPath, i
         return f"leave it out, or write {path[-1]}: {{}}"
     if item["type"] != "tuple_type" or value is None:
         return ""
-    field = _keys(kind)[tuple(part for part in path if not part.isdigit())]
+    field = keys_of(kind).get(tuple(part for part in path if not part.isdigit()))
+    if field is None:  # below a name that the recipe's writer chose
+        return ""
     stray = {_name(key): beside for key, beside in _stray(kind, values, path[:-1], field).items()}
     written = _yaml({path[-1]: _with_stray(value, stray) or [value]})[1:-1]
     return f"write {written}" if len(written) <= _LONGEST_REMEDY else "put [ ] around it"
@@ -231,12 +236,12 @@ def _yaml(value: Any) -> str:
     ).strip()
 
 
-def _keys(kind: type[BaseModel], path: KeyPath = ()) -> dict[KeyPath, FieldInfo]:
+def keys_of(kind: type[BaseModel], path: KeyPath = ()) -> dict[KeyPath, FieldInfo]:
     """Every key a recipe of that kind can have, by its path; the keys of a list's items have the list's path."""
     found = {(*path, name): field for name, field in kind.model_fields.items()}
     for name, field in kind.model_fields.items():
         for section in sections(field.annotation):
-            found |= _keys(section, (*path, name))
+            found |= keys_of(section, (*path, name))
     return found
 
 

@@ -109,6 +109,9 @@ class SftRecipe(RecipeSection):
         default="grounded",
         description="prompt asked with, and the target's form: grounded is GRIT's format, sft boxes and then the answer",
     )
+    system: str | None = Field(
+        default=None, description="text of a system turn; null: the model's own default (GRIT: none)"
+    )
     sft: SftTrain = Field(default=SftTrain(), description="how it learns")
     lora: Lora | None = Field(default=None, description="adapters; null: all weights are trained")
     freeze_vision: bool = Field(default=False, description="keep the vision tower as it is")

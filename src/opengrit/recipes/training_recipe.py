@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Discriminator,
     Field,
@@ -18,10 +19,13 @@ from pydantic import (
 )
 
 from opengrit.core.errors import RecipeError
+from opengrit.core.plugins import AnyReference, looks_own
 from opengrit.core.recipe_section import Count, NotNegative, Positive, RecipeSection
 from opengrit.data.tables.files import HUB
 from opengrit.data.tables.settings import CocoTask, Columns, Corners, TableSettings, Units
+from opengrit.grounding.own_prompts import check_form
 from opengrit.judges.settings import JudgeSection, judge_section
+from opengrit.recipes.objective import Objective
 from opengrit.recipes.trackers import Project, ReportTo
 from opengrit.recipes.yaml import data_source, named, parse, read_recipe
 from opengrit.rewards.rubric import Rubric
@@ -29,10 +33,24 @@ from opengrit.rewards.settings import Rewards, rubric_of
 
 _CALLED = "a recipe"  # what messages about keys call this kind
 
-Strategy = Literal["direct", "grounded", "grounded-icl", "sft"]
+_StrategyName = Literal["direct", "grounded", "grounded-icl", "sft"]
 FrameName = Literal["pixels", "thousand", "unit"]
 
+
+def _prompt_form(value: str) -> str:
+    try:
+        check_form(value)
+    except RecipeError as error:
+        raise ValueError(str(error)) from error
+    return value
+
+
 # Which alternative a value means is decided by its shape, so that one mistake gives one message.
+Strategy = Annotated[
+    Annotated[_StrategyName, Tag("[named]")]
+    | Annotated[AnyReference, AfterValidator(_prompt_form), Tag("[own]")],
+    Discriminator(lambda value: "[own]" if looks_own(value) else "[named]"),
+]
 Modules = Annotated[
     Annotated[Literal["all-linear"], Tag("[named]")] | Annotated[tuple[str, ...], Tag("[list]")],
     Discriminator(lambda value: "[list]" if isinstance(value, list | tuple) else "[named]"),
@@ -208,7 +226,7 @@ def passes_of(rows: int, called: str, *, batch: int, num_processes: int, section
     )
 
 
-class Train(RecipeSection):
+class Train(Objective):
     """How it learns. Names are those of TRL's GRPOConfig where it has the field."""
 
     learning_rate: Positive = Field(
@@ -232,27 +250,6 @@ class Train(RecipeSection):
     per_device_train_batch_size: Count = Field(
         default=4,
         description="completions in one forward and backward pass of one device (released GRIT script)",
-    )
-    num_iterations: Count = Field(
-        default=1, description="optimizer steps made from one generation (TRL's default)"
-    )
-    beta: NotNegative = Field(
-        default=0.01, description="weight of the KL term; 0: no reference model (released GRIT script)"
-    )
-    use_bias_correction_kl: bool = Field(
-        default=False,
-        description="weigh the KL term by the policy ratio (false: the KL term of the GRIT paper)",
-    )
-    epsilon: Positive = Field(
-        default=0.2, description="clip range of the policy ratio (TRL's default; GRIT does not state it)"
-    )
-    loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = Field(
-        default="grpo",
-        description="how token losses are averaged (GRIT: plain GRPO, the mean over each completion)",
-    )
-    scale_rewards: Literal["group", "batch", "none"] = Field(
-        default="group",
-        description="what rewards are divided by, the standard deviation of (GRIT: the group)",
     )
     temperature: Positive = Field(
         default=0.9, description="sampling temperature of rollouts (TRL's when GRIT was released)"
@@ -365,6 +362,7 @@ class Train(RecipeSection):
         return self
 
     def _problems(self) -> Iterator[str]:
+        yield from self.problems()
         if self.completions_per_step % self.per_device_train_batch_size:
             size = largest_divisor(self.completions_per_step, most=self.per_device_train_batch_size)
             yield (
@@ -437,7 +435,13 @@ class Recipe(RecipeSection):
         description="what is trained; a bare string is its name"
     )
     data: Data = Field(description="data sets to train on and to measure with")
-    strategy: Strategy = Field(default="grounded", description="prompt asked with (GRIT figure 7: grounded)")
+    strategy: Strategy = Field(
+        default="grounded",
+        description="prompt asked with, a name or file.txt or file.py:name (GRIT figure 7: grounded)",
+    )
+    system: str | None = Field(
+        default=None, description="text of a system turn; null: the model's own default (GRIT: none)"
+    )
     rewards: Rewards = Field(
         default="paper",
         description="a named set, or weights by the reward's name or file.py:name (paper: GRIT section 3.2)",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +28,11 @@ _BRANCHES = (
     "[settings]",
     "[own]",
 )  # tags of a union's alternatives in pydantic's paths, no keys of ours
+
+
+def key_path(loc: Iterable[int | str]) -> KeyPath:
+    """The keys of a place that pydantic names, without the tags of a union's alternatives."""
+    return tuple(str(part) for part in loc if part not in _BRANCHES)
 
 
 def named(value: Any) -> Any:
@@ -107,6 +112,8 @@ def _meant_for(kind: type[BaseModel], values: dict[str, Any]) -> str | None:
     """The command that a recipe of another kind is for; None where it is of this kind, or could be."""
     if "data" not in kind.model_fields:
         return None  # a section in a file of its own
+    if "models" in kind.model_fields and "model" in values and "models" not in values:
+        return "sft" if "sft" in values and "train" not in values else "train"
     foreign = [
         command for key, command in _COMMANDS.items() if key in values and key not in kind.model_fields
     ]
@@ -199,7 +206,7 @@ def _message(
 ) -> str:
     problems = []
     for item in error.errors(include_url=False):
-        path = tuple(str(part) for part in item["loc"] if part not in _BRANCHES)
+        path = key_path(item["loc"])
         problems.append(problem_of(kind, values, path, item, called))
     found = [f"{_where(path, place, lines, set_here)}: {text}" for path, text in grouped(problems)]
     if len(found) == 1:

@@ -16,6 +16,7 @@ from opengrit.reports.selected_examples import AnsweredExample, Reply
 
 LONGEST_TEXT = 1_500  # characters of one answer's text in the list; the examples have theirs whole
 TEXT_BUDGET = 8_000_000  # characters of all of them; a page of that size still opens at once
+MOST_LISTED = 10_000  # examples in the list: with their texts a page of at most some 20 MB
 _LONGEST_FIELD = 400  # characters of a question or an answer
 _CUT = " [..]"
 
@@ -25,7 +26,8 @@ class AnswerList:
     """The content of a JSON script element, safe in HTML, and what it leaves out."""
 
     data: Markup
-    num_examples: int
+    num_examples: int  # in the list, of `num_answered`
+    num_answered: int
     num_cut: int  # texts shortened to LONGEST_TEXT
     num_left_out: int  # texts left out because the page would be too large
     outcomes: tuple[str, ...]  # that occur, in order
@@ -40,7 +42,12 @@ def answer_list(
     prefix: str,
     budget: int = TEXT_BUDGET,
 ) -> AnswerList:
-    """Every example with each run's reply; `shown` ones, that the page has with pictures, name their place there."""
+    """The examples with each run's reply; `shown` ones, that the page has with pictures, name their place there.
+
+    Of more than 10,000 the shown ones are in the list, and others evenly spaced over all.
+    """
+    num_answered = len(examples)
+    examples = _listed(examples, shown)
     places = {id(answered): f"{prefix}-e{i}" for i, answered in enumerate(shown)}
     runs = tuple(dict.fromkeys(reply.run for answered in examples for reply in answered.replies))
     texts = _Texts(budget)
@@ -60,12 +67,24 @@ def answer_list(
     return AnswerList(
         data=_in_script({"runs": list(runs), "rows": rows}),
         num_examples=len(examples),
+        num_answered=num_answered,
         num_cut=texts.num_cut,
         num_left_out=texts.num_left_out,
         outcomes=tuple(outcome.value for outcome in Outcome if outcome in kinds),
         datasets=tuple(sorted({answered.example.dataset for answered in examples})),
         runs=runs,
     )
+
+
+def _listed(
+    examples: Sequence[AnsweredExample], shown: Sequence[AnsweredExample]
+) -> Sequence[AnsweredExample]:
+    if len(examples) <= MOST_LISTED:
+        return examples
+    wanted = {id(answered) for answered in shown}
+    room = MOST_LISTED - len(wanted)
+    wanted |= {id(examples[i * len(examples) // room]) for i in range(room)}
+    return [answered for answered in examples if id(answered) in wanted]
 
 
 class _Texts:

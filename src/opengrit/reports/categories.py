@@ -52,18 +52,21 @@ class Breakdown:
     note: str  # what the plots leave out
 
 
-def breakdowns(runs: Mapping[str, Sequence[Record]]) -> tuple[Breakdown, ...]:
+def breakdowns(
+    runs: Mapping[str, Sequence[Record]], *, remembered: metrics.Remembered | None = None
+) -> tuple[Breakdown, ...]:
     """The results by data set, by kind of answer and by true count.
 
     A category of one value is left out, but for the data set where there are several runs to compare.
     """
+    known = metrics.Remembered() if remembered is None else remembered
     found = []
     for name, category in _CATEGORIES:
         groups = {run: _grouped(records, category) for run, records in runs.items()}
         values = sorted({value for parts in groups.values() for value in parts})
         if len(values) < 2 and (name != "Data set" or len(runs) < 2):
             continue
-        rows = tuple(_row(v, run, groups[run][v]) for v in values for run in runs if v in groups[run])
+        rows = tuple(_row(v, run, groups[run][v], known) for v in values for run in runs if v in groups[run])
         last = list(runs)[-1] if runs else ""
         shown = [row for row in rows if row.run == last]
         plotted = _PLOTTED if len(values) > 1 else ()
@@ -84,12 +87,12 @@ def _grouped(records: Sequence[Record], category: Callable[[Example], str | None
     return groups
 
 
-def _row(category: str, run: str, records: Sequence[Record]) -> CategoryRow:
+def _row(category: str, run: str, records: Sequence[Record], known: metrics.Remembered) -> CategoryRow:
     plain = is_plain(records)
     cells = tuple(
         Cell(DASH, why=ASKED_PLAINLY)
         if plain and place in _OF_POINTING
-        else value_cell(metrics.estimate(records, q), unit, why)
+        else value_cell(metrics.estimate(records, known(q)), unit, why)
         for place, (_, unit, q, why) in enumerate(_COLUMNS)
     )
     size = len({key_of(record.example) for record in records})

@@ -23,11 +23,11 @@ _SEEDED = ("train", "sft")  # the sections of a training's recipe that hold its 
 
 
 def load_runs(
-    paths: Sequence[str | Path], *, images: str | Path | None = None
+    paths: Sequence[str | Path], *, images: str | Path | None = None, quiet: bool = True
 ) -> list[RunView | ProbeResults]:
     """The runs in these folders, evaluations and trainings as they are named, then the runs of probes.
 
-    Pictures are looked for in `images` first, then where each run took them from.
+    Pictures are looked for in `images` first, then where each run took them from. A progress bar runs unless `quiet`.
 
     Raises RunError where a folder is no run or a table of runs, a line of it cannot be read, or a folder is named twice.
     """
@@ -38,7 +38,7 @@ def load_runs(
     others = [path for path in paths if path not in probes]
     found: list[RunView | ProbeResults] = [
         _with_training(v, RunDir.open(p))
-        for v, p in zip(read_runs(others, images=images), others, strict=True)
+        for v, p in zip(read_runs(others, images=images, quiet=quiet), others, strict=True)
     ]
     return found + [
         read_probe_results(RunDir.open(path), Path(path).resolve().name, images=images) for path in probes

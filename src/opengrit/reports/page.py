@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from opengrit.core.errors import RunError
 from opengrit.core.types import Record
-from opengrit.evaluation.metrics import grounding_iou
+from opengrit.evaluation.metrics import Remembered, grounding_iou
 from opengrit.evaluation.metrics.estimates import key_of
 from opengrit.reports.answers import answer_list
 from opengrit.reports.categories import breakdowns
@@ -48,7 +48,8 @@ def build_report(
     evidence = [source for source in sources if isinstance(source, ProbeResults)]
     evaluated = {run.name: run.records for run in runs if run.is_evaluation}
     training = [run for run in runs if not run.is_evaluation]
-    tables = compare(evaluated)
+    remembered = Remembered()
+    tables = compare(evaluated, remembered=remembered)
     examples = pair_up(evaluated or _ends_of_training(training))
     shown = choose(examples)
     groups, counts = seed_groups(runs), Counter(change(answered) for answered in shown)
@@ -59,7 +60,7 @@ def build_report(
         page_css=Markup(asset("page.css")),
         page_js=Markup(asset("page.js")),
         answers=answer_list(examples, shown, prefix="examples"),
-        breakdowns=breakdowns(evaluated),
+        breakdowns=breakdowns(evaluated, remembered=remembered),
         histograms=_histograms(evaluated, tables[0]) if tables else (),
         seeds=groups,
         seed_plot=scatter(

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import yaml
+from rich.progress import Progress
 
 from opengrit.core.errors import RunError
+from opengrit.core.progress import progress_bar
 from opengrit.core.types import Record
 from opengrit.evaluation.metrics.estimates import key_of
 from opengrit.evaluation.since import Since, in_words, since, tell
@@ -49,7 +51,9 @@ class RunView:
         return self.kind is RunKind.EVALUATION
 
 
-def read_runs(paths: Sequence[str | Path], *, images: Path | None = None) -> list[RunView]:
+def read_runs(
+    paths: Sequence[str | Path], *, images: Path | None = None, quiet: bool = True
+) -> list[RunView]:
     """The evaluations and trainings in these folders, named by the folder, and by its parents too where two folders share a name.
 
     Pictures are looked for where each run took them from, and in `images` first. What is missing or changed since is
@@ -61,10 +65,11 @@ def read_runs(paths: Sequence[str | Path], *, images: Path | None = None) -> lis
     for i, place in enumerate(places):
         if place in places[:i]:
             raise RunError(f"a report shows a run once, {paths[i]} is named twice; leave one out")
-    return [
-        _load(RunDir.open(path), name, images=images)
-        for path, name in zip(paths, _distinct_names(places), strict=True)
-    ]
+    with progress_bar(quiet) as progress:
+        return [
+            _load(RunDir.open(path), name, images=images, progress=progress)
+            for path, name in zip(paths, _distinct_names(places), strict=True)
+        ]
 
 
 def _distinct_names(places: Sequence[Path]) -> list[str]:
@@ -77,16 +82,16 @@ def _distinct_names(places: Sequence[Path]) -> list[str]:
     return [str(place) for place in places]
 
 
-def _load(run: RunDir, name: str, *, images: Path | None) -> RunView:
+def _load(run: RunDir, name: str, *, images: Path | None, progress: Progress) -> RunView:
     recipe = recipe_of(run)
     environment = _environment(run)
     if "evaluate" in recipe:
-        records = tuple(run.records())
+        records = tuple(_records_for_page(run, progress))
         kind, inner = RunKind.EVALUATION, recipe["evaluate"]
         measured = [("answers", str(len(records)))]
         metrics: tuple[dict[str, Any], ...] = ()
     else:
-        records, count = _ends(run.records())
+        records, count = _ends(_records_for_page(run, progress))
         kind, inner = RunKind.TRAINING, recipe
         metrics = tuple(run.metrics())
         measured = [("rollouts", str(count)), ("steps", str(len({row.get("step") for row in metrics})))]
@@ -103,6 +108,14 @@ def _load(run: RunDir, name: str, *, images: Path | None) -> RunView:
     facts = (*_recipe_facts(inner), *measured, *_environment_facts(environment))
     facts += (("recipe", recipe_hash(run.recipe)[:12]),)
     return RunView(name, kind, records, metrics, facts, alarms)
+
+
+def _records_for_page(run: RunDir, progress: Progress) -> Iterator[Record]:
+    """The run's records without their token ids: nothing on a page depends on them, and they are most of a record in memory."""
+    task = progress.add_task(f"reading {run.path.name}", total=None)
+    for record in run.records():
+        progress.advance(task)
+        yield replace(record, completion=replace(record.completion, token_ids=()))
 
 
 def tell_for_report(run: RunDir, found: Since) -> None:

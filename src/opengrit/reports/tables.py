@@ -215,7 +215,9 @@ class Table:
         return next((row for row in self.rows if row.measure.field == field), None)
 
 
-def compare(runs: Mapping[str, Sequence[Record]]) -> tuple[Table, ...]:
+def compare(
+    runs: Mapping[str, Sequence[Record]], *, remembered: metrics.Remembered | None = None
+) -> tuple[Table, ...]:
     """A table of all records where there are several data sets, then one for each, in alphabetical order.
 
     Differences are between the first run and each later one, and between the last run and those amid, on the examples
@@ -223,15 +225,21 @@ def compare(runs: Mapping[str, Sequence[Record]]) -> tuple[Table, ...]:
     """
     if not runs:
         return ()
-    by_dataset = [metrics.summarise_by(records, lambda example: example.dataset) for records in runs.values()]
+    known = metrics.Remembered() if remembered is None else remembered
+    by_dataset = [
+        metrics.summarise_by(records, lambda example: example.dataset, remembered=known)
+        for records in runs.values()
+    ]
     names = sorted({name for found in by_dataset for name in found})
     tables = []
     if len(names) != 1:  # of one data set "all" would be the same again
-        overall = [metrics.summarise_by(records, lambda _: "all") for records in runs.values()]
-        tables.append(_table("all", [_named(found, "all") for found in overall], list(runs.values())))
+        overall = [
+            metrics.summarise_by(records, lambda _: "all", remembered=known) for records in runs.values()
+        ]
+        tables.append(_table("all", [_named(found, "all") for found in overall], list(runs.values()), known))
     for name in names:
         parts = [[r for r in records if r.example.dataset == name] for records in runs.values()]
-        tables.append(_table(name, [_named(found, name) for found in by_dataset], parts))
+        tables.append(_table(name, [_named(found, name) for found in by_dataset], parts, known))
     return tuple(tables)
 
 
@@ -245,7 +253,12 @@ def _named(found: Mapping[str, DatasetSummary], name: str) -> DatasetSummary:
     return found[name] if name in found else metrics.summarise(()).overall
 
 
-def _table(name: str, summaries: Sequence[DatasetSummary], runs: Sequence[Sequence[Record]]) -> Table:
+def _table(
+    name: str,
+    summaries: Sequence[DatasetSummary],
+    runs: Sequence[Sequence[Record]],
+    known: metrics.Remembered,
+) -> Table:
     rows, pairs = [], pairs_of(len(runs))
     plain = [is_plain(records) for records in runs]
     for measure in MEASURES:
@@ -268,7 +281,7 @@ def _table(name: str, summaries: Sequence[DatasetSummary], runs: Sequence[Sequen
         differences = tuple(
             Cell(DASH, why=ASKED_PLAINLY)
             if silent[earlier] or silent[later]
-            else _difference(measure, runs[earlier], runs[later])
+            else _difference(measure, runs[earlier], runs[later], known)
             for earlier, later in pairs
         )
         rows.append(Row(measure, cells, differences))
@@ -283,10 +296,12 @@ def is_plain(records: Sequence[Record]) -> bool:
     )
 
 
-def _difference(measure: Measure, first: Sequence[Record], later: Sequence[Record]) -> Cell:
+def _difference(
+    measure: Measure, first: Sequence[Record], later: Sequence[Record], known: metrics.Remembered
+) -> Cell:
     if measure.quantity is None:
         return Cell(DASH, why="a control")
-    found = metrics.paired_difference(first, later, measure.quantity)
+    found = metrics.paired_difference(first, later, known(measure.quantity))
     return difference_cell(found, measure.unit, "no example is measured in both runs")
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Sequence
-from functools import cache
 from numbers import Real
 from typing import Any
 
-from opengrit.clients.event_loop import LoopThread
 from opengrit.core.errors import RewardError
 from opengrit.core.escaping import shortened
 from opengrit.core.types import Unjudged
@@ -32,16 +30,12 @@ def measure(rewards: Sequence[NamedReward], attempts: Sequence[Attempt]) -> list
         if i not in awaited:
             found[i] = _checked(reward, attempts, [_call(reward, one) for one in _calls(reward, attempts)])
     if awaited:
-        answers = _loop().run(_await_all([rewards[i] for i in awaited], attempts))
+        from opengrit.clients.event_loop import shared_loop  # brings a client that others do not need
+
+        answers = shared_loop().run(_await_all([rewards[i] for i in awaited], attempts))
         for i, answer in zip(awaited, answers, strict=True):
             found[i] = _checked(rewards[i], attempts, answer)
     return [found[i] for i in range(len(rewards))]
-
-
-@cache
-def _loop() -> LoopThread:
-    """One loop for the life of the process: what a reward opens on it, such as a client, stays usable between steps."""
-    return LoopThread("opengrit-rewards")
 
 
 def _calls(reward: NamedReward, attempts: Sequence[Attempt]) -> list[Any]:

@@ -18,7 +18,7 @@ from opengrit.core.errors import RunError
 from opengrit.core.numbered_files import all_of, next_free
 from opengrit.core.records import from_json
 from opengrit.core.types import Record
-from opengrit.runs.jsonl import REMEDY, LineWriter, read_objects
+from opengrit.runs.jsonl import REMEDY, LineWriter, read_ids, read_objects
 from opengrit.runs.lock import LOCK
 from opengrit.runs.recipe_comparison import kind_of, listed, recipe_changes, recipe_hash
 
@@ -169,9 +169,7 @@ class RunDir:
         last record of that id is given.
         """
         path = self.path / RECORDS
-        last: dict[str, int] = {}
-        for number, value in read_objects(path):
-            last[str(value.get("id"))] = number
+        last = {id: number for number, id in read_ids(path)}
         for number, value in read_objects(path):
             try:
                 record = from_json(value)  # also of what a later line replaces: garbage may have its id

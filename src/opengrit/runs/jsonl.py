@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -79,15 +80,39 @@ def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         for number, line in enumerate(stream, start=1):
             if not line.endswith(b"\n"):
                 return
-            try:
-                value = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise RunError(
-                    f"every line is JSON, line {number} of {path} is not ({error}); {REMEDY}"
-                ) from error
-            if not isinstance(value, dict):
-                raise RunError(f"every line is a JSON object, line {number} of {path} is not; {REMEDY}")
-            yield number, value
+            yield number, _object(line, number, path)
+
+
+def _object(line: bytes, number: int, path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"every line is JSON, line {number} of {path} is not ({error}); {REMEDY}") from error
+    if not isinstance(value, dict):
+        raise RunError(f"every line is a JSON object, line {number} of {path} is not; {REMEDY}")
+    return value
+
+
+_ID = re.compile(rb'\s*\{\s*"id"\s*:\s*("(?:[^"\\]|\\.)*")')
+
+
+def read_ids(path: Path) -> Iterator[tuple[int, str]]:
+    """Line numbers and the values of "id" of a JSONL file, a torn last line left out.
+
+    A line that begins with its id, as ours do, is not read any further.
+    """
+    if not path.is_file():
+        return
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.endswith(b"\n"):
+                return
+            found = _ID.match(line)
+            if found is not None:
+                yield number, json.loads(found[1])
+            else:  # "id" stands elsewhere, or the line is none of ours
+                value = _object(line, number, path)
+                yield number, str(value.get("id"))
 
 
 def check_lines(path: Path, *, keys: Sequence[str] = ()) -> None:

@@ -244,7 +244,10 @@ class EndpointSampler:
             {"type": "image_url", "image_url": {"url": png_uri(shown)}},
             {"type": "text", "text": question.text},
         ]
-        return _Sent([{"role": "user", "content": content}], Size(*shown.size))
+        turns: list[dict[str, Any]] = [{"role": "user", "content": content}]
+        if question.system is not None:
+            turns = [{"role": "system", "content": question.system}, *turns]
+        return _Sent(turns, Size(*shown.size))
 
     async def _sample_once(
         self,

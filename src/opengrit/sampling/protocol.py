@@ -17,7 +17,7 @@ from opengrit.core.types import Completion
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One prompt about one picture: `text` is the whole user turn, instruction included.
+    """One prompt about one picture: `text` is the whole user turn, instruction included; `system` comes in a turn before it.
 
     `image` is a path, or an opened picture (oriented, RGB; it is not changed).
     """
@@ -25,6 +25,7 @@ class Asked:
     id: str
     image: str | Image.Image
     text: str
+    system: str | None = None
 
     @classmethod
     def blank(cls) -> Asked:

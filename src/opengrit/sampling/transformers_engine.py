@@ -77,7 +77,7 @@ class TransformersSampler:
         """The prompt as the model takes it. Raises ImageError when the picture cannot be read."""
         processor = self.vlm.processor
         picture = self._prepare_picture(question.image)
-        turn = user_turn(question.text)
+        turn = user_turn(question.text, system=question.system)
         try:
             text = processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
         except TEMPLATE_ERRORS as error:

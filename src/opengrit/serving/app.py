@@ -90,6 +90,8 @@ def build_app(engines: Mapping[str, Engine], settings: ServeSettings, *, page: b
             app,
             measured,
             settings=PageSettings(
+                strategy=settings.strategy,
+                system=settings.system,
                 deadline_seconds=settings.deadline_seconds,
                 limits=settings.limits.picture,
                 notes=tuple(settings.notes.values()),

@@ -25,10 +25,10 @@ DEFAULTS = SamplingSettings(temperature=0.0, max_new_tokens=1000)
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A conversation's only turn: one question, its strategy, and one picture's address."""
+    """A conversation's only turn: one question, its strategy (None: the server's), and one picture's address."""
 
     question: str
-    strategy: str
+    strategy: str | None
     picture: str
 
 
@@ -97,8 +97,8 @@ def _contents(message: Message) -> tuple[list[str], list[str]]:
     return [text for text in texts if text], pictures
 
 
-def _unwrapped(text: str, frame: str) -> tuple[str, str]:
-    """The question and the strategy in a text; a question inside GRIT's prompt is taken out of it.
+def _unwrapped(text: str, frame: str) -> tuple[str, str | None]:
+    """The question and the strategy in a text, None where it has none; a question inside GRIT's prompt is taken out of it.
 
     The endpoint sampler of this package sends such prompts to any server.
     """
@@ -106,7 +106,7 @@ def _unwrapped(text: str, frame: str) -> tuple[str, str]:
         head, _, tail = user_text(strategy, "\0", family=frame).partition("\0")
         if text.startswith(head) and text.endswith(tail) and len(text) > len(head) + len(tail):
             return text[len(head) : len(text) - len(tail)], strategy.value
-    return text, Strategy.GROUNDED.value
+    return text, None
 
 
 def read_settings(request: ChatRequest, *, max_new_tokens: int) -> SamplingSettings:

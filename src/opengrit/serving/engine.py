@@ -42,6 +42,7 @@ class Ask:
     question: str
     settings: SamplingSettings
     strategy: str = Strategy.GROUNDED.value
+    system: str | None = None
     deadline_seconds: float = 120.0
     cut_before: tuple[str, ...] = ()
     spent_seconds: float = 0.0
@@ -209,7 +210,8 @@ class QueueingEngine:
 
     def _asked(self, ask: Ask) -> Asked:
         """The question as a sampler takes it."""
-        return Asked(GROUND_ID, ask.image, user_text(ask.strategy, ask.question, family=self.frame))
+        text = user_text(ask.strategy, ask.question, family=self.frame)
+        return Asked(GROUND_ID, ask.image, text, ask.system)
 
     async def _answer(
         self, ask: Ask, events: asyncio.Queue[Event], began: float
@@ -230,6 +232,7 @@ class QueueingEngine:
             question=ask.question,
             picture_size=Size(*ask.image.size),
             strategy=ask.strategy,
+            system=ask.system,
             frame_name=self.frame,
             seconds=seconds,
             model=self.name,

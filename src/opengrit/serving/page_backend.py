@@ -21,7 +21,6 @@ from opengrit.core.images import DEFAULT_LIMITS, Limits
 from opengrit.core.types import Completion, Transcript
 from opengrit.evaluation.rollout import transcribe
 from opengrit.grounding.frames import UNIT_BY_MODEL_TYPE, Unit, frame_for
-from opengrit.grounding.prompts import Strategy
 from opengrit.inference.answer import Answer, check_question
 from opengrit.reports.live import LiveReply, Progress, answer_html
 from opengrit.sampling import SamplingSettings
@@ -37,7 +36,6 @@ _log = logging.getLogger(__name__)
 MAX_QUESTION = 4000  # characters
 _UPDATE_SECONDS = 0.1  # between two updates of a text that grows
 _MAX_ASK_BYTES = 64 * 1024
-_STRATEGY = Strategy.GROUNDED.value
 _NOTHING = Transcript("", None, None, None, (), (), ())
 
 
@@ -52,9 +50,11 @@ class PageExample:
 
 @dataclass(frozen=True, slots=True)
 class PageSettings:
-    """How long an answer may take on the page, which pictures it takes, and what stands below its title."""
+    """How long an answer may take on the page, how it is asked for, which pictures it takes, and what stands below its title."""
 
     deadline_seconds: float = 120.0
+    strategy: str = "grounded"
+    system: str | None = None
     limits: Limits = field(
         default_factory=lambda: replace(DEFAULT_LIMITS, max_aspect=MAX_ASPECT, formats=OPEN_FORMATS)
     )
@@ -287,7 +287,8 @@ class PageBackend:
             image=image,
             question=question,
             settings=SamplingSettings(temperature=0.0),
-            strategy=_STRATEGY,
+            strategy=self._settings.strategy,
+            system=self._settings.system,
             deadline_seconds=self._settings.deadline_seconds,
             spent_seconds=spent_seconds,
         )
@@ -302,7 +303,9 @@ class PageBackend:
                         yield self._finished(engine, piece, stored)
                         return
                     text += piece
-                    transcript = transcribe(Completion(text), strategy=_STRATEGY, frame=frame)
+                    transcript = transcribe(
+                        Completion(text), strategy=asked.strategy, frame=frame, system=asked.system
+                    )
                     reply = replace(reply, transcript=transcript)
                     yield reply
         except Busy as error:

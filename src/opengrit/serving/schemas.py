@@ -49,7 +49,7 @@ class GroundRequest(BaseModel):
     model: str | None = Field(
         None, max_length=500, description="A name from /v1/models (default: the first)."
     )
-    strategy: Strategy = "grounded"
+    strategy: Strategy | None = Field(None, description="How to ask (default: the server's, grounded).")
     temperature: Temperature = 0.0
     top_p: TopP = 1.0
     top_k: TopK = 0

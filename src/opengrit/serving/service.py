@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse, Response
 from PIL import Image
 
 from opengrit.core.errors import DataError, ImageError
+from opengrit.grounding.prompts import Strategy
 from opengrit.inference.answer import Answer, check_question
 from opengrit.sampling import SamplingSettings
 from opengrit.serving import chat
@@ -39,7 +40,7 @@ class ServeSettings:
     """How the server answers: who may ask, how much at once, for how long, and from which hosts pictures are fetched.
 
     Seconds: `deadline_seconds` for one answer, `grace_seconds` for the answers in progress when the server is stopped.
-    `notes` say by a model's name what its askers should know; they stand on the page and in /v1/models.
+    `strategy` and `system` are how questions are put that do not say how themselves. `notes` say by a model's name what its askers should know; they stand on the page and in /v1/models.
     """
 
     access: Access = field(default_factory=Access)
@@ -48,6 +49,8 @@ class ServeSettings:
     deadline_seconds: float = 120.0
     max_new_tokens: int = 4096
     grace_seconds: float = 10.0
+    strategy: str = Strategy.GROUNDED.value
+    system: str | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -160,7 +163,7 @@ class Service:
         picture: Awaitable[Image.Image],
         question: str,
         settings: SamplingSettings,
-        strategy: str,
+        strategy: str | None,
         cut_before: tuple[str, ...],
         began: float,
     ) -> Ask:
@@ -172,7 +175,16 @@ class Service:
         except TimeoutError:
             raise TooLate(seconds) from None
         spent = time.perf_counter() - began
-        return Ask(opened, question, settings, strategy, seconds, cut_before, spent)
+        return Ask(
+            opened,
+            question,
+            settings,
+            strategy or self._settings.strategy,
+            self._settings.system,
+            seconds,
+            cut_before,
+            spent,
+        )
 
     async def _streamed(self, request: Request, engine: Engine, ask: Ask, *, with_usage: bool) -> Response:
         """The answer as events. The first piece is awaited, so that a refusal is a status and no event."""

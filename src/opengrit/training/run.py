@@ -15,8 +15,9 @@ from opengrit.core.types import Example
 from opengrit.data import load_examples, require_readable
 from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.evaluation.run import tell_cost
+from opengrit.grounding.prompts import strategy_named
 from opengrit.judges.breaker import Breaker
-from opengrit.judges.settings import open_judge
+from opengrit.judges.settings import open_judge, own_judge
 from opengrit.models.sticker_models import tell_what_it_knows
 from opengrit.recipes.own_files import own_files
 from opengrit.recipes.training_recipe import Recipe
@@ -41,6 +42,7 @@ class _Plan:
     """What a recipe comes to before a model is loaded; all that can be refused is refused by now."""
 
     examples: list[Example]
+    strategy: str  # a prompt of the recipe's own is read
     rubric: Rubric
     evaluations: list[TrainingEvaluation]
     args: GRPOConfig
@@ -96,7 +98,9 @@ def train(
                     loaded,
                     plan.examples,
                     args=plan.args,
-                    protocol=EvaluationProtocol(recipe.strategy, loaded.frame, judge, plan.rubric),
+                    protocol=EvaluationProtocol(
+                        plan.strategy, loaded.frame, judge, plan.rubric, recipe.system
+                    ),
                     run=run,
                     peft_config=lora_config(recipe.lora, loaded.family, freeze_vision=recipe.freeze_vision),
                     evaluations=plan.evaluations,
@@ -129,10 +133,12 @@ def _resolve(recipe: Recipe, output_dir: str) -> _Plan:
     rubric = recipe.rubric()
     rubric.check(examples)
     check_rows(len(examples), recipe.train)
+    if recipe.judge.kind == "own":
+        own_judge(recipe.judge)  # to refuse what cannot be used
     evaluations = training_evaluations(recipe.data.eval, recipe.eval, every=recipe.train.eval_steps)
     for asked in (examples, *(evaluation.examples for evaluation in evaluations)):
         require_readable(asked)
     check_model(recipe.model, recipe.lora)
     args = grpo_config(recipe.train, output_dir)
     check_settings(args, num_rows=len(examples))
-    return _Plan(examples, rubric, evaluations, args)
+    return _Plan(examples, strategy_named(recipe.strategy), rubric, evaluations, args)

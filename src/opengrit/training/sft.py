@@ -82,7 +82,7 @@ def fine_tune(
             )
             trainer = GritSFTTrainer(
                 loaded,
-                sft_examples(examples, loaded=loaded, strategy=recipe.strategy),
+                sft_examples(examples, loaded=loaded, strategy=recipe.strategy, system=recipe.system),
                 args=args,
                 run=run,
                 peft_config=lora_config(recipe.lora, loaded.family, freeze_vision=recipe.freeze_vision),
@@ -95,7 +95,9 @@ def fine_tune(
     return run
 
 
-def sft_examples(examples: Sequence[Example], *, loaded: Loaded, strategy: str) -> list[SftExample]:
+def sft_examples(
+    examples: Sequence[Example], *, loaded: Loaded, strategy: str, system: str | None = None
+) -> list[SftExample]:
     """Each row's prompt and target, with its boxes as the model sees the picture.
 
     The first process logs how many rows have no box.
@@ -103,7 +105,8 @@ def sft_examples(examples: Sequence[Example], *, loaded: Loaded, strategy: str) 
     preparer = TransformersSampler(loaded)
     found = []
     for example in examples:
-        asked = Asked(example.id, example.image, user_text(strategy, example.question, family=loaded.frame))
+        text = user_text(strategy, example.question, family=loaded.frame)
+        asked = Asked(example.id, example.image, text, system)
         frame = frame_for(loaded.frame, preparer.prepare(asked).picture.seen_size)
         found.append(SftExample(asked, target_text(example, strategy=strategy, frame=frame)))
     without = sum(not example.boxes for example in examples)

@@ -25,6 +25,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from opengrit.core.types import Example, Record
 from opengrit.evaluation.rollout import EvaluationProtocol, roll_out
+from opengrit.grounding.prompts import asked_for
 from opengrit.models.families import Loaded, base_model
 from opengrit.runs.alarms import Setting
 from opengrit.runs.folder import RunDir
@@ -135,7 +136,7 @@ class GritTrainer(GRPOTrainer):
         setting = Setting(
             max_completion_length=self.max_completion_length,
             frame=protocol.frame,
-            asks_for_boxes=protocol.strategy != "direct",
+            asks_for_boxes=asked_for(protocol.strategy, system=protocol.system).boxes,
             num_iterations=args.num_iterations,
             beta=args.beta,
         )

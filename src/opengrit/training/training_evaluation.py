@@ -9,6 +9,7 @@ from opengrit.core.types import Example, Record
 from opengrit.data import load_examples
 from opengrit.evaluation.evaluator import evaluate
 from opengrit.evaluation.rollout import EvaluationProtocol
+from opengrit.grounding.prompts import strategy_named
 from opengrit.recipes.training_recipe import Eval, Source
 from opengrit.sampling import Sampler, SamplingSettings
 from opengrit.training.rollouts import STOP
@@ -49,6 +50,8 @@ def training_evaluations(
     if every is None:
         return []
     found = []
+    if section.strategy is not None:  # a prompt of the recipe's own is read once
+        section = section.model_copy(update={"strategy": strategy_named(section.strategy)})
     for source in sources:
         examples = load_examples(source.spec, source.images, table=source.table)
         count = min(len(examples), NUM_QUESTIONS)

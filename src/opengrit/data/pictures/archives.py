@@ -96,10 +96,11 @@ def _in_folder(source: Path, names: _Names) -> Iterator[tuple[Wanted, bytes, str
     for root, _, files in os.walk(source):
         for file in sorted(files):
             path = Path(root) / file
-            picture = names.of(path.relative_to(source).as_posix())
+            inside = path.relative_to(source).as_posix()
+            picture = names.of(inside)
             if picture is not None and path.is_file():
                 with path.open("rb") as stream:
-                    yield picture, _bounded(stream, str(path)), str(path)
+                    yield picture, _bounded(stream, str(path)), f"{source.name}/{inside}"
 
 
 def _in_zip(source: Path, names: _Names) -> Iterator[tuple[Wanted, bytes, str]]:
@@ -108,7 +109,7 @@ def _in_zip(source: Path, names: _Names) -> Iterator[tuple[Wanted, bytes, str]]:
             picture = None if member.is_dir() else names.of(member.filename)
             if picture is not None:
                 with archive.open(member) as stream:
-                    yield picture, _bounded(stream, member.filename), f"{source} ({member.filename})"
+                    yield picture, _bounded(stream, member.filename), f"{source.name} ({member.filename})"
 
 
 def _in_tar(source: Path, names: _Names) -> Iterator[tuple[Wanted, bytes, str]]:
@@ -118,7 +119,7 @@ def _in_tar(source: Path, names: _Names) -> Iterator[tuple[Wanted, bytes, str]]:
             picture = names.of(member.name) if member.isreg() else None
             stream = archive.extractfile(member) if picture is not None else None
             if picture is not None and stream is not None:
-                yield picture, _bounded(stream, member.name), f"{source} ({member.name})"
+                yield picture, _bounded(stream, member.name), f"{source.name} ({member.name})"
 
 
 def _unpacked(source: Path) -> IO[bytes]:

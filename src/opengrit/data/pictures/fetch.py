@@ -96,8 +96,8 @@ def get_pictures(
 ) -> Path:
     """The folder with every picture that the rows in OUT/NAME name; `get` fetches the rows.
 
-    `revision` is that of the rows' repository. `source` is a folder, zip, tar or table of the user's; then no host is asked. `on_progress` is told how many
-    pictures are here of how many. An interrupted call is simply repeated.
+    `revision` is that of the rows' repository. `source` is a folder, zip, tar or table of the user's; then no host is asked.
+    `on_progress` is told how many pictures are here of how many. An interrupted call is simply repeated.
     Raises DataError where rows are not here, where pictures that are there are not the rows', and, after all others were
     fetched, where some could not be had; none of these is left in place.
     """
@@ -226,7 +226,8 @@ def _from_hub(archives: Archives, task: _Task, hub: Hub, folder: Path, revision:
                 f"the pictures are in {file.name} of {archives.page}, which cannot be fetched ({error}); download it where "
                 f"there is a network, and run the command with --from FILE; what is in {folder} stays"
             ) from error
-        task.take(archives.read(fetched, task.wanted))
+        found = archives.read(fetched, task.wanted)
+        task.take((picture, content, f"{archives.page}: {origin}") for picture, content, origin in found)
 
 
 def _one_by_one(task: _Task, hosts: Mapping[str, Host], workers: int, patience: Patience) -> None:

@@ -27,21 +27,26 @@ HELD_OUT_PAIRS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class SceneQuestion:
-    """A question about a scene with its answer and the objects a careful answer points at."""
+    """A question about a scene with its answer and the objects a careful answer points at.
+
+    `looks` names the kind of a question that needs two looks (`two_looks.KINDS_OF_LOOKS`) and is empty for one look.
+    """
 
     scene: Scene
     question: str
     answer: str
     pointed: tuple[Placed, ...]
     key_words: tuple[str, ...]
+    looks: str = ""
 
 
 def holds(relation: str, a: Placed, b: Placed) -> bool:
     """Whether `a` is `relation` `b`, judged by centres."""
-    return _offset(relation, a, b) > 0
+    return offset(relation, a, b) > 0
 
 
-def _offset(relation: str, a: Placed, b: Placed) -> float:
+def offset(relation: str, a: Placed, b: Placed) -> float:
+    """By how many pixels `a` is `relation` `b`, centre to centre; negative where it is on the other side."""
     (ax, ay), (bx, by) = a.centre, b.centre
     return {"left of": bx - ax, "right of": ax - bx, "above": by - ay, "below": ay - by}[relation]
 
@@ -82,7 +87,7 @@ def ask_yes_no(
 def yes_no_question(scene: Scene, kinds: tuple[str, str], relation: str) -> SceneQuestion | None:
     """Is the one left of, right of, above or below the other; None when it is too close to call."""
     (a,), (b,) = scene.of_kind(kinds[0]), scene.of_kind(kinds[1])
-    if abs(_offset(relation, a, b)) < MARGIN:
+    if abs(offset(relation, a, b)) < MARGIN:
         return None
     answer = "Yes" if holds(relation, a, b) else "No"
     return SceneQuestion(scene, f"Is the {a.kind} {relation} the {b.kind}?", answer, (a, b), kinds)
@@ -102,7 +107,7 @@ def ask_open(rng: random.Random, styles: tuple[str, ...], *, held_out: bool = Fa
 def open_question(scene: Scene, anchor_kind: str, relation: str) -> SceneQuestion | None:
     """What stands in a relation to the anchor; None unless exactly one object clearly does."""
     (anchor,) = scene.of_kind(anchor_kind)
-    offsets = [(_offset(relation, o, anchor), o) for o in scene.objects if o is not anchor]
+    offsets = [(offset(relation, o, anchor), o) for o in scene.objects if o is not anchor]
     found = [o for offset, o in offsets if offset > 0]
     if len(found) != 1 or any(abs(offset) < MARGIN for offset, _ in offsets):
         return None

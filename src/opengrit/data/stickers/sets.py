@@ -16,6 +16,7 @@ from opengrit.core.boxes import Size
 from opengrit.core.errors import DataError
 from opengrit.core.types import Example
 from opengrit.data.stickers.questions import MAX_COUNT, SceneQuestion, ask_count, ask_open, ask_yes_no
+from opengrit.data.stickers.two_looks import ask_two_looks
 from opengrit.data.stickers.world import SEEN_STYLES, UNSEEN_STYLE, draw, seeded
 
 VERSION = 1  # part of every seed and of the cache's name: a change of the world is a change of the number
@@ -49,11 +50,17 @@ def _unseen(name: str, index: int) -> SceneQuestion:
     return ask_yes_no(rng, index % 3 == 0, styles, held_out=True)
 
 
+def _compose(name: str, index: int) -> SceneQuestion:
+    return ask_two_looks(seeded(VERSION, name, index), index, SEEN_STYLES)
+
+
 _SETS: dict[str, tuple[int, str, Callable[[str, int], SceneQuestion]]] = {
     "train20": (20, "train", _train),
     "count": (240, "test", _count),
     "spatial": (240, "test", _spatial),
     "unseen": (240, "test", _unseen),
+    "compose": (240, "test", _compose),
+    "compose20": (20, "train", _compose),
     "dev": (48, "dev", lambda name, index: (_count if index % 2 else _spatial)(name, index // 2)),
 }
 SET_NAMES = tuple(_SETS)
@@ -124,6 +131,8 @@ def _row(name: str, question: SceneQuestion, *, image: str, split: str) -> dict[
 
 def dataset_of(name: str, question: SceneQuestion) -> str:
     """The data set a row reports under: its set, with the kind of question where a set mixes them."""
+    if question.looks:
+        return f"stickers/{name}/{question.looks}"
     kind = "count" if question.answer.isdigit() else "spatial"
     return f"stickers/{name}" if name == kind else f"stickers/{name}/{kind}"
 

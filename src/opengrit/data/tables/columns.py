@@ -113,7 +113,7 @@ class _Search:
         if len(choice) > 1:
             raise DataError(
                 f"one column holds a row's {part}, {self.source} has {self._listed(choice)}; choose one with --columns "
-                f"{part}={_quoted(choice[0])} (columns: in a recipe)"
+                f"{part}={_quoted(choice[0])} ({_in_recipe(part, choice[0])})"
             )
         return choice[0] if choice else None
 
@@ -128,7 +128,7 @@ class _Search:
         known = ", ".join(f"{one}={column}" for one, column in found.items())
         raise DataError(
             f"a table has a column for the {part}, in {self.source} {several} (columns: {self._listed(self.columns)}"
-            f"{'; found: ' + known if known else ''}); name it with --columns {part}={example} (columns: in a recipe)"
+            f"{'; found: ' + known if known else ''}); name it with --columns {part}={example} ({_in_recipe(part, example)})"
             + (
                 f", or give the folder of the pictures with --images, not {self.pictures.root}"
                 if part == "picture"
@@ -185,6 +185,10 @@ def _are_boxes(value: Any) -> bool:
 
 def _plain(name: str) -> str:
     return re.sub(r"\W+", "_", name.strip().casefold()).strip("_")
+
+
+def _in_recipe(part: str, column: str) -> str:
+    return f"in a recipe, and in --data '{{file: ..., ...}}', columns: {{{part}: {column}}}"
 
 
 def _quoted(name: str) -> str:

@@ -113,6 +113,7 @@ class _Converter:
     missing: list[MissingPicture] = field(default_factory=list)
     boxes: list[WrittenBox] = field(default_factory=list)  # as written
     style: BoxStyle = field(default_factory=BoxStyle)  # of the last row: tables do not mix them
+    sizes: dict[str, Size] = field(default_factory=dict)  # of pictures that were opened, by their path
 
     def read(self) -> ReadTable:
         examples, count = [], len(self.table.problems)
@@ -161,6 +162,9 @@ class _Converter:
         values, columns = raw.values, self.columns
         self.style = style = self.said.over(raw.style)
         fields: dict[str, Any] = {"image": self._image(_only(values.get(columns.picture)), row)}
+        for name, column in (("question", columns.question), ("answer", columns.answer)):
+            if values.get(column) in (None, "", []):
+                row.error(name, "is blank; fill it in")
         question = values.get(columns.question)
         fields["question"] = without_placeholders(question) if isinstance(question, str) else question
         answer, also = _answers(values.get(columns.answer))
@@ -236,14 +240,20 @@ class _Converter:
 
     def _size(self, image: Any, row: Row) -> Size | None:
         """The picture's own size; None where the row's own check says what is wrong with it."""
-        path = row.root / str(image)
-        if not image or row.problems or not os.path.isfile(path):
+        path = str(row.root / str(image))
+        if not image or "://" in str(image):
+            return None
+        if path in self.sizes:
+            return self.sizes[path]
+        if not os.path.isfile(path):
+            row.missing = path
             return None
         try:
-            return picture_size(path)
+            self.sizes[path] = picture_size(path)
         except ImageError as error:
             row.error("image", str(error))
             return None
+        return self.sizes[path]
 
 
 def _stated_size(values: Mapping[str, Any], size: Size, row: Row) -> Size | None:
@@ -279,7 +289,7 @@ def _answers(value: Any) -> tuple[Any, list[Any]]:
         isinstance(value, list) and value and all(isinstance(item, dict) for item in value)
     ):  # VQA's ten annotators
         texts = [item.get("answer", item.get("text")) for item in value]
-        value = [text for text, _ in Counter(texts).most_common() if isinstance(text, str)]
+        value = [text for text, _ in Counter(text for text in texts if isinstance(text, str)).most_common()]
     if isinstance(value, list) and value and any(isinstance(item, str) for item in value):
         return value[0], value[1:]
     return value, []

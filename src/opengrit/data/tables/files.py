@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opengrit.core.errors import DataError, first_line
-from opengrit.data.file_format import split_lines
+from opengrit.data.file_format import DuplicateKey, split_lines, unique_keys
 from opengrit.data.missing import missing_file
 from opengrit.data.rows import Problem
 from opengrit.data.tables.arrow import HUB, from_hub, parquet, saved, saved_folder
@@ -219,7 +219,12 @@ def _lines(path: Path, settings: TableSettings) -> Table:
     rows, problems = [], []
     for number, line in split_lines(path):
         try:
-            values = json.loads(line.decode("utf-8"))
+            values = json.loads(line.decode("utf-8"), object_pairs_hook=unique_keys)
+        except DuplicateKey as error:
+            problems.append(
+                Problem(str(path), number, error.key, "a field occurs twice in this row; keep the right one")
+            )
+            continue
         except (ValueError, RecursionError) as error:
             problems.append(
                 Problem(

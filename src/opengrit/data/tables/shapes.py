@@ -34,8 +34,8 @@ def flat(row: RawRow) -> Iterator[RawRow]:
     key = next((name for name in _TURNS if _is_turns(row.values.get(name))), None)
     objects = row.values.get("objects")
     style = row.style
-    if isinstance(objects, dict) and objects.get("bbox_type") in _UNITS:
-        style = BoxStyle("xyxy", _UNITS[objects["bbox_type"]]).over(style)
+    if isinstance(objects, dict) and (units := _UNITS.get(str(objects.get("bbox_type")))) is not None:
+        style = BoxStyle("xyxy", units).over(style)
     if key is None:
         yield RawRow(row.number, row.values, style)
         return

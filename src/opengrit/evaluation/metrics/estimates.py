@@ -7,6 +7,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -19,6 +20,9 @@ BOOTSTRAP_SEED = 2505
 NUM_RESAMPLES = 2_000
 CONFIDENCE = 0.95
 _INDICES_AT_ONCE = 2_000_000  # bounds the memory of a bootstrap to about 32 MB
+# From so many examples on a resample is not sampled index by index: 2,000 of 50,000 are 100 million draws a quantity.
+MANY_EXAMPLES = 5_000
+_FEW_VALUES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,10 @@ def ratio_of_sums(
 def mean_of(values: Sequence[float], *, generator: np.random.Generator | None = None) -> Estimate:
     """The mean of the values and the percentile interval of resampled means (Efron 1979).
 
-    Where all values are equal the interval has no width: it then says nothing about rarer values.
+    Where all values are equal the interval has no width: it then says nothing about rarer values. From 5,000 examples on
+    the counts of a resample's values are drawn at once where there are at most 64 different ones (the same distribution),
+    and elsewhere the interval is that of the normal distribution which resampled means tend to; the difference is
+    smaller than what 2,000 resamples leave to chance.
     """
     n = len(values)
     if n == 0:
@@ -127,6 +134,8 @@ def mean_of(values: Sequence[float], *, generator: np.random.Generator | None = 
     if n == 1:
         return Estimate(value=mean, n=1, low=None, high=None)
     value_E = np.asarray(values, dtype=np.float64)  # E examples
+    if n >= MANY_EXAMPLES:
+        return _of_many(mean, value_E, generator)
     return _with_interval(
         mean, n, np.concatenate([value_E[picked].mean(axis=1) for picked in _resamples(n, generator)])
     )
@@ -194,6 +203,18 @@ def _resamples(n: int, generator: np.random.Generator | None) -> Iterator[np.nda
     chunk = max(1, _INDICES_AT_ONCE // n)
     for done in range(0, NUM_RESAMPLES, chunk):
         yield generator.integers(0, n, size=(min(chunk, NUM_RESAMPLES - done), n))
+
+
+def _of_many(mean: float, value_E: np.ndarray, generator: np.random.Generator | None) -> Estimate:
+    """The estimate of many values without their resamples' indices; see `mean_of`."""
+    n = len(value_E)
+    distinct_V, count_V = np.unique(value_E, return_counts=True)
+    if len(distinct_V) <= _FEW_VALUES:
+        generator = np.random.default_rng(BOOTSTRAP_SEED) if generator is None else generator
+        counts_RV = generator.multinomial(n, count_V / n, size=NUM_RESAMPLES)  # R resamples, V values
+        return _with_interval(mean, n, counts_RV @ distinct_V / n)
+    half = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * float(value_E.std()) / math.sqrt(n)
+    return Estimate(value=mean, n=n, low=mean - half, high=mean + half)
 
 
 def _with_interval(value: float, n: int, resampled: np.ndarray) -> Estimate:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from opengrit.core.boxes import match, pairwise_iou, union_iou
-from opengrit.core.types import Example, Finish, Record, Tag, Transcript, Verdict, is_counting
+from opengrit.core.boxes import Box, match, pairwise_iou, union_iou
+from opengrit.core.types import Finish, Record, Verdict, boxes_are_one_to_one, is_counting
 from opengrit.evaluation.metrics.estimates import ExampleKey, McNemar, exact_mcnemar, key_of
 from opengrit.judges.answers import is_box_answer
+from opengrit.rewards.format import keeps_format
+
+_TREEBENCH = "treebench"  # the data set of its rows
 
 
 def is_measured(record: Record) -> bool:
@@ -64,14 +67,6 @@ def distinct_boxes(record: Record) -> int:
     return len(dict.fromkeys(record.transcript.boxes))
 
 
-def boxes_are_one_to_one(example: Example) -> bool:
-    """Whether the row's boxes can be matched one to one: it has some, and a counting row has as many as it counts.
-
-    TallyQA's annotators often drew one box around a group; matching the members with it would punish good boxes.
-    """
-    return bool(example.boxes) and (not is_counting(example) or len(example.boxes) in example.counts)
-
-
 def box_f1(record: Record) -> float | None:
     """F1 of the boxes at IoU 0.5, 0 to 1, after one-to-one matching by the largest sum of IoUs (Hungarian method).
 
@@ -81,6 +76,32 @@ def box_f1(record: Record) -> float | None:
         return None
     predicted = tuple(dict.fromkeys(record.transcript.boxes))
     return match(predicted, record.example.boxes, threshold=0.5).f1
+
+
+def box_recall(record: Record) -> float | None:
+    """The mean over the row's boxes of the best IoU with a box that is written, 0 to 1 (TreeBench's "mIoU").
+
+    0 where none is written, None where the row has no boxes. Listing many boxes raises it: read it beside `box_precision`.
+    """
+    if not is_complete(record) or not record.example.boxes:
+        return None
+    return _mean_best_iou(record.example.boxes, record.transcript.boxes)
+
+
+def box_precision(record: Record) -> float | None:
+    """The mean over the different boxes that are written of the best IoU with a box of the row, 0 to 1 (TreeVGR's other half).
+
+    0 where none is written, None where the row has no boxes.
+    """
+    if not is_complete(record) or not record.example.boxes:
+        return None
+    return _mean_best_iou(tuple(dict.fromkeys(record.transcript.boxes)), record.example.boxes)
+
+
+def _mean_best_iou(boxes: Sequence[Box], others: Sequence[Box]) -> float:
+    if not boxes or not others:
+        return 0.0
+    return float(pairwise_iou(boxes, others).max(axis=1).mean())
 
 
 def box_count_error(record: Record) -> float | None:
@@ -99,7 +120,7 @@ def target_iou(record: Record) -> float | None:
     A hundred boxes all over the picture raise it, so it is shown with `written_iou` only. The different boxes of every section
     count. 0 where no box is written, None on rows that are not TreeBench's (arXiv 2507.07999).
     """
-    return _best_iou(record, of_targets=True)
+    return box_recall(record) if record.example.dataset == _TREEBENCH else None
 
 
 def written_iou(record: Record) -> float | None:
@@ -107,18 +128,7 @@ def written_iou(record: Record) -> float | None:
 
     0 where no box is written, None on rows that are not TreeBench's.
     """
-    return _best_iou(record, of_targets=False)
-
-
-def _best_iou(record: Record, *, of_targets: bool) -> float | None:
-    example = record.example
-    if not is_complete(record) or not example.boxes or example.dataset != "treebench":
-        return None
-    written = tuple(dict.fromkeys(record.transcript.boxes))
-    if not written:
-        return 0.0
-    found = pairwise_iou(written, example.boxes)
-    return float(found.max(axis=0 if of_targets else 1).mean())
+    return box_precision(record) if record.example.dataset == _TREEBENCH else None
 
 
 def num_boxes(record: Record) -> float | None:
@@ -148,23 +158,7 @@ def follows_format(record: Record) -> float | None:
     """
     if not is_measured(record):
         return None
-    example = record.example
-    nothing_to_point_at = not example.boxes or (is_counting(example) and 0 in example.counts)
-    return float(full_format(record.transcript, min_boxes=0 if nothing_to_point_at else 1))
-
-
-_FULL_FORMAT = (Tag.THINK_OPEN, Tag.THINK_CLOSE, Tag.RETHINK_OPEN, Tag.RETHINK_CLOSE, Tag.ANSWER_OPEN)
-
-
-def full_format(transcript: Transcript, *, min_boxes: int = 1) -> bool:
-    """Whether the five tags occur once each and in order, the thought names a box and there is an answer.
-
-    A closing answer tag may follow; no prompt asks for it. `min_boxes` is the number of boxes wanted in the thought.
-    """
-    tags = tuple(found.tag for found in transcript.tags)
-    in_order = tags in (_FULL_FORMAT, (*_FULL_FORMAT, Tag.ANSWER_CLOSE))
-    answered = bool((transcript.answer or "").strip())
-    return in_order and answered and len(transcript.thought_pointings) >= min_boxes
+    return float(keeps_format(record.example, record.transcript))
 
 
 # What could not be measured.

@@ -86,8 +86,34 @@ def summarise(records: Sequence[Record], *, seed: int = BOOTSTRAP_SEED) -> Summa
     )
 
 
+class Remembered:
+    """Looks at each record once a quantity, however many tables it is a line of; for the records of one report."""
+
+    def __init__(self) -> None:
+        self._values: dict[Quantity, dict[int, float | None]] = {}
+        self._held: dict[int, Record] = {}  # an object's number is its own only while it lives
+        self.random_boxes = random_boxes_control()
+
+    def __call__(self, quantity: Quantity) -> Quantity:
+        """The same quantity, with what it said of a record kept."""
+        values, held = self._values.setdefault(quantity, {}), self._held
+
+        def remembered(record: Record) -> float | None:
+            number = id(record)
+            if number not in values:
+                held[number] = record
+                values[number] = quantity(record)
+            return values[number]
+
+        return remembered
+
+
 def summarise_by(
-    records: Sequence[Record], category: Callable[[Example], str | None], *, seed: int = BOOTSTRAP_SEED
+    records: Sequence[Record],
+    category: Callable[[Example], str | None],
+    *,
+    seed: int = BOOTSTRAP_SEED,
+    remembered: Remembered | None = None,
 ) -> dict[str, DatasetSummary]:
     """Every quantity for each category of example, in alphabetical order; examples of category None are left out.
 
@@ -100,7 +126,8 @@ def summarise_by(
         if name is not None:
             groups[name].append(record)
     return {
-        name: _summarise_group(name, groups[name], majority=majority, seed=seed) for name in sorted(groups)
+        name: _summarise_group(name, groups[name], majority=majority, seed=seed, remembered=remembered)
+        for name in sorted(groups)
     }
 
 
@@ -115,24 +142,32 @@ def true_count(example: Example) -> str | None:
 
 
 def _summarise_group(
-    name: str, records: Sequence[Record], *, majority: Quantity, seed: int
+    name: str,
+    records: Sequence[Record],
+    *,
+    majority: Quantity,
+    seed: int,
+    remembered: Remembered | None = None,
 ) -> DatasetSummary:
+    known = Remembered() if remembered is None else remembered
+    random_boxes = known.random_boxes if seed == BOOTSTRAP_SEED else random_boxes_control(seed=seed)
+
     def mean(quantity: Quantity) -> Estimate:
-        return estimate(records, quantity, generator=np.random.default_rng(seed))
+        return estimate(records, known(quantity), generator=np.random.default_rng(seed))
 
     return DatasetSummary(
         dataset=name,
         num_records=len(records),
         num_examples=len({key_of(record.example) for record in records}),
         num_failed=sum(not is_measured(record) for record in records),
-        num_unjudged=sum(unjudged(record) == 1.0 for record in records),
+        num_unjudged=sum(known(unjudged)(record) == 1.0 for record in records),
         accuracy=mean(raw_score),
         right=mean(right),
         binarised=mean(binarised),
         majority_answer=mean(majority),
         grounding_iou=mean(grounding_iou),
         whole_picture_iou=mean(whole_picture_iou),
-        random_boxes_iou=mean(random_boxes_control(seed=seed)),
+        random_boxes_iou=mean(random_boxes),
         unscaled_iou=mean(unscaled_grounding_iou),
         box_f1=mean(box_f1),
         target_iou=mean(target_iou),

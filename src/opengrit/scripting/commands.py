@@ -1,0 +1,111 @@
+"""`train`, `evaluate` and `report` for scripts: as the commands of those names do, and a `Run` comes back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from opengrit.core.output import quieten_libraries
+from opengrit.recipes.evaluation_recipe import (
+    EvalRecipe,
+    evaluation_recipe,
+    judge_of,
+    rewards_of,
+    sources_of,
+)
+from opengrit.recipes.training_recipe import Recipe, load_recipe
+from opengrit.scripting.run import Run
+
+Name = str | os.PathLike[str]
+
+
+def train(
+    recipe: Recipe | Name,
+    out: Name,
+    *,
+    resume: bool = False,
+    resume_anyway: bool = False,
+    resume_from: str | None = None,
+    quiet: bool = False,
+) -> Run:
+    """Train as a recipe says, or the recipe of a file or a packaged name; the finished run, with its `model`.
+
+    As `opengrit train` does: `resume` continues a run from its last checkpoint, `resume_from` from another one, and
+    `resume_anyway` in spite of what changed. `quiet` shows no live table. Raises RecipeError, DataError, ModelError and
+    RunError for what cannot be done, before a model is loaded or a file is written.
+    """
+    wanted = recipe if isinstance(recipe, Recipe) else load_recipe(os.fspath(recipe))
+    from opengrit.training.run import train as train_run
+
+    quieten_libraries()
+    run = train_run(
+        wanted,
+        Path(out),
+        resume=resume,
+        resume_anyway=resume_anyway,
+        resume_from=resume_from,
+        quiet=quiet,
+    )
+    return Run(run.path)
+
+
+def evaluate(
+    model: Name | EvalRecipe,
+    data: str | Sequence[str] = (),
+    *,
+    out: Name,
+    strategy: str = "grounded",
+    system: str | None = None,
+    judge: str = "rule",
+    rewards: str = "paper",
+    images: Name | None = None,
+    limit: int | None = None,
+    samples: int = 1,
+    temperature: float = 0.0,
+    max_new_tokens: int = 1000,
+    batch_size: int = 32,
+    seed: int = 0,
+    frame: str | None = None,
+    num_processes: int = 1,
+    quiet: bool = False,
+) -> Run:
+    """Ask a model every question of some data sets; the run, with a row of `metrics` for each.
+
+    `model` is a name, a run or a folder, and what follows are the options of `opengrit eval`; or it is an `EvalRecipe`,
+    which says all of that itself. An unfinished evaluation in `out` resumes. Raises as `train` does.
+    """
+    from opengrit.evaluation.run import run_evaluation
+
+    if isinstance(model, EvalRecipe):
+        recipe = model
+    else:
+        sets = [data] if isinstance(data, str) else list(data)
+        recipe = evaluation_recipe(
+            model={"name": os.fspath(model), "frame": frame},
+            data=sources_of(sets, [] if images is None else [Path(images)]),
+            strategy=strategy,
+            system=system,
+            eval={
+                "max_completion_length": max_new_tokens,
+                "batch_size": batch_size,
+                "samples": samples,
+                "temperature": temperature,
+            },
+            limit=limit,
+            seed=seed,
+            judge=judge_of(judge),
+            rewards=rewards_of(rewards),
+        )
+    quieten_libraries()
+    run, _ = run_evaluation(recipe, Path(out), num_processes=num_processes, quiet=quiet)
+    return Run(run.path)
+
+
+def report(runs: Name | Sequence[Name], out: Name = "report.html", *, images: Name | None = None) -> Path:
+    """Write one HTML page about runs, the earliest first; its path. Raises RunError where a folder holds none."""
+    from opengrit.reports import load_runs, write_report
+
+    folders = [Path(run) for run in ([runs] if isinstance(runs, str | os.PathLike) else runs)]
+    write_report(load_runs(folders, images=None if images is None else Path(images)), Path(out))
+    return Path(out)
