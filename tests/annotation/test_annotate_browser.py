@@ -254,12 +254,20 @@ def test_five_rows_by_touch(browser, photos, tmp_path):
         train_a_step(annotated, tmp_path)
 
 
-def test_a_finger_on_the_picture_scrolls_and_a_tap_puts_a_box(browser, photos, tmp_path):
+def test_a_finger_scrolls_a_tap_puts_a_box_and_twenty_good_rows_are_said(browser, photos, tmp_path):
+    rows = [
+        {"question": f"How many {thing} are there?", "answer": n, "image": image, "width": 400, "height": 300}
+        for n, image in enumerate(("0.png", "1.jpg", "2.png", "3.png", "4.png"))
+        for thing in ("cars", "dogs", "cups", "trees")
+    ]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with (
         annotating(photos, tmp_path / "mine.jsonl") as annotated,
         page_of(browser, annotated.url, viewport=PHONE, has_touch=True, is_mobile=True) as page,
     ):
         expect(page.locator("#shown")).to_have_attribute("src", "pictures/0")
+        expect(page.locator("#done")).to_contain_text("20 good rows are there: enough for GRIT to train on.")
+        expect(page.locator("#done code")).to_have_count(2)
         touch = page.context.new_cdp_session(page)
         before = on_stage(page, 0, 0)[1]
         drag(touch, *[on_stage(page, 0.5, 0.9 - 0.2 * step) for step in range(5)])

@@ -21,7 +21,6 @@ from opengrit.evaluation.metrics import (
     detection_ap,
     estimate,
     follows_format,
-    full_format,
     grounding_iou,
     kind_of_answer,
     majority_answers,
@@ -49,6 +48,7 @@ from opengrit.evaluation.metrics import (
 )
 from opengrit.grounding.frames import Frame
 from opengrit.grounding.parsing import parse
+from opengrit.rewards.format import full_format
 
 SIZE = Size(1000, 1000)
 FRAME = Frame.for_model_type("internvl", seen_size=SIZE)  # writes 0-1000

@@ -133,7 +133,7 @@ def test_what_cannot_be_used_is_refused_before_anything_loads(tmp_path, rewards,
         ("{mine.py: 1}", "must name a reward, got 'mine.py'"),
         ("{mine.py:f: {k: 1}}", r"rewards\.mine\.py:f\.weight is required"),
         ("{mine.py:f: {weight: true}}", "true and false"),
-        ("{correct: {weight: 1, k: 1}}", "correct takes no keywords, got k"),
+        ("{correct: {weight: 1, k: 1}}", "correct takes no keywords but weight and where, got k"),
         ("{mine.py:f: 0}", "some reward has a weight other than 0"),
     ],
 )

@@ -17,7 +17,6 @@ from opengrit.core.boxes import Box, Size
 from opengrit.core.errors import RecipeError, RunError
 from opengrit.core.types import Completion, Example, Finish
 from opengrit.data import load_examples
-from opengrit.evaluation.metrics import full_format
 from opengrit.evaluation.rollout import EvaluationProtocol, read
 from opengrit.grounding.frames import Frame
 from opengrit.grounding.parsing import parse
@@ -27,6 +26,7 @@ from opengrit.judges import RuleJudge
 from opengrit.models import load
 from opengrit.recipes.sft_recipe import SftRecipe, load_sft_recipe
 from opengrit.recipes.yaml import parse as parse_yaml
+from opengrit.rewards.format import full_format
 from opengrit.rewards.rubric import Rubric
 from opengrit.sampling import Asked, Sampled
 from opengrit.sampling.transformers_engine import TransformersSampler

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -59,6 +60,16 @@ class Session:
     pictures: tuple[str, ...]
     rows: RowFile
     dataset: str
+
+    @property
+    def next_commands(self) -> list[str]:
+        """What to run when the rows are there: look at them once more, and make what trains from them."""
+        rows, pictures = str(self.rows.path), ["--images", str(self.folder)]
+        made = str(self.rows.path.with_suffix(""))
+        return [
+            shlex.join(["opengrit", "data", "check", rows, *pictures]),
+            shlex.join(["opengrit", "new", rows, *pictures, "--out", made]),
+        ]
 
     @property
     def balance(self) -> Balance:
@@ -252,7 +263,7 @@ class AnnotationService:
         return {
             "folder": session.folder.resolve().name,
             "file": session.rows.path.name,
-            "check": f"opengrit data check {session.rows.path} --images {session.folder}",
+            "next": session.next_commands,
             "pictures": list(session.pictures),
             "colours": COLOURS,
             "rows": [

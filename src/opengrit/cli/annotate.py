@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -86,7 +85,5 @@ def annotate(
 def _say_how_to_go_on(session: Session) -> None:
     now, file = session.balance, session.rows.path
     typer.echo(f"{len(now.rows)} rows in {harmless(str(file))}, {now.num_good} of them good")
-    if now.rows:
-        typer.echo(
-            f"  {shlex.join(['opengrit', 'data', 'check', str(file), '--images', str(session.folder)])}"
-        )
+    for command in session.next_commands if now.rows else ():
+        typer.echo(f"  {harmless(command)}")

@@ -109,6 +109,14 @@ def is_counting(example: Example) -> bool:
     return asks or not parts.isdisjoint(_COUNTING)
 
 
+def boxes_are_one_to_one(example: Example) -> bool:
+    """Whether the row's boxes can be matched one to one: it has some, and a counting row has as many as it counts.
+
+    TallyQA's annotators often drew one box around a group; matching the members with it would punish good boxes.
+    """
+    return bool(example.boxes) and (not is_counting(example) or len(example.boxes) in example.counts)
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
     """What a model wrote: text, its token ids (unsampled tokens excluded) and why it ended."""

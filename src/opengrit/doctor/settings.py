@@ -12,6 +12,7 @@ from opengrit.grounding.prompts import asked_for, strategy_named
 from opengrit.judges.settings import own_judge
 from opengrit.recipes.own_files import own_files
 from opengrit.recipes.training_recipe import Recipe
+from opengrit.rewards.overlap import OVERLAP_REWARDS
 
 _AREA = Area.RECIPE
 
@@ -131,6 +132,7 @@ def _prompt(context: Context) -> Iterator[Finding]:
         "points_before_rethinking",
         "box_count",
         "grounding_iou",
+        *(reward.__name__ for reward in OVERLAP_REWARDS),
     }
     earned = {name for name, weight in context.rubric.weights.items() if weight > 0}
     if recipe.strategy == "direct" and earned & asks_for_tags:

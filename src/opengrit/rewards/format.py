@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-from opengrit.core.types import FoundTag, Tag, Unjudged
+from opengrit.core.types import Example, FoundTag, Tag, Transcript, Unjudged, is_counting
 from opengrit.rewards.protocol import Attempt, Requirement, Reward, RewardSpec
 
 
@@ -75,6 +75,30 @@ def _share_unrepeated(items: Sequence[Hashable], n: int = REPETITION_LENGTH) -> 
     places = range(len(items) - 2 * n + 1)
     repeats = sum(items[i : i + n] == items[i + n : i + 2 * n] for i in places)
     return 1.0 - repeats / len(places)
+
+
+_FULL_FORMAT = (Tag.THINK_OPEN, Tag.THINK_CLOSE, Tag.RETHINK_OPEN, Tag.RETHINK_CLOSE, Tag.ANSWER_OPEN)
+
+
+def full_format(transcript: Transcript, *, min_boxes: int = 1) -> bool:
+    """Whether the five tags occur once each and in order, the thought names a box and there is an answer.
+
+    A closing answer tag may follow; no prompt asks for it. `min_boxes` is the number of boxes wanted in the thought.
+    """
+    tags = tuple(found.tag for found in transcript.tags)
+    in_order = tags in (_FULL_FORMAT, (*_FULL_FORMAT, Tag.ANSWER_CLOSE))
+    answered = bool((transcript.answer or "").strip())
+    return in_order and answered and len(transcript.thought_pointings) >= min_boxes
+
+
+def keeps_format(example: Example, transcript: Transcript) -> bool:
+    """Whether a transcript has the full format that its row asks for.
+
+    A box is asked for where the row has boxes and does not count to 0; elsewhere the tags and an answer are enough,
+    because there may be nothing to point at.
+    """
+    nothing_to_point_at = not example.boxes or (is_counting(example) and 0 in example.counts)
+    return full_format(transcript, min_boxes=0 if nothing_to_point_at else 1)
 
 
 FORMAT_REWARDS: dict[Reward, RewardSpec] = {

@@ -26,10 +26,11 @@ class Attempt:
 
 
 class Requirement(Enum):
-    """What a reward needs beyond the transcript; the first three are properties of the data."""
+    """What a reward needs beyond the transcript; the first four are properties of the data."""
 
     WORDS = "rows whose answer is words or a number, not a box"
     BOXES = 'rows with annotated boxes ("bboxs")'
+    COUNTABLE_BOXES = "rows with a box for each thing (counting rows: as many as the answer)"
     COUNTS = 'counting rows (an integer answer to a "How many" question)'
     VERDICT = "a judge"
     TOKEN_IDS = "the token ids of the completion"

@@ -13,15 +13,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from opengrit.core.errors import RecipeError
-from opengrit.core.types import Example, Score, Unjudged, is_counting
+from opengrit.core.types import Example, Score, Unjudged, boxes_are_one_to_one, is_counting
 from opengrit.judges.answers import is_box_answer
 from opengrit.rewards.answers import ANSWER_REWARDS
 from opengrit.rewards.boxes import BOX_REWARDS
 from opengrit.rewards.format import FORMAT_REWARDS
+from opengrit.rewards.gates import Gate, gated
 from opengrit.rewards.measuring import measure
+from opengrit.rewards.overlap import OVERLAP_REWARDS
 from opengrit.rewards.protocol import Attempt, NamedReward, Requirement, Reward, RewardSpec
 
-_ALL = ANSWER_REWARDS | FORMAT_REWARDS | BOX_REWARDS
+_ALL = ANSWER_REWARDS | FORMAT_REWARDS | BOX_REWARDS | OVERLAP_REWARDS
 REWARDS: dict[str, Reward] = {reward.__name__: reward for reward in _ALL}
 SPECS: dict[str, RewardSpec] = {reward.__name__: spec for reward, spec in _ALL.items()}
 
@@ -40,6 +42,7 @@ SETS: dict[str, dict[str, float]] = {"paper": PAPER, "released": RELEASED, "answ
 _APPLIES: dict[Requirement, Callable[[Example], bool]] = {
     Requirement.WORDS: lambda example: not is_box_answer(example.answer),
     Requirement.BOXES: lambda example: bool(example.boxes),
+    Requirement.COUNTABLE_BOXES: boxes_are_one_to_one,
     Requirement.COUNTS: is_counting,
 }
 _LARGEST_TOTAL = 1e30  # totals are compared in 32 bits, which end at 3e38
@@ -47,13 +50,14 @@ _LARGEST_TOTAL = 1e30  # totals are compared in 32 bits, which end at 3e38
 
 @dataclass(frozen=True, slots=True)
 class Rubric:
-    """Rewards by name and their weights; `own` are those that are not shipped.
+    """Rewards by name and their weights; `own` are those that are not shipped, `gates` what must hold before one pays.
 
     Build one with `named` or `from_weights`, which refuse unknown names, or from a recipe (`settings.rubric_of`).
     """
 
     weights: Mapping[str, float]
     own: Mapping[str, NamedReward] = field(default_factory=dict)
+    gates: Mapping[str, tuple[Gate, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in self.weights:
@@ -78,7 +82,7 @@ class Rubric:
         return self.score_all([attempt])[0]
 
     def score_all(self, attempts: Sequence[Attempt]) -> list[Score]:
-        """For each attempt the weighted total and the unweighted parts, in the rubric's order.
+        """For each attempt the weighted total and the unweighted parts, behind their gates, in the rubric's order.
 
         A part is None where its reward says nothing about the row, and adds nothing; where all are, there is no total.
         Nor is there one where a reward could not be measured: its part is absent, `missing` says why and the other
@@ -87,8 +91,13 @@ class Rubric:
         """
         values = measure([self.reward(name) for name in self.weights], attempts)
         return [
-            self._added_up({name: value[row] for name, value in zip(self.weights, values, strict=True)})
-            for row in range(len(attempts))
+            self._added_up(
+                {
+                    name: gated(value[row], self.gates.get(name, ()), attempt)
+                    for name, value in zip(self.weights, values, strict=True)
+                }
+            )
+            for row, attempt in enumerate(attempts)
         ]
 
     def _added_up(self, values: Mapping[str, float | Unjudged | None]) -> Score:
@@ -112,7 +121,9 @@ class Rubric:
 
     def needs(self) -> frozenset[Requirement]:
         """Everything that some reward of this rubric needs."""
-        return frozenset().union(*(self.reward(name).spec.needs for name in self.weights))
+        needed = frozenset().union(*(self.reward(name).spec.needs for name in self.weights))
+        judged = any(Gate.RIGHT in gates for gates in self.gates.values())
+        return needed | {Requirement.VERDICT} if judged else needed
 
     def check(self, examples: Sequence[Example]) -> None:
         """Raise RecipeError if a reward can apply to none of the examples: it would be a constant, and teach nothing."""

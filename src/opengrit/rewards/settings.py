@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator,
 from opengrit.core.errors import RecipeError
 from opengrit.core.plugins import AnyReference, Reference, is_function, looks_own
 from opengrit.core.recipe_section import RecipeSection, not_bool
+from opengrit.rewards.gates import Gate
 from opengrit.rewards.own import own_reward
 from opengrit.rewards.protocol import NamedReward
 from opengrit.rewards.rubric import REWARDS, Rubric, check_weights, unknown_reward
@@ -18,12 +19,29 @@ RewardSet = Literal["paper", "released", "answer_only"]
 Weight = Annotated[float, BeforeValidator(not_bool), Field(allow_inf_nan=False)]
 
 
+def _gates(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _each_once(gates: tuple[Gate, ...] | None) -> tuple[Gate, ...] | None:
+    if gates is not None and (not gates or len(set(gates)) < len(gates)):
+        raise ValueError(
+            "gates are named once each, at least one; name them, such as [right, format], or write null"
+        )
+    return gates
+
+
 class RewardSettings(RecipeSection):
-    """A reward's weight, and beside it the keywords that a reward of your own takes."""
+    """A reward's weight and its gates, and beside them the keywords that a reward of your own takes."""
 
     model_config = ConfigDict(extra="allow")
 
     weight: Weight = Field(description="what the reward is multiplied with; 0: only reported")
+    where: Annotated[tuple[Gate, ...] | None, BeforeValidator(_gates), AfterValidator(_each_once)] = Field(
+        default=None,
+        description="one gate or a list: pay only where the answer is right, the full format holds, the answer is short (under 300 characters), or all "
+        "that are listed; 0 elsewhere, null: everywhere",
+    )
 
     @property
     def keywords(self) -> dict[str, Any]:
@@ -38,7 +56,7 @@ def _weighed(rewards: dict[str, float | RewardSettings]) -> dict[str, float | Re
             raise ValueError(unknown_reward(name))
         if name in REWARDS and isinstance(setting, RewardSettings) and setting.keywords:
             raise ValueError(
-                f"{name} takes no keywords, got {', '.join(setting.keywords)}; leave them out, or name a reward of your own"
+                f"{name} takes no keywords but weight and where, got {', '.join(setting.keywords)}; leave them out, or name a reward of your own"
             )
     try:
         check_weights(dict(weights_of(rewards)))
@@ -76,10 +94,10 @@ def rubric_of(rewards: RewardSet | Mapping[str, float | RewardSettings]) -> Rubr
         return Rubric.named(rewards)
     weights: dict[str, float] = {}
     own: dict[str, NamedReward] = {}
+    gates: dict[str, tuple[Gate, ...]] = {}
     for name, weight in weights_of(rewards):
-        short = name
+        short, setting = name, rewards[name]
         if looks_own(name):
-            setting = rewards[name]
             reference = name if isinstance(name, Reference) else Reference(name)
             short = reference.name
             if short in REWARDS or short in weights:
@@ -90,4 +108,6 @@ def rubric_of(rewards: RewardSet | Mapping[str, float | RewardSettings]) -> Rubr
                 reference, setting.keywords if isinstance(setting, RewardSettings) else {}
             )
         weights[short] = weight
-    return Rubric(weights, own)
+        if isinstance(setting, RewardSettings) and setting.where is not None:
+            gates[short] = setting.where
+    return Rubric(weights, own, gates)

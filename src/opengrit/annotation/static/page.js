@@ -65,7 +65,13 @@ function render() {
   $("goal-text").textContent = `${state.good} of ${state.enough} good rows in ${state.file}${total}`;
   $("done").hidden = state.good < state.enough;
   $("done-text").textContent = `${state.good} good rows are there: enough for GRIT to train on.`;
-  $("done-check").textContent = state.check;
+  $("done-next").replaceChildren(
+    ...state.next.map((command) => {
+      const line = element("li");
+      line.append(element("code", command));
+      return line;
+    }),
+  );
   $("advice").hidden = !state.advice.length;
   $("advice").textContent = state.advice.join(" ");
   bars("kinds", Object.entries(state.kinds));

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from opengrit.core.boxes import Box, match, pairwise_iou, union_iou
-from opengrit.core.types import Example, Finish, Record, Tag, Transcript, Verdict, is_counting
+from opengrit.core.types import Finish, Record, Verdict, boxes_are_one_to_one, is_counting
 from opengrit.evaluation.metrics.estimates import ExampleKey, McNemar, exact_mcnemar, key_of
 from opengrit.judges.answers import is_box_answer
+from opengrit.rewards.format import keeps_format
 
 _TREEBENCH = "treebench"  # the data set of its rows
 
@@ -64,14 +65,6 @@ def grounding_iou(record: Record) -> float | None:
 def distinct_boxes(record: Record) -> int:
     """How many different boxes the transcript names: one repeated while rethinking counts once."""
     return len(dict.fromkeys(record.transcript.boxes))
-
-
-def boxes_are_one_to_one(example: Example) -> bool:
-    """Whether the row's boxes can be matched one to one: it has some, and a counting row has as many as it counts.
-
-    TallyQA's annotators often drew one box around a group; matching the members with it would punish good boxes.
-    """
-    return bool(example.boxes) and (not is_counting(example) or len(example.boxes) in example.counts)
 
 
 def box_f1(record: Record) -> float | None:
@@ -165,23 +158,7 @@ def follows_format(record: Record) -> float | None:
     """
     if not is_measured(record):
         return None
-    example = record.example
-    nothing_to_point_at = not example.boxes or (is_counting(example) and 0 in example.counts)
-    return float(full_format(record.transcript, min_boxes=0 if nothing_to_point_at else 1))
-
-
-_FULL_FORMAT = (Tag.THINK_OPEN, Tag.THINK_CLOSE, Tag.RETHINK_OPEN, Tag.RETHINK_CLOSE, Tag.ANSWER_OPEN)
-
-
-def full_format(transcript: Transcript, *, min_boxes: int = 1) -> bool:
-    """Whether the five tags occur once each and in order, the thought names a box and there is an answer.
-
-    A closing answer tag may follow; no prompt asks for it. `min_boxes` is the number of boxes wanted in the thought.
-    """
-    tags = tuple(found.tag for found in transcript.tags)
-    in_order = tags in (_FULL_FORMAT, (*_FULL_FORMAT, Tag.ANSWER_CLOSE))
-    answered = bool((transcript.answer or "").strip())
-    return in_order and answered and len(transcript.thought_pointings) >= min_boxes
+    return float(keeps_format(record.example, record.transcript))
 
 
 # What could not be measured.
