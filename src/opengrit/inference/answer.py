@@ -68,7 +68,17 @@ class Answer:
         """The picture with numbered boxes and the text in the same colours, for a notebook; None without a picture."""
         from opengrit.inference.notebook import answer_in_notebook
 
-        return answer_in_notebook(self)
+        if self.picture is None:
+            return None
+        return answer_in_notebook(
+            self.question,
+            self.transcript,
+            self.picture,
+            picture_size=self.picture_size,
+            model=self.model,
+            seconds=self.seconds,
+            completion_tokens=self.completion_tokens,
+        )
 
     @property
     def text(self) -> str:

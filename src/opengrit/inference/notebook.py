@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
 
+from PIL import Image
+
+from opengrit.core.boxes import Size
 from opengrit.core.errors import ImageError
 from opengrit.core.images import open_any
-
-if TYPE_CHECKING:
-    from opengrit.inference.answer import Answer
+from opengrit.core.types import Transcript
 
 _CLASS = "opengrit-answer"
 
 
-def answer_in_notebook(answer: Answer) -> str | None:
-    """The answer as HTML with style, script and picture in it; None where its picture is not known or gone.
+def answer_in_notebook(
+    question: str,
+    transcript: Transcript,
+    picture: str | Image.Image,
+    *,
+    picture_size: Size,
+    model: str,
+    seconds: float,
+    completion_tokens: int | None,
+) -> str | None:
+    """The answer as HTML with style, script and picture in it; None where the picture is gone.
 
     The style holds for this output alone; without the script, as on GitHub, everything is shown too.
     """
@@ -23,23 +32,13 @@ def answer_in_notebook(answer: Answer) -> str | None:
     from opengrit.reports.pictures import embed
     from opengrit.reports.viewer import asset
 
-    if answer.picture is None:
-        return None
     try:
-        picture = open_any(answer.picture)
+        shown = embed(open_any(picture))
     except ImageError:
-        return None  # the short text is shown
-    reply = LiveReply(
-        answer.model,
-        Progress.DONE,
-        answer.transcript,
-        seconds=answer.seconds,
-        completion_tokens=answer.completion_tokens,
-    )
+        return None  # a notebook shows the short text then
+    reply = LiveReply(model, Progress.DONE, transcript, seconds=seconds, completion_tokens=completion_tokens)
     name = f"og-{uuid.uuid4().hex[:12]}"
-    fragment = answer_html(
-        answer.question, [reply], src=embed(picture).data_uri, size=answer.picture_size, id=name
-    )
+    fragment = answer_html(question, [reply], src=shown.data_uri, size=picture_size, id=name)
     return (
         f'<div class="{_CLASS}"><style>.{_CLASS} {{ {asset("viewer.css")} }}</style>'
         f'<div class="og-viewer og-live">{fragment}</div>'
