@@ -87,7 +87,7 @@ def _cells(text: str, separator: str, path: Path) -> list[list[str]]:
         except csv.Error as error:
             if "end of data" in str(error):
                 raise DataError(
-                    f'a value\'s quotes are opened and closed, those in row {len(cells)} of {path} are not closed; write ", or leave '
+                    f"a value's quotes are opened and closed, those in row {len(cells)} of {path} are not closed; write \", or leave "
                     "them out"
                 ) from error
     return cells
@@ -186,6 +186,4 @@ def _without_points(values: list[str], name: str) -> tuple[list[str], list[str]]
     if not decimals or not all(map(_DECIMAL.fullmatch, decimals)):
         return values, []
     note = f"whole numbers written like {decimals[0]} in the column {name} are read without the point"
-    return [
-        value.partition(".")[0] if _DECIMAL.fullmatch(value) else value for value in values
-    ], [note]
+    return [value.partition(".")[0] if _DECIMAL.fullmatch(value) else value for value in values], [note]
