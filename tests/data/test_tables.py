@@ -562,7 +562,7 @@ def test_a_file_is_read_as_its_program_saves_it(
         ("a.csv", b"image,question,answer\n", "at least one row"),
         ("a.csv", b"image,question,answer\ncat.png,Left, or right?,1\ncat.png,Up, or down?,1\n", "put those that hold a ',' in quotes"),
         ("a.csv", b"cat.png,How many cats?,1\ndogs.png,How many dogs?,2\n", "write a row of names above it"),
-        ("a.csv", ONE.encode() + b'dogs.png,"How many dogs?,2\ncat.png,Is it one?,Yes\n', "in row 3 of .* are not closed"),
+        ("a.csv", ONE.encode() + b'dogs.png,"How many dogs?,2\ncat.png,Is it one?,Yes\n', r"in row 3 of .* are not closed"),
         ("a.xlsx", b"no workbook", "Excel workbook"),
         ("a.parquet", b"no parquet", "fetch it again"),
         ("a.json", b"[1, 2]", "a list of objects"),
@@ -581,7 +581,7 @@ def test_a_file_that_is_none_says_what_to_do(
 
 def test_rows_keep_the_numbers_that_a_spreadsheet_shows(tmp_path: Path, photos: Path) -> None:
     text = 'Our cats,,\n\nimage,question,answer\ncat.png,"How many\ncats?",1\n,,\nnone.png,How many?,2\n'
-    with pytest.raises(BadTable, match="row 6: .*not there: none.png; copy them there"):
+    with pytest.raises(BadTable, match=r"row 6: .*not there: none\.png; copy them there"):
         imported(sheet(tmp_path / "a.csv", text), photos, tmp_path)
 
 
