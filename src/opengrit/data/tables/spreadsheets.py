@@ -37,6 +37,7 @@ class _Sheet:
 def separated(path: Path, settings: TableSettings) -> Table:
     """A file of values with separators (CSV, TSV). Raises DataError where it is none."""
     text = decoded(path)
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a cell may hold a picture
     said = _SAID.match(text)
     if said:
         text = text[said.end() :]
@@ -62,28 +63,26 @@ def decoded(path: Path) -> str:
         ) from error
 
 
-def _reader(text: str, separator: str, *, strict: bool = False) -> csv._reader:
-    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a cell may hold a picture
-    lines = io.StringIO(text, newline=None)  # "\r" ends a line as well
-    return csv.reader(lines, delimiter=separator, strict=strict, skipinitialspace=True)
+def _lines(text: str) -> io.StringIO:
+    return io.StringIO(text, newline=None)  # "\r" ends a line as well
 
 
 def _fit(text: str, separator: str) -> tuple[int, int]:
     """How many of the first rows have the same number of values, and that number."""
-    widths = Counter(len(row) for row in islice(_reader(text, separator), _LOOKED_AT) if len(row) > 1)
+    widths = Counter(len(row) for row in islice(csv.reader(_lines(text), delimiter=separator, skipinitialspace=True), _LOOKED_AT) if len(row) > 1)
     return max(((rows, width) for width, rows in widths.items()), default=(0, 0))
 
 
 def _cells(text: str, separator: str, path: Path) -> list[list[str]]:
-    reader = _reader(text, separator)
-    cells, before = [], 0
-    for row in reader:
+    records = csv.reader(_lines(text), delimiter=separator, skipinitialspace=True)
+    cells, last, end = [], 0, 0
+    for row in records:
         cells.append(row)
-        last, before = before, reader.line_num
-    if cells and before - last > 1:  # a value with line breaks at the end, or quotes that never end
-        tail = "".join(list(io.StringIO(text, newline=None))[last:])
+        last, end = end, records.line_num
+    if end - last > 1:  # a value with line breaks at the end, or quotes that never end
+        tail = islice(_lines(text), last, None)
         try:
-            list(_reader(tail, separator, strict=True))
+            list(csv.reader(tail, delimiter=separator, skipinitialspace=True, strict=True))
         except csv.Error as error:
             if "end of data" in str(error):
                 raise DataError(
