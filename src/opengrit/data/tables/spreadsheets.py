@@ -69,7 +69,11 @@ def _lines(text: str) -> io.StringIO:
 
 def _fit(text: str, separator: str) -> tuple[int, int]:
     """How many of the first rows have the same number of values, and that number."""
-    widths = Counter(len(row) for row in islice(csv.reader(_lines(text), delimiter=separator, skipinitialspace=True), _LOOKED_AT) if len(row) > 1)
+    widths = Counter(
+        len(row)
+        for row in islice(csv.reader(_lines(text), delimiter=separator, skipinitialspace=True), _LOOKED_AT)
+        if len(row) > 1
+    )
     return max(((rows, width) for width, rows in widths.items()), default=(0, 0))
 
 
