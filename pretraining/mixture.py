@@ -20,11 +20,13 @@ from opengrit.data.stickers.questions import (
     yes_no_question,
 )
 from opengrit.data.stickers.two_looks import (
+    DIRECTIONS,
     SUPERLATIVES,
     ask_two_looks,
+    between_question,
+    related_elsewhere,
     side_question,
     superlative_question,
-    two_step_question,
 )
 from opengrit.data.stickers.world import KINDS, PLURALS, SEEN_STYLES, Placed, Scene
 from opengrit.grounding.prompts import Strategy, detection_question, user_text
@@ -143,8 +145,11 @@ class Teacher:
             elif first.looks == "superlative":
                 word = rng.choice(list(SUPERLATIVES))
                 tries.append(superlative_question(scene, first.key_words[1], word, relation))
-            elif first.looks == "two_steps":
-                tries.append(two_step_question(scene, rng.choice(names), (relation, rng.choice(RELATIONS))))
+            elif first.looks == "between":
+                single = [kind for kind in names if names.count(kind) == 1]
+                a, b = rng.sample(single, 2)
+                if not related_elsewhere(a, b):
+                    tries.append(between_question(scene, (a, b), rng.choice(list(DIRECTIONS))))
         return [one for one in tries if one is not None and one.question != first.question][:1]
 
     def _detection(self, scene: Scene) -> Turn:
@@ -227,6 +232,8 @@ def _rethinking_two_looks(asked: SceneQuestion, answer: str) -> str:
     if asked.looks == "comparison":
         first, second = (sum(PLURALS[o.kind] == word for o in asked.pointed) for word in asked.key_words)
         return f"There are {first} {asked.key_words[0]} and {second} {asked.key_words[1]}."
+    if asked.looks == "between":
+        return f"There are {answer} things between the {asked.key_words[0]} and the {asked.key_words[1]}."
     relation = next(r for r in RELATIONS if asked.question.startswith(f"What is {r} the"))
     return f"The {answer} is {relation} the {asked.pointed[-2].kind}."
 

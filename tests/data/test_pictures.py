@@ -15,6 +15,7 @@ import tarfile
 import time
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -182,11 +183,17 @@ def test_a_failure_that_passes_is_tried_again(tmp_path: Path, server: PictureSer
 def test_a_host_that_says_slow_down_is_left_alone_by_every_worker(
     tmp_path: Path, server: PictureServer
 ) -> None:
-    server.retry_after = "0.4"
-    server.plan = lambda path, times: Bad.SLOW_DOWN if len(server.asked) == 1 else Bad.NOTHING
-    fetched_rows(tmp_path, "grit20", GRIT20)
-    get_pictures("grit20", tmp_path, hosts=mirrors(server), workers=1, patience=QUICK)
-    assert server.times[1] - server.times[0] >= 0.4
+    def plan(path: str, times: int) -> Bad:
+        if path == server.asked[0][0] and times == 0:
+            return Bad.SLOW_DOWN
+        time.sleep(0.1)  # the others are under way until it has been read
+        return Bad.NOTHING
+
+    server.retry_after, server.plan = "0.5", plan
+    fetched_rows(tmp_path, "vsr", {"vsr_val.jsonl": rows_of(COCO_NAMES, "vsr")})
+    get_pictures("vsr", tmp_path, hosts=mirrors(server), workers=4, patience=replace(QUICK, try_seconds=2.0))
+    assert len(server.asked) == 11
+    assert min(server.times[4:]) - server.times[0] >= 0.5
 
 
 def test_a_redirect_within_the_host_is_followed(tmp_path: Path, server: PictureServer) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from opengrit.data.stickers import sets
 from opengrit.data.stickers.questions import HELD_OUT_PAIRS, RELATIONS, holds
-from opengrit.data.stickers.two_looks import KINDS_OF_LOOKS, SUPERLATIVES, only_one
+from opengrit.data.stickers.two_looks import DIRECTIONS, KINDS_OF_LOOKS, SUPERLATIVES, only_one
 from opengrit.data.stickers.world import KINDS, PLURALS
 
 SINGULAR = {plural: kind for kind, plural in PLURALS.items()}
@@ -31,7 +31,9 @@ def test_answers_are_balanced():
     assert side == {str(n): 12 for n in range(5)}
     compared = Counter(row.answer for row in sets.asked("compose") if row.looks == "comparison")
     assert compared == {"Yes": 30, "No": 30}
-    walks = Counter(row.answer for row in of("superlative") + of("two_steps"))
+    between = Counter(row.answer for row in sets.asked("compose") if row.looks == "between")
+    assert between == {str(n): 12 for n in range(5)}
+    walks = Counter(row.answer for row in of("superlative"))
     assert set(walks) == set(KINDS)
     assert max(walks.values()) < 0.2 * walks.total()
 
@@ -76,25 +78,28 @@ def test_a_walk_from_the_outermost_thing_needs_the_outermost_one():
         assert not any((other := only_one(row.scene, o, relation)) and other.kind == row.answer for o in rest)
 
 
-def test_a_walk_of_two_steps_needs_both():
-    for row in of("two_steps"):
-        second, first, kind = re.fullmatch(
-            rf"What is ({'|'.join(RELATIONS)}) the thing ({'|'.join(RELATIONS)}) the (\w+)\?", row.question
+def test_what_is_between_stands_between_on_the_line_of_boxes():
+    for row in of("between"):
+        first, second, direction = re.fullmatch(
+            rf"How many things are between the (\w+) and the (\w+) ({'|'.join(DIRECTIONS)})\?", row.question
         ).groups()
-        start, middle, found = row.pointed
-        assert start.kind == kind
-        assert only_one(row.scene, start, first) == middle
-        assert only_one(row.scene, middle, second) == found
-        assert row.answer == found.kind
-        assert only_one(row.scene, start, second) != found
+        axis = DIRECTIONS[direction]
+        ends = [row.scene.of_kind(kind)[0] for kind in (first, second)]
+        low, high = sorted(one.centre[axis] for one in ends)
+        between = [o for o in row.scene.objects if low < o.centre[axis] < high]
+        assert int(row.answer) == len(between) == len(row.pointed) - 2
+        assert {row.pointed[0], row.pointed[-1]} == {*ends}
+        places = [o.centre[axis] for o in row.pointed]
+        assert places == sorted(places)
 
 
 def test_no_pair_that_only_unseen_relates_is_related_here():
-    for row in of("superlative") + of("two_steps"):
+    for row in of("superlative"):
         assert not any(frozenset((a.kind, b.kind)) in HELD_OUT_PAIRS for a, b in pairwise(row.pointed))
     for row in of("side"):
-        kinds = {o.kind for o in row.pointed}
-        assert frozenset(kinds) not in HELD_OUT_PAIRS
+        assert frozenset(o.kind for o in row.pointed) not in HELD_OUT_PAIRS
+    for row in of("between"):
+        assert frozenset(row.key_words) not in HELD_OUT_PAIRS
 
 
 def test_rows_report_by_kind():

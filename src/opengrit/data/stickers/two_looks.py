@@ -1,7 +1,7 @@
-"""Questions that need two looks at a scene: how many on one side, more of this than of that, and walks from thing to thing.
+"""Questions that need two looks at a scene: how many on one side, how many between, more of this than of that, beside the leftmost.
 
-What a question points at stands in the order in which looking answers it: along the line for a count on one side, kind by kind
-for a comparison, step by step for a walk. So boxes that are written in that order leave little to decide at the end.
+What a question points at stands in the order in which looking answers it: along the line for a count on one side or between two
+things, kind by kind for a comparison, step by step for a walk. So boxes that are written in that order leave little to decide at the end.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from opengrit.data.stickers.questions import HELD_OUT_PAIRS, RELATIONS, SceneQue
 from opengrit.data.stickers.world import KINDS, PLURALS, Placed, Scene, compose
 
 SUPERLATIVES = {"leftmost": "left of", "rightmost": "right of", "topmost": "above", "lowest": "below"}
-KINDS_OF_LOOKS = ("side", "comparison", "superlative", "two_steps")
-MOST_ON_A_SIDE = 4
+KINDS_OF_LOOKS = ("side", "comparison", "superlative", "between")
+DIRECTIONS = {"from left to right": 0, "from top to bottom": 1}  # and the axis
+MOST_COUNTED = 4
 LEAST_APART = 6  # pixels by which centres differ along the asked axis
 
 
@@ -22,14 +23,16 @@ def ask_two_looks(rng: random.Random, index: int, styles: tuple[str, ...]) -> Sc
     """The question number `index` of a set in which the four kinds take turns and answers are balanced."""
     kind, turn = KINDS_OF_LOOKS[index % 4], index // 4
     if kind == "side":
-        return ask_side(rng, turn % (MOST_ON_A_SIDE + 1), styles)
-    if kind == "comparison":
-        return ask_comparison(rng, turn % 2 == 0, styles)
-    return ask_superlative(rng, styles) if kind == "superlative" else ask_two_steps(rng, styles)
+        return ask_side(rng, turn % (MOST_COUNTED + 1), styles)
+    if kind == "between":
+        return ask_between(rng, turn % (MOST_COUNTED + 1), styles)
+    return (
+        ask_superlative(rng, styles) if kind == "superlative" else ask_comparison(rng, turn % 2 == 0, styles)
+    )
 
 
 def ask_side(rng: random.Random, count: int, styles: tuple[str, ...]) -> SceneQuestion:
-    """How many of a kind stand on one side of a thing: `count` (0 to MOST_ON_A_SIDE) do, up to three others do not."""
+    """How many of a kind stand on one side of a thing: `count` (0 to MOST_COUNTED) do, up to three others do not."""
     while True:
         kind, anchor = sample_apart(rng)
         total = count + rng.randint(1 if count == 0 else 0, 3)
@@ -123,34 +126,34 @@ def superlative_question(scene: Scene, kind: str, word: str, relation: str) -> S
     )
 
 
-def ask_two_steps(rng: random.Random, styles: tuple[str, ...]) -> SceneQuestion:
-    """What stands in a relation to the thing that stands in a relation to another."""
+def ask_between(rng: random.Random, count: int, styles: tuple[str, ...]) -> SceneQuestion:
+    """How many things stand between two others along an axis: `count` (0 to MOST_COUNTED) do, up to two more do not."""
     while True:
-        kinds = rng.sample(KINDS, rng.randint(3, 5))
-        scene = compose(rng, kinds, styles)
-        if scene is None:
-            continue
-        asked = two_step_question(scene, rng.choice(kinds), (rng.choice(RELATIONS), rng.choice(RELATIONS)))
-        if asked:
+        ends = sample_apart(rng)
+        others = [k for k in KINDS if k not in ends]
+        total = count + rng.randint(0 if count else 1, 2)
+        scene = compose(rng, [*ends, *(rng.choice(others) for _ in range(total))], styles)
+        asked = scene and between_question(scene, ends, rng.choice(list(DIRECTIONS)))
+        if asked and asked.answer == str(count):
             return asked
 
 
-def two_step_question(scene: Scene, start_kind: str, relations: tuple[str, str]) -> SceneQuestion | None:
-    """None where a step is too close to call or leads back, or where the second step alone leads to the same thing."""
-    (start,) = scene.of_kind(start_kind)
-    middle = only_one(scene, start, relations[0])
-    found = middle and only_one(scene, middle, relations[1])
-    if middle is None or found is None or found is start or only_one(scene, start, relations[1]) is found:
-        return None
-    if any(related_elsewhere(a.kind, b.kind) for a, b in pairwise((start, middle, found))):
+def between_question(scene: Scene, ends: tuple[str, str], direction: str) -> SceneQuestion | None:
+    """How many things stand between two along an axis; None where centres are too close to tell their order."""
+    axis = DIRECTIONS[direction]
+    found = [scene.of_kind(kind)[0] for kind in ends]
+    line = sorted(scene.objects, key=lambda o: o.centre[axis])
+    first, last = sorted(line.index(one) for one in found)
+    near = line[max(0, first - 1) : last + 2]
+    if any(b.centre[axis] - a.centre[axis] < LEAST_APART for a, b in pairwise(near)):
         return None
     return SceneQuestion(
         scene,
-        f"What is {relations[1]} the thing {relations[0]} the {start_kind}?",
-        found.kind,
-        (start, middle, found),
-        (found.kind, middle.kind, start_kind),
-        looks="two_steps",
+        f"How many things are between the {ends[0]} and the {ends[1]} {direction}?",
+        str(last - first - 1),
+        tuple(line[first : last + 1]),
+        ends,
+        looks="between",
     )
 
 
