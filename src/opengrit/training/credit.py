@@ -29,7 +29,7 @@ class RewardColumns:
         self.weights = [float(rubric.weights[name]) for name in self._parts] or [1.0]
 
     @property
-    def functions(self) -> list[Callable[..., Any]]:
+    def functions(self) -> list[Any]:
         """A function for each column, which TRL asks for and takes the names from; none is called."""
         return [_named(name) for name in self._parts or ["rubric_total"]]
 

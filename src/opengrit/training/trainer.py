@@ -27,7 +27,7 @@ from opengrit.core.types import Example, Record
 from opengrit.evaluation.rollout import EvaluationProtocol, roll_out
 from opengrit.grounding.prompts import asked_for
 from opengrit.models.families import Loaded, base_model
-from opengrit.recipes.objective import Advantage
+from opengrit.recipes.objective import Advantage, ObjectCredit
 from opengrit.runs.alarms import Setting
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import Sampler, SamplingSettings
@@ -215,15 +215,15 @@ class GritTrainer(GRPOTrainer):
         output["advantages"][self._flat_rows(len(inputs))] = 0.0
         self._write_records(output["advantages"].tolist())
         if self.object_credit is not None:
-            output["advantages"] = self._with_object_credit(output)
+            output["advantages"] = self._with_object_credit(output, self.object_credit)
         return output
 
-    def _with_object_credit(self, output: Mapping[str, Any]) -> torch.Tensor:
+    def _with_object_credit(self, output: Mapping[str, Any], section: ObjectCredit) -> torch.Tensor:
         records = self.rollouts.records
         advantages_RT, credited = with_object_credit(
             output["advantages"],
             [replace(r, score=replace(r.score, total=None)) for r in records] if self.skips else records,
-            section=self.object_credit,
+            section=section,
             group=self.num_generations,
             width=output["completion_ids"].shape[1],
             first_row=self.accelerator.process_index * len(records),
