@@ -5,6 +5,7 @@ Run it with the package installed, from the root of the repository:
     python benchmarks/step.py --model tiny-qwen2.5-vl                    # the packaged model
     python benchmarks/step.py --model tiny-qwen2.5-vl --natural          # completions end where they end
     python benchmarks/step.py --model tiny-qwen2.5-vl --sweep            # over groups, prompts and completions
+    python benchmarks/step.py --vocabulary real                          # random weights, 151,936 words
     python benchmarks/step.py --shape qwen2.5-vl-3b                      # a real model's shape, on a GPU
 
 The two trainers take turns (A B A B) in one process, each on a fresh copy of the weights; the first step of every turn
@@ -12,7 +13,8 @@ warms up and is left out. With a fixed length no completion ends early: end toke
 string is one that cannot be written. With `--natural` both end at an end token, and neither knows a stop string.
 Each phase has its own clock (a phase within another is taken out of it). Pictures and language-model tokens are counted
 where they enter the model, padding included. Peak memory is that of a process of its own for each trainer.
-Prints a JSON object; `--results PAGE` also writes a section of that page and a plot beside it.
+A phase's floor is the time of its matrix products at the rate of a large one here, and for the generation also that of
+reading the weights once a decoded token, at the rate of a large copy. Prints a JSON object; `--results PAGE` also writes a section of that page and a plot beside it.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
+import vocabulary
 from opengrit.core.types import Example
 from opengrit.data import load_examples
 from opengrit.evaluation.rollout import EvaluationProtocol
@@ -64,7 +67,9 @@ class Phases:
 
     def __init__(self) -> None:
         self.steps: list[Counter[str]] = []
-        self._open: list[list[Any]] = []  # name, and seconds of phases inside
+        self.flops: Counter[str] = Counter()  # of matrix products, while `counter` counts
+        self.counter: FlopCounterMode | None = None
+        self._open: list[list[Any]] = []  # name, and seconds and FLOPs of phases inside
 
     def begin_step(self) -> None:
         self.steps.append(Counter())
@@ -75,21 +80,26 @@ class Phases:
 
         @functools.wraps(inner)
         def timed(*args: Any, **kwargs: Any) -> Any:
-            self._open.append([phase, 0.0])
-            began = _now()
+            self._open.append([phase, 0.0, 0])
+            began, counted = _now(), self._counted()
             try:
                 return inner(*args, **kwargs)
             finally:
-                self._close(_now() - began)
+                self._close(_now() - began, self._counted() - counted)
 
         setattr(owner, method, timed)
 
-    def _close(self, seconds: float) -> None:
-        phase, inside = self._open.pop()
+    def _counted(self) -> int:
+        return 0 if self.counter is None else self.counter.get_total_flops()
+
+    def _close(self, seconds: float, flops: int) -> None:
+        phase, inside, flops_inside = self._open.pop()
+        self.flops[phase] += max(0, flops - flops_inside)
         if self.steps:
             self.steps[-1][phase] += seconds - inside
         if self._open:
             self._open[-1][1] += seconds
+            self._open[-1][2] += flops
 
 
 def _now() -> float:
@@ -123,6 +133,7 @@ class Course(TrainerCallback):
         if state.global_step == 0:
             self._phases.wrap(self._trainer.optimizer, "step", "optimizer")
             self._counter.__enter__()
+            self._phases.counter = self._counter
         self._phases.begin_step()
         self._began = _now()
 
@@ -131,6 +142,7 @@ class Course(TrainerCallback):
         if state.global_step == 1:
             self._counter.__exit__(None, None, None)
             self.flops = self._counter.get_total_flops()
+            self._phases.counter = None
 
 
 def count_work(loaded: Loaded) -> Counter[str]:
@@ -260,7 +272,7 @@ def time_log_probabilities(trainer: Any, phases: Phases) -> None:
 
 
 def fresh(options: argparse.Namespace) -> Loaded:
-    return build(options.shape) if options.shape else load(options.model)
+    return build(options.shape) if options.shape else load(options.folder or options.model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +284,8 @@ class Turn:
     pictures: float
     tokens: float
     flops: int
+    phase_flops: dict[str, int]
+    weights: int  # bytes
 
 
 def turn(options: argparse.Namespace, make: Callable[..., Any], examples: list[Example]) -> Turn:
@@ -290,7 +304,10 @@ def turn(options: argparse.Namespace, make: Callable[..., Any], examples: list[E
     taken["other"] = seconds - sum(taken.values())
     decoded = trainer.sampler.counts.decode_tokens if isinstance(trainer, GritTrainer) else counted["decoded"]
     tokens = (counted["tokens"] + decoded) / steps
-    return Turn(seconds, taken, counted["pictures"] / steps, tokens, course.flops)
+    weights = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
+    return Turn(
+        seconds, taken, counted["pictures"] / steps, tokens, course.flops, dict(phases.flops), weights
+    )
 
 
 def longer(examples: list[Example], loaded: Loaded, *, tokens: int) -> list[Example]:
@@ -319,9 +336,40 @@ def matmul_rate() -> float:
     return 2 * side**3 / best
 
 
+def copy_rate() -> float:
+    """Bytes a second that a large copy reads, the best of five."""
+    a = torch.empty(2**26, device="cuda" if torch.cuda.is_available() else "cpu")
+    b = torch.zeros_like(a)
+    best = float("inf")
+    for _ in range(6):
+        began = _now()
+        b.copy_(a)
+        best = min(best, _now() - began)
+    return a.numel() * a.element_size() / best
+
+
+def floors(options: argparse.Namespace, made: Turn, rate: float) -> dict[str, float]:
+    """Seconds that a phase cannot go below: its matrix products, and while generating the weights, read a token at a time."""
+    found = {phase: made.phase_flops.get(phase, 0) / rate for phase in ("generate", "reference", "loss")}
+    found["generate"] = max(found["generate"], options.length * made.weights / copy_rate())
+    return found
+
+
 def peak_memory(options: argparse.Namespace, name: str) -> float:
     """MiB that a process of its own takes at most to train with one of the trainers, interpreter and model included."""
-    kept = ["model", "shape", "data", "questions", "group", "length", "beta", "passes", "prompt", "steps"]
+    kept = [
+        "model",
+        "folder",
+        "shape",
+        "data",
+        "questions",
+        "group",
+        "length",
+        "beta",
+        "passes",
+        "prompt",
+        "steps",
+    ]
     command = [sys.executable, __file__, "--alone", name]
     for key in kept:
         if getattr(options, key) is not None:
@@ -381,7 +429,8 @@ def median(turns: list[Turn], phase: str | None = None) -> float:
 def heading(options: argparse.Namespace) -> str:
     """What was measured, in the page's marker and title."""
     kind = "sweep" if options.sweep else "natural lengths" if options.natural else "fixed length"
-    return f"{options.shape or options.model}, {kind}"
+    real = ", real vocabulary" if options.vocabulary == "real" else ""
+    return f"{options.shape or options.model}{real}, {kind}"
 
 
 def machine() -> str:
@@ -420,14 +469,20 @@ def section(
         lines.append(
             f"| peak memory of the process, MiB | {memory['stock trl']:.0f} | {memory['opengrit']:.0f} |"
         )
-    floors = [made.flops / rate for made in (a, b)]
+    lowest = floors(options, b, rate)
+    over = ", ".join(
+        f"{phase} {seconds:.2f} s ({median(turns['opengrit'], phase) / seconds:.1f} times that)"
+        for phase, seconds in lowest.items()
+        if seconds > 1e-3
+    )
+    whole = [made.flops / rate for made in (a, b)]
     lines += [
         "",
         f"The floor: a large matrix product runs at {rate / 1e9:.0f} x 10^9 FLOPs a second here, at which the matrix products of a "
-        f"step take {floors[0]:.2f} s in stock TRL ({floors[0] / median(turns['stock trl']):.0%} of its step) and "
-        f"{floors[1]:.2f} s in OpenGRIT ({floors[1] / median(turns['opengrit']):.0%}). Products inside fused attention are "
+        f"step take {whole[0]:.2f} s in stock TRL ({whole[0] / median(turns['stock trl']):.0%} of its step) and "
+        f"{whole[1]:.2f} s in OpenGRIT ({whole[1] / median(turns['opengrit']):.0%}). Products inside fused attention are "
         "counted where torch counts them (not on a CPU). The rest is small matrices that do not reach that rate, element-wise "
-        "work and, token by token in decoding, calls.",
+        f"work and, token by token in decoding, calls. OpenGRIT's phases and their floors: {over}.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -534,10 +589,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--shape", choices=sorted(SHAPES), help="random weights in a real model's shape, on a GPU"
     )
+    parser.add_argument(
+        "--vocabulary", choices=("toy", "real"), default="toy",
+        help="real: random weights of 10 M parameters in the model's family with 151,936 words, on 4 questions x 8 of 64 tokens",
+    )  # fmt: skip
+    parser.add_argument(
+        "--folder", help=argparse.SUPPRESS
+    )  # the model's, for the process that measures memory
     parser.add_argument("--data", default="stickers/train20")
-    parser.add_argument("--questions", type=int, default=20)
+    parser.add_argument("--questions", type=int, help="default: 20, with the real vocabulary 4")
     parser.add_argument("--group", type=int, default=8)
-    parser.add_argument("--length", type=int, default=60)
+    parser.add_argument("--length", type=int, help="default: 60; real vocabulary: 64, natural 160")
     parser.add_argument("--prompt", type=int, help="tokens of a prompt, about; default: as the data has it")
     parser.add_argument("--natural", action="store_true", help="completions end where they end")
     parser.add_argument("--passes", type=int, default=1, help="forward and backward passes of a step")
@@ -548,11 +610,24 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--no-memory", action="store_true", help="leave peak memory out")
     parser.add_argument("--alone", choices=NAMES, help="train with one trainer and print its peak memory")
     parser.add_argument("--results", type=Path, help="page to put the section into; its plot goes beside it")
-    return parser.parse_args()
+    options = parser.parse_args()
+    real = options.vocabulary == "real"
+    options.questions = options.questions or (4 if real else 20)
+    options.length = options.length or (60 if not real else 160 if options.natural else 64)
+    return options
 
 
 def main() -> None:
     options = arguments()
+    if options.vocabulary == "toy":
+        measure(options)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        options.folder = str(vocabulary.build(options.model, Path(folder) / "model", ends=options.natural))
+        measure(options)
+
+
+def measure(options: argparse.Namespace) -> None:
     name = f"step {heading(options)}"
     if options.shape and not torch.cuda.is_available():
         text = f"### One training step, {heading(options)}\n\nNot measured: this machine has no GPU.\n"
@@ -581,6 +656,7 @@ def main() -> None:
         "machine": machine(),
         "times faster, pair by pair": [round(r, 2) for r in ratios(turns)],
         "seconds a step": {n: [round(t.seconds, 3) for t in turns[n]] for n in NAMES},
+        "floors": {n: {p: round(s, 4) for p, s in floors(options, turns[n][0], rate).items()} for n in NAMES},
         "phases": {n: {p: round(median(turns[n], p), 4) for p in PHASES} for n in NAMES},
         "pictures": {n: turns[n][0].pictures for n in NAMES},
         "tokens": {n: turns[n][0].tokens for n in NAMES},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from opengrit.version import __version__
@@ -16,6 +17,9 @@ for _name, _value in (
     ("VLLM_NO_USAGE_STATS", "1"),
 ):
     os.environ.setdefault(_name, _value)
+
+# tqdm says so when it is imported in a notebook without ipywidgets; its bars are text there, and that is well.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 if TYPE_CHECKING:
     from opengrit.converters import records

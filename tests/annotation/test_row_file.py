@@ -100,6 +100,30 @@ def test_what_another_program_wrote_is_not_written_over(path, how):
     assert values_in(path) == [{"n": "theirs"}, {"n": 2}]
 
 
+def test_a_line_that_another_program_is_writing_is_not_cut(path):
+    rows = RowFile(path)
+    rows.append({"n": 1})
+    with path.open("ab") as theirs:
+        theirs.write(b'{"n": "half')
+    with pytest.raises(DataError, match="line 2 of"):
+        rows.reload()
+    assert path.read_bytes() == b'{"n": 1}\n{"n": "half'
+    rows.close()
+
+
+def test_a_correction_keeps_a_link_and_the_files_permissions(path, tmp_path):
+    path.parent.mkdir()
+    path.touch(mode=0o640)
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(path)
+    rows = RowFile(link)
+    rows.replace(rows.append({"n": 1}), {"n": 2})
+    rows.close()
+    assert link.is_symlink()
+    assert values_in(path) == [{"n": 2}]
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 def test_a_full_disk_leaves_file_and_rows_as_they_were(path):
     rows = RowFile(path)
     row = rows.append({"n": 1})

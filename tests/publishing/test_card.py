@@ -105,6 +105,28 @@ def test_the_figures_on_the_card_are_those_of_the_last_evaluation(trained):
         assert found == ([] if value.value is None else [pytest.approx(value.value)])
 
 
+def test_a_card_has_the_prompt_and_the_hashes_of_what_is_a_users_own(tmp_path):
+    recipe = small_recipe(tmp_path, max_steps=1, save_steps=None, eval_steps=None)
+    prompt, reward = tmp_path / "my_prompt.txt", tmp_path / "my_rewards.py"
+    prompt.write_text("{question} Answer behind <answer>.")
+    reward.write_text("def short(attempt, words=3):\n    return 1.0\n")
+    changed = yaml.safe_load(recipe.read_text()) | {
+        "strategy": str(prompt),
+        "system": "You look twice.",
+        "rewards": {"answer_tag": 1.0, f"{reward}:short": {"weight": 0.5, "words": 4}},
+    }
+    recipe.write_text(yaml.safe_dump(changed))
+    card = card_in(train(load_recipe(recipe), tmp_path / "run", quiet=True))
+    assert "System turn: You look twice.\n\nUser's turn: {question} Answer behind <answer>." in card
+    assert "| strategy | my_prompt.txt |" in card
+    assert "| rewards | my_rewards.py:short weight 0.5, words 4, answer_tag 1.0 |" in card
+    for file in (prompt, reward):
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        assert f"| own code {file.name} | SHA-256 {digest} |" in card
+    assert places_in(card) == []
+    assert str(tmp_path) not in card
+
+
 def test_an_adapters_card_names_its_base_and_replaces_the_empty_form(adapter):
     card = card_in(adapter)
     head = yaml.safe_load(card.split("---\n")[1])

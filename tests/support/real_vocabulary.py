@@ -15,6 +15,9 @@ from pathlib import Path
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import (
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLProcessor,
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
@@ -23,6 +26,8 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
     Qwen3VLProcessor,
 )
+from transformers.models.got_ocr2.image_processing_got_ocr2 import GotOcr2ImageProcessor
+from transformers.models.internvl.video_processing_internvl import InternVLVideoProcessor
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 from transformers.models.qwen3_vl.video_processing_qwen3_vl import Qwen3VLVideoProcessor
@@ -37,6 +42,7 @@ SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>"
            "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
            "<|image_pad|>", "<|video_pad|>")  # fmt: skip
 ADDED = ("<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>")  # fmt: skip
+INTERN = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>", "video_token": "<video>"}  # fmt: skip
 ADDED_3 = ("<tool_response>", "</tool_response>", "<think>", "</think>")
 
 _SYSTEM = "{% if loop.first and m['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
@@ -83,7 +89,7 @@ def _letters() -> dict[int, str]:
 
 
 def tokenizer(*, generation: str) -> PreTrainedTokenizerFast:
-    """Qwen2.5's (`generation` "2.5": `<think>` is three tokens) or Qwen3's ("3": it is one)."""
+    """Qwen2.5's (`generation` "2.5": `<think>` is three tokens), Qwen3's ("3": it is one) or InternVL3's ("internvl")."""
     vocabulary, merges = _byte_pairs()
     made = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, byte_fallback=False))
     made.normalizer = normalizers.NFC()
@@ -97,6 +103,8 @@ def tokenizer(*, generation: str) -> PreTrainedTokenizerFast:
     made.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in SPECIAL])
     added = ADDED + (ADDED_3 if generation == "3" else ())
     made.add_tokens([AddedToken(name, normalized=False, special=False) for name in added])
+    pictures = INTERN if generation == "internvl" else {}
+    made.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in pictures.values()])
     return PreTrainedTokenizerFast(
         tokenizer_object=made,
         eos_token="<|im_end|>",
@@ -104,12 +112,13 @@ def tokenizer(*, generation: str) -> PreTrainedTokenizerFast:
         padding_side="left",
         model_max_length=4096,
         clean_up_tokenization_spaces=False,
-        additional_special_tokens=list(SPECIAL[1:]),
+        additional_special_tokens=[*SPECIAL[1:], *pictures.values()],
+        extra_special_tokens=pictures,
     )
 
 
 def build(generation: str, folder: Path, *, width: int = 64, layers: int = 2, seed: int = 0) -> Path:
-    """A model folder: Qwen2.5-VL ("2.5") or Qwen3-VL ("3"), `width` channels, two heads, tied embeddings, fp32."""
+    """A model folder: Qwen2.5-VL ("2.5"), Qwen3-VL ("3") or InternVL3 ("internvl"), two heads, tied embeddings, fp32."""
     text = tokenizer(generation=generation)
     ids = {
         f"{name}_token_id": text.convert_tokens_to_ids(token)
@@ -121,7 +130,8 @@ def build(generation: str, folder: Path, *, width: int = 64, layers: int = 2, se
         )
     }
     torch.manual_seed(seed)
-    model, processor = (_qwen25 if generation == "2.5" else _qwen3)(text, ids, width, layers)
+    make = {"2.5": _qwen25, "3": _qwen3, "internvl": _internvl}[generation]
+    model, processor = make(text, ids, width, layers)
     model.generation_config.eos_token_id = [text.eos_token_id, text.pad_token_id]
     model.generation_config.pad_token_id = text.pad_token_id
     model.eval().save_pretrained(folder)
@@ -192,3 +202,29 @@ def _qwen3(tok: PreTrainedTokenizerFast, ids: dict[str, int], width: int, layers
         chat_template=_TURNS.replace("SYSTEM", ""),
     )
     return Qwen3VLForConditionalGeneration(config), processor
+
+
+def _internvl(tok: PreTrainedTokenizerFast, ids: dict[str, int], width: int, layers: int) -> tuple:
+    processor = InternVLProcessor(
+        image_processor=GotOcr2ImageProcessor(
+            size={"height": 112, "width": 112}, crop_to_patches=True, min_patches=1, max_patches=1
+        ),
+        tokenizer=tok,
+        video_processor=InternVLVideoProcessor(),
+        image_seq_length=16,
+        chat_template=_TURNS.replace("SYSTEM", "").replace(
+            "<|vision_start|><|image_pad|><|vision_end|>", "<IMG_CONTEXT>\n"
+        ),
+    )
+    vision = dict(
+        hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2, num_attention_heads=2,
+        image_size=[112, 112], patch_size=[14, 14],
+    )  # fmt: skip
+    config = InternVLConfig(
+        vision_config=vision,
+        text_config=_text_config(tok, width, layers) | {"model_type": "qwen2"},
+        image_token_id=processor.image_token_id,
+        image_seq_length=16,
+        tie_word_embeddings=True,
+    )
+    return InternVLForConditionalGeneration(config), processor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,8 +50,9 @@ class RowFile:
         self._rows: list[StoredRow] = []
         self._open()
         try:
+            self._cut_torn_line()
             self.reload()
-        except (DataError, OSError):
+        except (DataError, RunError, OSError):
             self.close()
             raise
 
@@ -71,15 +73,12 @@ class RowFile:
             self._open()
         self._stream.seek(0)
         content = self._stream.read()
-        whole = _without_torn_line(content)
         rows = []
-        for number, line in enumerate(whole.removeprefix(_MARK).split(b"\n"), start=1):
+        for number, line in enumerate(content.removeprefix(_MARK).split(b"\n"), start=1):
             if line.strip():
                 rows.append(StoredRow(self._take_id(), line.rstrip(b"\r"), self._values(line, number)))
         self._rows = rows
-        if len(whole) < len(content):
-            self._stream.truncate(len(whole))
-        elif content and not content.endswith(b"\n"):
+        if content and not content.endswith(b"\n"):
             self._write_out(b"\n")
         self._stamp = self._stamp_now()
 
@@ -133,7 +132,17 @@ class RowFile:
 
     @property
     def _staged(self) -> Path:
-        return self.path.with_name(f".{self.path.name}.new")
+        place = self.path.resolve()  # a link stays one
+        return place.with_name(f".{place.name}.new")
+
+    def _cut_torn_line(self) -> None:
+        """Cut off a last line that has no line end and is no whole row: a crash has cut it off already."""
+        self._stream.seek(0)
+        head, _, last = self._stream.read().rpartition(b"\n")
+        try:
+            json.loads(last or b"null")
+        except (ValueError, RecursionError):
+            self._stream.truncate(len(head) + 1 if head else 0)
 
     def _take_id(self) -> int:
         self._next_id += 1
@@ -174,7 +183,8 @@ class RowFile:
             stream = self._locked(self._staged)
             try:
                 _write_all(stream, b"".join(row.line + b"\n" for row in rows))
-                os.replace(self._staged, self.path)
+                shutil.copymode(self.path, self._staged)
+                os.replace(self._staged, self.path.resolve())
             except OSError:
                 stream.close()
                 self._staged.unlink(missing_ok=True)
@@ -220,18 +230,6 @@ def _write_all(stream: FileIO, content: bytes) -> None:
 
 def _line(values: Mapping[str, Any]) -> bytes:
     return json.dumps(values, ensure_ascii=False, allow_nan=False).encode("utf-8")
-
-
-def _without_torn_line(content: bytes) -> bytes:
-    """The content without a last line that has no line end and is no whole row: a crash has cut it off."""
-    head, _, last = content.rpartition(b"\n")
-    if not last.strip():
-        return content
-    try:
-        json.loads(last)
-    except (ValueError, RecursionError):
-        return head + b"\n" if head else b""
-    return content
 
 
 def _sync_folder(folder: Path) -> None:

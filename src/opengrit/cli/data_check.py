@@ -16,7 +16,9 @@ from opengrit.core.errors import RecipeError
 from opengrit.core.escaping import harmless, shortened
 
 if TYPE_CHECKING:
-    from opengrit.data.check import Check, DataSetCounts, FileCheck, Source
+    from rich.progress import Progress, TaskID
+
+    from opengrit.data.check import Check, DataSetCounts, FileCheck, Source, Watch
 
 _EXIT_DOUBTFUL = 1
 _EXIT_UNUSABLE = 2
@@ -71,13 +73,15 @@ def check(
 
         opengrit data check train.jsonl --images photos/ --against test.jsonl
     """
+    from opengrit.core.progress import progress_bar
     from opengrit.data.check import check as check_files
 
     folders = images or []
     test_folders = against_images or (folders if len(folders) == 1 else [])
-    found = check_files(
-        _sources(files, folders, "--images"), _sources(against or [], test_folders, "--against-images")
-    )
+    sources = _sources(files, folders, "--images")
+    test_sources = _sources(against or [], test_folders, "--against-images")
+    with progress_bar(quiet=False) as progress:
+        found = check_files(sources, test_sources, watch=_watched(progress))
     console = Console(soft_wrap=True)
     for file in found.files:
         _print_file(console, file)
@@ -86,6 +90,18 @@ def check(
         raise typer.Exit(_EXIT_UNUSABLE)
     if found.doubtful:
         raise typer.Exit(_EXIT_DOUBTFUL)
+
+
+def _watched(progress: Progress) -> Watch:
+    """Moves a bar for each file's rows, and one for the pictures."""
+    bars: dict[str, TaskID] = {}
+
+    def moved(what: str, done: int, total: int | None) -> None:
+        if what not in bars:
+            bars[what] = progress.add_task(shortened(harmless(what)), total=None)
+        progress.update(bars[what], completed=done, total=total)
+
+    return moved
 
 
 def _sources(files: list[Path], folders: list[Path], option: str) -> list[Source]:

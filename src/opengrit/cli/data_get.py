@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from opengrit.cli.options import NoProgress
+
 
 def get(
     name: Annotated[str, typer.Argument(help="Data set; `opengrit data list` names them.")],
@@ -35,6 +37,7 @@ def get(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=16, help="Single pictures fetched at once.")] = 4,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
+    quiet: NoProgress = False,
 ) -> None:
     """Fetch a data set's rows and pictures, and say before from where, how much and under which licence.
 
@@ -78,7 +81,7 @@ def get(
         typer.echo(f"verified: {path}")
     if not pictures:
         return
-    with progress_bar(quiet=False) as progress:
+    with progress_bar(quiet) as progress:
         task = progress.add_task("pictures", total=None)
         folder = get_pictures(
             name,

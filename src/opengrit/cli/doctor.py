@@ -18,6 +18,7 @@ from rich.text import Text
 from typer import Argument, Option
 
 from opengrit.cli import options
+from opengrit.cli.options import NoProgress
 from opengrit.core.escaping import harmless
 from opengrit.core.output import settle_output
 from opengrit.models.memory_estimate import Sharding
@@ -63,6 +64,7 @@ def doctor(
     device_gb: _DeviceGb = None,
     sharding: _Sharding = Sharding.NONE,
     as_json: _Json = False,
+    quiet: NoProgress = False,
 ) -> None:
     """Look at a recipe, its data, its model and this machine before a run: what would waste it, and what to change.
 
@@ -94,7 +96,7 @@ def doctor(
 
     console = Console()
     # Rich keeps what is printed clear of a progress line on the same console, and takes it away from any other.
-    progress = Console(stderr=True) if as_json else console
+    progress = Console(quiet=True) if quiet else Console(stderr=True) if as_json else console
     findings: list[Finding] = []
     with _quiet_log(), progress.status("looking ...") as status:
         environment = Environment.current(num_processes=num_processes, device_gb=device_gb, sharding=sharding)

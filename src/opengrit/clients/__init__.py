@@ -3,11 +3,18 @@
 May import `core` and `grounding`. Begin with `client.py`.
 """
 
-from opengrit.clients.client import Endpoint
-from opengrit.clients.event_loop import LoopThread
-from opengrit.clients.protocol import estimate_tokens
-from opengrit.clients.rate_limit import TokenBucket
-from opengrit.clients.settings import EndpointSettings, NoReply, Reply, Spend
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opengrit.core.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from opengrit.clients.client import Endpoint
+    from opengrit.clients.event_loop import LoopThread
+    from opengrit.clients.protocol import estimate_tokens
+    from opengrit.clients.rate_limit import TokenBucket
+    from opengrit.clients.settings import EndpointSettings, NoReply, Reply, Spend
 
 __all__ = [
     "Endpoint",
@@ -19,3 +26,15 @@ __all__ = [
     "TokenBucket",
     "estimate_tokens",
 ]
+
+_SETTINGS = "opengrit.clients.settings"
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Endpoint": "opengrit.clients.client",  # brings the openai package
+        "LoopThread": "opengrit.clients.event_loop",
+        "estimate_tokens": "opengrit.clients.protocol",
+        "TokenBucket": "opengrit.clients.rate_limit",
+        **dict.fromkeys(("EndpointSettings", "NoReply", "Reply", "Spend"), _SETTINGS),
+    },
+)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from opengrit.core.boxes import Size
 from opengrit.core.errors import ImageError
@@ -23,6 +24,7 @@ from opengrit.data.sources import read_source
 
 # A picture may be a rescaled copy of the annotated one; its sides may then round to the next pixel.
 _ROUNDING_PIXELS = 1.0
+_Key = TypeVar("_Key")
 _LINES_SHOWN = 100  # of rows that leak
 
 
@@ -129,16 +131,24 @@ class Source:
     images: Path | None = None
 
 
-def check(files: Sequence[Source], against: Sequence[Source] = ()) -> Check:
+class Watch(Protocol):
+    """Is told how far a check has come: so many of so many (None: not known yet) rows of a file, or pictures."""
+
+    def __call__(self, what: str, done: int, total: int | None) -> None: ...
+
+
+def check(files: Sequence[Source], against: Sequence[Source] = (), *, watch: Watch | None = None) -> Check:
     """Everything found in the files, and what they share with the test files they are checked `against`.
 
     Without test files, rows whose `split` is "train" are compared with rows of any other named split. Pictures
     are the same when their files' contents are; where a file is not there, when name and size are.
 
+    Every file is read once and every distinct picture opened once.
+
     Raises:
         DataError: a file cannot be read at all.
     """
-    readings = [(source, read_source(source.file, source.images)) for source in (*files, *against)]
+    readings = [(source, _read(source, watch)) for source in (*files, *against)]
     examples = [reading.examples for _, reading in readings]
     if against:
         train = [e for rows in examples[: len(files)] for e in rows]
@@ -149,7 +159,8 @@ def check(files: Sequence[Source], against: Sequence[Source] = ()) -> Check:
         test = [e for e in every if e.split not in (None, "train")]
     return Check(
         files=tuple(
-            check_reading(reading, pictures=source.images is not None) for source, reading in readings
+            check_reading(reading, pictures=source.images is not None, watch=watch)
+            for source, reading in readings
         ),
         leaks=tuple(find_leaks(train, test)),
         train_rows=len(train) if test else 0,
@@ -157,13 +168,22 @@ def check(files: Sequence[Source], against: Sequence[Source] = ()) -> Check:
     )
 
 
-def check_reading(reading: ParsedFile, *, pictures: bool) -> FileCheck:
+def _read(source: Source, watch: Watch | None) -> ParsedFile:
+    if watch is None:
+        return read_source(source.file, source.images)
+    what = f"rows of {source.file.name}"
+    reading = read_source(source.file, source.images, on_rows=lambda rows: watch(what, rows, None))
+    watch(what, reading.rows, reading.rows)
+    return reading
+
+
+def check_reading(reading: ParsedFile, *, pictures: bool, watch: Watch | None = None) -> FileCheck:
     """One file's findings; `pictures` says whether its pictures are looked for and decoded."""
     images = {example.image for example in reading.examples}
     absent = [image for image in images if not os.path.isfile(image)] if pictures else []
     missing = sorted({*absent, *reading.missing})
     images.update(missing)
-    sizes, unreadable = _sizes(sorted(images - set(missing))) if pictures else ({}, [])
+    sizes, unreadable = _sizes(sorted(images - set(missing)), watch) if pictures else ({}, [])
     by_dataset = defaultdict(list)
     for example in reading.examples:
         by_dataset[example.dataset].append(example)
@@ -194,23 +214,26 @@ def find_leaks(train: Iterable[Example], test: Iterable[Example]) -> list[Leak]:
     if not train or not test:
         return []
     fingerprint = cache(sha256_of)
-    by_content: dict[str, list[Example]] = defaultdict(list)
-    by_name: dict[tuple[str, Size], list[Example]] = defaultdict(list)
+    by_content: dict[str, _OfPicture] = {}
+    by_name: dict[tuple[str, Size], _OfPicture] = {}
+    # Two files that are both there are compared by content alone: "1.png" is a name many data sets use.
+    by_name_of_absent: dict[tuple[str, Size], _OfPicture] = {}
     by_question: dict[str, Example] = {}
     for row in train:
-        content = fingerprint(row.image)
-        if content is not None:
-            by_content[content].append(row)
-        by_name[_name(row)].append(row)
-        by_question.setdefault(_folded(row.question), row)
+        question, name, content = _folded(row.question), _name(row), fingerprint(row.image)
+        _add(by_name, name, row, question)
+        if content is None:
+            _add(by_name_of_absent, name, row, question)
+        else:
+            _add(by_content, content, row, question)
+        by_question.setdefault(question, row)
     leaks = []
     for row in test:
         content = fingerprint(row.image)
-        # Two files that are both there are compared by content alone: "1.png" is a name many data sets use.
-        named = [r for r in by_name[_name(row)] if content is None or fingerprint(r.image) is None]
-        leak = _leak(
-            row, same_picture=[*(by_content[content] if content else []), *named], by_question=by_question
-        )
+        named = (by_name if content is None else by_name_of_absent).get(_name(row))
+        same_content = None if content is None else by_content.get(content)
+        same_picture = [found for found in (same_content, named) if found is not None]
+        leak = _leak(row, same_picture=same_picture, by_question=by_question)
         if leak is not None:
             leaks.append(leak)
     order = list(LeakKind)
@@ -235,20 +258,33 @@ def remedy_for_leaks(leaks: Iterable[Leak], *, test_rows: int) -> str:
     return f"take these lines out of what is measured on, {shown}"
 
 
-def _leak(row: Example, *, same_picture: list[Example], by_question: dict[str, Example]) -> Leak | None:
+@dataclass(frozen=True, slots=True)
+class _OfPicture:
+    """Training rows of one picture: the first, and the first of each question."""
+
+    first: Example
+    by_question: dict[str, Example]
+
+
+def _add(rows: dict[_Key, _OfPicture], key: _Key, row: Example, question: str) -> None:
+    rows.setdefault(key, _OfPicture(row, {})).by_question.setdefault(question, row)
+
+
+def _leak(row: Example, *, same_picture: list[_OfPicture], by_question: dict[str, Example]) -> Leak | None:
     question = _folded(row.question)
-    for other in same_picture:
-        if _folded(other.question) == question:
+    for rows in same_picture:
+        other = rows.by_question.get(question)
+        if other is not None:
             return Leak(LeakKind.PAIR, other.id, row.id, f"{Path(row.image).name}: {row.question}")
     if same_picture:
-        return Leak(LeakKind.PICTURE, same_picture[0].id, row.id, Path(row.image).name)
+        return Leak(LeakKind.PICTURE, same_picture[0].first.id, row.id, Path(row.image).name)
     if question in by_question:
         return Leak(LeakKind.QUESTION, by_question[question].id, row.id, row.question)
     return None
 
 
 def _name(example: Example) -> tuple[str, Size]:
-    return Path(example.image).name, example.picture_size
+    return os.path.basename(example.image), example.picture_size
 
 
 def _folded(text: str) -> str:
@@ -269,13 +305,15 @@ def _counts(dataset: str, rows: list[Example]) -> DataSetCounts:
     )
 
 
-def _sizes(images: Iterable[str]) -> tuple[dict[str, Size], list[str]]:
+def _sizes(images: Sequence[str], watch: Watch | None) -> tuple[dict[str, Size], list[str]]:
     sizes, unreadable = {}, []
-    for image in images:
+    for done, image in enumerate(images, start=1):
         try:
             sizes[image] = Size(*open_picture(image).size)  # the header alone would not tell a truncated file
         except ImageError as error:
             unreadable.append(str(error))
+        if watch is not None:
+            watch("pictures", done, len(images))
     return sizes, unreadable
 
 

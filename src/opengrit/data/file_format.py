@@ -57,9 +57,13 @@ def _content(path: Path) -> bytes:
 
 
 def _split(content: bytes) -> Iterator[tuple[int, bytes]]:
-    content = content.removeprefix(_MARK)
+    """A line at a time: a large file is in memory once."""
     end = b"\n" if b"\n" in content else b"\r"
-    for number, line in enumerate(content.split(end), start=1):
+    start, number = len(_MARK) if content.startswith(_MARK) else 0, 0
+    while start <= len(content):
+        stop = content.find(end, start)
+        stop = len(content) if stop < 0 else stop
+        line, number, start = content[start:stop], number + 1, stop + 1
         if line.strip():
             yield number, line
 
@@ -121,9 +125,8 @@ class DuplicateKey(ValueError):
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """The object of these pairs, for json's `object_pairs_hook`. Raises DuplicateKey for a key that occurs twice."""
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise DuplicateKey(key)
-        found[key] = value
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise DuplicateKey(next(key for place, key in enumerate(keys) if key in keys[:place]))
     return found

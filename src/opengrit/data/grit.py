@@ -28,6 +28,7 @@ from opengrit.data.rows import Problem, Row, Severity, told_once
 log = logging.getLogger(__name__)
 
 _MESSAGE_LINES, _MESSAGE_WIDTH = 50, 1000
+_ROWS_TOLD = 1000  # between two reports of progress
 
 
 def listed(head: str, items: Sequence[object], *, most: int, rest: str) -> str:
@@ -117,8 +118,13 @@ def usable(reading: ParsedFile, *, on_problem: Callable[[Problem], None] | None 
     return list(reading.examples)
 
 
-def read(file: str | Path, *, images: str | Path | None = None) -> ParsedFile:
-    """Everything in a GRIT JSONL file, good rows and bad. Raises DataError only where the file itself is unreadable."""
+def read(
+    file: str | Path, *, images: str | Path | None = None, on_rows: Callable[[int], None] | None = None
+) -> ParsedFile:
+    """Everything in a GRIT JSONL file, good rows and bad. Raises DataError only where the file itself is unreadable.
+
+    `on_rows` is told how many rows have been read, now and then.
+    """
     path = Path(file)
     if not os.path.lexists(path):
         raise missing_file(path)
@@ -126,9 +132,10 @@ def read(file: str | Path, *, images: str | Path | None = None) -> ParsedFile:
     if images is not None and not root.is_dir():
         raise missing_folder(path, root)
     examples, problems, missing, boxes, rows = [], [], [], [], 0
+    confined: dict[str, str] = {}
     for line, raw in lines_of(path):
         rows += 1
-        row = Row(file=str(path), line=line, root=root, dataset=path.stem)
+        row = Row(file=str(path), line=line, root=root, dataset=path.stem, confined=confined)
         example = row.example(raw)
         problems.extend(row.problems)
         boxes.extend(row.boxes)
@@ -136,6 +143,8 @@ def read(file: str | Path, *, images: str | Path | None = None) -> ParsedFile:
             missing.append(row.missing)
         if example is not None:
             examples.append(example)
+        if on_rows is not None and rows % _ROWS_TOLD == 0:
+            on_rows(rows)
     if rows == 0:
         raise DataError(f"a data file holds at least one row, {path} is empty; write one JSON object a line")
     return ParsedFile(

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,9 @@ class Row:
     problems: list[Problem] = field(default_factory=list)
     missing: str | None = None  # the picture that the size was to come from, and that is not there
     boxes: list[WrittenBox] = field(default_factory=list)  # as written, of four numbers
+    confined: dict[str, str] = field(
+        default_factory=dict
+    )  # paths of pictures looked up before; a file's rows share it
 
     def error(self, name: str, message: str) -> None:
         self.problems.append(Problem(self.file, self.line, name, message))
@@ -120,7 +124,7 @@ class Row:
         if size is None or any(p.severity is Severity.ERROR for p in self.problems):
             return None
         return Example(
-            id=f"{Path(self.file).stem}:{self.line}",
+            id=f"{os.path.splitext(os.path.basename(self.file))[0]}:{self.line}",
             question=question,
             answer=answer,
             image=image,
@@ -135,7 +139,7 @@ class Row:
 
     def _decode(self, raw: bytes) -> dict[str, Any] | None:
         try:
-            row = json.loads(raw.decode("utf-8"), object_pairs_hook=unique_keys)
+            row = _DECODER.decode(raw.decode("utf-8"))
         except UnicodeDecodeError as error:
             self.error("", f"a row is UTF-8, byte {error.start} of this line is not; save the file as UTF-8")
             return None
@@ -168,14 +172,14 @@ class Row:
                 near = _near(name, row)
                 hint = f'rename "{shortened(near)}"' if near else "add it"
                 self.error(name, f"every row has this field, this one has not; {hint}")
-        for name in row:
-            meant = difflib.get_close_matches(name.lower(), _FIELDS, n=1, cutoff=0.8)
-            if name not in _FIELDS and meant and meant[0] not in row and meant[0] not in _REQUIRED:
+        for name in [name for name in row if name not in _FIELDS]:
+            meant = _meant(name)
+            if meant and meant not in row and meant not in _REQUIRED:
                 self.warn(
                     name,
-                    f'no such field in GRIT\'s rows, it is ignored; rename it "{meant[0]}" if that is meant',
+                    f'no such field in GRIT\'s rows, it is ignored; rename it "{meant}" if that is meant',
                 )
-            elif name not in _FIELDS and "bboxs" not in row and (how := boxes_in(name)):
+            elif "bboxs" not in row and (how := boxes_in(name)):
                 self.warn(name, f"no such field in GRIT's rows, it is ignored; {how}")
 
     def _text(self, row: dict[str, Any], name: str) -> str:
@@ -250,13 +254,16 @@ class Row:
                 "image", f"must be the relative path of a picture, got {_kind(value)}; write the file's name"
             )
             return ""
+        if value in self.confined:
+            return self.confined[value]
         if hint := _no_path(value):
             self.error("image", f"must be the relative path of a picture, got {hint}")
             return ""
+        path = value
         if "\\" in value and not (self.root / value).exists():  # written on Windows
-            value = value.replace("\\", "/")
+            path = value.replace("\\", "/")
         try:
-            return str(confined(value, self.root))
+            return self.confined.setdefault(value, str(confined(path, self.root)))
         except DataError as error:
             self.error("image", str(error))
             return ""
@@ -342,14 +349,17 @@ class Row:
         )
         across = max(-left, right - size.width, 0.0)
         down = max(-top, bottom - size.height, 0.0)
-        rule = f"a box lies in its picture of {size.width} x {size.height} pixels, [{', '.join(f'{c:g}' for c in corners)}]"
         unit = (
             inside[0] / size.width,
             inside[1] / size.height,
             inside[2] / size.width,
             inside[3] / size.height,
         )
-        if unit[0] >= unit[2] or unit[1] >= unit[3]:
+        has_area = unit[0] < unit[2] and unit[1] < unit[3]
+        if has_area and max(across, down) <= CUSTOMARY_OVERHANG_PIXELS:
+            return Box(*unit)
+        rule = f"a box lies in its picture of {size.width} x {size.height} pixels, [{', '.join(f'{c:g}' for c in corners)}]"
+        if not has_area:
             self.error(name, f"{rule} has no area in it; correct the box, or width and height")
             return None
         if across > _largest_overhang(size.width) or down > _largest_overhang(size.height):
@@ -359,10 +369,7 @@ class Row:
                 f"{_if_thousandths(*corners)}",
             )
             return None
-        if max(across, down) > CUSTOMARY_OVERHANG_PIXELS:
-            self.warn(
-                name, f"{rule} leaves it by {max(across, down):g} pixels and is clipped; correct the box"
-            )
+        self.warn(name, f"{rule} leaves it by {max(across, down):g} pixels and is clipped; correct the box")
         return Box(*unit)
 
     def _key_words(self, value: Any) -> tuple[str, ...]:
@@ -406,6 +413,9 @@ def _if_thousandths(*corners: float) -> str:
     return ", or if it is in thousandths (0 to 1000) multiply by width / 1000 and height / 1000"
 
 
+_DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
+
+
 def _finite(value: Any) -> float | None:
     """The number as a float, or None for anything that is not a finite number (booleans are not numbers)."""
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -420,6 +430,12 @@ def _finite(value: Any) -> float | None:
 def _largest_overhang(side: int) -> float:
     """In pixels; the customary pixel is allowed in small pictures too, where it is more than the share."""
     return max(LARGEST_OVERHANG_SHARE * side, CUSTOMARY_OVERHANG_PIXELS)
+
+
+@lru_cache(maxsize=1024)  # a file's rows have the same fields
+def _meant(name: str) -> str | None:
+    found = difflib.get_close_matches(name.lower(), _FIELDS, n=1, cutoff=0.8)
+    return found[0] if found else None
 
 
 def _near(name: str, row: dict[str, Any]) -> str | None:

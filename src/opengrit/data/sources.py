@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from opengrit.core.errors import DataError, ImageError
@@ -20,14 +20,20 @@ _LISTED = 10  # unreadable pictures named in one message
 
 
 def read_source(
-    file: str | Path, images: str | Path | None = None, *, table: TableSettings | None = None
+    file: str | Path,
+    images: str | Path | None = None,
+    *,
+    table: TableSettings | None = None,
+    on_rows: Callable[[int], None] | None = None,
 ) -> ParsedFile:
     """Every row of one file, good and bad: GRIT's JSONL, or a table (`opengrit.data.tables`), which any file is where
-    `table` says how to read it. Raises DataError only where the file itself cannot be read.
+    `table` says how to read it. `on_rows` is told how many rows of a JSONL file have been read, now and then.
+
+    Raises DataError only where the file itself cannot be read.
     """
     if is_table(file) or (table is not None and table.says_something):
         return read_table(file, images=images, settings=table).parsed
-    return read(file, images=images)
+    return read(file, images=images, on_rows=on_rows)
 
 
 def load_examples(

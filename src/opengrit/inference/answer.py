@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from PIL import Image
 
 from opengrit.core.boxes import Box, Size
 from opengrit.core.errors import DataError
@@ -34,9 +36,12 @@ class GroundedBox:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Answer:
     """What a model said about a picture. `answer` is None where it gave none; `seconds` is wall-clock time.
+
+    In a notebook it shows itself: the picture with its boxes beside the text. `picture` is kept for that, a file's path or
+    the picture itself; it takes no part in comparisons.
 
     `picture_size` is that of the picture as given (turned upright), `seen_size` that of what the model saw of it.
     A token count is None where it is unknown.
@@ -53,6 +58,27 @@ class Answer:
     prompt_tokens: int | None
     completion_tokens: int | None
     model: str
+    picture: str | Image.Image | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        boxes = "1 box" if len(self.boxes) == 1 else f"{len(self.boxes)} boxes"
+        return f"Answer({self.answer!r}, {boxes}, {self.seconds:.1f} s, model={self.model!r})"
+
+    def _repr_html_(self) -> str | None:
+        """The picture with numbered boxes and the text in the same colours, for a notebook; None without a picture."""
+        from opengrit.inference.notebook import answer_in_notebook
+
+        if self.picture is None:
+            return None
+        return answer_in_notebook(
+            self.question,
+            self.transcript,
+            self.picture,
+            picture_size=self.picture_size,
+            model=self.model,
+            seconds=self.seconds,
+            completion_tokens=self.completion_tokens,
+        )
 
     @property
     def text(self) -> str:
@@ -112,6 +138,7 @@ def read_answer(
     frame_name: str,
     seconds: float,
     model: str,
+    picture: str | Image.Image | None = None,
 ) -> Answer:
     """The answer in what was sampled about a picture; nothing else makes an `Answer`.
 
@@ -136,6 +163,7 @@ def read_answer(
         prompt_tokens=len(sampled.prompt_ids) or sampled.prompt_tokens,
         completion_tokens=len(sampled.completion.token_ids) or sampled.completion_tokens,
         model=model,
+        picture=picture,
     )
 
 

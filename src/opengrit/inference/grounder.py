@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -296,6 +297,8 @@ class Grounder:
         [answer] = self._answers([(question, picture, Size(*picture.size))], settings, began, listener)
         if isinstance(answer, Unanswered):
             raise ModelError(answer.reason)
+        if isinstance(image, str | os.PathLike):  # a thousand answers hold paths, not pictures
+            return replace(answer, picture=os.path.abspath(image))
         return answer
 
     # -- many questions -----------------------------------------------------------------------------------------
@@ -405,8 +408,9 @@ class Grounder:
                 frame_name=self._frame,
                 seconds=seconds,
                 model=self._model,
+                picture=os.path.abspath(picture) if isinstance(picture, str) else picture,
             )
-            for (question, _, size), [sampled] in zip(questions, groups, strict=True)
+            for (question, picture, size), [sampled] in zip(questions, groups, strict=True)
         ]
 
     async def _in_thread(self, work: Callable[[StopSignal], _T]) -> _T:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from opengrit.core.errors import RunError
+from opengrit.core.plugins import OWN_CODE, is_text_file, looks_own
 from opengrit.data.licences import licence_of
 from opengrit.evaluation.measured import from_json
 from opengrit.grounding.frames import UNIT_BY_MODEL_TYPE, Unit
@@ -21,7 +22,7 @@ from opengrit.publishing.places import last_name, without_places
 from opengrit.runs.alarms import alarms_of
 from opengrit.runs.data_file import newest_data, noted_hashes
 from opengrit.runs.folder import ENVIRONMENT, RunDir, all_of
-from opengrit.runs.origin import ModelKind, ModelOrigin, Origin, read_origin
+from opengrit.runs.origin import CodeOrigin, ModelKind, ModelOrigin, Origin, read_origin
 from opengrit.runs.recipe_comparison import kind_of, recipe_hash
 
 _OURS = "apache-2.0"  # the licence of this project, and so of the models in it
@@ -32,6 +33,7 @@ _VERSIONS = ("opengrit", "torch", "transformers", "trl", "peft")
 # Keys of a recipe that a reader asks about first; the whole of it has its hash.
 _SHOWN = (
     "strategy",
+    "system",
     "rewards",
     "freeze_vision",
     "lora",
@@ -46,6 +48,7 @@ _SHOWN = (
     "train.temperature",
     "train.learning_rate",
     "train.beta",
+    "train.loss_type",
     "train.seed",
     "sft.max_steps",
     "sft.rows_per_step",
@@ -96,7 +99,7 @@ def card_of(
         is_adapter=(weights / ADAPTER_CONFIG).is_file(),
         data=data,
         data_hash=_data_hash(run),
-        recipe=_shown(recipe),
+        recipe=[*_shown(recipe), *_code(origin)],
         recipe_sha256=recipe_hash(run.recipe),
         weights=[(path.name, _sha256(path)) for path in sorted(weights.glob("*.safetensors"))],
         versions=_versions(run),
@@ -108,7 +111,7 @@ def card_of(
         alarms=sorted({alarm.kind.value for alarm in alarms_of(run.alarms())}),
         intended=_TOY if _is_toy(origin) else _RESEARCH,
         limits=[*_LIMITS, *_learned_from(run)],
-        asks=user_text(recipe["strategy"], "{question}", family=frame),
+        asks=_asks(run, recipe, origin, frame=frame),
         coordinates=_UNITS[UNIT_BY_MODEL_TYPE.get(frame) or Unit(frame)],
         stop=STOP,
         called=called,
@@ -122,6 +125,8 @@ def judge_in_words(section: Any) -> str:
         return NOT_STATED if section is None else last_name(str(section))
     if section.get("kind") == "rule":
         return "the rule of OpenGRIT"
+    if section.get("kind") == "own":
+        return f"{last_name(str(section.get('function')))} (a function of its user's own)"
     return f"{last_name(str(section.get('model')))} ({section.get('kind')}, right from a score of {section.get('correct_from')})"
 
 
@@ -138,6 +143,25 @@ def _summary(kind: str, recipe: Mapping[str, Any], *, step: int | None, converte
     taken = f"{steps} step{'' if steps == 1 else 's'}" if step is None else f"{step} of {steps} steps"
     first = f"A vision-language model that names boxes while it thinks, after {taken} of {_METHODS[kind]} with OpenGRIT."
     return f"{first} {converted}".strip()
+
+
+def _asks(run: RunDir, recipe: Mapping[str, Any], origin: Origin | None, *, frame: str) -> str:
+    """The prompt with {question} in it; of a function of the user's own, which is not called here, what it is called."""
+    strategy, system = str(recipe["strategy"]), recipe.get("system")
+    if not looks_own(strategy):
+        turn = user_text(strategy, "{question}", family=frame)
+    else:
+        name = last_name(strategy)
+        kept = next((code.kept for code in _own_code(origin) if code.name == name), None)
+        if is_text_file(strategy) and kept is not None:
+            turn = (run.path / kept).read_text(encoding="utf-8")
+        else:
+            turn = f"(what {name} makes of {{question}}; its source is in {OWN_CODE}/ of the run)"
+    return f"System turn: {system}\n\nUser's turn: {turn}" if system else turn
+
+
+def _own_code(origin: Origin | None) -> Sequence[CodeOrigin]:
+    return () if origin is None else origin.own_code
 
 
 def _base(origin: Origin | None, recipe: Mapping[str, Any]) -> tuple[Named, str | None]:
@@ -222,6 +246,11 @@ def _shown(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
         if value is not None:
             found.append((key, _in_words(value)))
     return found
+
+
+def _code(origin: Origin | None) -> list[tuple[str, str]]:
+    """The user's own files that the run executed or read, with their hashes."""
+    return [(f"own code {code.name}", f"SHA-256 {code.sha256}") for code in _own_code(origin)]
 
 
 def _in_words(value: Any) -> str:

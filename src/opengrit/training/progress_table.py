@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from opengrit.core.progress import in_notebook
 from opengrit.runs.alarms import Alarm
 
 log = logging.getLogger("opengrit")
@@ -31,7 +32,7 @@ _ALARMS = 3  # the last ones, under the table
 class ProgressTable:
     """Shows rows of metrics as they come. Use as a context; `show` may be called outside one too.
 
-    With a terminal it is a table of the last steps, with the mean of each reward part and the time left; without one,
+    In a notebook it is a bar. With a terminal it is a table of the last steps, with the mean of each reward part and the time left; without one,
     or when `quiet`, it is one line a step through `logging`.
     """
 
@@ -40,6 +41,8 @@ class ProgressTable:
         self._console = console or Console(stderr=True)
         self._live: Live | None = None
         self._wants_table = not quiet and (console is not None or sys.stderr.isatty())
+        self._wants_bar = not quiet and console is None and in_notebook()
+        self._bar: Any = None  # in a notebook
         self._rows: list[Mapping[str, Any]] = []
         self._alarms: list[Alarm] = []
         self._handlers: list[tuple[logging.StreamHandler[Any], Any]] = []  # with the streams they wrote to
@@ -48,7 +51,11 @@ class ProgressTable:
 
     def __enter__(self) -> ProgressTable:
         self._started = time.monotonic()
-        if self._wants_table:
+        if self._wants_bar:
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(total=self._num_steps, desc="training")
+        elif self._wants_table:
             stderr = sys.stderr
             self._live = Live(self._table(), console=self._console, refresh_per_second=2)
             self._live.__enter__()
@@ -56,6 +63,9 @@ class ProgressTable:
         return self
 
     def __exit__(self, *error: Any) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
         if self._live is not None:
             for handler, stream in self._handlers:
                 handler.setStream(stream)
@@ -75,7 +85,12 @@ class ProgressTable:
         if self._first_step is None:
             self._first_step = row["step"] - 1
         self._rows = [*self._rows, row][-_ROWS:]
-        if self._live is not None:
+        if self._bar is not None:
+            self._bar.set_postfix(
+                {label: _number(row.get(key)) for key, label in list(_SHOWN.items())[:4]}, refresh=False
+            )
+            self._bar.update(row["step"] - self._bar.n)
+        elif self._live is not None:
             self._live.update(self._table())
         else:
             shown = "  ".join(f"{label} {_number(row.get(key))}" for key, label in _SHOWN.items())
