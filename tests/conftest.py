@@ -39,6 +39,10 @@ LONGEST_FIRST = (
 TRAINING_FILES = ("test_families.py", "test_judged_runs.py")
 SLOW_FILES = ("test_serve_hostile.py", "test_bad_input.py", "test_doctor.py", "test_controls.py")
 
+# A machine with other work takes longer over an example than another: hypothesis asks for correctness alone.
+settings.register_profile("opengrit", deadline=None)
+settings.load_profile("opengrit")
+
 # In the background of a script, and in a worker of pytest-xdist, SIGINT is ignored, and every process inherits that:
 # a training that is interrupted in a test would not hear it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
