@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
     "optional-dependencies"
 ]
-TOOLS = {"dev"}  # what we work with, and nothing that a user installs
+TOOLS = {"dev", "docs"}  # what we work with, and nothing that a user installs
 # What tests reach through our own code: a form that is posted, numbers that are scraped, a server that listens.
 # A notebook's kernel is used by notebooks, which name it, and by the client that runs them in the tests.
 THROUGH = {
