@@ -29,7 +29,9 @@ def text_of(*folders: str) -> str:
 
 
 SOURCE, TESTS = text_of("src"), text_of("tests")
-NOTEBOOKS = [page for page in (ROOT / "examples").glob("*.ipynb") if '"kernelspec"' in page.read_text("utf-8")]
+NOTEBOOKS = [
+    page for page in (ROOT / "examples").glob("*.ipynb") if '"kernelspec"' in page.read_text("utf-8")
+]
 
 
 def name_of(requirement: str) -> str:
@@ -49,7 +51,9 @@ def is_used(package: str, text: str) -> bool:
 def test_every_package_of_an_extra_is_used_by_code_and_by_a_test(extra: str) -> None:
     packages = [name_of(requirement) for requirement in EXTRAS[extra]]
     assert packages
-    used = {package: is_used(package, SOURCE) or (package == "ipykernel" and NOTEBOOKS) for package in packages}
+    used = {
+        package: is_used(package, SOURCE) or (package == "ipykernel" and NOTEBOOKS) for package in packages
+    }
     assert [package for package, found in used.items() if not found] == [], "no code uses these"
     tested = {package: is_used(package, TESTS) or THROUGH.get(package, "\0") in TESTS for package in packages}
     assert [package for package, found in tested.items() if not found] == [], "no test uses these"

@@ -200,7 +200,9 @@ class Acceptor:
                 len(self._open_ones()) >= self._limit
             )  # the one that made room may have been one too many itself
             try:
-                await loop.connect_accepted_socket(self._make_crowded if crowded else self._make_protocol, connection)
+                await loop.connect_accepted_socket(
+                    self._make_crowded if crowded else self._make_protocol, connection
+                )
             except OSError:
                 connection.close()
 
