@@ -7,6 +7,7 @@ import signal
 import tempfile
 
 import pytest
+from hypothesis import settings
 
 # trackio reads it when it is imported, which TRL does: no test writes into the home folder of whoever runs it.
 os.environ["TRACKIO_DIR"] = tempfile.mkdtemp(prefix="trackio-of-tests-")
