@@ -531,6 +531,14 @@ ONE = "image,question,answer\ncat.png,How many cats?,1\n"
             "rows-only.csv",
             ONE.replace("1\n", "1,\n").encode(),
         ),  # a separator behind each row, none behind the header
+        ("said.csv", b"sep=;\r\n" + ONE.replace(",", ";").encode()),  # Excel's own first line
+        ("pipes.csv", ONE.replace(",", "|").encode()),
+        ("spaced.csv", ONE.replace(",", ", ").encode()),
+        ("old-mac.csv", ONE.replace("\n", "\r").encode()),
+        ("commas.csv", b"image;question, in words;answer\ncat.png;How many cats?;1\n"),
+        ("blank.csv", b"\n\n" + ONE.encode()),
+        ("title.csv", b"Our cats, 2024,,\n,,\n" + ONE.encode()),
+        ("groups.csv", b"Photo,What is asked,\n" + ONE.encode()),
         ("lines.json", b'{"image": "cat.png", "question": "How many cats?", "answer": 1}\n'),
         (
             "inside.json",
@@ -552,7 +560,9 @@ def test_a_file_is_read_as_its_program_saves_it(
     [
         ("a.csv", ONE.replace("cats", "caf\u00e9s").encode("cp1252"), "save it as CSV UTF-8"),
         ("a.csv", b"image,question,answer\n", "at least one row"),
-        ("a.csv", b"image,question,answer\ncat.png,Left, or right?,1\ncat.png,Up, or down?,1\n", "put values that hold a ',' in quotes"),
+        ("a.csv", b"image,question,answer\ncat.png,Left, or right?,1\ncat.png,Up, or down?,1\n", "put those that hold a ',' in quotes"),
+        ("a.csv", b"cat.png,How many cats?,1\ndogs.png,How many dogs?,2\n", "write a row of names above it"),
+        ("a.csv", ONE.encode() + b'dogs.png,"How many dogs?,2\ncat.png,Is it one?,Yes\n', r"in row 3 of .* are not closed"),
         ("a.xlsx", b"no workbook", "Excel workbook"),
         ("a.parquet", b"no parquet", "fetch it again"),
         ("a.json", b"[1, 2]", "a list of objects"),
@@ -567,6 +577,30 @@ def test_a_file_that_is_none_says_what_to_do(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=said):
         imported(tmp_path / name, photos, tmp_path)
+
+
+def test_rows_keep_the_numbers_that_a_spreadsheet_shows(tmp_path: Path, photos: Path) -> None:
+    text = 'Our cats,,\n\nimage,question,answer\ncat.png,"How many\ncats?",1\n,,\nnone.png,How many?,2\n'
+    with pytest.raises(BadTable, match=r"row 6: .*not there: none\.png; copy them there"):
+        imported(sheet(tmp_path / "a.csv", text), photos, tmp_path)
+
+
+def test_of_a_workbook_the_sheet_that_can_be_a_table_is_read_and_named(tmp_path: Path, photos: Path) -> None:
+    import pandas
+
+    with pandas.ExcelWriter(tmp_path / "a.xlsx") as book:
+        pandas.DataFrame({"Read me": ["made by hand"]}).to_excel(book, sheet_name="Notes", index=False)
+        frame().to_excel(book, sheet_name="Cats", index=False, startrow=2)
+    found = imported(tmp_path / "a.xlsx", photos, tmp_path)
+    assert len(found.examples) == len(NAMES)
+    assert "has 2 sheets, Cats is read" in found.notes[0]
+
+
+def test_a_name_is_the_same_composed_or_in_parts(tmp_path: Path, photos: Path) -> None:
+    (photos / "cat.png").rename(photos / "ka\u0308tzchen.png")  # as macOS writes it
+    text = "image,question,answer\nK\u00c4TZCHEN.png,How many cats?,1\n"
+    (one,) = imported(sheet(tmp_path / "a.csv", text), photos, tmp_path).examples
+    assert Path(one.image).name == "ka\u0308tzchen.png"
 
 
 # -- whatever is in the cells ----------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ if reason := missing("vocabulary"):
     pytest.skip(reason, allow_module_level=True)
 
 import real_vocabulary
+from box_tokens import TEXTS, check_tokens
 
 import opengrit.models
 from opengrit.data.stickers.sets import examples
@@ -55,6 +56,11 @@ def test_a_question_has_a_grounded_prompt_with_its_picture(loaded):
     assert row.question in text
     assert "<answer>" in text
     assert text.endswith("<|im_start|>assistant\n")
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_the_tokens_of_a_box_hold_its_characters_and_no_others(loaded, text):
+    check_tokens(loaded.processor.tokenizer, text)
 
 
 def test_sampling_is_transformers_own(loaded):

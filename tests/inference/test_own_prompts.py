@@ -150,6 +150,9 @@ def test_ask_evaluate_and_train_take_them_and_a_run_resumes_with_the_same_prompt
     train(load_recipe(path), out, quiet=True)
     assert {record.strategy for record in RunDir.open(out).records()} == {"prompt.txt"}
     assert (out / "own_code" / "prompt.txt").is_file()
+    card = (out / "final" / "README.md").read_text()
+    assert SYSTEM in card
+    assert "{question} Answer behind <answer>." in card
     picture = str(next((tmp_path / "pictures").iterdir()))
     own = [
         "--strategy",

@@ -33,7 +33,6 @@ from opengrit.runs.folder import RunDir
 from opengrit.training.callbacks import GritCallback
 from opengrit.training.metrics import StepLog
 from opengrit.training.progress_table import ProgressTable
-from opengrit.training.rollouts import flat_groups
 from opengrit.training.run import train
 
 SETTING = Setting(max_completion_length=160, frame="qwen2_5_vl")
@@ -344,18 +343,6 @@ def test_a_loss_of_nothing_is_explained_and_no_alarm():
     with_kl = Setting(max_completion_length=160, frame="qwen2_5_vl", beta=0.04)
     assert zero_loss_is_normal(quiet, with_kl) is None
     assert Kind.LOSS not in kinds(alarms(rows(10, loss=0.0), SETTING))
-
-
-# The share of groups without variance, which TRL takes for nearly none.
-
-
-def test_groups_are_flat_where_all_measured_totals_are_equal_and_neither_where_none_is_measured():
-    third = 0.1 + 0.2  # 0.30000000000000004
-    nan = math.nan
-    totals = [
-        *(2.6, 2.6, 2.6), *(0.3, third, 0.3), *(2.6, 2.6, 2.7), *(nan, 1.0, 1.0), *(nan, nan, nan), *(nan, 0.0, 1.0)
-    ]  # fmt: skip
-    assert flat_groups(totals, group=3) == [True, True, False, True, None, False]
 
 
 # Where an alarm goes.

@@ -38,7 +38,7 @@ def small_recipe(folder: Path, *, name: str = "recipe.yaml", **train: Any) -> Pa
 
 
 def resuming(out: Path) -> list[str]:
-    """The option to go on, where there is a run to go on with."""
+    """The option to resume, where there is a run to resume."""
     return ["--resume"] if (out / "recipe.yaml").exists() else []
 
 

@@ -28,6 +28,7 @@ import opengrit.models
 from opengrit.core.types import Completion, Finish, Unjudged
 from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.judges import RuleJudge
+from opengrit.recipes.objective import Advantage, ObjectCredit
 from opengrit.recipes.training_recipe import Eval
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import RunDir
@@ -115,7 +116,8 @@ class NotANumber(TrainerCallback):
 
 
 def train(
-    folder, name, loaded, *, fixed, rows=4, stop_after=None, resume=False, every=None, gone=False, nan=False, **changes
+    folder, name, loaded, *, fixed, rows=4, stop_after=None, resume=False, every=None, gone=False, nan=False,
+    advantage=None, **changes
 ):  # fmt: skip
     """One scenario; every process of the group calls this."""
     state = PartialState(cpu=True)
@@ -157,6 +159,7 @@ def train(
         run=RunDir.open(run),
         rollout_sampler=sampler,
         evaluations=[TrainingEvaluation("held-out", tuple(examples), ASKED, every=every)] if every else (),
+        advantage=advantage,
     )
     if stop_after is not None:
         made.add_callback(StopAfter(stop_after))
@@ -189,6 +192,10 @@ def scenarios(folder):
     train(folder, "internvl", base(folder, "internvl"), largest_pass=4, **FIXED | changes)
     train(folder, "half", tiny_random.talkative(tiny_random.qwen()), rows_per_step=4, **SAMPLED)
     train(folder, "piece", base(folder, "qwen"), rows_per_step=12, beta=0.05, **SAMPLED)
+    # A group begins on one process and ends on the next.
+    apart = Advantage(combine="normalize_then_sum", objects=ObjectCredit())
+    credit = FIXED | {"rows_per_step": 12, "save_strategy": "no"}
+    train(folder, "credit", base(folder, "qwen"), advantage=apart, **credit)
     if PartialState().num_processes == 2:
         train(
             folder, "gone", tiny_random.talkative(tiny_random.qwen()), rows_per_step=8, gone=True, **SAMPLED

@@ -93,10 +93,14 @@ def apart(one, two):
     return (difference / sum(value.double().square().sum() for value in one.values())).sqrt().item()
 
 
-@pytest.mark.parametrize("name", ["qwen", "internvl"])
+@pytest.mark.parametrize("name", ["qwen", "internvl", "credit"])
 def test_two_processes_learn_from_fixed_rollouts_the_weights_that_one_learns(name, trained):
     one, two = [weights(trained, f"{count}-{name}") for count in (1, 2)]
-    base = tiny_random.qwen() if name == "qwen" else together.base(trained, name)
+    base = (
+        tiny_random.qwen()
+        if name == "qwen"
+        else together.base(trained, "internvl" if name == "internvl" else "qwen")
+    )
     assert apart(dict(base.model.state_dict()), one) > 1e-4
     assert apart(one, two) <= 1e-5
     totals = [(trained / f"2-{name}" / rank / "total").read_text() for rank in ("0", "1")]

@@ -21,7 +21,7 @@ from opengrit.core.types import Completion, Finish
 from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.grounding.prompts import user_text
 from opengrit.judges import RuleJudge
-from opengrit.recipes.objective import Objective
+from opengrit.recipes.objective import Advantage, Objective
 from opengrit.recipes.training_recipe import Train
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import RunDir
@@ -79,6 +79,7 @@ def examples(folder, count):
 
 
 def grit(folder, loaded, *, questions, group, lora=None, run=None, **changes):
+    combine = changes.get("multi_objective_aggregation", "sum_then_normalize")
     return GritTrainer(
         loaded,
         examples(folder, questions),
@@ -87,6 +88,7 @@ def grit(folder, loaded, *, questions, group, lora=None, run=None, **changes):
         rollout_sampler=Script(loaded),
         peft_config=lora,
         run=run,
+        advantage=Advantage(combine=combine),
     )
 
 
@@ -230,6 +232,7 @@ class Said:
     ids: list[int]
     mask: list[int]
     total: float | None
+    parts: dict[str, float | None]
 
 
 def said_in(run, made):
@@ -242,7 +245,7 @@ def said_in(run, made):
             record, end_ids=made.eos_token_ids, appended_id=made._tokenizer.eos_token_id
         )
         generations[record.step - 1].setdefault(record.example.id, []).append(
-            Said(ids, mask, record.score.total)
+            Said(ids, mask, record.score.total, record.score.parts)
         )
     return [g for g in generations if g]  # with two steps a generation every second is empty
 
@@ -267,6 +270,16 @@ def stock(folder, loaded, made, generations, *, lora, **settings):
     def worth(**_):
         return [s.total for s in given["rows"]]
 
+    def part(name):
+        def column(**_):
+            return [None if s.total is None else s.parts[name] for s in given["rows"]]
+
+        return column
+
+    apart = settings.get("multi_objective_aggregation") == "normalize_then_sum"
+    functions = [part(name) for name in RUBRIC.weights] if apart else [worth]
+    settings |= {"reward_weights": list(RUBRIC.weights.values())} if apart else {}
+
     dataset = Dataset.from_dict(
         {
             "prompt": [
@@ -277,7 +290,7 @@ def stock(folder, loaded, made, generations, *, lora, **settings):
         }
     )
     return GRPOTrainer(
-        model=loaded.model, reward_funcs=[worth], train_dataset=dataset, processing_class=loaded.processor,
+        model=loaded.model, reward_funcs=functions, train_dataset=dataset, processing_class=loaded.processor,
         args=config(folder, **settings), peft_config=lora, rollout_func=say_again,
     )  # fmt: skip
 
@@ -302,6 +315,7 @@ COURSES = {
     # First tokens of a group have one entropy: where the threshold is theirs, rounding decides which of them are in.
     "high entropy": {"top_entropy_quantile": 0.43},
     "truncated masked": {"mask_truncated_completions": True, "loss_type": "dapo", "num_iterations": 2, "max_steps": 4},
+    "rewards apart": {"multi_objective_aggregation": "normalize_then_sum"},
     "LoRA": {"lora": LORA},
     "LoRA, KL, two steps a generation": {"lora": LORA, "beta": 0.1, "num_iterations": 2, "max_steps": 4},
 }  # fmt: skip
@@ -457,6 +471,9 @@ OBJECTIVES = {
     "vespo": {"loss_type": "vespo"},
     "truncated masked": {"mask_truncated_completions": True, "beta": 0.1},
     "high entropy": {"top_entropy_quantile": 0.3},
+    "tokens": {"beta": 0.1},  # an advantage for each token
+    "tokens, GSPO": {"importance_sampling_level": "sequence", "epsilon": 3e-4, "epsilon_high": 0.2},
+    "tokens, dapo": {"loss_type": "dapo", "epsilon_high": 0.28},
 }
 
 
@@ -481,6 +498,9 @@ def test_the_loss_of_an_objective_is_that_of_stock_trl_on_the_same_rollouts(obje
     apart = torch.rand(output["old_per_token_logps"].shape, generator=noise) - 0.5
     output["old_per_token_logps"] = output["old_per_token_logps"] + apart
     output["advantages"] = output["advantages"] + torch.linspace(-1, 1, len(output["advantages"]))
+    if objective.startswith("tokens"):
+        of_tokens = torch.rand(output["completion_ids"].shape, generator=noise) - 0.5
+        output["advantages"] = output["advantages"][:, None] + of_tokens
     made.current_gradient_accumulation_steps = 1
     ours = loss_and_gradients(made, GritTrainer, output)
     ids, mask, vision = stock_inputs(made, output)

@@ -145,8 +145,8 @@ def _groups(read: ReadTable) -> list[_Alike]:
     if names:
         shown = ", ".join(map(shortened, names[:_NAMES])) + (", ..." if len(names) > _NAMES else "")
         message = (
-            f"image: a row's picture is a file in {read.parsed.folder}, not there: {shown}; give the folder that holds them with "
-            "--images"
+            f"image: a row's picture is a file in {read.parsed.folder}, not there: {shown}; copy them there, or give "
+            "the folder that holds them with --images"
         )
         found[message] = [(one.row, message) for one in read.missing]
     groups = []

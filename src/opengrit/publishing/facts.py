@@ -33,6 +33,7 @@ _VERSIONS = ("opengrit", "torch", "transformers", "trl", "peft")
 # Keys of a recipe that a reader asks about first; the whole of it has its hash.
 _SHOWN = (
     "strategy",
+    "system",
     "rewards",
     "freeze_vision",
     "lora",
@@ -47,6 +48,7 @@ _SHOWN = (
     "train.temperature",
     "train.learning_rate",
     "train.beta",
+    "train.loss_type",
     "train.seed",
     "sft.max_steps",
     "sft.rows_per_step",

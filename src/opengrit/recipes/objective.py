@@ -1,4 +1,4 @@
-"""The objective of a training: what of TRL's loss is chosen, and the pairs of choices that mean nothing together."""
+"""The objective of a training: what of TRL's loss is chosen, how rewards become advantages, and choices that mean nothing together."""
 
 from __future__ import annotations
 
@@ -94,4 +94,46 @@ class Objective(RecipeSection):
             yield (
                 f"every ratio is 1 in the only step made from a generation, so that epsilon_high {high:g} clips nothing with "
                 "num_iterations 1; set num_iterations: 2, or epsilon_high: null"
+            )
+
+
+class ObjectCredit(RecipeSection):
+    """Credit for single boxes: completions of a group that found the same objects are compared object by object."""
+
+    weight: Positive = Field(
+        default=1.0, description="weight of a box's own advantage, added on its tokens (POLIA: 1)"
+    )
+    min_iou: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.1, description="least IoU at which a box has found one of the row's boxes (our choice)"
+    )
+
+
+class Advantage(RecipeSection):
+    """How the rewards of a group become advantages of its completions, and of their tokens."""
+
+    combine: Literal["sum_then_normalize", "normalize_then_sum"] = Field(
+        default="sum_then_normalize",
+        description="standardise the sum of the rewards (GRIT), or each reward over its group before they are summed (GDPO; TRL's multi_objective_aggregation)",
+    )
+    objects: ObjectCredit | None = Field(
+        default=None,
+        description="credit for single boxes against the row's own (POLIA); null: a completion's tokens share one advantage",
+    )
+
+    def problems(self, objective: Objective) -> Iterator[str]:
+        """What of this section would change nothing or be wrong with the objective; each with its remedy."""
+        if self.combine == "normalize_then_sum" and objective.scale_rewards != "group":
+            yield (
+                f"each reward is divided by its group's standard deviation and their sum by the batch's, train.scale_rewards is "
+                f"{objective.scale_rewards}; set train.scale_rewards: group, or advantage.combine: sum_then_normalize"
+            )
+        if self.objects is not None and objective.loss_type == "vespo":
+            yield (
+                "vespo weighs a completion by the sign of its one advantage, advantage.objects gives its tokens several; set "
+                "train.loss_type: grpo, or advantage.objects: null"
+            )
+        if self.objects is not None and objective.top_entropy_quantile < 1:
+            yield (
+                f"advantage.objects teaches the tokens of boxes, train.top_entropy_quantile {objective.top_entropy_quantile:g} "
+                "leaves out tokens that are as sure as those; set train.top_entropy_quantile: 1, or advantage.objects: null"
             )

@@ -25,7 +25,7 @@ from opengrit.data.tables.files import HUB
 from opengrit.data.tables.settings import CocoTask, Columns, Corners, TableSettings, Units
 from opengrit.grounding.own_prompts import check_form
 from opengrit.judges.settings import JudgeSection, judge_section
-from opengrit.recipes.objective import Objective
+from opengrit.recipes.objective import Advantage, Objective
 from opengrit.recipes.trackers import Project, ReportTo
 from opengrit.recipes.yaml import data_source, named, parse, read_recipe
 from opengrit.rewards.rubric import Rubric
@@ -446,6 +446,9 @@ class Recipe(RecipeSection):
         default="paper",
         description="a named set, or weights by the reward's name or file.py:name (paper: GRIT section 3.2)",
     )
+    advantage: Advantage = Field(
+        default=Advantage(), description="how the rewards of a group become advantages"
+    )
     judge: Annotated[JudgeSection, BeforeValidator(judge_section)] = Field(
         default=JudgeSection(),
         description="who says whether an answer is right; a bare name is its kind (rule: needs no network)",
@@ -471,6 +474,8 @@ class Recipe(RecipeSection):
                 f"the best checkpoint is that on data.eval, train.keep_best is {self.train.keep_best} and data.eval is "
                 "empty; name a data set, or set keep_best: null"
             )
+        if problems := list(self.advantage.problems(self.train)):
+            raise ValueError("; and ".join(problems))
         return self
 
     def rubric(self) -> Rubric:

@@ -194,10 +194,10 @@ def _recipe_facts(recipe: Any) -> list[tuple[str, str]]:
 
 
 def _judge(section: Any) -> str | None:
-    """The judge's kind, and the model where it is one."""
+    """The judge's kind, and the model or the function where it is one."""
     if not isinstance(section, Mapping):
         return section if isinstance(section, str) else None
-    return " ".join(str(section[name]) for name in ("kind", "model") if section.get(name))
+    return " ".join(str(section[name]) for name in ("kind", "model", "function") if section.get(name))
 
 
 def _sampling(part: Mapping[str, Any]) -> str:

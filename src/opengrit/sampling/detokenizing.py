@@ -90,3 +90,21 @@ class IncrementalDetokenizer:
     def rest(self, text: str) -> str:
         """What is not emitted yet of the completion's whole text."""
         return text[self._characters :]
+
+
+def token_spans(tokenizer: Any, ids: Sequence[int], text: str) -> tuple[list[int], list[int]]:
+    """First character of each token in the text, and the first one after it; tokens beyond the text's end hold none of it.
+
+    A token that holds some of the bytes of a character holds that character. `text` is what the ids decode to, or the
+    beginning of it. For tokenizers that decode bytes one after the other, as those of every family here do.
+    """
+    starts: list[int] = []
+    ends: list[int] = []
+    pieces = IncrementalDetokenizer(tokenizer)
+    at = 0
+    for token in ids:
+        piece = pieces.add(token)
+        starts.append(min(at, len(text)))
+        at += len(piece)
+        ends.append(min(at, len(text)) if piece else min(at + 1, len(text)))  # part of the next character
+    return starts, ends

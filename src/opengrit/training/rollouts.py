@@ -164,13 +164,3 @@ class RolloutScorer:
     def close(self) -> None:
         """Stop judging; what has started is waited for."""
         self._pool.close()
-
-
-def flat_groups(totals: Sequence[float], *, group: int) -> list[bool | None]:
-    """Of which groups all measured totals are equal; None where none is measured (NaN). Only False teaches something.
-
-    `totals` of consecutive rows make a group. Equal sums in 32 bits differ by rounding, rewards by far more.
-    """
-    groups = [totals[start : start + group] for start in range(0, len(totals), group)]
-    measured = [[total for total in one if not math.isnan(total)] for one in groups]
-    return [max(one) - min(one) < 1e-5 if one else None for one in measured]

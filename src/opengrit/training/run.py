@@ -11,6 +11,7 @@ from pathlib import Path
 from accelerate import PartialState
 from trl import GRPOConfig
 
+from opengrit.core.errors import RecipeError
 from opengrit.core.types import Example
 from opengrit.data import load_examples, require_readable
 from opengrit.evaluation.rollout import EvaluationProtocol
@@ -110,6 +111,7 @@ def train(
                         recipe.judge.deadline_seconds, recipe.judge.min_judged_share
                     ),
                     retention=CheckpointRetention(recipe.train.keep_checkpoints, recipe.train.keep_best),
+                    advantage=recipe.advantage,
                 )
                 try:
                     with progress:
@@ -132,6 +134,11 @@ def _resolve(recipe: Recipe, output_dir: str) -> _Plan:
     ]
     rubric = recipe.rubric()
     rubric.check(examples)
+    if recipe.advantage.objects is not None and not any(example.boxes for example in examples):
+        raise RecipeError(
+            f"advantage.objects compares boxes with the rows' own, none of {len(examples)} rows of data.train has any; annotate "
+            "some (bboxs), or set advantage.objects: null"
+        )
     check_rows(len(examples), recipe.train)
     if recipe.judge.kind == "own":
         own_judge(recipe.judge)  # to refuse what cannot be used

@@ -28,6 +28,7 @@ from opengrit.core.types import Example, Record
 from opengrit.evaluation.rollout import EvaluationProtocol, roll_out
 from opengrit.grounding.prompts import asked_for
 from opengrit.models.families import Loaded, base_model
+from opengrit.recipes.objective import Advantage, ObjectCredit
 from opengrit.runs.alarms import Setting
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import Sampler, SamplingSettings
@@ -35,6 +36,7 @@ from opengrit.sampling.transformers_engine import ENCODED_AT_ONCE, TransformersS
 from opengrit.sampling.vllm import VllmSampler, forgetting_pictures
 from opengrit.training.callbacks import GritCallback, NonFiniteGuard
 from opengrit.training.checkpoint import restore_weights, save_checkpoint
+from opengrit.training.credit import RewardColumns, flat_groups, with_object_credit
 from opengrit.training.data_order import EvenOrder
 from opengrit.training.metrics import MetricSums, StepLog, add_lengths, add_pass, add_scores, merged, put_sums
 from opengrit.training.progress_table import ProgressTable
@@ -44,7 +46,6 @@ from opengrit.training.rollouts import (
     JudgeSettings,
     Rollouts,
     RolloutScorer,
-    flat_groups,
     lay_out,
     pieces,
     prompts_of,
@@ -103,6 +104,7 @@ class GritTrainer(GRPOTrainer):
         judge_settings: JudgeSettings | None = None,
         retention: CheckpointRetention | None = None,
         stop: tuple[str, ...] = STOP,
+        advantage: Advantage | None = None,
     ) -> None:
         check_settings(args, num_rows=len(examples))
         check_processor(loaded.processor)
@@ -117,17 +119,22 @@ class GritTrainer(GRPOTrainer):
         self._batch_examples: list[Example] = []
         self._rows: list[int] = []
         self._idle: frozenset[int] = frozenset()  # rows that teach nothing
+        advantage = advantage or Advantage()
+        args.multi_objective_aggregation = advantage.combine
+        self.object_credit = advantage.objects
+        self.columns = RewardColumns(protocol.rubric, apart=advantage.combine == "normalize_then_sum")
         if asks_for_fsdp():
             shard_by_layers(loaded)
         super().__init__(
             model=loaded.model,
-            reward_funcs=[self.rubric_total],
+            reward_funcs=self.columns.functions,
             args=args,
             train_dataset=_rows(self.examples),
             processing_class=loaded.processor,
             peft_config=peft_config,
             rollout_func=_rollout_func,
         )
+        self.reward_weights = torch.tensor(self.columns.weights, dtype=torch.float32)
         self.aux_loss_enabled = False  # experts: the loss is GRPO's alone
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
@@ -210,7 +217,24 @@ class GritTrainer(GRPOTrainer):
         # Its rows would be taught that rounding, and pass through the model with a gradient for it.
         output["advantages"][self._flat_rows(len(inputs))] = 0.0
         self._write_records(output["advantages"].tolist())
+        if self.object_credit is not None:
+            output["advantages"] = self._with_object_credit(output, self.object_credit)
         return output
+
+    def _with_object_credit(self, output: Mapping[str, Any], section: ObjectCredit) -> torch.Tensor:
+        records = self.rollouts.records
+        advantages_RT, credited = with_object_credit(
+            output["advantages"],
+            [replace(r, score=replace(r.score, total=None)) for r in records] if self.skips else records,
+            section=section,
+            group=self.num_generations,
+            width=output["completion_ids"].shape[1],
+            first_row=self.accelerator.process_index * len(records),
+            tokenizer=self._tokenizer,
+        )
+        for found in credited:
+            self._log_metric("objects/credited", float(found))
+        return advantages_RT
 
     def _flat_rows(self, count: int) -> list[int]:
         """Of this process's rows those of groups that teach nothing; processes hold consecutive rows of the batch."""
@@ -262,14 +286,10 @@ class GritTrainer(GRPOTrainer):
             )
         return self.rollout_sampler or self.sampler
 
-    def rubric_total(self, **_: Any) -> list[float | None]:
-        """The rows' totals, None where a row could not be scored, and in all rows of a step that is skipped."""
-        return [None if self.skips else record.score.total for record in self.rollouts.records]
-
     def _calculate_rewards(
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
     ) -> torch.Tensor:
-        """The totals of all processes' rows, NaN where there is none; their parts go to the metrics row by row.
+        """What all processes' rows are worth, NaN where that is not known; their parts go to the metrics row by row.
 
         TRL's own would warn of every batch with a completion that was cut off. TRL computes the reference
         log-probabilities before it calls this, so that the judge has had that long.
@@ -279,10 +299,11 @@ class GritTrainer(GRPOTrainer):
         self.rollouts, self.skips = replace(self.rollouts, records=records), skip_reason is not None
         if self.skips and self.accelerator.is_main_process:
             log.warning("step %d is not learned from: %s", self.state.global_step + 1, skip_reason)
-        totals = [math.nan if total is None else total for total in self.rubric_total()]
+        totals = [math.nan if self.skips or r.score.total is None else r.score.total for r in records]
         add_scores(self.metric_sums, records, totals)
-        every = gather(torch.tensor(totals, dtype=torch.float32, device=self.accelerator.device)[:, None])
-        self._flat_groups = flat_groups(every[:, 0].tolist(), group=self.num_generations)
+        rows = self.columns.of(records, skipped=self.skips)
+        every = gather(torch.tensor(rows, dtype=torch.float32, device=self.accelerator.device))
+        self._flat_groups = flat_groups(every.tolist(), group=self.num_generations)
         for flat in self._flat_groups:
             if flat is not None:
                 self.metric_sums.add("frac_reward_zero_std", float(flat))
@@ -330,7 +351,7 @@ class GritTrainer(GRPOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         gather_weights(self.model)
         self._rows = inputs["row"].tolist()
-        self._idle = self._rows_that_teach_nothing(inputs["advantages"].tolist())
+        self._idle = self._rows_that_teach_nothing(inputs["advantages"].view(len(self._rows), -1))
         try:
             loss = super()._compute_loss(model, inputs)
             self.nonfinite_guard.check_loss(loss)
@@ -340,7 +361,7 @@ class GritTrainer(GRPOTrainer):
         finally:
             self._idle = frozenset()
 
-    def _rows_that_teach_nothing(self, advantages: Sequence[float]) -> frozenset[int]:
+    def _rows_that_teach_nothing(self, advantages_RT: torch.Tensor) -> frozenset[int]:
         """Of the pass's rows those of groups without any advantage: without a KL term their gradient is zero.
 
         One group is always left: a loss has a gradient, and processes that learn together wait for each other's.
@@ -348,7 +369,8 @@ class GritTrainer(GRPOTrainer):
         if self.beta != 0.0 and not self.skips:
             return frozenset()
         prompt_of = {row: id(self.rollouts.prompts[row]) for row in self._rows}
-        teaching = {prompt_of[row] for row, given in zip(self._rows, advantages, strict=True) if given}
+        given = advantages_RT.any(1).tolist()
+        teaching = {prompt_of[row] for row, some in zip(self._rows, given, strict=True) if some}
         teaching = teaching or {prompt_of[self._rows[0]]}
         return frozenset(row for row in self._rows if prompt_of[row] not in teaching)
 

@@ -122,6 +122,12 @@ class _Search:
         free = [name for name in self.columns if name not in set(found.values())]
         fitting = [name for name in free if self._holds(part, name)]
         if len(fitting) == 1:
+            if part == "picture" and self._is_picture(fitting[0]):
+                raise DataError(
+                    f"the first row of a table names its columns, that of {self.source} holds {fitting[0]!r}, a picture of "
+                    f"{self.pictures.root}; write a row of names above it, or say that it is a name with --columns "
+                    f"picture={_quoted(fitting[0])}"
+                )
             return fitting[0]
         several = f"{self._listed(fitting)} could be" if fitting else "none is found"
         example = _quoted((fitting or free or ["COLUMN"])[0])

@@ -222,7 +222,7 @@ class _Converter:
             return ""
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+        if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip("./\\ "):
             row.error("image", f"must be the name of a picture, got {_shown(value)}; write the file's name")
             return ""
         try:

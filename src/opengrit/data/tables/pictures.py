@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from functools import cached_property
 from pathlib import Path, PureWindowsPath
@@ -54,7 +55,7 @@ class PictureFolder:
         return self._searched_for(parts) if parts and self._searched else None
 
     def _searched_for(self, parts: list[str]) -> str | None:
-        folded = [part.casefold() for part in parts]
+        folded = [_folded(part) for part in parts]
         for start in range(len(folded)):  # the longest end of the path first
             if found := self._by_path.get("/".join(folded[start:])):
                 return _only(found)
@@ -102,8 +103,13 @@ class PictureFolder:
     def _index(self, key: Any) -> dict[str, list[str]]:
         found: dict[str, list[str]] = defaultdict(list)
         for path in self._files:
-            found[key(path).casefold()].append(path)
+            found[_folded(key(path))].append(path)
         return found
+
+
+def _folded(name: str) -> str:
+    """A name without case, its letters composed: macOS and some archives write an umlaut as two characters."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _only(files: list[str]) -> str:
