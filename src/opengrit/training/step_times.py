@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
@@ -29,9 +29,9 @@ class StepTimes:
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
         self._open: list[list[float]] = []  # of each part that runs, the seconds of parts inside
-        self._now: Counter[str] = Counter()  # since the last row
+        self._now: defaultdict[str, float] = defaultdict(float)  # since the last row
         self._tokens = self._all_tokens = 0
-        self._all: Counter[str] = Counter()
+        self._all: defaultdict[str, float] = defaultdict(float)
         self._since: float | None = None  # the last row; None before the first step
 
     def start(self) -> None:
@@ -64,11 +64,13 @@ class StepTimes:
         self._since = now
         seconds = {part.value: self._now[part.value] for part in Part}
         seconds[_OTHER] = max(0.0, whole - sum(seconds.values()))
-        self._all.update(seconds)
+        for name, value in seconds.items():
+            self._all[name] += value
         self._all_tokens += self._tokens
         row = {f"seconds/{name}": value for name, value in seconds.items()}
         row["tokens_per_second"] = self._tokens / whole if whole else 0.0
-        self._now, self._tokens = Counter(), 0
+        self._now.clear()
+        self._tokens = 0
         return row
 
     def summary(self) -> str:
