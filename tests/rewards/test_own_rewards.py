@@ -187,7 +187,9 @@ def test_asynchronous_rewards_of_a_batch_are_awaited_together(tmp_path):
 
         third = Third()
     """
-    made = rubric(tmp_path, "{mine.py:first: 1, mine.py:second: {weight: 1, value: 0.5}, mine.py:third: 1}", code)
+    made = rubric(
+        tmp_path, "{mine.py:first: 1, mine.py:second: {weight: 1, value: 0.5}, mine.py:third: 1}", code
+    )
     assert [score.total for score in made.score_all([SHORT, LONG, SHORT])] == [0.75] * 3
     assert [score.total for score in made.score_all([SHORT, LONG, SHORT])] == [0.75] * 3  # on the same loop
 

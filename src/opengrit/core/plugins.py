@@ -38,7 +38,10 @@ OWN_CODE = "own_code"  # the folder of a run that keeps the sources
 FOLDER = "folder"  # what a recipe's folder is called in pydantic's context
 _FUNCTION = re.compile(r"(?P<file>.+\.py|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*)")
 _TEXTS = (".txt", ".md")
-RAISED = (Exception, SystemExit)  # what code of others may raise: exit() in it ends no command of ours without a word
+RAISED = (
+    Exception,
+    SystemExit,
+)  # what code of others may raise: exit() in it ends no command of ours without a word
 FORM = "my_file.py:my_function or my_package.my_module:my_function"
 
 

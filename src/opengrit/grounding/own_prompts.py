@@ -6,7 +6,16 @@ from collections.abc import Callable
 
 from opengrit.core.errors import RecipeError, first_line
 from opengrit.core.escaping import shortened
-from opengrit.core.plugins import RAISED, OwnFunction, Reference, find, is_asynchronous, is_function, is_text_file, load
+from opengrit.core.plugins import (
+    RAISED,
+    OwnFunction,
+    Reference,
+    find,
+    is_asynchronous,
+    is_function,
+    is_text_file,
+    load,
+)
 
 QUESTION = "{question}"
 _TRIAL = "How many dogs are there?"

@@ -82,7 +82,9 @@ def _checked(reward: NamedReward, attempts: Sequence[Attempt], answers: list[Any
 def _unpacked(reward: NamedReward, attempts: Sequence[Attempt], answer: Any) -> list[Any]:
     if isinstance(answer, _Raised):
         return [answer] * len(attempts)
-    values = list(answer) if isinstance(answer, Sequence | np.ndarray) and not isinstance(answer, str) else None
+    values = (
+        list(answer) if isinstance(answer, Sequence | np.ndarray) and not isinstance(answer, str) else None
+    )
     if values is None or len(values) != len(attempts):
         got = f"{len(values)} of them" if values is not None else shortened(repr(answer))
         raise _broken(
