@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 
 import pytest
+import tiny_random
 from small_trainers import new_run, trainer
 
+import opengrit.models
 from opengrit.training.step_times import Part, StepTimes
 
 
@@ -47,8 +49,11 @@ def test_a_run_says_where_its_time_went_by_step_and_in_one_line(
     tmp_path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = new_run(tmp_path)
+    base = tiny_random.save(
+        tiny_random.talkative(tiny_random.qwen()), tmp_path / "base"
+    )  # TRL reloads the reference
     with caplog.at_level(logging.INFO, logger="opengrit"):
-        trainer(tmp_path, run=run, beta=0.1, save_strategy="no").train()
+        trainer(tmp_path, run=run, loaded=opengrit.models.load(str(base)), beta=0.1).train()
     rows = list(run.metrics())
     assert [row["step"] for row in rows] == [1, 2]
     for row in rows:
