@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from opengrit.core.errors import RecipeError
+from opengrit.core.plugins import FORM, looks_own
 from opengrit.core.types import Example, Score, Unjudged, boxes_are_one_to_one, is_counting
 from opengrit.judges.answers import is_box_answer
 from opengrit.rewards.answers import ANSWER_REWARDS
@@ -178,6 +179,8 @@ def check_weights(weights: Mapping[str, object]) -> None:
 
 def unknown_reward(name: str) -> str:
     """What is wrong with a name that is no reward's, and the nearest one that is."""
+    if looks_own(name):
+        return f"rewards must name a reward, got '{name}'; one of your own is {FORM}"
     return _unknown("a reward", name, REWARDS, place="rewards")
 
 

@@ -12,6 +12,7 @@ import sys
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ from opengrit.training.scoring import RowScorer
 from opengrit.training.settings import check_processor, check_settings
 from opengrit.training.sharding import asks_for_fsdp, gather_weights, shard_by_layers
 from opengrit.training.shared_prefix import share_prefix
+from opengrit.training.step_times import Part, StepTimes
 from opengrit.training.tiled_head import add_tiled_head
 from opengrit.training.trackers import Trackers
 from opengrit.training.trainable_weights import vision_is_fixed
@@ -166,6 +168,7 @@ class GritTrainer(GRPOTrainer):
         self.rollout_sampler = rollout_sampler
         models = [self.accelerator.unwrap_model(m) for m in (self.model, self.ref_model) if m is not None]
         self.shares_prefix = all([share_prefix(base_model(model)) for model in models])
+        self.times = StepTimes()
         self.row_scorer = RowScorer(self.sampler, self.accelerator, self.shares_prefix)
         # An entropy bonus needs the entropy's gradient, which TRL's head has.
         tiled = not (args.cast_lm_head_to_fp32 or args.entropy_coef or args.use_adaptive_entropy)
@@ -273,6 +276,7 @@ class GritTrainer(GRPOTrainer):
         )
         self._ask_again(sampler)
         add_lengths(self.metric_sums, self.rollouts.records, self.rollouts.lengths)
+        self.times.add_tokens(sum(self.rollouts.lengths))
         return self.rollouts.for_trl()
 
     def _sample(
@@ -320,7 +324,8 @@ class GritTrainer(GRPOTrainer):
         TRL's own would warn of every batch with a completion that was cut off. TRL computes the reference
         log-probabilities before it calls this, so that the judge has had that long.
         """
-        records, skip_reason = self.scorer.finish(self.rollouts.records)
+        with self.times.part(Part.JUDGE):
+            records, skip_reason = self.scorer.finish(self.rollouts.records)
         self.rollouts, self.skips = replace(self.rollouts, records=records), skip_reason is not None
         if self.skips and self.accelerator.is_main_process:
             log.warning("step %d is not learned from: %s", self.state.global_step + 1, skip_reason)
@@ -352,7 +357,8 @@ class GritTrainer(GRPOTrainer):
         own = [replace(r, advantage=a) for r, a in zip(self.rollouts.records, advantages, strict=True)]
         every: list[Record] = gather_object(own)
         if self.accelerator.is_main_process:
-            self.step_log.add_records(every, self.state.global_step + 1)
+            with self.times.part(Part.WRITE):
+                self.step_log.add_records(every, self.state.global_step + 1)
 
     # -- learning ---------------------------------------------------------------------------------------------
 
@@ -365,6 +371,12 @@ class GritTrainer(GRPOTrainer):
             whole = self._generate_and_score_completions(generation_batch)
             self._buffered_inputs = split_rows(whole, self.args.gradient_accumulation_steps)
         return self._buffered_inputs[self._step % self.args.gradient_accumulation_steps]
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """As TRL's; what is sampled, judged and written within it has parts of its own."""
+        with self.times.part(Part.LOSS):
+            step: torch.Tensor = super().training_step(*args, **kwargs)
+        return step
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         gather_weights(self.model)
@@ -394,17 +406,19 @@ class GritTrainer(GRPOTrainer):
     ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
         """Scores of the rows in `self._rows`. TRL's left-padded prompt ids are not looked at: our prompts are."""
         ids_RT, mask_RT = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]
-        scores = self.row_scorer.score(
-            model,
-            self.rollouts,
-            self._rows,
-            ids_RT,
-            mask_RT,
-            idle=self._idle,
-            at_once=batch_size or len(self._rows),
-            entropy=compute_entropy,
-        )
-        if compute_entropy:  # the loss's pass
+        # The loss's pass wants entropies, others do not.
+        with nullcontext() if compute_entropy else self.times.part(Part.REFERENCE):
+            scores = self.row_scorer.score(
+                model,
+                self.rollouts,
+                self._rows,
+                ids_RT,
+                mask_RT,
+                idle=self._idle,
+                at_once=batch_size or len(self._rows),
+                entropy=compute_entropy,
+            )
+        if compute_entropy:
             self._compare_with_sampler(scores.log_probs_RT)
         return scores.log_probs_RT, scores.entropies_RT if compute_entropy else None, None
 
@@ -415,14 +429,20 @@ class GritTrainer(GRPOTrainer):
         is_last = step >= self.state.max_steps  # no step is left that would use the rollouts
         epoch, of_epoch = divmod(step, self.steps_per_epoch)
         batch = of_epoch // self.num_iterations
-        save_checkpoint(
-            self,
-            model,
-            trial,
-            run=self.run,
-            data_order={"epoch": epoch, "batch": batch, "rows": len(self.examples), "seed": self.args.seed},
-            cycle_step=0 if is_last else step % self.num_iterations,
-        )
+        with self.times.part(Part.WRITE):
+            save_checkpoint(
+                self,
+                model,
+                trial,
+                run=self.run,
+                data_order={
+                    "epoch": epoch,
+                    "batch": batch,
+                    "rows": len(self.examples),
+                    "seed": self.args.seed,
+                },
+                cycle_step=0 if is_last else step % self.num_iterations,
+            )
         if self.run is not None and self.accelerator.is_main_process:
             self.retention.apply(self.run, evaluations=[one.name for one in self.evaluations])
 
@@ -440,8 +460,32 @@ class GritTrainer(GRPOTrainer):
             self.metric_sums = MetricSums()
         super().log(logs, start_time)
         if "loss" in logs and self.accelerator.is_main_process:  # not for the summary at the end of training
-            self.step_log.add({"step": self.state.global_step, **logs})
+            self.step_log.add({"step": self.state.global_step, **logs, **self.times.row()})
 
 
 def _rollout_func(prompts: list[Any], trainer: Any) -> dict[str, Any]:
+<<<<<<< HEAD
     return trainer._roll_out()
+=======
+    with trainer.times.part(Part.DRAW):
+        rolled: dict[str, Any] = trainer._roll_out()
+    return rolled
+
+
+def _rows(examples: Sequence[Example]) -> Dataset:
+    """What TRL sees of the examples: the question, for its tables, and the example's number."""
+    return Dataset.from_dict(
+        {
+            "prompt": [[{"role": "user", "content": example.question}] for example in examples],
+            "example": list(range(len(examples))),
+        }
+    )
+
+
+def _split(batch: Mapping[str, Any], parts: int) -> list[dict[str, Any]]:
+    """The generation batch in `parts` slices of consecutive rows; scalars go to every slice."""
+    size = batch["row"].shape[0] // parts
+    return [
+        {k: v[i * size : (i + 1) * size] if v.ndim else v for k, v in batch.items()} for i in range(parts)
+    ]
+>>>>>>> main
