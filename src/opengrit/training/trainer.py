@@ -464,28 +464,6 @@ class GritTrainer(GRPOTrainer):
 
 
 def _rollout_func(prompts: list[Any], trainer: Any) -> dict[str, Any]:
-<<<<<<< HEAD
-    return trainer._roll_out()
-=======
     with trainer.times.part(Part.DRAW):
         rolled: dict[str, Any] = trainer._roll_out()
     return rolled
-
-
-def _rows(examples: Sequence[Example]) -> Dataset:
-    """What TRL sees of the examples: the question, for its tables, and the example's number."""
-    return Dataset.from_dict(
-        {
-            "prompt": [[{"role": "user", "content": example.question}] for example in examples],
-            "example": list(range(len(examples))),
-        }
-    )
-
-
-def _split(batch: Mapping[str, Any], parts: int) -> list[dict[str, Any]]:
-    """The generation batch in `parts` slices of consecutive rows; scalars go to every slice."""
-    size = batch["row"].shape[0] // parts
-    return [
-        {k: v[i * size : (i + 1) * size] if v.ndim else v for k, v in batch.items()} for i in range(parts)
-    ]
->>>>>>> main
