@@ -13,7 +13,7 @@ DEMO_SETS := --data stickers/count --data stickers/spatial --max-new-tokens 160
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help demo test test-quick test-engines check audit setup lock clean
+.PHONY: help demo test test-quick test-engines check docs audit setup lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,11 +52,17 @@ test-engines: $(READY)  ## against the real engines, on a CPU: vLLM, bitsandbyte
 test-quick: $(READY)  ## the tests that train nothing, open no browser and are not slow
 	$(PYTEST) -m "not (trains or browser or slow)"
 
-check: $(READY)  ## format, lint, types, and that what is installed is what is locked
+check: $(READY)  ## format, lint, types, spelling, and that what is installed is what is locked
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/typos
 	$(BIN)/python scripts/audit.py
+
+# Links and anchors that lead nowhere are errors (strict). `python -m http.server -d site` serves what it writes.
+docs: $(READY)  ## write the documentation site into site/, with the reference from the code (no network)
+	for page in recipe_keys command_reference http_reference; do $(BIN)/python scripts/$$page.py || exit; done
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Strict: a package that nobody could be asked about is a failure, and no package without known vulnerabilities.
 audit: requirements.lock  ## known vulnerabilities of what is locked (asks pip-audit, with a network)

@@ -52,7 +52,7 @@ class Comparison:
 
 
 def start(recipe: Path, out: Path, overrides: Sequence[str]) -> subprocess.Popen[bytes]:
-    """The command line, begun or gone on with; what it prints goes beside the run."""
+    """The command line, started or resumed; what it prints goes beside the run."""
     command = [sys.executable, "-m", "opengrit", "train", str(recipe), "--out", str(out), "--quiet"]
     command += [word for override in overrides for word in ("--set", override)]
     if (out / RECIPE).is_file():

@@ -118,6 +118,11 @@ class _WholeModel:
     def __exit__(self, *_: Any) -> None: ...
 
 
+def _added_flop(into: torch.Size, a: torch.Size, b: torch.Size, **_: Any) -> int:
+    """FLOPs of a product that is added to a matrix."""
+    return 2 * a[0] * a[1] * b[1]
+
+
 class Course(TrainerCallback):
     """Times each step as a whole, and counts the multiplications of the first, which warms up."""
 
@@ -125,7 +130,8 @@ class Course(TrainerCallback):
         self.seconds: list[float] = []
         self.flops = 0
         self._trainer, self._phases = trainer, phases
-        self._counter = FlopCounterMode(display=False)
+        # torch counts no product that adds to a tensor in place, as the tiled head's gradients do.
+        self._counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: _added_flop})
         self._counter.mod_tracker = _WholeModel()
         self._began = 0.0
 

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-LOCKED_EXTRAS = ("serve", "dev")
+LOCKED_EXTRAS = ("serve", "docs", "dev")
 LOCKED_ON = (
     3,
     11,

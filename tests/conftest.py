@@ -7,6 +7,7 @@ import signal
 import tempfile
 
 import pytest
+from hypothesis import settings
 
 # trackio reads it when it is imported, which TRL does: no test writes into the home folder of whoever runs it.
 os.environ["TRACKIO_DIR"] = tempfile.mkdtemp(prefix="trackio-of-tests-")
@@ -38,6 +39,10 @@ LONGEST_FIRST = (
 # Files outside tests/training/ that train models, and files that take long as a whole.
 TRAINING_FILES = ("test_families.py", "test_judged_runs.py")
 SLOW_FILES = ("test_serve_hostile.py", "test_bad_input.py", "test_doctor.py", "test_controls.py")
+
+# A machine with other work takes longer over an example than another: hypothesis asks for correctness alone.
+settings.register_profile("opengrit", deadline=None)
+settings.load_profile("opengrit")
 
 # In the background of a script, and in a worker of pytest-xdist, SIGINT is ignored, and every process inherits that:
 # a training that is interrupted in a test would not hear it.

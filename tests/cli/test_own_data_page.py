@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,9 @@ from typer.testing import CliRunner
 
 from opengrit.cli.app import app
 from opengrit.recipes.training_recipe import parse_recipe
+from pages import DOCS, commands_of, run_commands
 
-PAGE = Path(__file__).parents[2] / "docs" / "your-own-data.md"
+PAGE = DOCS / "your-own-data.md"
 
 
 def make_files(folder: Path) -> None:
@@ -48,22 +48,9 @@ def test_the_commands_of_the_page_run_in_their_order(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     # As on a machine without a GPU, where the page's one training is of the packaged model.
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    commands = re.findall(r"^ {4}(opengrit .*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    assert len(commands) == 10
-    for line in commands:
-        words = shlex.split(line)[1:]
-        if words[0] == "train":  # one step instead of forty, of few questions
-            words += ["--set", "train.max_steps=1", "--set", "train.questions_per_step=2"]
-            words += [
-                "--set",
-                "train.per_device_train_batch_size=16",
-                "--set",
-                "train.max_completion_length=40",
-            ]
-        done = CliRunner().invoke(app, words)
-        assert done.exit_code == 0, (line, done.output, done.exception)
-        if words[0] == "new":
-            assert all(command in done.output for command in commands[1:4])
+    printed = run_commands("your-own-data.md")
+    assert len(printed) == 10
+    assert all(command in printed[0] for command in commands_of("your-own-data.md")[1:4])  # opengrit new
     assert json.loads(Path("percent.jsonl").read_text().splitlines()[0])["bboxs"] == [[10, 8, 30, 32]]
     assert [json.loads(line)["answer"] for line in Path("counts.jsonl").read_text().splitlines()] == [1]
     changed = (

@@ -128,7 +128,7 @@ def test_a_download_that_breaks_off_is_taken_up_by_the_next_call(tmp_path: Path,
     broken = FolderHub(hub.root, breaks_off_after=1000)
     with pytest.raises(DataError, match="the connection was lost"):
         get("mme", tmp_path / "data", hub=broken)
-    # What was downloaded stays for the hub's client to go on with, and no half file stands in place.
+    # What was downloaded stays for the hub's client to continue, and no half file stands in place.
     assert [path.name for path in (tmp_path / "data" / "mme").rglob("*") if path.is_file()] == [
         "mme_val.jsonl.incomplete"
     ]

@@ -244,7 +244,7 @@ def test_an_evaluation_through_an_endpoint_asks_again_only_what_failed(tmp_path)
 
     def answer(request):
         if second.question in request.text and not fixed:
-            return Said("no room", status=400)  # no further try mends this
+            return Said("no room", status=400)  # a further try would fail too
         return Said(GOOD)
 
     with endpoint_stub(answer) as stub:

@@ -24,7 +24,7 @@ def loaded() -> ModuleType:
 audit = loaded()
 PROJECT = {
     "dependencies": ["alpha>=2"],
-    "optional-dependencies": {"serve": [], "dev": ["beta"], "vllm": ["vast"]},
+    "optional-dependencies": {"serve": [], "docs": [], "dev": ["beta"], "vllm": ["vast"]},
 }
 LOCK = "# versions\nalpha==2.1\nbeta==1.0\ngamma==0.5\n"
 

@@ -12,10 +12,15 @@ ROOT = Path(__file__).parents[2]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
     "optional-dependencies"
 ]
-TOOLS = {"dev"}  # what we work with, and nothing that a user installs
+TOOLS = {"dev", "docs"}  # what we work with, and nothing that a user installs
 # What tests reach through our own code: a form that is posted, numbers that are scraped, a server that listens.
-THROUGH = {"python-multipart": "files={", "prometheus-client": '"/metrics"', "uvicorn": "serving("}
-NOTEBOOK = "notebook"  # a notebook's kernel: what uses it is a notebook
+# A notebook's kernel is used by notebooks, which name it, and by the client that runs them in the tests.
+THROUGH = {
+    "python-multipart": "files={",
+    "prometheus-client": '"/metrics"',
+    "uvicorn": "serving(",
+    "ipykernel": "NotebookClient(",
+}
 
 
 def text_of(*folders: str) -> str:
@@ -24,6 +29,9 @@ def text_of(*folders: str) -> str:
 
 
 SOURCE, TESTS = text_of("src"), text_of("tests")
+NOTEBOOKS = [
+    page for page in (ROOT / "examples").glob("*.ipynb") if '"kernelspec"' in page.read_text("utf-8")
+]
 
 
 def name_of(requirement: str) -> str:
@@ -39,11 +47,14 @@ def is_used(package: str, text: str) -> bool:
     )
 
 
-@pytest.mark.parametrize("extra", sorted(EXTRAS.keys() - TOOLS - {NOTEBOOK}))
+@pytest.mark.parametrize("extra", sorted(EXTRAS.keys() - TOOLS))
 def test_every_package_of_an_extra_is_used_by_code_and_by_a_test(extra: str) -> None:
     packages = [name_of(requirement) for requirement in EXTRAS[extra]]
     assert packages
-    assert [package for package in packages if not is_used(package, SOURCE)] == [], "no code uses these"
+    used = {
+        package: is_used(package, SOURCE) or (package == "ipykernel" and NOTEBOOKS) for package in packages
+    }
+    assert [package for package, found in used.items() if not found] == [], "no code uses these"
     tested = {package: is_used(package, TESTS) or THROUGH.get(package, "\0") in TESTS for package in packages}
     assert [package for package, found in tested.items() if not found] == [], "no test uses these"
 

@@ -9,8 +9,11 @@ import re
 import pytest
 import yaml
 from full_record import RECORD
+from PIL import Image
 from small_runs import small_recipe
+from typer.testing import CliRunner
 
+from opengrit.cli.app import app
 from opengrit.data.licences import licence_of
 from opengrit.evaluation.measured import from_json, measured, to_json
 from opengrit.evaluation.metrics import Estimate
@@ -80,6 +83,16 @@ def test_the_card_has_what_the_run_was_made_of(trained):
     assert f"model.safetensors `{hashlib.sha256(weights).hexdigest()}`" in card
     assert "not measured" in card.lower()
     assert "its base, asked plainly or under this prompt" in card
+
+
+def test_the_command_on_the_card_asks(trained, tmp_path):
+    Image.new("RGB", (56, 56)).save(tmp_path / "dogs.png")
+    command = re.search(r"`opengrit (ask .*)`", card_in(trained))
+    assert command
+    named = {"PICTURE": str(tmp_path / "dogs.png"), "QUESTION": "How many dogs?"}
+    *words, _ = (named.get(word, word) for word in command[1].split())
+    asked = CliRunner().invoke(app, [*words, str(trained.path), "--max-new-tokens", "4"])
+    assert asked.exit_code == 0, asked.output
 
 
 def test_the_figures_on_the_card_are_those_of_the_last_evaluation(trained):

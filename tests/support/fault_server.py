@@ -36,7 +36,7 @@ class Fault(Enum):
     WRONG_ENCODING = "Latin-1 where UTF-8 is due"
     ERROR_BODY = "status 200 with an error body"
     RESET = "connection reset"
-    DRIP = "a byte now and then, for ever"
+    DRIP = "a byte now and then, without end"
     PROSE = "prose instead of JSON"
     REFUSAL = "a refusal"
     CUT_SHORT = "connection closed in the middle of the body"

@@ -30,7 +30,7 @@ from opengrit.serving.metrics import Metrics
 from opengrit.serving.run import address, bind, server
 
 MODEL = "tiny-qwen2.5-vl"
-PATIENCE = 120.0  # seconds; a loaded machine is slow, a hang is for ever
+PATIENCE = 120.0  # seconds; a loaded machine is slow, a hang never ends
 
 
 @cache

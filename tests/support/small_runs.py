@@ -38,7 +38,7 @@ def small_recipe(folder: Path, *, name: str = "recipe.yaml", **train: Any) -> Pa
 
 
 def resuming(out: Path) -> list[str]:
-    """The option to go on, where there is a run to go on with."""
+    """The option to resume, where there is a run to resume."""
     return ["--resume"] if (out / "recipe.yaml").exists() else []
 
 
@@ -77,5 +77,10 @@ def _measured(run: RunDir) -> dict[tuple[int, bool], dict[str, Any]]:
     found = {}
     for row in run.metrics():
         is_probe = any(name.startswith("eval/") for name in row)
-        found[row["step"], is_probe] = {k: v for k, v in row.items() if k != "step_time"}
+        found[row["step"], is_probe] = {k: v for k, v in row.items() if not of_the_clock(k)}
     return found
+
+
+def of_the_clock(name: str) -> bool:
+    """Whether a metric says how long something took, which is never the same twice."""
+    return name in ("step_time", "tokens_per_second") or name.startswith("seconds/")

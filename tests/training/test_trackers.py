@@ -1,4 +1,4 @@
-"""Trackers get what metrics.jsonl gets, go on with a resumed run, and show rollouts with their boxes where the model wrote them."""
+"""Trackers get what metrics.jsonl gets, continue in a resumed run, and show rollouts with their boxes where the model wrote them."""
 
 from __future__ import annotations
 

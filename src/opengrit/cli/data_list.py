@@ -6,7 +6,12 @@ import typer
 
 
 def list_benchmarks() -> None:
-    """List the benchmarks known by name: rows, pictures, licences, and what an answer is."""
+    """List the benchmarks known by name: rows, pictures, licences, and what an answer is.
+
+    Example:
+
+        opengrit data list
+    """
     from opengrit.data.benchmarks import BENCHMARKS, UNKNOWN
     from opengrit.data.stickers import SET_NAMES
 

@@ -15,6 +15,10 @@ def list_recipes() -> None:
 
     A name stands where a command takes a recipe: `opengrit train demo`. Where the working folder has a file of that
     very name, the file is taken. Paths in a packaged recipe (data/...) start from the working folder.
+
+    Example:
+
+        opengrit recipe list
     """
     from opengrit.recipes.register import packaged_recipes
 

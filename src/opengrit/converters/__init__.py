@@ -4,7 +4,15 @@ May import `evaluation` and the floors below it. Begin with `formats.py`; each f
 program that reads it. Records are read one at a time.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from opengrit.core.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from opengrit.converters.formats import FORMATS, Converted, convert
+    from opengrit.converters.frame import records
 
 __all__ = ["FORMATS", "Converted", "convert", "records"]
 

@@ -200,12 +200,17 @@ class Acceptor:
                 len(self._open_ones()) >= self._limit
             )  # the one that made room may have been one too many itself
             try:
-                _, protocol = await loop.connect_accepted_socket(self._make_protocol, connection)
+                await loop.connect_accepted_socket(
+                    self._make_crowded if crowded else self._make_protocol, connection
+                )
             except OSError:
                 connection.close()
-                continue
-            if crowded:
-                protocol.mark_crowded()
+
+    def _make_crowded(self) -> BoundedProtocol:
+        """Marked before it has a socket: a request may be there already, and is answered as soon as it is read."""
+        protocol = self._make_protocol()
+        protocol.mark_crowded()
+        return protocol
 
     def _open_ones(self) -> list[BoundedProtocol]:
         return [c for c in self._connections if not c.transport.is_closing()]

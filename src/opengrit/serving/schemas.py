@@ -67,41 +67,45 @@ class GroundForm(GroundRequest):
 class BoxSeen(BaseModel):
     """A pointing: its place in the transcript (in characters), and its box."""
 
-    number: int
-    label: str | None
-    section: Literal["thought", "rethink", "answer", "outside"]
+    number: int = Field(description="Its place among the boxes, from 1.")
+    label: str | None = Field(description="What the model calls it, where it says so.")
+    section: Literal["thought", "rethink", "answer", "outside"] = Field(description="Where it is written.")
     pixels: Annotated[list[float], Field(min_length=4, max_length=4)] = Field(
         description="Left, top, right, bottom in pixels of the picture as sent, upright."
     )
     unit: Annotated[list[float], Field(min_length=4, max_length=4)] = Field(description="The same, 0 to 1.")
-    start: int
-    end: int
+    start: int = Field(description="First character of it in the transcript.")
+    end: int = Field(description="Behind its last character.")
 
 
 class NoBox(BaseModel):
     """Coordinates that cannot be a box."""
 
-    text: str
-    reason: str
+    text: str = Field(description="What the model wrote.")
+    reason: str = Field(description="Why it is no box.")
 
 
 class GroundResponse(BaseModel):
     """A grounded answer, as `Answer.as_json` gives it."""
 
-    question: str
-    answer: str | None
-    transcript: str
-    thought: str | None
-    rethink: str | None
-    boxes: list[BoxSeen]
-    rejected: list[NoBox]
-    finish: Literal["stop", "eos", "length", "unknown"]
-    picture_size: list[int]
-    seen_size: list[int]
-    seconds: float
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    model: str
+    question: str = Field(description="The question as it was asked.")
+    answer: str | None = Field(description="The final answer; null where the model gave none.")
+    transcript: str = Field(description="All that the model wrote.")
+    thought: str | None = Field(description="What is between `<think>` and `</think>`.")
+    rethink: str | None = Field(description="What is between `<rethink>` and `</rethink>`.")
+    boxes: list[BoxSeen] = Field(description="The boxes in the order they are written.")
+    rejected: list[NoBox] = Field(description="Coordinates that are no box.")
+    finish: Literal["stop", "eos", "length", "unknown"] = Field(
+        description="What ended the text: `</answer>` or a stop string, the model, the limit of tokens, or not known."
+    )
+    picture_size: list[int] = Field(
+        description="Width and height of the picture as sent, upright, in pixels."
+    )
+    seen_size: list[int] = Field(description="Width and height of what the model saw, in pixels.")
+    seconds: float = Field(description="Wall-clock seconds that the answer took.")
+    prompt_tokens: int | None = Field(description="Tokens read, the picture's included.")
+    completion_tokens: int | None = Field(description="Tokens written.")
+    model: str = Field(description="The model's name.")
 
 
 class ErrorBody(BaseModel):

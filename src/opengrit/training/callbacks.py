@@ -16,6 +16,7 @@ from transformers import Trainer, TrainerCallback
 
 from opengrit.core.errors import RunError, Stopped
 from opengrit.training.sharding import gather_weights
+from opengrit.training.step_times import Part
 
 _log = logging.getLogger(__name__)
 MOST_IN_A_ROW = 5  # our choice: a single overflow passes, weights or data that always overflow do not
@@ -32,6 +33,12 @@ class GritCallback(TrainerCallback):
         self._trainer._step = state.global_step * args.gradient_accumulation_steps
         if self._trainer.accelerator.is_main_process:
             self._trainer.step_log.resume(state.global_step)
+        self._trainer.times.start()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Say where the time went."""
+        if self._trainer.accelerator.is_main_process and (told := self._trainer.times.summary()):
+            _log.info("the steps took %s", told)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._trainer.order.set_epoch(state.global_step // self._trainer.steps_per_epoch)
@@ -54,7 +61,7 @@ class GritCallback(TrainerCallback):
             gather_weights(trainer.model)
         for evaluation in due:
             if trainer.accelerator.is_main_process and trainer.run is not None:
-                with trainer.accelerator.autocast():
+                with trainer.accelerator.autocast(), trainer.times.part(Part.EVALUATE):
                     records = evaluation.records(trainer.sampler, trainer.protocol)
                 row = trainer.step_log.add_evaluation(evaluation.name, records, step=state.global_step)
                 trainer.step_log.trackers.take_evaluation(row, args, state, control)

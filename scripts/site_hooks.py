@@ -1,0 +1,70 @@
+"""What MkDocs is told while it builds the site: pages of the root folder, and links to source files (mkdocs.yml names this file)."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+# Pages of the root folder by their name in the site; SECURITY.md beside docs/security.md needs one of its own everywhere.
+ROOT_PAGES = {
+    "contributing.md": "CONTRIBUTING.md",
+    "changelog.md": "CHANGELOG.md",
+    "security-policy.md": "SECURITY.md",
+}
+_NAMES = {ROOT / source: name for name, source in ROOT_PAGES.items()}
+_LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds the pages of the root folder, and as plain text each source file that a page links to."""
+    for name, source in ROOT_PAGES.items():
+        files.append(File.generated(config, name, abs_src_path=str(ROOT / source)))
+    pages = [*(ROOT / source for source in ROOT_PAGES.values()), *DOCS.glob("*.md")]
+    linked = {
+        target
+        for page in pages
+        for link in _LINK.findall(page.read_text(encoding="utf-8"))
+        if (target := target_of(page, link)) not in _NAMES and not target.is_relative_to(DOCS)
+    }
+    for target in sorted(linked):
+        files.append(File.generated(config, source_name(target), abs_src_path=str(target)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """The page's text with its links as they lead in the site."""
+    file = Path(page.file.abs_src_path or DOCS / page.file.src_uri)
+    return _LINK.sub(lambda link: in_site(file, link[0]), markdown)
+
+
+def in_site(page: Path, link: str) -> str:
+    """Where a page's relative link leads in the site, in which all pages are in one folder."""
+    target = target_of(page, link)
+    if target in _NAMES:
+        return _NAMES[target]
+    if target.is_relative_to(DOCS):
+        return target.relative_to(DOCS).as_posix()
+    return source_name(target)
+
+
+def target_of(page: Path, link: str) -> Path:
+    """The file that a relative link names; a package's folder stands for its `__init__.py`."""
+    target = Path(os.path.normpath(page.parent / link))
+    if target.is_dir():
+        target /= "__init__.py"
+    if not target.is_file():
+        raise PluginError(f"a link must lead to a file, {page.name} links to {link}; correct the link")
+    return target
+
+
+def source_name(file: Path) -> str:
+    """The name of a source file in the site, where browsers show it instead of saving it."""
+    return f"source/{file.relative_to(ROOT).as_posix()}.txt"
