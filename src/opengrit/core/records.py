@@ -98,7 +98,7 @@ def from_json(value: Any) -> Record:
 
 def _check(value: object, place: str) -> None:
     """Compare the fields of a dataclass, and of those in it, with their declared types. Raises TypeError."""
-    shape = _shape(type(value))
+    shape = _shape(type(value))  # type: ignore[arg-type]  # a class has a hash
     held = shape.values(value)
     if (types := tuple(map(type, held))) not in shape.right:
         for field, found in zip(shape.fields, types, strict=True):
