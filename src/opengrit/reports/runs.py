@@ -211,7 +211,7 @@ def _sampling(part: Mapping[str, Any]) -> str:
 def _source(source: Any) -> str:
     if not isinstance(source, Mapping):
         return str(source)
-    return str(source.get("file") or source.get("name") or source)
+    return str(source.get("file") or source.get("name") or source.get("hub") or source)
 
 
 def _plain(value: Any) -> str:
