@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import shlex
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -129,6 +131,18 @@ def test_nothing_is_overwritten_and_nothing_is_left_of_what_fails(shapes: Path) 
     assert failed.exit_code == 2
     assert "0.png" in failed.output
     assert sorted(path.name for path in shapes.iterdir()) == ["mine", "photos", "sheet.csv"]
+
+
+def test_without_space_the_error_says_so_and_nothing_is_half_written(shapes: Path) -> None:
+    command = [sys.executable, "-m", "opengrit", "data", "import", "sheet.csv", "--images", "photos"]
+    limited = 'ulimit -f 1; exec "$@"'  # files of at most 1 KiB
+    done = subprocess.run(
+        ["bash", "-c", limited, "bash", *command, "--out", "mine.jsonl"], capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: there must be space for what is written")
+    assert len(done.stderr.splitlines()) == 1
+    assert sorted(path.name for path in shapes.iterdir()) == ["photos", "sheet.csv"]
 
 
 def test_the_command_that_only_converts_writes_rows_that_check(shapes: Path) -> None:

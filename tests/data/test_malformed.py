@@ -132,6 +132,14 @@ def test_the_remedy_for_a_file_of_another_format_works(name: str, said: str, tmp
     assert (example.question, example.answer) == (ROW["question"], ROW["answer"])
 
 
+def test_a_recipe_given_to_the_check_is_no_bad_file_of_rows(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("model: tiny-qwen2.5-vl\n")
+    out = run("data", "check", recipe)
+    assert out.exit_code == 2
+    assert "is a recipe; name its files, or run opengrit doctor" in out.stderr
+
+
 def test_a_packed_file_is_told_how_to_be_unpacked(tmp_path: Path) -> None:
     file = in_format("gzip", tmp_path)
     with pytest.raises(DataError, match=r"is gzip; unpack it: gunzip"):

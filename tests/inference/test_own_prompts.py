@@ -66,6 +66,8 @@ def test_a_recipes_prompt_lies_beside_it_and_is_read_once(prompt):
         ("p.txt", "no place for it", r"a prompt's text holds \{question\}, .*p\.txt does not"),
         ("p.py:f", "def f(question):\n    return 1 / 0", r"ZeroDivisionError .*fix .*p\.py:2"),
         ("p.py:f", "def f(question):\n    return 7", r"returned 7 .*fix .*p\.py:1"),
+        ("p.py:f", "def f(question):\n    exit()", r"SystemExit .*fix .*p\.py:2"),
+        ("p.py:f", "async def f(question):\n    return question", r"write it without async .*p\.py:1"),
         ("gone.txt", "", r"names .*gone\.txt, which is no file"),
     ],
 )

@@ -75,7 +75,11 @@ def test_a_box_is_measured_and_never_put_before_it(tmp_path):
 @pytest.mark.parametrize("kind", ["def", "async def"])
 @pytest.mark.parametrize(
     ("body", "what"),
-    [("return 0.5", r"returned 0\.5"), ("return {}[given]", r"raised KeyError \('2'\)")],
+    [
+        ("return 0.5", r"returned 0\.5"),
+        ("return {}[given]", r"raised KeyError \('2'\)"),
+        ("exit(0)", r"raised SystemExit \(0\)"),
+    ],
 )
 def test_a_judge_that_breaks_is_named_with_the_answer_and_its_line(tmp_path, kind, body, what):
     with pytest.raises(

@@ -262,8 +262,8 @@ def test_every_key_is_described_in_one_line() -> None:
         if isinstance(s, type) and issubclass(s, BaseModel) and s.model_fields
     ]
     assert (
-        len(sections) == 11
-    )  # recipe, model, data, source, a table's columns and settings, judge, objective, train, lora, eval
+        len(sections) == 13
+    )  # recipe, model, data, source, a table's columns and settings, judge, objective, advantage, asking again, train, lora, eval
     for section in sections:
         for name, field in section.model_fields.items():
             assert field.description, f"{section.__name__}.{name}"

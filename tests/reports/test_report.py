@@ -7,7 +7,8 @@ import json
 import re
 import runpy
 import subprocess
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -37,7 +38,7 @@ from opengrit.core.types import (
     Unjudged,
     Verdict,
 )
-from opengrit.evaluation.metrics import Estimate
+from opengrit.evaluation.metrics import Estimate, Measurements
 from opengrit.reports import (
     NoPicture,
     RunKind,
@@ -891,3 +892,34 @@ def test_a_list_of_very_many_answers_is_a_sample_that_says_so(monkeypatch: pytes
     listed = [row["i"] for row in json.loads(found.data)["rows"]]
     assert {"r3", "r4"} <= set(listed)
     assert listed[-1] == "r87"
+
+
+def test_the_command_measures_once_for_page_and_terminal_and_holds_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from opengrit.cli.report import report
+
+    run = RunDir.create(tmp_path / "run", recipe="evaluate: {model: {name: m}}\n")
+    with run.append_records() as writer:
+        for number in range(300):
+            one = record(number, right=number % 2 == 0)
+            writer.write_record(
+                replace(one, completion=replace(one.completion, token_ids=tuple(range(1000, 1100))))
+            )
+    sizes: list[int] = []
+    made = Measurements.__init__
+
+    def counted(self: Measurements, records: Sequence[Record]) -> None:
+        sizes.append(len(records))
+        made(self, records)
+
+    monkeypatch.setattr(Measurements, "__init__", counted)
+    report([run.path], out=tmp_path / "r.html", quiet=True)
+    assert "50.0 %" in capsys.readouterr().out
+    assert sizes == [300]  # one set of columns for page and terminal, each of which asks a record once
+    tracemalloc.start()
+    views = load_runs([run.path])
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(views) == 1
+    assert held < 2.5 * (run.path / "records.jsonl").stat().st_size

@@ -113,7 +113,8 @@ def test_the_recipe_keeps_what_was_written_and_the_runs_copy_takes_the_place_of_
         ("{mine.py:lenght: 1}", "def length(attempt): return 1.0", "no function 'lenght'; did you mean length"),
         ("{mine.py:length: 1}", "def length(attempt) return 1.0", r"SyntaxError .*fix .*mine\.py:1$"),
         ("{mine.py:length: 1}", "\nimport no_such_module", r"ModuleNotFoundError .*fix .*mine\.py:2$"),
-        ("{other.py:length: 1}", "", r"starts at the recipe's file, 'other\.py:length' names .*check the path"),
+        ("{mine.py:length: 1}", "\nimport sys\nsys.exit(0)", r"SystemExit \(0\); fix .*mine\.py:3$"),
+        ("{other.py:length: 1}", "", r"starts at the recipe's file .*'other\.py:length' names .*check the path"),
         ("{no_such_package.rewards:length: 1}", "", r"no_such_package\.rewards cannot .*or name its file \(rewards\.py:length\)"),
         ("{mine.py:correct: 1}", "def correct(attempt): return 1.0", "has that of another reward; rename"),
         ("{mine.py:f: {weight: 1, colour: red}}", "def f(attempt, *, target='red'): return 1.0", "unexpected keyword argument 'colour'"),
@@ -130,7 +131,7 @@ def test_what_cannot_be_used_is_refused_before_anything_loads(tmp_path, rewards,
 @pytest.mark.parametrize(
     ("rewards", "message"),
     [
-        ("{mine.py: 1}", "must name a reward, got 'mine.py'"),
+        ("{mine.py: 1}", r"must name a reward, got 'mine.py'; one of your own is my_file\.py:my_function"),
         ("{mine.py:f: {k: 1}}", r"rewards\.mine\.py:f\.weight is required"),
         ("{mine.py:f: {weight: true}}", "true and false"),
         ("{correct: {weight: 1, k: 1}}", "correct takes no keywords but weight and where, got k"),
@@ -179,14 +180,24 @@ def test_asynchronous_rewards_of_a_batch_are_awaited_together(tmp_path):
         async def second(attempt, *, value: float):
             await asyncio.wait_for(all_here.wait(), 20)
             return value
+
+        class Third:
+            async def __call__(self, attempt):
+                return 0.0
+
+        third = Third()
     """
-    made = rubric(tmp_path, "{mine.py:first: 1, mine.py:second: {weight: 1, value: 0.5}}", code)
+    made = rubric(
+        tmp_path, "{mine.py:first: 1, mine.py:second: {weight: 1, value: 0.5}, mine.py:third: 1}", code
+    )
     assert [score.total for score in made.score_all([SHORT, LONG, SHORT])] == [0.75] * 3
     assert [score.total for score in made.score_all([SHORT, LONG, SHORT])] == [0.75] * 3  # on the same loop
 
 
 def test_a_batched_reward_sees_the_attempts_together_and_must_value_each(tmp_path):
     code = """
+        import numpy
+
         from opengrit.rewards import reward
 
         @reward(batched=True)
@@ -195,11 +206,17 @@ def test_a_batched_reward_sees_the_attempts_together_and_must_value_each(tmp_pat
             return [float(size == max(sizes)) for size in sizes]
 
         @reward(batched=True)
+        def counted(attempts):
+            return numpy.arange(len(attempts)) / 10
+
+        @reward(batched=True)
         async def one_short(attempts):
             return [1.0] * (len(attempts) - 1)
     """
     made = rubric(tmp_path, "{mine.py:longest: 1}", code)
     assert [score.total for score in made.score_all([SHORT, LONG])] == [0.0, 1.0]
+    counted = rubric(tmp_path, "{mine.py:counted: 1}", code)
+    assert [score.total for score in counted.score_all([SHORT, LONG])] == [0.0, 0.1]
     with pytest.raises(RewardError, match="returned 1 of them for 2 attempts"):
         rubric(tmp_path, "{mine.py:one_short: 1}", code).score_all([SHORT, LONG])
 
@@ -211,6 +228,7 @@ def test_a_batched_reward_sees_the_attempts_together_and_must_value_each(tmp_pat
         ("return float('nan')", 5, "returned nan"),
         ("return 1.5", 5, r"returned 1\.5"),
         ("return '1'", 5, "returned '1'"),
+        ("exit(0)", 6, r"raised SystemExit \(0\)"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("kind", ["def", "async def"])

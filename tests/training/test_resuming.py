@@ -135,8 +135,9 @@ def test_another_recipe_is_refused_with_its_keys_and_taken_anyway_and_written_do
 
 def test_a_finished_run_is_not_trained_on(scene: Path) -> None:
     longer = load_recipe(scene / "recipe.yaml", [f"{STEPS}=4"])
-    with pytest.raises(RunError, match="a finished run is not trained on"):
-        train(longer, scene / "finished", resume_anyway=True)
+    for anyway in (False, True):  # what would not help is not proposed
+        with pytest.raises(RunError, match="a finished run is not trained on"):
+            train(longer, scene / "finished", resume=True, resume_anyway=anyway)
 
 
 def test_a_finished_run_says_that_nothing_was_trained_and_starts_from_no_checkpoint(

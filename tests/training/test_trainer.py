@@ -428,7 +428,7 @@ def test_an_adapter_is_trained_alone_and_resumes_exactly(tmp_path):
 
 
 def test_fewer_rows_than_a_step_asks_are_refused(tmp_path):
-    with pytest.raises(RecipeError, match=r"questions_per_step is 2 and data\.train has 1 row"):
+    with pytest.raises(RecipeError, match="2 are asked for and the data has 1 rows; add rows"):
         trainer(tmp_path, rows=1)
 
 

@@ -107,6 +107,12 @@ def _watched(progress: Progress) -> Watch:
 def _sources(files: list[Path], folders: list[Path], option: str) -> list[Source]:
     from opengrit.data.check import Source
 
+    for file in files:
+        if file.suffix in (".yaml", ".yml"):
+            raise RecipeError(
+                f"data check reads files of rows, {file} is a recipe; name its files, or run opengrit doctor {file}, which looks at "
+                "them too"
+            )
     if len(folders) not in (0, 1, len(files)) and files:
         raise RecipeError(
             f"{option} is given once for all files or once for each, got {len(folders)} for {len(files)} files; "

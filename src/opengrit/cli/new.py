@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -66,7 +67,9 @@ def new(
     typer.echo(f"to train on: {len(made.split.train)}, to measure with: {len(made.split.test)} (in {out})")
     for note in made.notes:
         typer.echo(f"note: {harmless(note)}")
-    typer.echo(f"\nNext, in this folder (opengrit doctor {made.recipe} looks for what would waste a run):\n")
+    typer.echo(
+        f"\nNext, in this folder (opengrit doctor {shlex.quote(str(made.recipe))} looks for what would waste a run):\n"
+    )
     for command in made.commands:
         typer.echo(f"    {command}")
 

@@ -1,7 +1,7 @@
 """What we raise: every message gives the rule, the value, the place and the remedy."""
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of what an error of others says, for a message of ours; its type's name where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 

@@ -38,7 +38,11 @@ OWN_CODE = "own_code"  # the folder of a run that keeps the sources
 FOLDER = "folder"  # what a recipe's folder is called in pydantic's context
 _FUNCTION = re.compile(r"(?P<file>.+\.py|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*)")
 _TEXTS = (".txt", ".md")
-_FORM = "my_file.py:my_function or my_package.my_module:my_function"
+RAISED = (
+    Exception,
+    SystemExit,
+)  # what code of others may raise: exit() in it ends no command of ours without a word
+FORM = "my_file.py:my_function or my_package.my_module:my_function"
 
 
 class Reference(str):
@@ -85,7 +89,7 @@ def _referenced(value: Any, read: ValidatorFunctionWrapHandler, info: Validation
 def _of_a_function(value: str) -> str:
     if not is_function(value):
         raise ValueError(
-            f"a function of your own is {_FORM}, got {str(value)!r}; write it in one of the two forms"
+            f"a function of your own is {FORM}, got {str(value)!r}; write it in one of the two forms"
         )
     return value
 
@@ -178,6 +182,11 @@ def load(reference: Reference) -> OwnFunction:
     return OwnFunction(file, found)
 
 
+def is_asynchronous(call: Callable[..., Any]) -> bool:
+    """Whether what a call returns is awaited: a coroutine function, or an object whose `__call__` is one."""
+    return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(type(call).__call__)
+
+
 def keywords_of(
     function: OwnFunction, keywords: Mapping[str, Any], *, arguments: int, named: tuple[str, ...] = ()
 ) -> dict[str, Any]:
@@ -225,8 +234,8 @@ def _file(reference: Reference, written: str) -> OwnFile:
         kept = Path(reference.folder) / OWN_CODE / os.path.basename(written)
         if not kept.is_file():
             raise RecipeError(
-                f"a path of your own code starts at the recipe's file, {str(reference)!r} names {path}, which is no file; "
-                "check the path"
+                f"a path of your own code starts at the recipe's file (of an option: at the working folder), {str(reference)!r} names "
+                f"{path}, which is no file; check the path"
             )
         path = all_of(kept)[-1]
     return OwnFile(str(reference), os.path.abspath(path), _read(reference, path))
@@ -253,7 +262,7 @@ def _executed(file: OwnFile) -> types.ModuleType:
     sys.modules[name] = module  # dataclasses and pickle look a class's module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # any code may raise anything, and it is its own mistake
+    except RAISED as error:  # any code may raise anything, and it is its own mistake
         del sys.modules[name]
         raise _not_run(file, error) from error
     return module
@@ -273,11 +282,11 @@ class _Loader(importlib.machinery.SourceFileLoader):
 def _imported(file: OwnFile, module: str) -> types.ModuleType:
     try:
         return importlib.import_module(module)
-    except Exception as error:  # as above
+    except RAISED as error:  # as above
         raise _not_run(file, error) from error
 
 
-def _not_run(file: OwnFile, error: Exception) -> RecipeError:
+def _not_run(file: OwnFile, error: BaseException) -> RecipeError:
     line = error.lineno if isinstance(error, SyntaxError) and error.filename == file.path else None
     where = OwnFunction(file, _not_run).raised_at(error) if line is None else f"{file.path}:{line}"
     where = where if where.startswith(file.path) else file.path

@@ -46,7 +46,7 @@ def examine_samples(context: Context) -> Iterator[Finding]:
         yield _AREA.skipped("samples", "code of your own cannot be used: see above")
         return
     try:
-        context.groups = _sample(context, context.rubric)
+        context.groups = _sample(context, context.rubric.of_first_answers())
     except (RewardError, JudgeError) as error:
         yield _AREA.error("judge" if isinstance(error, JudgeError) else "reward", error)
         return
@@ -145,7 +145,7 @@ def _reward(context: Context, records: Sequence[Record]) -> Iterator[Finding]:
         )
         return
     assert context.rubric is not None
-    weights = context.rubric.weights
+    weights = context.rubric.of_first_answers().weights
     parts = {name: _part(records, name) for name in weights}
     listed = ", ".join(f"{name} {value:.2f}" for name, value in parts.items() if value is not None)
     mean = math.fsum(totals) / len(totals)

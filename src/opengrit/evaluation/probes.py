@@ -208,6 +208,22 @@ def _is_open(known: Record | None) -> bool:
     return known is None or known.failure is not None
 
 
+def shown(record: Record, probe: Probe, *, seed: int = BOOTSTRAP_SEED) -> Image.Image | Unsampled:
+    """The picture of a record as a probe shows it, or why it cannot be shown: it is gone, or not of the size it was."""
+    try:
+        picture = open_picture(record.example.image)
+    except ImageError as error:
+        return Unsampled(str(error))
+    size = record.example.picture_size
+    if picture.size != (size.width, size.height):
+        now = f"{picture.width} x {picture.height}"
+        return Unsampled(
+            f"a picture keeps the size its record says, {size.width} x {size.height}, but {record.example.image} "
+            f"is now {now}; bring the old file back"
+        )
+    return greyed(picture, hidden_boxes(record, probe, seed=seed), probe)
+
+
 def _ask_batch(
     sampler: Sampler,
     batch: Sequence[tuple[Record, Probe]],
@@ -219,21 +235,11 @@ def _ask_batch(
     questions: list[Asked] = []
     unread: dict[int, Unsampled] = {}
     for place, (record, probe) in enumerate(batch):
-        try:
-            picture = open_picture(record.example.image)
-        except ImageError as error:
-            unread[place] = Unsampled(str(error))
-            continue
-        size = record.example.picture_size
-        if picture.size != (size.width, size.height):
-            now = f"{picture.width} x {picture.height}"
-            unread[place] = Unsampled(
-                f"a picture keeps the size its record says, {size.width} x {size.height}, but {record.example.image} "
-                f"is now {now}; bring the old file back"
-            )
-            continue
-        shown = greyed(picture, hidden_boxes(record, probe, seed=seed), probe)
-        questions.append(replace(ask(record.example, protocol=protocol), id=record.id, image=shown))
+        picture = shown(record, probe, seed=seed)
+        if isinstance(picture, Unsampled):
+            unread[place] = picture
+        else:
+            questions.append(replace(ask(record.example, protocol=protocol), id=record.id, image=picture))
     answered = iter(sampler.sample(questions, samples_per_question=1, settings=settings) if questions else ())
     found = []
     for place, (record, probe) in enumerate(batch):

@@ -12,7 +12,7 @@ from opengrit.grounding.frames import Frame, frame_for
 from opengrit.grounding.parsing import parse
 from opengrit.grounding.prompts import Strategy, asked_for, strategy_named, user_text
 from opengrit.judges import BatchJudge, Case, judge_cases, verdict_or_case
-from opengrit.rewards.protocol import Attempt
+from opengrit.rewards.protocol import Attempt, SecondAnswers
 from opengrit.rewards.rubric import Rubric
 from opengrit.sampling import Asked, Sampled, Sampler, SamplingSettings, Unsampled, settings_of_each
 
@@ -116,14 +116,20 @@ def _verdict_or_case(record: Record) -> Verdict | Unjudged | Case:
     return verdict_or_case(record.example, record.transcript)
 
 
-def scored(records: Sequence[Record], *, rubric: Rubric) -> list[Record]:
-    """The records with the scores that follow from their verdicts.
+def scored(
+    records: Sequence[Record], *, rubric: Rubric, second: Sequence[SecondAnswers] | None = None
+) -> list[Record]:
+    """The records with the scores that follow from their verdicts, and from their `second` answers where those were asked.
 
     What failed has no score. A truncated completion keeps the parts of its score and has no total: what it would
     have come to is not known. Raises RewardError where a reward breaks its spec.
     """
-    measured = [record for record in records if record.failure is None]
-    attempts = [Attempt(r.example, r.completion, r.transcript, r.verdict, r.step) for r in measured]
+    again: Sequence[SecondAnswers | None] = second if second is not None else [None] * len(records)
+    attempts = [
+        Attempt(r.example, r.completion, r.transcript, r.verdict, r.step, answers)
+        for r, answers in zip(records, again, strict=True)
+        if r.failure is None
+    ]
     scores = iter(rubric.score_all(attempts) if attempts else ())
     found = []
     for record in records:
@@ -140,9 +146,14 @@ def scored(records: Sequence[Record], *, rubric: Rubric) -> list[Record]:
 def with_verdicts(
     records: Sequence[Record], opinions: Sequence[Verdict | Unjudged], *, rubric: Rubric
 ) -> list[Record]:
-    """The records judged and scored; `opinions` are those on the cases of the records that have one, in order.
+    """The records judged and scored, as `settled` and `scored` do it."""
+    return scored(settled(records, opinions), rubric=rubric)
 
-    Raises RewardError where there are not as many opinions as cases, and where a reward breaks its spec.
+
+def settled(records: Sequence[Record], opinions: Sequence[Verdict | Unjudged]) -> list[Record]:
+    """The records with their verdicts; `opinions` are those on the cases of the records that have one, in order.
+
+    Raises RewardError where there are not as many opinions as cases.
     """
     settlements = [_verdict_or_case(record) for record in records]
     num_cases = sum(isinstance(known, Case) for known in settlements)
@@ -152,10 +163,7 @@ def with_verdicts(
         )
     rest = iter(opinions)
     verdicts = [next(rest) if isinstance(known, Case) else known for known in settlements]
-    return scored(
-        [replace(record, verdict=verdict) for record, verdict in zip(records, verdicts, strict=True)],
-        rubric=rubric,
-    )
+    return [replace(record, verdict=verdict) for record, verdict in zip(records, verdicts, strict=True)]
 
 
 def judged(

@@ -14,17 +14,16 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from opengrit.core.recipe_section import RecipeSection, not_bool
 from opengrit.judges.settings import JudgeSection, judge_section
+from opengrit.recipes.asking import Eval, Strategy
 from opengrit.recipes.evaluation_recipe import EvalRecipe, Served
 from opengrit.recipes.sft_recipe import SftRecipe, SftTrain
 from opengrit.recipes.training_recipe import (
     Count,
     Data,
-    Eval,
     Lora,
     Model,
     Recipe,
     Source,
-    Strategy,
     Train,
 )
 from opengrit.recipes.yaml import data_source, named, read_recipe

@@ -6,7 +6,16 @@ from collections.abc import Callable
 
 from opengrit.core.errors import RecipeError, first_line
 from opengrit.core.escaping import shortened
-from opengrit.core.plugins import OwnFunction, Reference, find, is_function, is_text_file, load
+from opengrit.core.plugins import (
+    RAISED,
+    OwnFunction,
+    Reference,
+    find,
+    is_asynchronous,
+    is_function,
+    is_text_file,
+    load,
+)
 
 QUESTION = "{question}"
 _TRIAL = "How many dogs are there?"
@@ -50,10 +59,16 @@ def _filled(reference: Reference) -> Callable[[str], str]:
 
 
 def _called(function: OwnFunction) -> Callable[[str], str]:
+    if is_asynchronous(function.call):
+        raise RecipeError(
+            f"a prompt is made by a function that is not asynchronous, {function.file.reference} is; write it without async "
+            f"({function.place})"
+        )
+
     def turn_of(question: str) -> str:
         try:
             text = function.call(question)
-        except Exception as error:  # code of others raises what it likes
+        except RAISED as error:  # code of others raises what it likes
             raise RecipeError(
                 f"a prompt is made of every question, {function.file.reference} raised {type(error).__name__} "
                 f"({first_line(error)}) for {shortened(question)!r}; fix {function.raised_at(error)}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 
 from opengrit.core.errors import JudgeError
 from opengrit.core.escaping import shortened
-from opengrit.core.plugins import OwnFunction, Reference, keywords_of, load
+from opengrit.core.plugins import RAISED, OwnFunction, Reference, is_asynchronous, keywords_of, load
 from opengrit.core.types import Unjudged, Verdict
 from opengrit.judges.answers import is_box_answer
 from opengrit.judges.protocol import Case
@@ -43,7 +42,7 @@ class OwnJudge:
     ) -> list[Verdict | Unjudged]:
         """One opinion a case, in order."""
         late = Unjudged(f"not judged within the deadline of {deadline_seconds or 0:g} s")
-        if inspect.iscoroutinefunction(self.function.call):
+        if is_asynchronous(self.function.call):
             from opengrit.clients.event_loop import shared_loop  # brings a client that others do not need
 
             return shared_loop().run(self._await_all(cases, deadline_seconds, late))
@@ -59,7 +58,7 @@ class OwnJudge:
             return _BOX
         try:
             answer = self._call(case)
-        except Exception as error:  # code of others raises what it likes
+        except RAISED as error:  # code of others raises what it likes
             raise self._raised(case, error) from error
         return self._opinion(case, answer)
 
@@ -82,7 +81,7 @@ class OwnJudge:
             return _BOX
         try:
             answer = await self._call(case)
-        except Exception as error:  # as above
+        except RAISED as error:  # as above
             raise self._raised(case, error) from error
         return self._opinion(case, answer)
 
@@ -93,7 +92,7 @@ class OwnJudge:
             return Verdict(correct=answer, score=float(answer), judge=self.function.name)
         raise self._broken(case, f"returned {shortened(repr(answer))}", self.function.place)
 
-    def _raised(self, case: Case, error: Exception) -> JudgeError:
+    def _raised(self, case: Case, error: BaseException) -> JudgeError:
         what = f"raised {type(error).__name__} ({' '.join(str(error).split())})"
         return self._broken(case, what, self.function.raised_at(error))
 

@@ -179,7 +179,7 @@ def _use(card: ModelCard) -> list[str]:
         "",
         *(_with_opengrit(card) if card.is_adapter else _with_transformers(card)),
         "",
-        f"With OpenGRIT, which draws the boxes too: `opengrit ask QUESTION PICTURE --model {card.called}`.",
+        f"With OpenGRIT, which draws the boxes too: `opengrit ask PICTURE QUESTION --model {card.called}`.",
     ]
 
 

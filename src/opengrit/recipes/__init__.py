@@ -4,10 +4,11 @@ May import `runs` and the floors below it. Begin with `training_recipe.py`; `yam
 """
 
 from opengrit.judges.settings import JudgeSection
+from opengrit.recipes.asking import AskingAgain, Eval
 from opengrit.recipes.evaluation_recipe import EvalRecipe
+from opengrit.recipes.objective import Advantage, ObjectCredit
 from opengrit.recipes.training_recipe import (
     Data,
-    Eval,
     Lora,
     Model,
     Recipe,
@@ -19,12 +20,15 @@ from opengrit.recipes.training_recipe import (
 from opengrit.rewards.settings import RewardSettings
 
 __all__ = [
+    "Advantage",
+    "AskingAgain",
     "Data",
     "Eval",
     "EvalRecipe",
     "JudgeSection",
     "Lora",
     "Model",
+    "ObjectCredit",
     "Recipe",
     "RewardSettings",
     "Source",

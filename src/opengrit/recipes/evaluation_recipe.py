@@ -14,7 +14,8 @@ from opengrit.core.errors import RecipeError, RunError, first_line
 from opengrit.core.plugins import is_function, looks_own
 from opengrit.core.recipe_section import RecipeSection
 from opengrit.judges.settings import JudgeSection, judge_section
-from opengrit.recipes.training_recipe import Eval, Model, Source, Strategy
+from opengrit.recipes.asking import Eval, Strategy
+from opengrit.recipes.training_recipe import Model, Source
 from opengrit.recipes.yaml import data_source, key_path, read_recipe
 from opengrit.rewards.rubric import Rubric
 from opengrit.rewards.settings import Rewards, rubric_of

@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 
 import yaml
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Discriminator,
     Field,
@@ -19,38 +18,23 @@ from pydantic import (
 )
 
 from opengrit.core.errors import RecipeError
-from opengrit.core.plugins import AnyReference, looks_own
 from opengrit.core.recipe_section import Count, NotNegative, Positive, RecipeSection
 from opengrit.data.tables.files import HUB
 from opengrit.data.tables.settings import CocoTask, Columns, Corners, TableSettings, Units
-from opengrit.grounding.own_prompts import check_form
 from opengrit.judges.settings import JudgeSection, judge_section
+from opengrit.recipes.asking import AskingAgain, Eval, Strategy, problems_of_asking
 from opengrit.recipes.objective import Advantage, Objective
 from opengrit.recipes.trackers import Project, ReportTo
 from opengrit.recipes.yaml import data_source, named, parse, read_recipe
 from opengrit.rewards.rubric import Rubric
-from opengrit.rewards.settings import Rewards, rubric_of
+from opengrit.rewards.settings import Rewards, rubric_of, weights_of
 
 _CALLED = "a recipe"  # what messages about keys call this kind
 
-_StrategyName = Literal["direct", "grounded", "grounded-icl", "sft"]
 FrameName = Literal["pixels", "thousand", "unit"]
 
 
-def _prompt_form(value: str) -> str:
-    try:
-        check_form(value)
-    except RecipeError as error:
-        raise ValueError(str(error)) from error
-    return value
-
-
 # Which alternative a value means is decided by its shape, so that one mistake gives one message.
-Strategy = Annotated[
-    Annotated[_StrategyName, Tag("[named]")]
-    | Annotated[AnyReference, AfterValidator(_prompt_form), Tag("[own]")],
-    Discriminator(lambda value: "[own]" if looks_own(value) else "[named]"),
-]
 Modules = Annotated[
     Annotated[Literal["all-linear"], Tag("[named]")] | Annotated[tuple[str, ...], Tag("[list]")],
     Discriminator(lambda value: "[list]" if isinstance(value, list | tuple) else "[named]"),
@@ -247,6 +231,10 @@ class Train(Objective):
     questions_per_step: Count = Field(
         default=20, description="distinct questions of one optimizer step (GRIT: each step uses all 20 rows)"
     )
+    resample_flat_groups: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="how often a group whose answers are all right or all wrong is drawn again, at most; 0: never (GRIT)",
+    )
     per_device_train_batch_size: Count = Field(
         default=4,
         description="completions in one forward and backward pass of one device (released GRIT script)",
@@ -369,6 +357,11 @@ class Train(Objective):
                 f"questions_per_step x num_generations ({self.completions_per_step}) is divided evenly by "
                 f"per_device_train_batch_size, got {self.per_device_train_batch_size}; set per_device_train_batch_size: {size}"
             )
+        if self.resample_flat_groups and self.vllm_mode is not None:
+            yield (
+                f"vLLM samples as many completions on each process, resample_flat_groups {self.resample_flat_groups} draws single groups "
+                "again; set resample_flat_groups: 0, or vllm_mode: null"
+            )
         if self.warmup_steps >= self.max_steps:
             yield (
                 f"warmup_steps is smaller than max_steps, got {self.warmup_steps:g} and {self.max_steps}; "
@@ -402,32 +395,6 @@ class Lora(RecipeSection):
     )
 
 
-class Eval(RecipeSection):
-    """How it is measured."""
-
-    strategy: Strategy | None = Field(
-        default=None, description="prompt asked with; null: the recipe's own strategy"
-    )
-    max_completion_length: Count = Field(
-        default=1000, description="most tokens of one completion (released GRIT script)"
-    )
-    batch_size: Count = Field(
-        default=16, description="questions asked together (our choice; no effect on greedy answers)"
-    )
-    samples: Count = Field(default=1, description="completions of each question (GRIT: one)")
-    temperature: NotNegative = Field(
-        default=0.0, description="sampling temperature; 0: greedy (GRIT: greedy in effect)"
-    )
-
-    @model_validator(mode="after")
-    def _possible(self) -> Eval:
-        if self.samples > 1 and self.temperature == 0:
-            raise ValueError(
-                f"samples is 1 where temperature is 0 (all would be the same), got {self.samples}; raise one"
-            )
-        return self
-
-
 class Recipe(RecipeSection):
     """Everything a run does. The output folder is not in it: the same recipe gives the same run anywhere."""
 
@@ -448,6 +415,10 @@ class Recipe(RecipeSection):
     )
     advantage: Advantage = Field(
         default=Advantage(), description="how the rewards of a group become advantages"
+    )
+    asking_again: AskingAgain | None = Field(
+        default=None,
+        description="the second questions of the rewards kept and hidden; null: nothing is asked again",
     )
     judge: Annotated[JudgeSection, BeforeValidator(judge_section)] = Field(
         default=JudgeSection(),
@@ -474,7 +445,8 @@ class Recipe(RecipeSection):
                 f"the best checkpoint is that on data.eval, train.keep_best is {self.train.keep_best} and data.eval is "
                 "empty; name a data set, or set keep_best: null"
             )
-        if problems := list(self.advantage.problems(self.train)):
+        named = {} if isinstance(self.rewards, str) else dict(weights_of(self.rewards))
+        if problems := [*self.advantage.problems(self.train), *problems_of_asking(self.asking_again, named)]:
             raise ValueError("; and ".join(problems))
         return self
 

@@ -16,10 +16,16 @@ MAX_EXAMPLES = 24
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What one run replied about an example."""
+    """What one run replied about an example, and how that came out."""
 
     run: str
     record: Record
+    outcome: Outcome
+
+    @classmethod
+    def of(cls, run: str, record: Record) -> Reply:
+        """The reply of a record."""
+        return cls(run, record, outcome_of(record))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ def change(answered: AnsweredExample) -> Change:
 
 def last_outcome(answered: AnsweredExample) -> Outcome:
     """The outcome of the last reply."""
-    return outcome_of(answered.replies[-1].record)
+    return answered.replies[-1].outcome
 
 
 def pair_up(runs: Mapping[str, Sequence[Record]]) -> tuple[AnsweredExample, ...]:
@@ -76,7 +82,7 @@ def pair_up(runs: Mapping[str, Sequence[Record]]) -> tuple[AnsweredExample, ...]
                 lowest[key] = record
         for key, record in lowest.items():
             examples.setdefault(key, record.example)
-            replies.setdefault(key, []).append(Reply(run, record))
+            replies.setdefault(key, []).append(Reply.of(run, record))
     return tuple(AnsweredExample(examples[key], tuple(replies[key])) for key in replies)
 
 

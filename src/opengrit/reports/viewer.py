@@ -106,7 +106,7 @@ def viewer_html(
 
     `prefix` begins every id in the fragment: two viewers on a page need two. `run` names who answered.
     """
-    examples = [AnsweredExample(record.example, (Reply(run, record),)) for record in records]
+    examples = [AnsweredExample(record.example, (Reply.of(run, record),)) for record in records]
     return examples_html(examples, open_picture=open_picture, prefix=prefix)
 
 

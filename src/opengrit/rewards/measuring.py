@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
+import numpy as np
+
 from opengrit.core.errors import RewardError
 from opengrit.core.escaping import shortened
+from opengrit.core.plugins import RAISED, is_asynchronous
 from opengrit.core.types import Unjudged
 from opengrit.rewards.protocol import Attempt, NamedReward
 
@@ -25,7 +27,7 @@ def measure(rewards: Sequence[NamedReward], attempts: Sequence[Attempt]) -> list
     and False included), NaN or an infinity, or leaves its stated range.
     """
     found: dict[int, list[Value]] = {}
-    awaited = [i for i, reward in enumerate(rewards) if inspect.iscoroutinefunction(reward.call)]
+    awaited = [i for i, reward in enumerate(rewards) if is_asynchronous(reward.call)]
     for i, reward in enumerate(rewards):
         if i not in awaited:
             found[i] = _checked(reward, attempts, [_call(reward, one) for one in _calls(reward, attempts)])
@@ -46,21 +48,21 @@ def _calls(reward: NamedReward, attempts: Sequence[Attempt]) -> list[Any]:
 class _Raised:
     """What a reward raised: its own mistake, whatever it is, and reported with its row."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         self.error = error
 
 
 def _call(reward: NamedReward, argument: Any) -> Any:
     try:
         return reward.call(argument, **reward.keywords)
-    except Exception as error:
+    except RAISED as error:
         return _Raised(error)
 
 
 async def _await(reward: NamedReward, argument: Any) -> Any:
     try:
         return await reward.call(argument, **reward.keywords)
-    except Exception as error:
+    except RAISED as error:
         return _Raised(error)
 
 
@@ -80,13 +82,15 @@ def _checked(reward: NamedReward, attempts: Sequence[Attempt], answers: list[Any
 def _unpacked(reward: NamedReward, attempts: Sequence[Attempt], answer: Any) -> list[Any]:
     if isinstance(answer, _Raised):
         return [answer] * len(attempts)
-    values = list(answer) if isinstance(answer, Sequence) and not isinstance(answer, str) else None
+    values = (
+        list(answer) if isinstance(answer, Sequence | np.ndarray) and not isinstance(answer, str) else None
+    )
     if values is None or len(values) != len(attempts):
         got = f"{len(values)} of them" if values is not None else shortened(repr(answer))
         raise _broken(
             reward,
             attempts[0],
-            f"returned {got} for {len(attempts)} attempts, a value for each is asked for,",
+            f"returned {got} for {len(attempts)} attempts, a list with a value for each is asked for,",
         )
     return values
 
@@ -106,7 +110,7 @@ def _value(reward: NamedReward, attempt: Attempt, answer: Any) -> Value:
 
 
 def _broken(
-    reward: NamedReward, attempt: Attempt, what: str, *, error: Exception | None = None
+    reward: NamedReward, attempt: Attempt, what: str, *, error: BaseException | None = None
 ) -> RewardError:
     example, spec = attempt.example, reward.spec
     return RewardError(
@@ -116,7 +120,7 @@ def _broken(
     )
 
 
-def _place(reward: NamedReward, error: Exception | None) -> str:
+def _place(reward: NamedReward, error: BaseException | None) -> str:
     if reward.own is not None:
         return reward.own.place if error is None else reward.own.raised_at(error)
     code = getattr(reward.call, "__code__", None)

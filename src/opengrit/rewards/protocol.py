@@ -10,12 +10,24 @@ from typing import Any
 from opengrit.core.plugins import OwnFunction
 from opengrit.core.types import Completion, Example, Transcript, Unjudged, Verdict
 
+# None: nothing was asked again, or the second answer was cut off.
+SecondAnswer = Verdict | Unjudged | None
+
+
+@dataclass(frozen=True, slots=True)
+class SecondAnswers:
+    """What a judge thinks of the answers to the same question with all but the boxes in grey, and with the boxes in grey."""
+
+    kept: SecondAnswer
+    hidden: SecondAnswer
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One answer to one example, parsed and judged: all that a reward may look at.
 
-    `step` is the optimizer step that the answer is sampled for, from 1 on; None where nothing is trained.
+    `step` is the optimizer step that the answer is sampled for, from 1 on; None where nothing is trained. `second` are the
+    second answers; None where nobody asks again.
     """
 
     example: Example
@@ -23,6 +35,7 @@ class Attempt:
     transcript: Transcript
     verdict: Verdict | Unjudged
     step: int | None = None
+    second: SecondAnswers | None = None
 
 
 class Requirement(Enum):
@@ -33,6 +46,7 @@ class Requirement(Enum):
     COUNTABLE_BOXES = "rows with a box for each thing (counting rows: as many as the answer)"
     COUNTS = 'counting rows (an integer answer to a "How many" question)'
     VERDICT = "a judge"
+    SECOND_ANSWERS = "second answers (asking_again)"
     TOKEN_IDS = "the token ids of the completion"
 
 

@@ -10,20 +10,22 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from opengrit.core.errors import RecipeError
+from opengrit.core.plugins import FORM, looks_own
 from opengrit.core.types import Example, Score, Unjudged, boxes_are_one_to_one, is_counting
 from opengrit.judges.answers import is_box_answer
 from opengrit.rewards.answers import ANSWER_REWARDS
 from opengrit.rewards.boxes import BOX_REWARDS
+from opengrit.rewards.evidence import EVIDENCE_REWARDS
 from opengrit.rewards.format import FORMAT_REWARDS
 from opengrit.rewards.gates import Gate, gated
 from opengrit.rewards.measuring import measure
 from opengrit.rewards.overlap import OVERLAP_REWARDS
 from opengrit.rewards.protocol import Attempt, NamedReward, Requirement, Reward, RewardSpec
 
-_ALL = ANSWER_REWARDS | FORMAT_REWARDS | BOX_REWARDS | OVERLAP_REWARDS
+_ALL = ANSWER_REWARDS | FORMAT_REWARDS | BOX_REWARDS | OVERLAP_REWARDS | EVIDENCE_REWARDS
 REWARDS: dict[str, Reward] = {reward.__name__: reward for reward in _ALL}
 SPECS: dict[str, RewardSpec] = {reward.__name__: spec for reward, spec in _ALL.items()}
 
@@ -125,6 +127,15 @@ class Rubric:
         judged = any(Gate.RIGHT in gates for gates in self.gates.values())
         return needed | {Requirement.VERDICT} if judged else needed
 
+    def of_first_answers(self) -> Rubric:
+        """The rubric without the rewards that need second answers, for samples of which nothing is asked again."""
+        kept = {
+            name: weight
+            for name, weight in self.weights.items()
+            if Requirement.SECOND_ANSWERS not in self.reward(name).spec.needs
+        }
+        return replace(self, weights=kept) if kept else self
+
     def check(self, examples: Sequence[Example]) -> None:
         """Raise RecipeError if a reward can apply to none of the examples: it would be a constant, and teach nothing."""
         idle = {
@@ -168,6 +179,8 @@ def check_weights(weights: Mapping[str, object]) -> None:
 
 def unknown_reward(name: str) -> str:
     """What is wrong with a name that is no reward's, and the nearest one that is."""
+    if looks_own(name):
+        return f"rewards must name a reward, got '{name}'; one of your own is {FORM}"
     return _unknown("a reward", name, REWARDS, place="rewards")
 
 

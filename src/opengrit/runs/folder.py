@@ -245,7 +245,8 @@ class RunDir:
                 "choose another --out"
             )
         changes = listed(recipe_changes(self.recipe, recipe))
-        if not anyway:
+        finished = os.path.isdir(self.path / FINAL)
+        if not anyway and not finished:
             own = self._recipe_files()[-1]
             raise RunError(
                 f"a run is resumed with its own recipe, {self.path} was started with another ({changes}); "
@@ -255,7 +256,7 @@ class RunDir:
                     else f"use the settings in {own}, or another --out"
                 )
             )
-        if os.path.isdir(self.path / FINAL):
+        if finished:
             raise RunError(
                 f"a finished run is not trained on, {self.path} has its {FINAL}/ ({changes}); "
                 f"start a new run with model: {self.path} and another --out"

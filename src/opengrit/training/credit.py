@@ -69,6 +69,22 @@ def flat_groups(rows: Sequence[Sequence[float]], *, group: int) -> list[bool | N
     return found
 
 
+def flat_rows(flat: Sequence[bool | None], first_row: int, count: int, *, group: int) -> list[int]:
+    """Of `count` rows, the first of which is `first_row` of all, those of groups that teach nothing."""
+    return [row for row in range(count) if flat[(first_row + row) // group] is not False]
+
+
+def idle_rows(rows: Sequence[int], prompts: Sequence[object], advantages: torch.Tensor) -> frozenset[int]:
+    """Of a pass's rows those of groups without any advantage, R or R x T: without a KL term their gradient is zero.
+
+    Rows of a group share one prompt object. One group is always left: a loss has a gradient, and processes that learn
+    together wait for each other's.
+    """
+    some = advantages.view(len(rows), -1).any(1).tolist()
+    teaching = {id(prompt) for prompt, has in zip(prompts, some, strict=True) if has} or {id(prompts[0])}
+    return frozenset(row for row, prompt in zip(rows, prompts, strict=True) if id(prompt) not in teaching)
+
+
 def with_object_credit(
     advantages_R: torch.Tensor,
     records: Sequence[Record],

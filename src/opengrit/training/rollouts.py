@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from accelerate.utils import gather_object
+from datasets import Dataset
 
 from opengrit.core.errors import ImageError
-from opengrit.core.types import Record, Unjudged, Verdict
+from opengrit.core.types import Example, Record, Unjudged, Verdict
 from opengrit.evaluation.metrics import truncated
-from opengrit.evaluation.rollout import EvaluationProtocol, ask, case_of, with_verdicts
+from opengrit.evaluation.rollout import EvaluationProtocol, ask, case_of, scored, settled
 from opengrit.judges.pool import JudgePool, PendingVerdicts, Skip, decide
+from opengrit.recipes.asking import AskingAgain
 from opengrit.sampling import Asked, Sampler
 from opengrit.sampling.model_inputs import PreparedPrompt
 from opengrit.sampling.transformers_engine import TransformersSampler
 from opengrit.sampling.vllm import VllmSampler
+from opengrit.training.asking_again import Cost, SecondLook
 
 STOP = ("</answer>",)
 
@@ -130,37 +133,72 @@ class JudgeSettings:
 
 
 class RolloutScorer:
-    """Judges and scores one generation batch at a time. Close it when done."""
+    """Judges and scores one generation batch at a time, and asks its second questions where it is to. Close it when done."""
 
-    def __init__(self, protocol: EvaluationProtocol, settings: JudgeSettings) -> None:
+    def __init__(
+        self, protocol: EvaluationProtocol, settings: JudgeSettings, asking: AskingAgain | None = None
+    ) -> None:
         self._pool = JudgePool(protocol.judge)
         self._rubric, self._settings = protocol.rubric, settings
+        self._second = None if asking is None else SecondLook(asking, protocol)
         self._pending: PendingVerdicts | None = None
+        self._settled = False
 
     def start(self, records: Sequence[Record]) -> None:
         """Start judging the batch on a thread; the deadline runs from here."""
         cases = [case for record in records if (case := case_of(record)) is not None]
-        self._pending = None
+        self._pending, self._settled = None, False
         if cases:
             self._pending = self._pool.start(cases, deadline_seconds=self._settings.deadline_seconds)
+
+    def settle(self, records: Sequence[Record]) -> list[Record]:
+        """The records that judging was started with, with the verdicts that are there by the deadline."""
+        self._settled = True
+        return settled(records, [] if self._pending is None else self._pending.result())
+
+    def ask_again(self, records: Sequence[Record], sampler: Sampler, *, stop: tuple[str, ...]) -> Cost | None:
+        """Ask the second questions, while the first answers are judged; what that cost, None where nothing is asked again."""
+        if self._second is None:
+            return None
+        deadline = self._settings.deadline_seconds
+        return self._second.start(records, sampler, self._pool, stop=stop, deadline_seconds=deadline)
 
     def finish(self, records: Sequence[Record]) -> tuple[list[Record], str | None]:
         """The batch, scored with the verdicts that are there by the deadline, and why no process learns from the step.
 
         None: all do. All processes call this together.
         """
-        opinions = [] if self._pending is None else self._pending.result()
-        scored = with_verdicts(records, opinions, rubric=self._rubric)
+        judged = list(records) if self._settled else self.settle(records)
+        second = None if self._second is None else self._second.finish(judged)
+        found = scored(judged, rubric=self._rubric, second=second)
         # An opinion that is missing and that no reward needs does no harm.
         counted: list[Verdict | Unjudged] = [
             record.verdict
-            for record in scored
+            for record in found
             if case_of(record) is not None
             and (isinstance(record.verdict, Verdict) or record.score.total is None)
         ]
         decision = decide(gather_object(counted), min_judged_share=self._settings.min_judged_share)
-        return scored, decision.reason if isinstance(decision, Skip) else None
+        return found, decision.reason if isinstance(decision, Skip) else None
 
     def close(self) -> None:
         """Stop judging; what has started is waited for."""
         self._pool.close()
+
+
+def trl_rows(examples: Sequence[Example]) -> Dataset:
+    """What TRL sees of the examples: the question, for its tables, and the example's number."""
+    return Dataset.from_dict(
+        {
+            "prompt": [[{"role": "user", "content": example.question}] for example in examples],
+            "example": list(range(len(examples))),
+        }
+    )
+
+
+def split_rows(batch: Mapping[str, Any], parts: int) -> list[dict[str, Any]]:
+    """The generation batch in `parts` slices of consecutive rows; scalars go to every slice."""
+    size = batch["row"].shape[0] // parts
+    return [
+        {k: v[i * size : (i + 1) * size] if v.ndim else v for k, v in batch.items()} for i in range(parts)
+    ]

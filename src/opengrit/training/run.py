@@ -112,6 +112,8 @@ def train(
                     ),
                     retention=CheckpointRetention(recipe.train.keep_checkpoints, recipe.train.keep_best),
                     advantage=recipe.advantage,
+                    asking_again=recipe.asking_again,
+                    resample_flat_groups=recipe.train.resample_flat_groups,
                 )
                 try:
                     with progress:
@@ -142,6 +144,8 @@ def _resolve(recipe: Recipe, output_dir: str) -> _Plan:
     check_rows(len(examples), recipe.train)
     if recipe.judge.kind == "own":
         own_judge(recipe.judge)  # to refuse what cannot be used
+    if recipe.asking_again is not None:
+        strategy_named(recipe.asking_again.strategy)  # to refuse what cannot be used
     evaluations = training_evaluations(recipe.data.eval, recipe.eval, every=recipe.train.eval_steps)
     for asked in (examples, *(evaluation.examples for evaluation in evaluations)):
         require_readable(asked)

@@ -32,7 +32,14 @@ def grpo_config(section: Train, output_dir: str | Path) -> GRPOConfig:
             f"train.vllm_mode {section.vllm_mode} needs vllm, it is not installed; install opengrit[vllm] or set "
             "train.vllm_mode: null"
         )
-    ours = {"questions_per_step", "eval_steps", "save_steps", "keep_checkpoints", "keep_best"}
+    ours = {
+        "questions_per_step",
+        "eval_steps",
+        "save_steps",
+        "keep_checkpoints",
+        "keep_best",
+        "resample_flat_groups",
+    }
     ours |= {
         "report_to",
         "project",

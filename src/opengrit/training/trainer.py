@@ -13,13 +13,12 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import gather, gather_object
-from datasets import Dataset
 from peft import LoraConfig
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import GRPOConfig, GRPOTrainer
@@ -28,6 +27,7 @@ from opengrit.core.types import Example, Record
 from opengrit.evaluation.rollout import EvaluationProtocol, roll_out
 from opengrit.grounding.prompts import asked_for
 from opengrit.models.families import Loaded, base_model
+from opengrit.recipes.asking import AskingAgain
 from opengrit.recipes.objective import Advantage, ObjectCredit
 from opengrit.runs.alarms import Setting
 from opengrit.runs.folder import RunDir
@@ -36,10 +36,11 @@ from opengrit.sampling.transformers_engine import ENCODED_AT_ONCE, TransformersS
 from opengrit.sampling.vllm import VllmSampler, forgetting_pictures
 from opengrit.training.callbacks import GritCallback, NonFiniteGuard
 from opengrit.training.checkpoint import restore_weights, save_checkpoint
-from opengrit.training.credit import RewardColumns, flat_groups, with_object_credit
+from opengrit.training.credit import RewardColumns, flat_groups, flat_rows, idle_rows, with_object_credit
 from opengrit.training.data_order import EvenOrder
 from opengrit.training.metrics import MetricSums, StepLog, add_lengths, add_pass, add_scores, merged, put_sums
 from opengrit.training.progress_table import ProgressTable
+from opengrit.training.redrawing import redrawn
 from opengrit.training.retention import CheckpointRetention
 from opengrit.training.rollouts import (
     STOP,
@@ -49,6 +50,8 @@ from opengrit.training.rollouts import (
     lay_out,
     pieces,
     prompts_of,
+    split_rows,
+    trl_rows,
 )
 from opengrit.training.sampler_check import SamplerCheck, agreement
 from opengrit.training.scoring import RowScorer
@@ -63,6 +66,7 @@ from opengrit.training.training_evaluation import TrainingEvaluation
 
 log = logging.getLogger(__name__)
 _SEED_STEP = 1_000_003  # keeps the seeds of different runs and steps apart
+_SEED_OF_DRAW = 2**64  # and those of a group's second draw
 
 
 class GritTrainer(GRPOTrainer):
@@ -105,13 +109,16 @@ class GritTrainer(GRPOTrainer):
         retention: CheckpointRetention | None = None,
         stop: tuple[str, ...] = STOP,
         advantage: Advantage | None = None,
+        asking_again: AskingAgain | None = None,
+        resample_flat_groups: int = 0,
     ) -> None:
         check_settings(args, num_rows=len(examples))
         check_processor(loaded.processor)
         self.examples, self.protocol, self.run = list(examples), protocol, run
         self.evaluations, self.stop = tuple(evaluations), stop
         self.retention = retention or CheckpointRetention()
-        self.scorer = RolloutScorer(protocol, judge_settings or JudgeSettings())
+        self.scorer = RolloutScorer(protocol, judge_settings or JudgeSettings(), asking_again)
+        self.resample_flat_groups = resample_flat_groups
         self.skips = False  # the current generation is not learned from
         self._flat_groups: list[bool | None] = []  # of the current generation, on all processes
         self.metric_sums = MetricSums()  # of this process, since the last line of the log
@@ -129,7 +136,7 @@ class GritTrainer(GRPOTrainer):
             model=loaded.model,
             reward_funcs=self.columns.functions,
             args=args,
-            train_dataset=_rows(self.examples),
+            train_dataset=trl_rows(self.examples),
             processing_class=loaded.processor,
             peft_config=peft_config,
             rollout_func=_rollout_func,
@@ -157,6 +164,7 @@ class GritTrainer(GRPOTrainer):
             # Processes that shard weights run the tower equally often, whatever pictures they have.
             encoded_at_once=sys.maxsize if asks_for_fsdp() else ENCODED_AT_ONCE,
         )
+        self._second_sampler = TransformersSampler(self.loaded, kept_bytes=0)  # its pictures are shown once
         self.rollout_sampler = rollout_sampler
         models = [self.accelerator.unwrap_model(m) for m in (self.model, self.ref_model) if m is not None]
         self.shares_prefix = all([share_prefix(base_model(model)) for model in models])
@@ -215,7 +223,9 @@ class GritTrainer(GRPOTrainer):
         self._compare_with_sampler(output.get("old_per_token_logps"))
         # TRL takes a group for flat where its standard deviation is below 1e-8, which rounding in 32 bits is above.
         # Its rows would be taught that rounding, and pass through the model with a gradient for it.
-        output["advantages"][self._flat_rows(len(inputs))] = 0.0
+        first_row = self.accelerator.process_index * len(inputs)
+        flat = flat_rows(self._flat_groups, first_row, len(inputs), group=self.num_generations)
+        output["advantages"][flat] = 0.0
         self._write_records(output["advantages"].tolist())
         if self.object_credit is not None:
             output["advantages"] = self._with_object_credit(output, self.object_credit)
@@ -236,44 +246,64 @@ class GritTrainer(GRPOTrainer):
             self._log_metric("objects/credited", float(found))
         return advantages_RT
 
-    def _flat_rows(self, count: int) -> list[int]:
-        """Of this process's rows those of groups that teach nothing; processes hold consecutive rows of the batch."""
-        first = self.accelerator.process_index * count
-        return [
-            row
-            for row in range(count)
-            if self._flat_groups[(first + row) // self.num_generations] is not False
-        ]
-
     def _roll_out(self) -> dict[str, Any]:
         """Sample and parse the current batch, and start to judge it; what TRL asks of a rollout function."""
         gather_weights(self.model, self.ref_model)
         num_rows = len(self._batch_examples)
-        size, places = pieces(
-            num_rows, group=self.num_generations, first_row=self.accelerator.process_index * num_rows
-        )
-        settings = self.sampling_settings(self._step // self._passes_per_generation)
+        first_row = self.accelerator.process_index * num_rows
+        size, places = pieces(num_rows, group=self.num_generations, first_row=first_row)
         sampler = self._sampler_of_rollouts()
-        with self.accelerator.autocast():
-            groups = roll_out(
-                sampler,
-                self._batch_examples[::size],
-                protocol=self.protocol,
-                samples_per_question=size,
-                settings=[replace(settings, first_sample=place) for place in places],
-                step=self.state.global_step + 1,
+
+        def sample(wanted: Sequence[int], draw: int) -> list[list[Record]]:
+            groups = self._sample(sampler, size, [(i, places[i]) for i in wanted], draw=draw)
+            self.scorer.start([record for group in groups for record in group])
+            return groups
+
+        groups = sample(range(len(places)), 0)
+        prompts = prompts_of(groups, sampler, preparer=self.sampler, protocol=self.protocol)
+        if self.resample_flat_groups:
+            groups = redrawn(
+                groups,
+                times=self.resample_flat_groups,
+                group=self.num_generations,
+                first_row=first_row,
+                sample=sample,
+                settle=self.scorer.settle,
+                sums=self.metric_sums,
             )
-        self.scorer.start([record for group in groups for record in group])
         self.rollouts = lay_out(
-            groups,
-            prompts_of(groups, sampler, preparer=self.sampler, protocol=self.protocol),
-            sampler,
-            end_ids=self.eos_token_ids,
-            appended_id=self._tokenizer.eos_token_id,
+            groups, prompts, sampler, end_ids=self.eos_token_ids, appended_id=self._tokenizer.eos_token_id
         )
+        self._ask_again(sampler)
         add_lengths(self.metric_sums, self.rollouts.records, self.rollouts.lengths)
         self.times.add_tokens(sum(self.rollouts.lengths))
         return self.rollouts.for_trl()
+
+    def _sample(
+        self, sampler: Sampler, size: int, wanted: Sequence[tuple[int, int]], *, draw: int
+    ) -> list[list[Record]]:
+        """Pieces of `size` completions: of each its number on this process, and its place in its group."""
+        settings = self.sampling_settings(self._step // self._passes_per_generation)
+        settings = replace(settings, seed=settings.seed + draw * _SEED_OF_DRAW)
+        with self.accelerator.autocast():
+            return roll_out(
+                sampler,
+                [self._batch_examples[piece * size] for piece, _ in wanted],
+                protocol=self.protocol,
+                samples_per_question=size,
+                settings=[replace(settings, first_sample=place) for _, place in wanted],
+                step=self.state.global_step + 1,
+            )
+
+    def _ask_again(self, sampler: Sampler) -> None:
+        # vLLM samples as it was configured to.
+        by_model = sampler is self.sampler or isinstance(sampler, VllmSampler)
+        with self.accelerator.autocast():
+            cost = self.scorer.ask_again(
+                self.rollouts.records, self._second_sampler if by_model else sampler, stop=self.stop
+            )
+        for name, value in (asdict(cost) if cost is not None else {}).items():
+            self._log_metric(f"asking_again/{name}", float(value))
 
     def _sampler_of_rollouts(self) -> Sampler:
         if self.rollout_sampler is None and self.use_vllm:
@@ -339,7 +369,7 @@ class GritTrainer(GRPOTrainer):
             )
         if self._step % self._passes_per_generation == 0 or self._buffered_inputs is None:
             whole = self._generate_and_score_completions(generation_batch)
-            self._buffered_inputs = _split(whole, self.args.gradient_accumulation_steps)
+            self._buffered_inputs = split_rows(whole, self.args.gradient_accumulation_steps)
         return self._buffered_inputs[self._step % self.args.gradient_accumulation_steps]
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -351,7 +381,9 @@ class GritTrainer(GRPOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         gather_weights(self.model)
         self._rows = inputs["row"].tolist()
-        self._idle = self._rows_that_teach_nothing(inputs["advantages"].view(len(self._rows), -1))
+        if self.beta == 0.0 or self.skips:
+            prompts = [self.rollouts.prompts[row] for row in self._rows]
+            self._idle = idle_rows(self._rows, prompts, inputs["advantages"])
         try:
             loss = super()._compute_loss(model, inputs)
             self.nonfinite_guard.check_loss(loss)
@@ -360,19 +392,6 @@ class GritTrainer(GRPOTrainer):
             return 0.0 * loss if self.skips else loss
         finally:
             self._idle = frozenset()
-
-    def _rows_that_teach_nothing(self, advantages_RT: torch.Tensor) -> frozenset[int]:
-        """Of the pass's rows those of groups without any advantage: without a KL term their gradient is zero.
-
-        One group is always left: a loss has a gradient, and processes that learn together wait for each other's.
-        """
-        if self.beta != 0.0 and not self.skips:
-            return frozenset()
-        prompt_of = {row: id(self.rollouts.prompts[row]) for row in self._rows}
-        given = advantages_RT.any(1).tolist()
-        teaching = {prompt_of[row] for row, some in zip(self._rows, given, strict=True) if some}
-        teaching = teaching or {prompt_of[self._rows[0]]}
-        return frozenset(row for row in self._rows if prompt_of[row] not in teaching)
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -448,21 +467,3 @@ def _rollout_func(prompts: list[Any], trainer: Any) -> dict[str, Any]:
     with trainer.times.part(Part.DRAW):
         rolled: dict[str, Any] = trainer._roll_out()
     return rolled
-
-
-def _rows(examples: Sequence[Example]) -> Dataset:
-    """What TRL sees of the examples: the question, for its tables, and the example's number."""
-    return Dataset.from_dict(
-        {
-            "prompt": [[{"role": "user", "content": example.question}] for example in examples],
-            "example": list(range(len(examples))),
-        }
-    )
-
-
-def _split(batch: Mapping[str, Any], parts: int) -> list[dict[str, Any]]:
-    """The generation batch in `parts` slices of consecutive rows; scalars go to every slice."""
-    size = batch["row"].shape[0] // parts
-    return [
-        {k: v[i * size : (i + 1) * size] if v.ndim else v for k, v in batch.items()} for i in range(parts)
-    ]

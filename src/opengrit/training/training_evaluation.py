@@ -10,7 +10,8 @@ from opengrit.data import load_examples
 from opengrit.evaluation.evaluator import evaluate
 from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.grounding.prompts import strategy_named
-from opengrit.recipes.training_recipe import Eval, Source
+from opengrit.recipes.asking import Eval
+from opengrit.recipes.training_recipe import Source
 from opengrit.sampling import Sampler, SamplingSettings
 from opengrit.training.rollouts import STOP
 
@@ -31,7 +32,11 @@ class TrainingEvaluation:
         return evaluate(
             sampler,
             self.examples,
-            protocol=replace(protocol, strategy=self.section.strategy or protocol.strategy),
+            protocol=replace(
+                protocol,
+                strategy=self.section.strategy or protocol.strategy,
+                rubric=protocol.rubric.of_first_answers(),
+            ),
             settings=SamplingSettings(
                 temperature=self.section.temperature,
                 max_new_tokens=self.section.max_completion_length,
