@@ -113,7 +113,9 @@ convert.command("internvl")(converting.internvl)
 
 def main() -> None:
     """The entry point of the installed command."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal without some letter shows "?" in its place, as stderr does
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # a terminal without some letter shows "?" in its place, as stderr does
         sys.stdout.reconfigure(errors="replace")
     app(prog_name="opengrit")
 
