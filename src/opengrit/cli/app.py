@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from errno import EACCES, EDQUOT, EFBIG, EISDIR, ELOOP, ENAMETOOLONG, ENOSPC, ENOTDIR, EPERM, EROFS
 from typing import Annotated, Any
 
@@ -111,6 +113,10 @@ convert.command("internvl")(converting.internvl)
 
 def main() -> None:
     """The entry point of the installed command."""
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # a terminal without some letter shows "?" in its place, as stderr does
+        sys.stdout.reconfigure(errors="replace")
     app(prog_name="opengrit")
 
 
