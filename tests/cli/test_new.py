@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shlex
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -129,6 +132,28 @@ def test_nothing_is_overwritten_and_nothing_is_left_of_what_fails(shapes: Path) 
     assert failed.exit_code == 2
     assert "0.png" in failed.output
     assert sorted(path.name for path in shapes.iterdir()) == ["mine", "photos", "sheet.csv"]
+
+
+def test_without_space_the_error_says_so_and_nothing_is_half_written(shapes: Path) -> None:
+    command = [sys.executable, "-m", "opengrit", "data", "import", "sheet.csv", "--images", "photos"]
+    limited = 'ulimit -f 1; exec "$@"'  # files of at most 1 KiB
+    done = subprocess.run(
+        ["bash", "-c", limited, "bash", *command, "--out", "mine.jsonl"], capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: there must be space for what is written")
+    assert len(done.stderr.splitlines()) == 1
+    assert sorted(path.name for path in shapes.iterdir()) == ["photos", "sheet.csv"]
+
+
+def test_what_a_terminal_cannot_show_is_no_crash(shapes: Path) -> None:
+    row = {"image": "0.png", "question": "How many cats \u2013 roughly?", "answer": "\u7b54"}
+    Path("rows.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    command = [sys.executable, "-m", "opengrit", "data", "check", "rows.jsonl", "--images", "photos"]
+    terminal = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(command, env=terminal, capture_output=True, encoding="latin-1")
+    assert done.returncode == 0, done.stderr
+    assert "answers of rows: '?' 1" in done.stdout
 
 
 def test_the_command_that_only_converts_writes_rows_that_check(shapes: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 
 import pytest
 import yaml
@@ -18,7 +19,7 @@ from opengrit.data.licences import licence_of
 from opengrit.evaluation.measured import from_json, measured, to_json
 from opengrit.evaluation.metrics import Estimate
 from opengrit.publishing.card import shown
-from opengrit.publishing.facts import licence_on_card
+from opengrit.publishing.facts import card_of, licence_on_card
 from opengrit.publishing.places import places_in, without_places
 from opengrit.recipes.sft_recipe import SftRecipe
 from opengrit.recipes.training_recipe import load_recipe
@@ -190,6 +191,22 @@ def test_what_is_no_place_stays(text):
 
 def test_a_known_place_with_spaces_goes_whole():
     assert without_places("in /home/a b/c d/x.", known=["/home/a b/c d", "/"]) == "in c d/x."
+    assert without_places("`file:///home/a b/c`, /home/a b", known=["/home/a b"]) == "`a b/c`, a b"
+
+
+def test_a_known_place_with_a_short_name_leaves_addresses_as_they_are():
+    text = "https://huggingface.co/datasets/x/data, https://example.org/data and/data, "
+    assert without_places(f"{text}/data/rows.jsonl", known=["/data", "/app"]) == f"{text}data/rows.jsonl"
+
+
+def test_a_data_set_of_the_hub_is_named_on_the_card(trained, tmp_path):
+    shutil.copytree(trained.path, tmp_path / "run")
+    recipe = yaml.safe_load(trained.recipe)
+    recipe["data"]["train"] = [{"hub": "owner/name:train"}]
+    (tmp_path / "run" / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    card = card_of(RunDir.open(tmp_path / "run"), tmp_path / "run" / "final", frame="qwen2_5_vl")
+    assert "on owner/name:train\n" in card
+    assert "| owner/name:train | not stated here, see its page on the hub | a data set of the hub |" in card
 
 
 # -- figures ---------------------------------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from errno import EACCES, EDQUOT, EISDIR, ELOOP, ENAMETOOLONG, ENOSPC, ENOTDIR, EPERM, EROFS
+import io
+import sys
+from errno import EACCES, EDQUOT, EFBIG, EISDIR, ELOOP, ENAMETOOLONG, ENOSPC, ENOTDIR, EPERM, EROFS
 from typing import Annotated, Any
 
 import typer
@@ -29,6 +31,7 @@ from opengrit.version import __version__
 
 EXIT_ERROR = 2
 # What a file system refuses to anybody: a person can fix it, so it is no bug.
+_FULL = (ENOSPC, EDQUOT, EFBIG)  # met while writing, where the error names no file
 _REFUSALS = (EACCES, EPERM, EROFS, ENOSPC, EDQUOT, ENAMETOOLONG, ENOTDIR, EISDIR, ELOOP)
 
 
@@ -46,6 +49,13 @@ class _Commands(TyperGroup):
                 typer.echo(harmless(str(stopped)), err=True)
             raise typer.Exit(stopped.exit_code) from stopped
         except OSError as error:
+            if error.errno in _FULL and error.filename is None:
+                typer.echo(
+                    f"error: there must be space for what is written, there is none where this writes ({error.strerror}); free "
+                    "some, or name a place on another disk",
+                    err=True,
+                )
+                raise typer.Exit(EXIT_ERROR) from error
             if error.errno not in _REFUSALS or error.filename is None:
                 raise
             typer.echo(
@@ -103,6 +113,10 @@ convert.command("internvl")(converting.internvl)
 
 def main() -> None:
     """The entry point of the installed command."""
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # a terminal without some letter shows "?" in its place, as stderr does
+        sys.stdout.reconfigure(errors="replace")
     app(prog_name="opengrit")
 
 

@@ -33,7 +33,7 @@ def report(
 
         opengrit report runs/before runs/demo runs/after --out report.html
     """
-    from opengrit.reports import RunView, load_runs, print_summary, write_report
+    from opengrit.reports import load_runs, print_tables, write_report
 
     settle_log()
     if images is not None and not images.is_dir():
@@ -41,8 +41,6 @@ def report(
             f"--images is a folder that exists, {images} is none; name the one that holds the pictures"
         )
     views = load_runs(runs, images=images, quiet=quiet)
-    write_report(views, out)
-    evaluated = {v.name: v.records for v in views if isinstance(v, RunView) and v.is_evaluation}
-    if evaluated:
-        print_summary(evaluated, Console())
+    made = write_report(views, out)
+    print_tables(made.tables, made.runs, Console())
     typer.echo(f"report: {out.resolve()}")

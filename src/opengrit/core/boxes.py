@@ -92,7 +92,7 @@ def _clip(coordinate: float) -> float:
 
 def union_area(boxes: Sequence[Box]) -> float:
     """The share of the picture that the boxes cover together, 0 to 1; overlaps count once."""
-    return min(covered_area([_corners(box) for box in boxes]), 1.0)
+    return min(covered_area([corners_of(box) for box in boxes]), 1.0)
 
 
 def union_iou(predicted: Sequence[Box], truth: Sequence[Box]) -> float:
@@ -103,7 +103,7 @@ def union_iou(predicted: Sequence[Box], truth: Sequence[Box]) -> float:
     """
     if set(predicted) == set(truth):
         return 1.0
-    return iou_of_unions([_corners(box) for box in predicted], [_corners(box) for box in truth])
+    return iou_of_unions([corners_of(box) for box in predicted], [corners_of(box) for box in truth])
 
 
 def iou_of_unions(ours: Sequence[Corners], theirs: Sequence[Corners]) -> float:
@@ -185,7 +185,8 @@ class _SweepLine:
             self._length[node] = self._length[2 * node] + self._length[2 * node + 1]
 
 
-def _corners(box: Box) -> Corners:
+def corners_of(box: Box) -> Corners:
+    """Left, top, right and bottom of a box."""
     return box.left, box.top, box.right, box.bottom
 
 
@@ -196,7 +197,7 @@ def _overlap(one: Corners, other: Corners) -> Corners:
 
 def box_iou(first: Box, second: Box) -> float:
     """Overlap of two boxes over the area of both together, 0 to 1; boxes that only touch give 0."""
-    return iou_of_unions([_corners(first)], [_corners(second)])
+    return iou_of_unions([corners_of(first)], [corners_of(second)])
 
 
 def pairwise_iou(predicted: Sequence[Box], truth: Sequence[Box]) -> np.ndarray:
@@ -268,7 +269,9 @@ def match(predicted: Sequence[Box], truth: Sequence[Box], *, threshold: float = 
         raise ValueError(f"an IoU threshold lies above 0 and at most 1, got {threshold}")
     pairs: tuple[tuple[int, int], ...] = ()
     ious: tuple[float, ...] = ()
-    if predicted and truth:
+    if len(predicted) == len(truth) == 1:  # by far the most frequent case has nothing to choose
+        pairs, ious = ((0, 0),), (box_iou(predicted[0], truth[0]),)
+    elif predicted and truth:
         from scipy.optimize import linear_sum_assignment
 
         table = pairwise_iou(predicted, truth)
@@ -282,11 +285,17 @@ def match(predicted: Sequence[Box], truth: Sequence[Box], *, threshold: float = 
 
 def moved_at_random(boxes: Sequence[Box], generator: np.random.Generator) -> tuple[Box, ...]:
     """The same boxes, each with its width and height kept, at places sampled evenly from where it fits the picture."""
-    return tuple(_moved(box, *generator.random(2)) for box in boxes)
+    return tuple(Box(*corners) for corners in corners_at_random(boxes, generator))
 
 
-def _moved(box: Box, across: float, down: float) -> Box:
+def corners_at_random(boxes: Sequence[Box], generator: np.random.Generator) -> list[Corners]:
+    """The corners of `moved_at_random`, for those who compare areas and need no boxes."""
+    places = generator.random((len(boxes), 2)).tolist()
+    return [_moved(box, across, down) for box, (across, down) in zip(boxes, places, strict=True)]
+
+
+def _moved(box: Box, across: float, down: float) -> Corners:
     """The box at these shares (0 to 1) of the space that its size leaves it."""
     width, height = box.right - box.left, box.bottom - box.top
     left, top = across * (1.0 - width), down * (1.0 - height)
-    return Box(left, top, min(left + width, 1.0), min(top + height, 1.0))
+    return left, top, min(left + width, 1.0), min(top + height, 1.0)

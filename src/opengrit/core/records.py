@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
 from functools import cache
-from typing import Any, get_args, get_origin, get_type_hints
+from operator import attrgetter
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from opengrit.core.boxes import Box, Size
 from opengrit.core.errors import RunError
@@ -97,29 +98,54 @@ def from_json(value: Any) -> Record:
 
 def _check(value: object, place: str) -> None:
     """Compare the fields of a dataclass, and of those in it, with their declared types. Raises TypeError."""
-    for name, several, kinds, may_hold_more in _fields(type(value)):  # type: ignore[arg-type]  # a class has a hash
-        inner = getattr(value, name)
-        parts = (inner,) if not several else inner.values() if isinstance(inner, dict) else inner
-        found = {type(inner)} if not several else set(map(type, parts))
-        if not found <= kinds:
-            raise TypeError(
-                f"{place}{name} holds {', '.join(sorted(kind.__name__ for kind in found - kinds))}"
-            )
-        if may_hold_more:
+    shape = _shape(type(value))  # type: ignore[arg-type]  # a class has a hash
+    held = shape.values(value)
+    if (types := tuple(map(type, held))) not in shape.right:
+        for field, found in zip(shape.fields, types, strict=True):
+            if not field.several and found not in field.kinds:
+                raise TypeError(f"{place}{field.name} holds {found.__name__}")
+        shape.right.add(types)  # there are few ways to be right
+    for number in shape.deep:
+        field, inner = shape.fields[number], held[number]
+        parts = (inner,) if not field.several else inner.values() if isinstance(inner, dict) else inner
+        if field.several and not field.kinds.issuperset(map(type, parts)):
+            wrong = sorted({type(part).__name__ for part in parts if type(part) not in field.kinds})
+            raise TypeError(f"{place}{field.name} holds {', '.join(wrong)}")
+        if field.classes:
             for part in parts:
-                if is_dataclass(part):
-                    _check(part, f"{place}{name}.")
+                if type(part) in field.classes:
+                    _check(part, f"{place}{field.name}.")
+
+
+class _Field(NamedTuple):
+    """A field of a dataclass: whether it holds several values, the types of one, and which of these are dataclasses."""
+
+    name: str
+    several: bool
+    kinds: frozenset[type]
+    classes: frozenset[type]
+
+
+class _Shape(NamedTuple):
+    """The fields of a dataclass, all of their values at once, and the types that were found to be right together."""
+
+    fields: tuple[_Field, ...]
+    values: Callable[[object], tuple[Any, ...]]
+    right: set[tuple[type, ...]]
+    deep: tuple[int, ...]  # the places of the fields that hold several values or dataclasses
 
 
 @cache
-def _fields(kind: type) -> tuple[tuple[str, bool, frozenset[type], bool], ...]:
-    """For each field of a dataclass: its name, whether it holds several values, the types of one, and whether one is a dataclass."""
-    found = []
+def _shape(kind: type) -> _Shape:
+    fields = []
     for name, hint in get_type_hints(kind).items():
         kinds = frozenset(_types(hint))
-        several = get_origin(hint) in (tuple, dict)
-        found.append((name, several, kinds, any(map(is_dataclass, kinds))))
-    return tuple(found)
+        classes = frozenset(filter(is_dataclass, kinds))
+        fields.append(_Field(name, get_origin(hint) in (tuple, dict), kinds, classes))
+    names = [field.name for field in fields]
+    values = attrgetter(*names) if len(names) > 1 else lambda value: (getattr(value, names[0]),)
+    deep = tuple(number for number, field in enumerate(fields) if field.several or field.classes)
+    return _Shape(tuple(fields), values, set(), deep)
 
 
 def _types(hint: Any) -> Iterator[type]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum
+from functools import lru_cache
 
 from opengrit.judges.assertion import (
     Context,
@@ -101,12 +102,17 @@ def answer_kind(expected: str, question: str | None = None) -> AnswerKind:
         return AnswerKind.BOX
     if wanted_letters(expected, options_of(question or "")):
         return AnswerKind.OPTION
+    bare, kind = _read_alone(expected)
+    return kind if _expected_polarity(bare, question) is None else AnswerKind.YES_NO
+
+
+@lru_cache(maxsize=10_000)
+def _read_alone(expected: str) -> tuple[str, AnswerKind]:
+    """The bare text of an expected answer, and its kind where it is neither an option nor yes or no."""
     bare = clean(expected, boxes=True)
-    if _expected_polarity(bare, question) is not None:
-        return AnswerKind.YES_NO
     if _LIST.fullmatch(bare):
-        return AnswerKind.LIST
-    return AnswerKind.TEXT if read_quantity(unlatex(bare)) is None else AnswerKind.NUMBER
+        return bare, AnswerKind.LIST
+    return bare, AnswerKind.TEXT if read_quantity(unlatex(bare)) is None else AnswerKind.NUMBER
 
 
 def said_yes_or_no(given: str) -> str | None:

@@ -217,6 +217,9 @@ def _is_toy(origin: Origin | None) -> bool:
 
 
 def _data(source: Mapping[str, Any]) -> Named:
+    if source.get("hub"):
+        name = str(source["hub"])
+        return Named(name, f"{NOT_STATED} here, see its page on the hub", "a data set of the hub")
     spec = str(source.get("name") or source.get("file"))
     found = licence_of(spec)
     return Named(spec if source.get("name") else last_name(spec), found.licence, found.origin)

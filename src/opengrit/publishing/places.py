@@ -28,7 +28,9 @@ def places_in(text: str) -> list[str]:
 def without_places(text: str, *, known: Iterable[str] = ()) -> str:
     """The text with each place replaced by the name at its end; `known` paths (which may hold spaces) go first."""
     for path in sorted({one for one in known if _is_place(one)}, key=len, reverse=True):
-        text = text.replace(path, last_name(path))
+        # Whole: "/data" is no place in "https://example.org/data" and in "/datasets".
+        whole = rf"(?:file:/*|(?<![\w.:~/-])){re.escape(path)}(?![\w-])"
+        text = re.sub(whole, lambda found: last_name(found.group()), text)
     return _PLACES.sub(lambda found: last_name(found.group()), text)
 
 

@@ -3,7 +3,7 @@
 May import `training` and the floors below it. Begin with `page.py`; the viewer is `viewer.py`.
 """
 
-from opengrit.reports.console import print_summary
+from opengrit.reports.console import print_summary, print_tables
 from opengrit.reports.loading import load_runs
 from opengrit.reports.page import build_report, write_report
 from opengrit.reports.pictures import NoPicture
@@ -17,6 +17,7 @@ __all__ = [
     "build_report",
     "load_runs",
     "print_summary",
+    "print_tables",
     "viewer_html",
     "write_report",
 ]

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from opengrit.core.types import Unjudged
 from opengrit.evaluation.metrics import grounding_iou, kind_of_answer
-from opengrit.reports.outcomes import Outcome, outcome_of
+from opengrit.reports.outcomes import Outcome
 from opengrit.reports.selected_examples import AnsweredExample, Reply
 
 LONGEST_TEXT = 1_500  # characters of one answer's text in the list; the examples have theirs whole
@@ -63,7 +63,7 @@ def answer_list(
         }
         for answered in examples
     ]
-    kinds = {outcome_of(reply.record) for answered in examples for reply in answered.replies}
+    kinds = {reply.outcome for answered in examples for reply in answered.replies}
     return AnswerList(
         data=_in_script({"runs": list(runs), "rows": rows}),
         num_examples=len(examples),
@@ -111,7 +111,7 @@ def _reply(reply: Reply, runs: Sequence[str], texts: _Texts) -> dict[str, Any]:
     return {
         "r": runs.index(reply.run),
         "a": None if record.transcript.answer is None else _cut(record.transcript.answer, _LONGEST_FIELD),
-        "c": outcome_of(record).value,
+        "c": reply.outcome.value,
         "u": None if iou is None else round(iou, 3),
         "b": len(record.transcript.boxes),
         "w": record.failure or why,

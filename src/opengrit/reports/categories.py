@@ -9,15 +9,14 @@ from markupsafe import Markup
 
 from opengrit.core.types import Example, Record
 from opengrit.evaluation import metrics
-from opengrit.evaluation.metrics import kind_of_answer, true_count
-from opengrit.evaluation.metrics.estimates import key_of
+from opengrit.evaluation.metrics import Measurements, kind_of_answer, true_count
 from opengrit.reports.plots import Interval, interval_plot
-from opengrit.reports.tables import ASKED_PLAINLY, DASH, Cell, Unit, is_plain, value_cell
+from opengrit.reports.tables import ASKED_PLAINLY, DASH, OVERLAP_NAME, Cell, Unit, is_plain, value_cell
 
 MAX_PLOTTED = 12  # categories in one plot; the table has them all
 _COLUMNS = (
     ("Accuracy", Unit.SHARE, metrics.raw_score, "not judged"),
-    ("Box IoU of unions", Unit.OVERLAP, metrics.grounding_iou, "no annotated boxes"),
+    (OVERLAP_NAME, Unit.OVERLAP, metrics.grounding_iou, "no annotated boxes"),
     ("control: whole picture", Unit.OVERLAP, metrics.whole_picture_iou, "no annotated boxes"),
     ("Full format", Unit.SHARE, metrics.follows_format, "failed"),
     ("Boxes per answer", Unit.NUMBER, metrics.num_boxes, "failed"),
@@ -52,25 +51,24 @@ class Breakdown:
     note: str  # what the plots leave out
 
 
-def breakdowns(
-    runs: Mapping[str, Sequence[Record]], *, remembered: metrics.Remembered | None = None
-) -> tuple[Breakdown, ...]:
+def breakdowns(runs: Mapping[str, Sequence[Record] | Measurements]) -> tuple[Breakdown, ...]:
     """The results by data set, by kind of answer and by true count.
 
     A category of one value is left out, but for the data set where there are several runs to compare.
     """
-    known = metrics.Remembered() if remembered is None else remembered
+    whole = metrics.measured(runs)
     found = []
     for name, category in _CATEGORIES:
-        groups = {run: _grouped(records, category) for run, records in runs.items()}
+        groups = {run: one.parts(category) for run, one in whole.items()}
         values = sorted({value for parts in groups.values() for value in parts})
         if len(values) < 2 and (name != "Data set" or len(runs) < 2):
             continue
-        rows = tuple(_row(v, run, groups[run][v], known) for v in values for run in runs if v in groups[run])
+        rows = tuple(_row(v, run, groups[run][v]) for v in values for run in runs if v in groups[run])
         last = list(runs)[-1] if runs else ""
         shown = [row for row in rows if row.run == last]
         plotted = _PLOTTED if len(values) > 1 else ()
-        plots = tuple(_plot(shown[:MAX_PLOTTED], column, name) for column in plotted)
+        colour = len(runs) - 1  # the run's own, as in the other plots
+        plots = tuple(_plot(shown[:MAX_PLOTTED], column, name, colour) for column in plotted)
         note = f"The plots show {last}."
         if len(shown) > MAX_PLOTTED:
             note = f"The plots show {last}, the first {MAX_PLOTTED} of {len(shown)} categories."
@@ -78,30 +76,22 @@ def breakdowns(
     return tuple(found)
 
 
-def _grouped(records: Sequence[Record], category: Callable[[Example], str | None]) -> dict[str, list[Record]]:
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        value = category(record.example)
-        if value is not None:
-            groups.setdefault(value, []).append(record)
-    return groups
-
-
-def _row(category: str, run: str, records: Sequence[Record], known: metrics.Remembered) -> CategoryRow:
-    plain = is_plain(records)
+def _row(category: str, run: str, part: Measurements) -> CategoryRow:
+    plain = is_plain(part.records)
     cells = tuple(
         Cell(DASH, why=ASKED_PLAINLY)
         if plain and place in _OF_POINTING
-        else value_cell(metrics.estimate(records, known(q)), unit, why)
-        for place, (_, unit, q, why) in enumerate(_COLUMNS)
+        else value_cell(part.estimate(quantity), unit, why)
+        for place, (_, unit, quantity, why) in enumerate(_COLUMNS)
     )
-    size = len({key_of(record.example) for record in records})
-    return CategoryRow(category, run, size, cells)
+    shown = category.lstrip("0") or "0" if category.isdigit() else category  # counts are padded for sorting
+    return CategoryRow(shown, run, part.num_examples, cells)
 
 
-def _plot(rows: Sequence[CategoryRow], column: int, name: str) -> Markup:
+def _plot(rows: Sequence[CategoryRow], column: int, name: str, colour: int) -> Markup:
     values = [
-        Interval.of(f"{row.category}, n = {row.num_examples}", row.cells[column].estimate) for row in rows
+        Interval.of(f"{row.category}, n = {row.num_examples}", row.cells[column].estimate, series=colour)
+        for row in rows
     ]
     title = f"{_COLUMNS[column][0]} by {name.lower()}"
     return interval_plot(values, title=title, x_label="mean, 95 % interval")

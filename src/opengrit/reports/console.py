@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Table as RichTable
 
 from opengrit.core.escaping import harmless
 from opengrit.core.types import Record
-from opengrit.reports.tables import HEADLINES, Cell, compare
+from opengrit.reports.tables import HEADLINES, Cell, Table, compare
 
 _WIDE = 110  # columns of a terminal that hold three values with their intervals in one line each
 _MOST_BESIDE = 2  # runs whose differences fit beside their values
@@ -18,12 +18,14 @@ _CAPTION = "Means with 95 % bootstrap intervals over n examples. Differences are
 
 
 def print_summary(runs: Mapping[str, Sequence[Record]], console: Console) -> None:
-    """Prints one table a data set: each run's values with intervals, how the runs differ, and n.
+    """Prints one table a data set: each run's values with intervals, how the runs differ, and n."""
+    print_tables(compare(runs), list(runs), console)
 
-    The differences of three runs and more are a table of their own below, of the most telling lines.
-    """
+
+def print_tables(tables: Sequence[Table], runs: Sequence[str], console: Console) -> None:
+    """Prints tables of these runs. The differences of three runs and more are a table of their own below, of the most telling lines."""
     names = [_shown(name) for name in runs]
-    for table in compare(runs):
+    for table in tables:
         pairs = [f"{names[later]} - {names[earlier]}" for earlier, later in table.pairs]
         beside = len(names) <= _MOST_BESIDE
         in_a_line = beside or console.width >= _WIDE
@@ -42,8 +44,8 @@ def print_summary(runs: Mapping[str, Sequence[Record]], console: Console) -> Non
         console.print(shown)
 
 
-def _table(title: str, columns: Sequence[str]) -> Table:
-    shown = Table(title=title, title_justify="left", caption_justify="left")
+def _table(title: str, columns: Sequence[str]) -> RichTable:
+    shown = RichTable(title=title, title_justify="left", caption_justify="left")
     shown.add_column("")
     for column in (*columns, "n"):
         shown.add_column(column, justify="right")

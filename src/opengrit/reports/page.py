@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +10,10 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from opengrit.core.collector import paused_collector
 from opengrit.core.errors import RunError
 from opengrit.core.types import Record
-from opengrit.evaluation.metrics import Remembered, grounding_iou
+from opengrit.evaluation.metrics import Measurements, grounding_iou, measured
 from opengrit.evaluation.metrics.estimates import key_of
 from opengrit.reports.answers import answer_list
 from opengrit.reports.categories import breakdowns
@@ -35,10 +37,27 @@ class Headline:
     control: str
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The page, and the tables of its evaluation runs, as a terminal prints them beside each other."""
+
+    page: str
+    runs: tuple[str, ...]
+    tables: tuple[Table, ...]
+
+
 def build_report(
     sources: Sequence[RunView | ProbeResults], *, open_picture: OpenPicture = read_picture
 ) -> str:
-    """The page, complete in itself. The same runs and pictures give the same page to the byte.
+    """The page, complete in itself. The same runs and pictures give the same page to the byte."""
+    return make_report(sources, open_picture=open_picture).page
+
+
+@paused_collector()
+def make_report(
+    sources: Sequence[RunView | ProbeResults], *, open_picture: OpenPicture = read_picture
+) -> Report:
+    """The page and its tables; each quantity is asked of each record once, for all parts of the page.
 
     Evaluation runs become tables, the first one being what later ones are compared with; training runs become
     curves, runs of probes a section of their own. At most 24 examples are shown with their pictures; a list has them
@@ -47,27 +66,27 @@ def build_report(
     runs = [source for source in sources if isinstance(source, RunView)]
     evidence = [source for source in sources if isinstance(source, ProbeResults)]
     evaluated = {run.name: run.records for run in runs if run.is_evaluation}
+    columns = measured(evaluated)
+    tables = compare(columns)
     training = [run for run in runs if not run.is_evaluation]
-    remembered = Remembered()
-    tables = compare(evaluated, remembered=remembered)
     examples = pair_up(evaluated or _ends_of_training(training))
     shown = choose(examples)
     groups, counts = seed_groups(runs), Counter(change(answered) for answered in shown)
     viewer = examples_html(shown, open_picture=open_picture, prefix="examples")
-    return render(
+    page = render(
         "page.html.j2",
         title=", ".join(source.name for source in sources) or "no runs",
         page_css=Markup(asset("page.css")),
         page_js=Markup(asset("page.js")),
         answers=answer_list(examples, shown, prefix="examples"),
-        breakdowns=breakdowns(evaluated, remembered=remembered),
-        histograms=_histograms(evaluated, tables[0]) if tables else (),
+        breakdowns=breakdowns(columns),
+        histograms=_histograms(columns, tables[0]) if tables else (),
         seeds=groups,
         seed_plot=scatter(
             seed_dots(runs),
             title="Each seed by itself",
             x_label="accuracy",
-            y_label="box IoU",
+            y_label="overlap (IoU)",
             names=[group.name for group in groups],
         ),
         evidence=[show_probe_results(one) for one in evidence],
@@ -78,6 +97,7 @@ def build_report(
         fact_names=list(dict.fromkeys(name for run in runs for name, _ in run.facts)),
         evaluations=list(evaluated),
         headlines=_headlines(tables[0]) if tables else (),
+        telling=[name for field in HEADLINES for name in (field, *CONTROLS.get(field, ()))],
         tables=[(table, _interval_plots(table, list(evaluated))) for table in tables],
         training=[(run, curves(run.metrics)) for run in training],
         num_examples=len(examples),
@@ -85,17 +105,18 @@ def build_report(
         max_shown=MAX_EXAMPLES,
         num_by_change=", ".join(f"{number} {kind.value}" for kind, number in counts.items()),
     )
+    return Report(page, tuple(evaluated), tables)
 
 
-def write_report(runs: Sequence[RunView | ProbeResults], out: str | Path) -> None:
-    """Writes the page to a file, whole or not at all. Raises RunError where the name does not end in .html.
+def write_report(runs: Sequence[RunView | ProbeResults], out: str | Path) -> Report:
+    """Writes the page to a file, whole or not at all, and returns it. Raises RunError where the name does not end in .html.
 
     An older report of that name is replaced; nothing that a run wrote ends in .html.
     """
     path = Path(out)
     if path.suffix.lower() not in (".html", ".htm"):
         raise RunError(f"a report's name ends in .html, got {path}; change --out")
-    page = build_report(runs)
+    report = make_report(runs)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -103,7 +124,8 @@ def write_report(runs: Sequence[RunView | ProbeResults], out: str | Path) -> Non
             f"a report's folder must be writable, {path.parent} is not ({error.strerror}); change --out"
         ) from error
     # A model can write half a character; a browser shows its number as the replacement sign.
-    write_atomically(path, page.encode("utf-8", "xmlcharrefreplace").decode("utf-8"))
+    write_atomically(path, report.page.encode("utf-8", "xmlcharrefreplace").decode("utf-8"))
+    return report
 
 
 def _ends_of_training(training: Sequence[RunView]) -> Mapping[str, Sequence[Record]]:
@@ -139,13 +161,13 @@ def _controls(table: Table, field: str) -> list[Row]:
     return [row for row in rows if row is not None]
 
 
-def _histograms(evaluated: Mapping[str, Sequence[Record]], table: Table) -> tuple[Markup, ...]:
-    """How the box IoUs of each run are spread, with the means of the table; none where no row has boxes."""
+def _histograms(evaluated: Mapping[str, Measurements], table: Table) -> tuple[Markup, ...]:
+    """How the overlaps of each run are spread, with the means of the table; none where no row has boxes."""
     figures = []
     lines = [("mean", table.row("grounding_iou"))]
     lines += [(row.measure.name, row) for row in _controls(table, "grounding_iou")]
-    for place, (name, records) in enumerate(evaluated.items()):
-        ious = [iou for record in records if (iou := grounding_iou(record)) is not None]
+    for place, (name, one) in enumerate(evaluated.items()):
+        ious = [iou for iou in one.column(grounding_iou).tolist() if not math.isnan(iou)]
         means = [
             (text, found.value)
             for text, row in lines
@@ -153,9 +175,9 @@ def _histograms(evaluated: Mapping[str, Sequence[Record]], table: Table) -> tupl
             and (found := row.cells[place].estimate) is not None
             and found.value is not None
         ]
-        if ious and not is_plain(records):
-            title = f"Box IoU, {name}, n = {len(ious)}"
-            figures.append(histogram(ious, means, title=title, x_label="box IoU"))
+        if ious and not is_plain(one.records):
+            title = f"Overlap with the annotation, {name}, n = {len(ious)}"
+            figures.append(histogram(ious, means, title=title, x_label="overlap (IoU)", series=place))
     return tuple(figures)
 
 
@@ -166,7 +188,12 @@ def _interval_plots(table: Table, names: Sequence[str]) -> tuple[Markup, ...]:
         row = table.row(field)
         if row is None or all(cell.why for cell in row.cells):
             continue
-        rows = [Interval.of(name, cell.estimate) for name, cell in zip(names, row.cells, strict=True)]
-        rows += [Interval.of(c.measure.name, c.cells[-1].estimate) for c in _controls(table, field)]
+        rows = [
+            Interval.of(name, cell.estimate, series=number)
+            for number, (name, cell) in enumerate(zip(names, row.cells, strict=True))
+        ]
+        rows += [
+            Interval.of(c.measure.name, c.cells[-1].estimate, series=None) for c in _controls(table, field)
+        ]
         figures.append(interval_plot(rows, title=row.measure.name, x_label="mean, 95 % interval"))
     return tuple(figures)

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from rich.progress import Progress
 
+from opengrit.core.collector import paused_collector
 from opengrit.core.errors import RunError
 from opengrit.core.progress import progress_bar
 from opengrit.core.types import Record
@@ -25,6 +26,7 @@ from opengrit.runs.recipe_comparison import recipe_hash
 
 _log = logging.getLogger(__name__)
 _VERSIONS = ("opengrit", "torch", "transformers", "trl", "peft", "accelerate", "vllm")
+_TOLD_EVERY = 100  # records
 
 
 class RunKind(Enum):
@@ -65,7 +67,7 @@ def read_runs(
     for i, place in enumerate(places):
         if place in places[:i]:
             raise RunError(f"a report shows a run once, {paths[i]} is named twice; leave one out")
-    with progress_bar(quiet) as progress:
+    with progress_bar(quiet) as progress, paused_collector():
         return [
             _load(RunDir.open(path), name, images=images, progress=progress)
             for path, name in zip(paths, _distinct_names(places), strict=True)
@@ -113,8 +115,9 @@ def _load(run: RunDir, name: str, *, images: Path | None, progress: Progress) ->
 def _records_for_page(run: RunDir, progress: Progress) -> Iterator[Record]:
     """The run's records without their token ids: nothing on a page depends on them, and they are most of a record in memory."""
     task = progress.add_task(f"reading {run.path.name}", total=None)
-    for record in run.records():
-        progress.advance(task)
+    for number, record in enumerate(run.records(), start=1):
+        if number % _TOLD_EVERY == 0:
+            progress.update(task, completed=number)
         yield replace(record, completion=replace(record.completion, token_ids=()))
 
 
@@ -208,7 +211,7 @@ def _sampling(part: Mapping[str, Any]) -> str:
 def _source(source: Any) -> str:
     if not isinstance(source, Mapping):
         return str(source)
-    return str(source.get("file") or source.get("name") or source)
+    return str(source.get("file") or source.get("name") or source.get("hub") or source)
 
 
 def _plain(value: Any) -> str:

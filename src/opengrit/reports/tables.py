@@ -8,10 +8,10 @@ from enum import Enum
 
 from opengrit.core.types import Record
 from opengrit.evaluation import metrics
-from opengrit.evaluation.metrics import DatasetSummary, Estimate, Quantity
+from opengrit.evaluation.metrics import DatasetSummary, Estimate, Measurements, Quantity
 from opengrit.grounding.prompts import Strategy
 
-DASH = "\u2013"
+DASH = "-"
 MINUS = "\u2212"
 
 
@@ -65,6 +65,7 @@ _NO_DETECTION = "no row asks for a box"
 _NO_COUNT = "no row counts anything"
 _NO_RECORDS = "no rollout came through"
 ASKED_PLAINLY = "asked plainly"
+OVERLAP_NAME = "Overlap with the annotation (IoU)"
 MEASURES = (
     Measure("accuracy", "Accuracy", _SHARE, _HIGHER, metrics.raw_score, _UNJUDGED),
     Measure("right", "Accuracy, right or wrong", _SHARE, _HIGHER, metrics.right, _UNJUDGED),
@@ -80,7 +81,7 @@ MEASURES = (
     ),
     Measure(
         "grounding_iou",
-        "Box IoU of unions",
+        OVERLAP_NAME,
         _OVERLAP,
         _HIGHER,
         metrics.grounding_iou,
@@ -100,7 +101,7 @@ MEASURES = (
     ),
     Measure(
         "unscaled_iou",
-        "Box IoU, released script",
+        "Overlap, released script (IoU)",
         _OVERLAP,
         _HIGHER,
         metrics.unscaled_grounding_iou,
@@ -215,31 +216,25 @@ class Table:
         return next((row for row in self.rows if row.measure.field == field), None)
 
 
-def compare(
-    runs: Mapping[str, Sequence[Record]], *, remembered: metrics.Remembered | None = None
-) -> tuple[Table, ...]:
+def compare(runs: Mapping[str, Sequence[Record] | Measurements]) -> tuple[Table, ...]:
     """A table of all records where there are several data sets, then one for each, in alphabetical order.
 
     Differences are between the first run and each later one, and between the last run and those amid, on the examples
-    both measured.
+    both measured. Handed measurements, it asks nothing again that another part of the page has asked.
     """
     if not runs:
         return ()
-    known = metrics.Remembered() if remembered is None else remembered
-    by_dataset = [
-        metrics.summarise_by(records, lambda example: example.dataset, remembered=known)
-        for records in runs.values()
-    ]
-    names = sorted({name for found in by_dataset for name in found})
+    whole = list(metrics.measured(runs).values())
+    parts = [one.parts(lambda example: example.dataset) for one in whole]
+    by_dataset = [metrics.summarise_by(one, lambda example: example.dataset) for one in whole]
+    names = sorted({name for found in parts for name in found})
     tables = []
     if len(names) != 1:  # of one data set "all" would be the same again
-        overall = [
-            metrics.summarise_by(records, lambda _: "all", remembered=known) for records in runs.values()
-        ]
-        tables.append(_table("all", [_named(found, "all") for found in overall], list(runs.values()), known))
+        overall = [metrics.summarise_by(one, lambda _: "all") for one in whole]
+        tables.append(_table("all", [_named(found, "all") for found in overall], whole))
     for name in names:
-        parts = [[r for r in records if r.example.dataset == name] for records in runs.values()]
-        tables.append(_table(name, [_named(found, name) for found in by_dataset], parts, known))
+        rows = [found[name] if name in found else Measurements(()) for found in parts]
+        tables.append(_table(name, [_named(found, name) for found in by_dataset], rows))
     return tuple(tables)
 
 
@@ -256,11 +251,10 @@ def _named(found: Mapping[str, DatasetSummary], name: str) -> DatasetSummary:
 def _table(
     name: str,
     summaries: Sequence[DatasetSummary],
-    runs: Sequence[Sequence[Record]],
-    known: metrics.Remembered,
+    runs: Sequence[Measurements],
 ) -> Table:
     rows, pairs = [], pairs_of(len(runs))
-    plain = [is_plain(records) for records in runs]
+    plain = [is_plain(run.records) for run in runs]
     for measure in MEASURES:
         found = [getattr(summary, measure.field) for summary in summaries]
         if measure.field in ("right", "binarised") and found == [s.accuracy for s in summaries]:
@@ -281,7 +275,7 @@ def _table(
         differences = tuple(
             Cell(DASH, why=ASKED_PLAINLY)
             if silent[earlier] or silent[later]
-            else _difference(measure, runs[earlier], runs[later], known)
+            else _difference(measure, runs[earlier], runs[later])
             for earlier, later in pairs
         )
         rows.append(Row(measure, cells, differences))
@@ -296,12 +290,10 @@ def is_plain(records: Sequence[Record]) -> bool:
     )
 
 
-def _difference(
-    measure: Measure, first: Sequence[Record], later: Sequence[Record], known: metrics.Remembered
-) -> Cell:
+def _difference(measure: Measure, first: Measurements, later: Measurements) -> Cell:
     if measure.quantity is None:
         return Cell(DASH, why="a control")
-    found = metrics.paired_difference(first, later, known(measure.quantity))
+    found = first.difference(later, measure.quantity)
     return difference_cell(found, measure.unit, "no example is measured in both runs")
 
 

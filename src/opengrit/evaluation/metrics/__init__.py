@@ -28,6 +28,7 @@ from opengrit.evaluation.metrics.estimates import (
     paired_difference,
     pool_seeds,
 )
+from opengrit.evaluation.metrics.measurements import Measurements, measured
 from opengrit.evaluation.metrics.quantities import (
     binarised,
     box_count_error,
@@ -56,7 +57,6 @@ from opengrit.evaluation.metrics.released import (
 )
 from opengrit.evaluation.metrics.summaries import (
     DatasetSummary,
-    Remembered,
     kind_of_answer,
     summarise,
     summarise_by,
@@ -69,9 +69,9 @@ __all__ = [
     "DatasetSummary",
     "Estimate",
     "McNemar",
+    "Measurements",
     "Pooled",
     "Quantity",
-    "Remembered",
     "accuracy_plus",
     "binarised",
     "box_count_error",
@@ -90,6 +90,7 @@ __all__ = [
     "majority_control",
     "mcnemar",
     "mean_of",
+    "measured",
     "mme",
     "num_boxes",
     "paired_difference",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from opengrit.core.types import Example, Record, is_counting
-from opengrit.evaluation.metrics.controls import majority_control, random_boxes_control, whole_picture_iou
-from opengrit.evaluation.metrics.estimates import BOOTSTRAP_SEED, Estimate, Quantity, estimate, key_of
+from opengrit.evaluation.metrics.controls import random_boxes_control, whole_picture_iou
+from opengrit.evaluation.metrics.estimates import BOOTSTRAP_SEED, Estimate, Quantity
+from opengrit.evaluation.metrics.measurements import Measurements
 from opengrit.evaluation.metrics.quantities import (
     binarised,
     box_count_error,
@@ -80,55 +78,25 @@ def summarise(records: Sequence[Record], *, seed: int = BOOTSTRAP_SEED) -> Summa
     The records are those of one model under one prompt. Each interval starts its own generator from the seed, so it
     does not depend on which others are computed.
     """
+    whole = Measurements(records)
     return Summary(
-        overall=_summarise_group("all", records, majority=majority_control(records), seed=seed),
-        by_dataset=summarise_by(records, lambda example: example.dataset, seed=seed),
+        overall=_summary("all", whole, whole, seed=seed),
+        by_dataset=summarise_by(whole, lambda example: example.dataset, seed=seed),
     )
 
 
-class Remembered:
-    """Looks at each record once a quantity, however many tables it is a line of; for the records of one report."""
-
-    def __init__(self) -> None:
-        self._values: dict[Quantity, dict[int, float | None]] = {}
-        self._held: dict[int, Record] = {}  # an object's number is its own only while it lives
-        self.random_boxes = random_boxes_control()
-
-    def __call__(self, quantity: Quantity) -> Quantity:
-        """The same quantity, with what it said of a record kept."""
-        values, held = self._values.setdefault(quantity, {}), self._held
-
-        def remembered(record: Record) -> float | None:
-            number = id(record)
-            if number not in values:
-                held[number] = record
-                values[number] = quantity(record)
-            return values[number]
-
-        return remembered
-
-
 def summarise_by(
-    records: Sequence[Record],
+    records: Sequence[Record] | Measurements,
     category: Callable[[Example], str | None],
     *,
     seed: int = BOOTSTRAP_SEED,
-    remembered: Remembered | None = None,
 ) -> dict[str, DatasetSummary]:
     """Every quantity for each category of example, in alphabetical order; examples of category None are left out.
 
     The majority answer stays each data set's own, whatever the category: it is chosen once, as a model would have to.
     """
-    majority = majority_control(records)
-    groups: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        name = category(record.example)
-        if name is not None:
-            groups[name].append(record)
-    return {
-        name: _summarise_group(name, groups[name], majority=majority, seed=seed, remembered=remembered)
-        for name in sorted(groups)
-    }
+    whole = Measurements.of(records)
+    return {name: _summary(name, part, whole, seed=seed) for name, part in whole.parts(category).items()}
 
 
 def kind_of_answer(example: Example) -> str:
@@ -141,30 +109,22 @@ def true_count(example: Example) -> str | None:
     return f"{example.count:02d}" if is_counting(example) else None
 
 
-def _summarise_group(
-    name: str,
-    records: Sequence[Record],
-    *,
-    majority: Quantity,
-    seed: int,
-    remembered: Remembered | None = None,
-) -> DatasetSummary:
-    known = Remembered() if remembered is None else remembered
-    random_boxes = known.random_boxes if seed == BOOTSTRAP_SEED else random_boxes_control(seed=seed)
+def _summary(name: str, part: Measurements, whole: Measurements, *, seed: int) -> DatasetSummary:
+    random_boxes = whole.random_boxes if seed == BOOTSTRAP_SEED else random_boxes_control(seed=seed)
 
     def mean(quantity: Quantity) -> Estimate:
-        return estimate(records, known(quantity), generator=np.random.default_rng(seed))
+        return part.estimate(quantity, seed=seed)
 
     return DatasetSummary(
         dataset=name,
-        num_records=len(records),
-        num_examples=len({key_of(record.example) for record in records}),
-        num_failed=sum(not is_measured(record) for record in records),
-        num_unjudged=sum(known(unjudged)(record) == 1.0 for record in records),
+        num_records=len(part),
+        num_examples=part.num_examples,
+        num_failed=sum(not is_measured(record) for record in part.records),
+        num_unjudged=int((part.column(unjudged) == 1.0).sum()),
         accuracy=mean(raw_score),
         right=mean(right),
         binarised=mean(binarised),
-        majority_answer=mean(majority),
+        majority_answer=mean(whole.majority),
         grounding_iou=mean(grounding_iou),
         whole_picture_iou=mean(whole_picture_iou),
         random_boxes_iou=mean(random_boxes),
