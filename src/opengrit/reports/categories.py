@@ -11,12 +11,12 @@ from opengrit.core.types import Example, Record
 from opengrit.evaluation import metrics
 from opengrit.evaluation.metrics import Measurements, kind_of_answer, true_count
 from opengrit.reports.plots import Interval, interval_plot
-from opengrit.reports.tables import ASKED_PLAINLY, DASH, Cell, Unit, is_plain, value_cell
+from opengrit.reports.tables import ASKED_PLAINLY, DASH, OVERLAP_NAME, Cell, Unit, is_plain, value_cell
 
 MAX_PLOTTED = 12  # categories in one plot; the table has them all
 _COLUMNS = (
     ("Accuracy", Unit.SHARE, metrics.raw_score, "not judged"),
-    ("Box IoU of unions", Unit.OVERLAP, metrics.grounding_iou, "no annotated boxes"),
+    (OVERLAP_NAME, Unit.OVERLAP, metrics.grounding_iou, "no annotated boxes"),
     ("control: whole picture", Unit.OVERLAP, metrics.whole_picture_iou, "no annotated boxes"),
     ("Full format", Unit.SHARE, metrics.follows_format, "failed"),
     ("Boxes per answer", Unit.NUMBER, metrics.num_boxes, "failed"),
@@ -67,7 +67,8 @@ def breakdowns(runs: Mapping[str, Sequence[Record] | Measurements]) -> tuple[Bre
         last = list(runs)[-1] if runs else ""
         shown = [row for row in rows if row.run == last]
         plotted = _PLOTTED if len(values) > 1 else ()
-        plots = tuple(_plot(shown[:MAX_PLOTTED], column, name) for column in plotted)
+        colour = len(runs) - 1  # the run's own, as in the other plots
+        plots = tuple(_plot(shown[:MAX_PLOTTED], column, name, colour) for column in plotted)
         note = f"The plots show {last}."
         if len(shown) > MAX_PLOTTED:
             note = f"The plots show {last}, the first {MAX_PLOTTED} of {len(shown)} categories."
@@ -83,12 +84,14 @@ def _row(category: str, run: str, part: Measurements) -> CategoryRow:
         else value_cell(part.estimate(quantity), unit, why)
         for place, (_, unit, quantity, why) in enumerate(_COLUMNS)
     )
-    return CategoryRow(category, run, part.num_examples, cells)
+    shown = category.lstrip("0") or "0" if category.isdigit() else category  # counts are padded for sorting
+    return CategoryRow(shown, run, part.num_examples, cells)
 
 
-def _plot(rows: Sequence[CategoryRow], column: int, name: str) -> Markup:
+def _plot(rows: Sequence[CategoryRow], column: int, name: str, colour: int) -> Markup:
     values = [
-        Interval.of(f"{row.category}, n = {row.num_examples}", row.cells[column].estimate) for row in rows
+        Interval.of(f"{row.category}, n = {row.num_examples}", row.cells[column].estimate, series=colour)
+        for row in rows
     ]
     title = f"{_COLUMNS[column][0]} by {name.lower()}"
     return interval_plot(values, title=title, x_label="mean, 95 % interval")
