@@ -23,10 +23,11 @@ _COLUMNS = (
 )
 _OF_POINTING = (1, 3)  # of the columns: they say nothing of a run that was asked plainly
 _PLOTTED = (0, 1)  # of the columns
-_CATEGORIES: tuple[tuple[str, Callable[[Example], str | None]], ...] = (
-    ("Data set", lambda example: example.dataset),
-    ("Kind of answer", kind_of_answer),
-    ("True count", true_count),
+# A category's name, its value for an example, and how that is written: counts are padded so that they sort as numbers.
+_CATEGORIES: tuple[tuple[str, Callable[[Example], str | None], Callable[[str], str]], ...] = (
+    ("Data set", lambda example: example.dataset, str),
+    ("Kind of answer", kind_of_answer, str),
+    ("True count", true_count, lambda count: str(int(count))),
 )
 
 
@@ -58,12 +59,14 @@ def breakdowns(runs: Mapping[str, Sequence[Record] | Measurements]) -> tuple[Bre
     """
     whole = metrics.measured(runs)
     found = []
-    for name, category in _CATEGORIES:
+    for name, category, written in _CATEGORIES:
         groups = {run: one.parts(category) for run, one in whole.items()}
         values = sorted({value for parts in groups.values() for value in parts})
         if len(values) < 2 and (name != "Data set" or len(runs) < 2):
             continue
-        rows = tuple(_row(v, run, groups[run][v]) for v in values for run in runs if v in groups[run])
+        rows = tuple(
+            _row(written(v), run, groups[run][v]) for v in values for run in runs if v in groups[run]
+        )
         last = list(runs)[-1] if runs else ""
         shown = [row for row in rows if row.run == last]
         plotted = _PLOTTED if len(values) > 1 else ()
@@ -84,8 +87,7 @@ def _row(category: str, run: str, part: Measurements) -> CategoryRow:
         else value_cell(part.estimate(quantity), unit, why)
         for place, (_, unit, quantity, why) in enumerate(_COLUMNS)
     )
-    shown = category.lstrip("0") or "0" if category.isdigit() else category  # counts are padded for sorting
-    return CategoryRow(shown, run, part.num_examples, cells)
+    return CategoryRow(category, run, part.num_examples, cells)
 
 
 def _plot(rows: Sequence[CategoryRow], column: int, name: str, colour: int) -> Markup:

@@ -180,7 +180,7 @@ def histogram(
     for value in values:
         counts[min(int(value * bins), bins - 1)] += 1
     axes = _Axes(0.0, 1.0, *_round_outward(0.0, float(max(counts))), _WIDTH - 14.0)
-    parts = [_grid(axes, x_label, "answers")]
+    parts = [_grid(axes, x_label, "answers", fractions=True)]
     for i, count in enumerate(counts):
         left, right, top = axes.x(i / bins) + 0.7, axes.x((i + 1) / bins) - 0.7, axes.y(count)
         parts.append(
@@ -328,14 +328,15 @@ def _empty_figure(title: str) -> Markup:
     return _tag("figure", _tag("figcaption", title) + why, class_="plot")
 
 
-def _grid(axes: _Axes, x_label: str, y_label: str) -> Markup:
+def _grid(axes: _Axes, x_label: str, y_label: str, *, fractions: bool = False) -> Markup:
+    """Axes with their ticks; steps have whole ones alone, unless the x axis is of `fractions`."""
     parts = []
     for value in ticks(axes.y_low, axes.y_high):
         y = axes.y(value)
         parts.append(_tag("line", class_="grid", x1=_LEFT, x2=axes.right, y1=y, y2=y))
         parts.append(_tag("text", _tick_label(value), x=_LEFT - 6, y=y + 4, text_anchor="end"))
     for step in ticks(axes.x_low, axes.x_high):
-        if axes.x_high - axes.x_low < 1 or step == int(step):
+        if fractions or axes.x_high - axes.x_low < 1 or step == int(step):
             x = axes.x(step)
             parts.append(_tag("line", class_="grid", x1=x, x2=x, y1=_FLOOR, y2=_FLOOR + 4))
             parts.append(_tag("text", _tick_label(step), x=x, y=_FLOOR + 17, text_anchor="middle"))
