@@ -116,6 +116,7 @@ def device(setting: Setting) -> None:
 
 def step_options(setting: Setting, **more: Any) -> argparse.Namespace:
     given = {"model": None, "shape": setting.scale.qwen, "natural": False, "beta": 0.0, "sweep": False}
+    given |= {"folder": None, "vocabulary": None, "alone": False}
     return argparse.Namespace(**given | setting.scale.step | {"rounds": setting.scale.rounds} | more)
 
 

@@ -20,6 +20,8 @@ ROOT_PAGES = {
     "security-policy.md": "SECURITY.md",
 }
 _NAMES = {ROOT / source: name for name, source in ROOT_PAGES.items()}
+_NAMED = re.compile(r"\[(?:[\w./-]+/)?[\w-]+\.md\](?=\(([\w-]+\.md))")  # a link whose text is the page's file
+_HEADING = re.compile(r"^# (.+)$", re.MULTILINE)
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)")
 
 
@@ -40,9 +42,19 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """The page's text with its links as they lead in the site."""
+    """The page's text with its links as they lead in the site, and a page's title where a link names its file."""
     file = Path(page.file.abs_src_path or DOCS / page.file.src_uri)
-    return _LINK.sub(lambda link: in_site(file, link[0]), markdown)
+    moved = _LINK.sub(lambda link: in_site(file, link[0]), markdown)
+    return _NAMED.sub(lambda link: f"[{title_of(link[1])}]", moved)
+
+
+def title_of(name: str) -> str:
+    """The heading of a page by its name in the site."""
+    file = ROOT / ROOT_PAGES[name] if name in ROOT_PAGES else DOCS / name
+    heading = _HEADING.search(file.read_text(encoding="utf-8"))
+    if heading is None:
+        raise PluginError(f"a page must begin with a heading, {file.name} has none; write one: # Title")
+    return heading[1]
 
 
 def in_site(page: Path, link: str) -> str:

@@ -68,9 +68,9 @@ def test_a_question_is_answered_with_its_evidence_and_its_usage(served):
     said = opengrit("ask", row.image, row.question, *asked_of(name, url), "--json")
     here = opengrit("ask", row.image, row.question, "--model", name, "--json")
     vllm, own = (json.loads(text[text.index("{") :]) for text in (said, here))
-    assert vllm["text"] == own["text"]
+    assert vllm["transcript"] == own["transcript"]
     assert vllm["boxes"] == own["boxes"]
-    assert vllm["usage"]["completion_tokens"] > 0
+    assert vllm["completion_tokens"] > 0
 
 
 @pytest.fixture(scope="module")

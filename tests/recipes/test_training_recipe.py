@@ -262,8 +262,8 @@ def test_every_key_is_described_in_one_line() -> None:
         if isinstance(s, type) and issubclass(s, BaseModel) and s.model_fields
     ]
     assert (
-        len(sections) == 13
-    )  # recipe, model, data, source, a table's columns and settings, judge, objective, advantage, asking again, train, lora, eval
+        len(sections) == 14
+    )  # recipe, model, data, source (of two kinds), a table's columns and settings, judge, objective, advantage, asking again, train, lora, eval
     for section in sections:
         for name, field in section.model_fields.items():
             assert field.description, f"{section.__name__}.{name}"
@@ -300,6 +300,7 @@ def test_the_papers_recipes_hold_the_papers_values_and_say_where_each_is_from(na
         "importance_sampling_level",
         "mask_truncated_completions",
         "top_entropy_quantile",
+        "resample_flat_groups",
     }
     assert set(written) | {"logging_steps", "keep_checkpoints", "keep_best"} | idle == set(
         type(train).model_fields

@@ -301,15 +301,15 @@ def test_what_was_not_measured_is_a_dash_with_a_reason_and_never_a_zero() -> Non
     accuracy, iou = table.row("accuracy"), table.row("grounding_iou")
     assert accuracy is not None
     assert iou is not None
-    assert (accuracy.cells[0].text, accuracy.cells[0].why) == ("\u2013", "no answer was judged")
-    assert (iou.cells[0].text, iou.cells[0].why) == ("\u2013", "no row has annotated boxes")
+    assert (accuracy.cells[0].text, accuracy.cells[0].why) == ("-", "no answer was judged")
+    assert (iou.cells[0].text, iou.cells[0].why) == ("-", "no row has annotated boxes")
 
 
 def test_a_data_set_that_a_run_was_not_asked_is_said_so() -> None:
     tables = compare({"one": [record(dataset="a")], "two": [record(dataset="b")]})
     row = next(t for t in tables if t.dataset == "a").row("accuracy")
     assert row is not None
-    assert [cell.text for cell in row.cells] == ["100.0 %", "\u2013"]
+    assert [cell.text for cell in row.cells] == ["100.0 %", "-"]
     assert row.cells[1].why == "not asked in this run"
     assert row.differences[0].why == "no example is measured in both runs"
 
@@ -369,7 +369,7 @@ def test_boxes_and_format_say_nothing_of_a_run_that_was_asked_plainly() -> None:
     for field in ("grounding_iou", "follows_format", "count_error"):
         row = table.row(field)
         assert row is not None
-        assert (row.cells[0].text, row.cells[0].why) == ("\u2013", "asked plainly")
+        assert (row.cells[0].text, row.cells[0].why) == ("-", "asked plainly")
         assert [bool(cell.why) for cell in row.differences] == [True, True, False]
     pointing = [replace(record(i), strategy="direct") for i in range(4)]
     row = compare({"pointed all the same": pointing})[0].row("grounding_iou")
@@ -654,6 +654,37 @@ def test_the_outcome_of_an_answer_is_its_verdict_and_where_its_boxes_are() -> No
         (graded(0, right=None, box=left, truth=(left,)), Outcome.UNKNOWN),
     ]
     assert [outcome_of(one) for one, _ in cases] == [outcome for _, outcome in cases]
+
+
+def test_the_first_example_is_a_fixed_one_whose_boxes_moved_onto_their_marks() -> None:
+    left, near, right = Box(0, 0, 0.5, 1), Box(0, 0, 0.6, 1), Box(0.5, 0, 1, 1)
+    moves = [(left, left), (near, left), (right, left), (None, left), (left, right)]  # before, after
+    before = [graded(i, right=False, box=was, truth=(left,)) for i, (was, _) in enumerate(moves)]
+    after = [graded(i, right=True, box=is_now, truth=(left,)) for i, (_, is_now) in enumerate(moves)]
+    chosen = choose(pair_up({"before": before, "after": after}))
+    assert chosen[0].example.id == "row-2"  # from an overlap of 0 to 1, with boxes on both sides
+    assert sorted(answered.example.id for answered in chosen) == [f"row-{i}" for i in range(5)]
+
+
+def test_a_colour_is_a_run_and_grey_a_control_in_every_plot() -> None:
+    page = build_report(runs_of_all_kinds(), open_picture=no_picture)
+    overlap = next(
+        p for p in page.split("<figure")[1:] if "Overlap with the annotation (IoU)</figcaption>" in p
+    )
+    bars = re.findall(r'stroke="([^"]+)" stroke-width="2.5"', overlap)
+    assert [bar.split("(")[-1].split(",")[0] for bar in bars] == ["--blue", "#D55E00", "--soft", "--soft"]
+    spread = [p for p in page.split("<figure")[1:] if "Overlap with the annotation, after" in p]
+    assert set(re.findall(r'class="bar" fill="([^"]+)"', spread[0])) == {"#D55E00"}
+
+
+def test_true_counts_are_written_as_they_are_said() -> None:
+    counted = [
+        replace(r, example=replace(r.example, answer=str(count)))
+        for count in (0, 2, 10)
+        for r in (record(count),)
+    ]
+    (by_count,) = [b for b in breakdowns({"only": counted}) if b.name == "True count"]
+    assert [row.category for row in by_count.rows] == ["0", "2", "10"]
 
 
 def test_the_examples_have_every_outcome_in_turn() -> None:

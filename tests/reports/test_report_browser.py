@@ -76,10 +76,82 @@ def page(report: Path) -> Iterator[Page]:
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
         page.goto(report.as_uri())
+        page.get_by_role("link", name="All answers").click()  # a link opens what is folded
+        page.locator(".category summary").first.click()
         yield page
         assert page.title() == "OpenGRIT report: all"
     assert said == []
     assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()]
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Base, trained, and the training between them: a report as the demo makes it."""
+    folder = tmp_path_factory.mktemp("compared")
+    Image.new("RGB", (SIZE.width, SIZE.height), "teal").save(folder / "a.png")
+    asked = [record(number, str(folder / "a.png")) for number in range(8_980, 9_020)]
+    runs = {"plain": 1.0, "before": 0.4, "after": 0.9}
+    views = []
+    for name, share in runs.items():
+        answers = [
+            replace(
+                one,
+                strategy="direct" if name == "plain" else "grounded",
+                verdict=Verdict(right, float(right)),
+            )
+            for number, one in enumerate(asked)
+            for right in (number < share * len(asked),)
+        ]
+        facts = (("model", "tiny"), ("data", "a, b"), ("recipe", name))
+        views.append(RunView(name, RunKind.EVALUATION, tuple(answers), (), facts))
+    steps = tuple(
+        {
+            "step": step,
+            "reward": step / 40,
+            "accuracy": 0.5,
+            "parts/correct": step / 40,
+            "completions/mean_length": 60,
+        }
+        for step in range(1, 41)
+    )
+    views.insert(2, RunView("train", RunKind.TRAINING, (), steps, (("model", "tiny"),)))
+    write_report(views, folder / "report.html")
+    return folder / "report.html"
+
+
+def test_the_evidence_comes_first_and_the_page_is_short_until_it_is_unfolded(compared: Path) -> None:
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(compared.as_uri(), timeout=PATIENCE_MS)
+        assert page.evaluate("document.documentElement.scrollHeight") <= 4_000
+        assert page.locator(".og-example:not([hidden]) .og-frame").first.bounding_box()["y"] < 900  # type: ignore[index]
+        assert page.locator("details[open]").count() == 0
+        for name in ("Runs", "How to read"):
+            assert not page.locator(
+                f"#{'runs' if name == 'Runs' else 'reading'} .fold > :nth-child(2)"
+            ).is_visible()
+            page.get_by_role("link", name=name).click()
+            assert page.locator(
+                f"#{'runs' if name == 'Runs' else 'reading'} .fold > :nth-child(2)"
+            ).is_visible()
+        page.emulate_media(media="print")
+        page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+        assert page.locator("details.fold:not([open])").count() == 0
+
+
+def test_a_table_that_is_wider_than_a_phone_says_that_it_scrolls(compared: Path) -> None:
+    hint = "element => getComputedStyle(element, '::before').content"
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(compared.as_uri(), timeout=PATIENCE_MS)
+        table = page.locator("#results .wide").first
+        assert table.evaluate(hint) == "none"
+        page.set_viewport_size({"width": 390, "height": 800})
+        page.locator("#results .wide.scrolls").first.wait_for()
+        assert "Scroll sideways" in table.evaluate(hint)
+        page.locator("#runs summary").click()  # a folded table is measured when it opens
+        page.locator("#runs .wide.scrolls").wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 def column(page: Page, number: int) -> list[str]:
@@ -179,6 +251,7 @@ def test_the_page_fits_its_window(report: Path, width: int, scheme: str) -> None
         )
         page = context.new_page()
         page.goto(report.as_uri(), timeout=PATIENCE_MS)
+        page.locator("#answers > details > summary").click()
         page.locator("#answers tbody td button").first.click()
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 

@@ -34,6 +34,7 @@ from opengrit.training.callbacks import GritCallback
 from opengrit.training.metrics import StepLog
 from opengrit.training.progress_table import ProgressTable
 from opengrit.training.run import train
+from opengrit.training.step_times import StepTimes
 
 SETTING = Setting(max_completion_length=160, frame="qwen2_5_vl")
 # A row as the demo writes it in its tenth step, rounded.
@@ -282,7 +283,9 @@ def test_only_the_main_process_of_a_resumed_run_looks_back(tmp_path):
     args, state = SimpleNamespace(gradient_accumulation_steps=1), SimpleNamespace(global_step=WINDOW)
     for leads in (False, True):
         trainer = SimpleNamespace(
-            step_log=StepLog(run, setting=SETTING), accelerator=SimpleNamespace(is_main_process=leads)
+            step_log=StepLog(run, setting=SETTING),
+            accelerator=SimpleNamespace(is_main_process=leads),
+            times=StepTimes(),
         )
         GritCallback(trainer).on_train_begin(args, state, None)
         raised = [
@@ -469,3 +472,92 @@ def test_the_share_of_flat_groups_in_the_metrics_is_that_of_the_records(tmp_path
     flat = sum(abs(one - other) < 1e-9 for one, other in groups.values())
     assert 0 < flat < 10  # so that the test says something
     assert next(run.metrics())["frac_reward_zero_std"] == pytest.approx(flat / 10)
+
+
+# Boxes that drift.
+
+
+def trained(areas, *, boxes=2.0, accuracies=(0.6, 0.9), ious=None):
+    """Rows of a training whose covered area, boxes and accuracy go evenly from one value to another."""
+    count = 20
+    even = [i / (count - 1) for i in range(count)]
+    sizes = boxes if isinstance(boxes, tuple) else (boxes, boxes)
+    return [
+        {
+            **HEALTHY,
+            "step": i + 1,
+            "covered_area": areas[0] + (areas[1] - areas[0]) * part,
+            "boxes": sizes[0] + (sizes[1] - sizes[0]) * part,
+            "accuracy": accuracies[0] + (accuracies[1] - accuracies[0]) * part,
+            **({} if ious is None else {"grounding_iou": ious[0] + (ious[1] - ious[0]) * part}),
+        }
+        for i, part in enumerate(even)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows_of_run", "raised"),
+    [
+        (trained((0.20, 0.14)), True),  # boxes shrink while answers get better
+        (trained((0.20, 0.14), ious=(0.66, 0.47)), True),
+        (trained((0.20, 0.14), ious=(0.30, 0.60)), False),  # they were too large
+        (trained((0.20, 0.14), boxes=(3.0, 2.0)), False),  # fewer boxes of the same size
+        (trained((0.20, 0.14), accuracies=(0.9, 0.6)), False),  # another failure, with alarms of its own
+        (trained((0.20, 0.19)), False),
+        (trained((0.14, 0.20)), False),
+    ],
+)
+def test_boxes_that_shrink_while_answers_get_better_drift(rows_of_run, raised):
+    found = [alarm for alarm in alarms(rows_of_run, SETTING) if alarm.kind is Kind.DRIFT]
+    assert len(found) == raised
+    if raised:
+        remedies = [
+            found[0].text.index(word) for word in ("learning_rate", "train.beta", "box_dual", "asking_again")
+        ]
+        assert remedies == sorted(remedies)
+
+
+def evaluated(*, necessity, sufficiency, accuracy=(0.8,) * 4):
+    """Four evaluations of a run, each followed by a row."""
+    found = []
+    for i in range(4):
+        name = "eval/stickers/count"
+        scores = {
+            "necessity": necessity[i],
+            "sufficiency": sufficiency[i],
+            "accuracy": accuracy[i],
+            "probed": 32.0,
+        }
+        found += [
+            {"step": i + 1, **{f"{name}/{key}": value for key, value in scores.items()}},
+            {**HEALTHY, "step": i + 1},
+        ]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("found", "raised"),
+    [
+        (evaluated(necessity=(0.44, 0.44, 0.31, 0.31), sufficiency=(0.78, 0.78, 0.65, 0.65)), True),
+        (
+            evaluated(necessity=(0.44, 0.44, 0.44, 0.31), sufficiency=(0.78, 0.78, 0.78, 0.65)),
+            False,
+        ),  # once is noise
+        (evaluated(necessity=(0.44, 0.44, 0.31, 0.31), sufficiency=(0.65, 0.65, 0.78, 0.78)), False),
+        (
+            evaluated(
+                necessity=(0.44, 0.44, 0.31, 0.31),
+                sufficiency=(0.78, 0.78, 0.65, 0.65),
+                accuracy=(0.8, 0.8, 0.6, 0.6),
+            ),
+            False,
+        ),
+    ],
+)
+def test_answers_that_need_their_boxes_less_in_two_evaluations_drift(found, raised):
+    assert [alarm.kind for alarm in alarms(found, SETTING)].count(Kind.DRIFT) == raised
+    # A run that resumed behind the evaluations has seen them.
+    monitor = AlarmMonitor(SETTING)
+    monitor.recall([one for one in found if one["step"] < 4])
+    later = [alarm.kind for one in found if one["step"] == 4 for alarm in monitor.take(one)]
+    assert later.count(Kind.DRIFT) == raised

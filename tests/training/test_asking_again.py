@@ -14,12 +14,14 @@ from transformers import TrainerCallback
 from opengrit.core.types import Completion, Finish
 from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.judges import RuleJudge
-from opengrit.recipes.asking import AskingAgain
+from opengrit.recipes.asking import AskingAgain, Eval
 from opengrit.recipes.objective import Advantage, ObjectCredit
 from opengrit.rewards.rubric import Rubric
 from opengrit.sampling import Sampled
+from opengrit.training.metrics import evaluation_row
 from opengrit.training.redrawing import flat_by_accuracy
 from opengrit.training.trainer import GritTrainer
+from opengrit.training.training_evaluation import TrainingEvaluation
 
 RED = (200, 0, 0)
 ON_IT, BESIDE, ALL = "[0, 0, 42, 42]", "[60, 60, 80, 80]", "[0, 0, 84, 84]"
@@ -137,6 +139,24 @@ def test_without_the_rewards_nothing_is_asked_again(tmp_path):
     generation(trained)
     assert trained.rollout_sampler.asked == []
     assert "asking_again/seconds" not in trained.metric_sums.values()
+
+
+def test_an_evaluation_while_training_probes_its_evidence_where_it_is_asked_to(tmp_path):
+    loaded = tiny_random.qwen()
+    examples = examples_of(tmp_path, 2)
+    protocol = EvaluationProtocol(
+        "grounded", loaded.frame, RuleJudge(), Rubric({"kept": 1.0, "correct": 1.0})
+    )
+    sampler = Seer(loaded, {"e0": [said(ON_IT)], "e1": [said(BESIDE)]})
+    evaluation = TrainingEvaluation("held-out", tuple(examples), Eval(strategy="direct"), every=1, probe=True)
+    records = evaluation.records(sampler, protocol)
+    assert [record.score.parts for record in records] == [{"correct": 1.0}] * 2  # kept is not asked for here
+    row = evaluation_row("held-out", records, evaluation.probes(sampler, protocol, records))
+    # The first changes with its box in grey and stays with all else in grey, the second the other way round.
+    assert (row["eval/held-out/sufficiency"], row["eval/held-out/probed"]) == (0.5, 2.0)
+    assert row["eval/held-out/covered_area"] == pytest.approx((0.25 + (20 / 84) ** 2) / 2)
+    assert "eval/held-out/necessity" in row
+    assert replace(evaluation, probe=False).probes(sampler, protocol, records) is None
 
 
 # Second draws.

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer import Argument, Option
 
+from opengrit.cli import options
 from opengrit.core.errors import RecipeError
 from opengrit.core.escaping import harmless, shortened
 
@@ -53,6 +54,7 @@ def check(
     images: _Images = None,
     against: _Against = None,
     against_images: _AgainstImages = None,
+    quiet: options.NoProgress = False,
 ) -> None:
     """Read GRIT JSONL files to their end and say everything that is wrong with them.
 
@@ -80,7 +82,7 @@ def check(
     test_folders = against_images or (folders if len(folders) == 1 else [])
     sources = _sources(files, folders, "--images")
     test_sources = _sources(against or [], test_folders, "--against-images")
-    with progress_bar(quiet=False) as progress:
+    with progress_bar(quiet=quiet) as progress:
         found = check_files(sources, test_sources, watch=_watched(progress))
     console = Console(soft_wrap=True)
     for file in found.files:

@@ -40,11 +40,12 @@ class Box:
     bottom: float
 
     def __post_init__(self) -> None:
-        numbers = (self.left, self.top, self.right, self.bottom)
-        if not all(math.isfinite(n) and 0.0 <= n <= 1.0 for n in numbers):
-            raise ValueError(f"a box lies in the unit square, got {numbers}")
-        if self.left >= self.right or self.top >= self.bottom:
-            raise ValueError(f"a box has left < right and top < bottom, got {numbers}")
+        left, top, right, bottom = self.left, self.top, self.right, self.bottom
+        # neither NaN nor an infinity passes
+        if not (0.0 <= left <= 1.0 and 0.0 <= top <= 1.0 and 0.0 <= right <= 1.0 and 0.0 <= bottom <= 1.0):
+            raise ValueError(f"a box lies in the unit square, got {(left, top, right, bottom)}")
+        if left >= right or top >= bottom:
+            raise ValueError(f"a box has left < right and top < bottom, got {(left, top, right, bottom)}")
 
     @property
     def area(self) -> float:

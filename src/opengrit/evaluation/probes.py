@@ -204,6 +204,23 @@ def run_probes(
     return list(done.values())
 
 
+def probed_now(
+    sampler: Sampler,
+    records: Sequence[Record],
+    *,
+    protocol: EvaluationProtocol,
+    settings: SamplingSettings,
+    questions_per_batch: int = 16,
+) -> list[Record]:
+    """What a run of all probes of these records would hold, without a run: nothing is written, nothing continues."""
+    asked = [replace(record, id=probe_id(ASKED, record.id)) for record in records]
+    pending = [(record, probe) for probe in Probe for record in records if why_unprobed(record) is None]
+    for start in range(0, len(pending), questions_per_batch):
+        batch = pending[start : start + questions_per_batch]
+        asked += _ask_batch(sampler, batch, protocol=protocol, settings=settings, seed=BOOTSTRAP_SEED)
+    return asked
+
+
 def _is_open(known: Record | None) -> bool:
     return known is None or known.failure is not None
 

@@ -320,6 +320,11 @@ def _differences(block: Block) -> list[tuple[str, list[Cell], str]]:
 
 
 def _plot(block: Block, column: Column) -> Markup:
-    rows = [Interval.of(result.way, result.quantities[column.key].pooled) for result in block.ways]
-    rows += [Interval.of(name, estimate) for name, of, estimate in _controls(block) if of is column]
+    rows = [
+        Interval.of(result.way, result.quantities[column.key].pooled, series=number)
+        for number, result in enumerate(block.ways)
+    ]
+    rows += [
+        Interval.of(name, estimate, series=None) for name, of, estimate in _controls(block) if of is column
+    ]
     return interval_plot(rows, title=column.name.capitalize(), x_label="mean, 95 % interval")

@@ -3,7 +3,7 @@
 The comparison pays only where the whole answer asserts exactly the expected one: a wrong answer taken for a right one
 rewards guessing. So an answer that hedges, denies, refuses, lists several candidates, or merely contains the right one
 ("hot dog" for "dog", "three hundred" for 3) is not the same. It knows no synonyms ("couch" is not "sofa"); a judge
-that reads meaning is a language model. docs/judging.md has the rules as a table.
+that reads meaning is a language model. docs/judging-rule.md has the rules as a table.
 """
 
 from __future__ import annotations

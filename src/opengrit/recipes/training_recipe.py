@@ -144,13 +144,22 @@ class Source(RecipeSection):
         )
 
 
+class EvalSource(Source):
+    """One data set that is measured on."""
+
+    probe: bool = Field(
+        default=False,
+        description="while training, also ask the questions again with the boxes, all else and random boxes in grey (docs/probes.md)",
+    )
+
+
 class Data(RecipeSection):
     """What is learned from, and what is kept apart to measure with."""
 
     train: tuple[Annotated[Source, BeforeValidator(data_source)], ...] = Field(
         description="data sets trained on, taken together; no default"
     )
-    eval: tuple[Annotated[Source, BeforeValidator(data_source)], ...] = Field(
+    eval: tuple[Annotated[EvalSource, BeforeValidator(data_source)], ...] = Field(
         default=(), description="data sets measured on, each reported by itself; default: none"
     )
 

@@ -13,12 +13,12 @@ from opengrit.reports.plots import Series, line_plot
 Rows = Sequence[Mapping[str, Any]]
 MAX_LINES = 6  # of one plot; more are hard to tell apart
 
-_RATES = {"accuracy": "accuracy", "format": "full format", "grounding_iou": "box IoU"}
+_RATES = {"accuracy": "accuracy", "format": "full format", "grounding_iou": "overlap (IoU)"}
 _LENGTH = {"completions/mean_length": "mean length"}
 _FLAT = {"frac_reward_zero_std": "share"}
 _LOST = {"truncated": "truncated", "unjudged": "unjudged", "failed": "failed"}
 _SECONDS = {f"seconds/{part}": part for part in ("draw", "judge", "reference", "loss", "evaluate", "write")}
-_EVALUATED = {"accuracy": "Accuracy", "grounding_iou": "Box IoU", "format": "Full format"}
+_EVALUATED = {"accuracy": "Accuracy", "grounding_iou": "Overlap (IoU)", "format": "Full format"}
 
 
 def curves(rows: Rows) -> tuple[Markup, ...]:

@@ -3,7 +3,7 @@
 (function () {
   "use strict";
 
-  var DASH = "\u2013", PAGE = 50;
+  var DASH = "-", PAGE = 50;
 
   function compare(a, b) {
     var none = function (v) { return v === null || v === undefined || v === ""; };
@@ -50,6 +50,28 @@
       });
     });
   });
+
+  /* A table that is wider than its place says so; a folded one is measured when it opens. */
+  function markWide() {
+    document.querySelectorAll(".wide").forEach(function (place) {
+      place.classList.toggle("scrolls", place.scrollWidth > place.clientWidth + 1);
+    });
+  }
+  document.addEventListener("toggle", markWide, true);
+  window.addEventListener("resize", markWide);
+  markWide();
+
+  /* A link to a section opens it, and paper has everything. */
+  function unfold() {
+    var target = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
+    var inside = target ? target.querySelector(":scope > details") : null;
+    if (inside) inside.open = true;
+  }
+  window.addEventListener("hashchange", unfold);
+  window.addEventListener("beforeprint", function () {
+    document.querySelectorAll("details.fold").forEach(function (one) { one.open = true; });
+  });
+  unfold();
 
   var section = document.getElementById("answers");
   if (!section) return;
@@ -139,6 +161,7 @@
       ? (from + 1) + " to " + (from + shown.length) + " of " + state.kept.length + (state.kept.length < data.rows.length ? " kept, " + data.rows.length + " in all" : "")
       : "No answer is of this kind.";
     list.querySelector('[data-page="-1"]').disabled = state.page === 0;
+    markWide();
     list.querySelector('[data-page="1"]').disabled = state.page >= pages - 1;
   }
 

@@ -86,7 +86,7 @@ def make_report(
             seed_dots(runs),
             title="Each seed by itself",
             x_label="accuracy",
-            y_label="box IoU",
+            y_label="overlap (IoU)",
             names=[group.name for group in groups],
         ),
         evidence=[show_probe_results(one) for one in evidence],
@@ -97,6 +97,7 @@ def make_report(
         fact_names=list(dict.fromkeys(name for run in runs for name, _ in run.facts)),
         evaluations=list(evaluated),
         headlines=_headlines(tables[0]) if tables else (),
+        telling=[name for field in HEADLINES for name in (field, *CONTROLS.get(field, ()))],
         tables=[(table, _interval_plots(table, list(evaluated))) for table in tables],
         training=[(run, curves(run.metrics)) for run in training],
         num_examples=len(examples),
@@ -161,7 +162,7 @@ def _controls(table: Table, field: str) -> list[Row]:
 
 
 def _histograms(evaluated: Mapping[str, Measurements], table: Table) -> tuple[Markup, ...]:
-    """How the box IoUs of each run are spread, with the means of the table; none where no row has boxes."""
+    """How the overlaps of each run are spread, with the means of the table; none where no row has boxes."""
     figures = []
     lines = [("mean", table.row("grounding_iou"))]
     lines += [(row.measure.name, row) for row in _controls(table, "grounding_iou")]
@@ -175,8 +176,8 @@ def _histograms(evaluated: Mapping[str, Measurements], table: Table) -> tuple[Ma
             and found.value is not None
         ]
         if ious and not is_plain(one.records):
-            title = f"Box IoU, {name}, n = {len(ious)}"
-            figures.append(histogram(ious, means, title=title, x_label="box IoU"))
+            title = f"Overlap with the annotation, {name}, n = {len(ious)}"
+            figures.append(histogram(ious, means, title=title, x_label="overlap (IoU)", series=place))
     return tuple(figures)
 
 
@@ -187,7 +188,12 @@ def _interval_plots(table: Table, names: Sequence[str]) -> tuple[Markup, ...]:
         row = table.row(field)
         if row is None or all(cell.why for cell in row.cells):
             continue
-        rows = [Interval.of(name, cell.estimate) for name, cell in zip(names, row.cells, strict=True)]
-        rows += [Interval.of(c.measure.name, c.cells[-1].estimate) for c in _controls(table, field)]
+        rows = [
+            Interval.of(name, cell.estimate, series=number)
+            for number, (name, cell) in enumerate(zip(names, row.cells, strict=True))
+        ]
+        rows += [
+            Interval.of(c.measure.name, c.cells[-1].estimate, series=None) for c in _controls(table, field)
+        ]
         figures.append(interval_plot(rows, title=row.measure.name, x_label="mean, 95 % interval"))
     return tuple(figures)

@@ -34,17 +34,23 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A named value with the ends of its interval; None where it is not measured."""
+    """A named value with the ends of its interval; None where it is not measured.
+
+    Rows of one `series` (0, 1, ...) look alike: a run has its colour in every plot of a page. None is a control, which is grey.
+    """
 
     name: str
     value: float | None
     low: float | None = None
     high: float | None = None
+    series: int | None = 0
 
     @classmethod
-    def of(cls, name: str, found: Estimate | None) -> Interval:
+    def of(cls, name: str, found: Estimate | None, *, series: int | None = 0) -> Interval:
         """An estimate by name; None is not measured."""
-        return cls(name, None) if found is None else cls(name, found.value, found.low, found.high)
+        if found is None:
+            return cls(name, None, series=series)
+        return cls(name, found.value, found.low, found.high, series)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,7 @@ _STYLES = (
     _Style("#56B4E9", "1 4", "circle"),
     _Style("var(--ink, #000)", "12 4", "square"),
 )
+_CONTROL = _Style("var(--soft, #5c6670)", "3 3", "diamond")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +144,10 @@ def interval_plot(
         _tag("text", x_label, class_="axis", x=(left + right) / 2, y=height - 4, text_anchor="middle")
     )
     for i, row in enumerate(rows):
-        y, style = 30 + step * i, _style(i)
+        y, style = 30 + step * i, _CONTROL if row.series is None else _style(row.series)
         parts.append(_tag("text", _short(row.name, 52), class_="name", x=left, y=y - 10))
         if row.value is None:
-            parts.append(_tag("text", Markup("&#8211; not measured"), x=left, y=y + 7))
+            parts.append(_tag("text", "- not measured", x=left, y=y + 7))
             continue
         if row.low is not None and row.high is not None:
             start, end = _n(x(row.low)), _n(x(row.high))
@@ -155,11 +162,17 @@ def interval_plot(
 
 
 def histogram(
-    values: Sequence[float], lines: Sequence[tuple[str, float]], *, title: str, x_label: str, bins: int = 20
+    values: Sequence[float],
+    lines: Sequence[tuple[str, float]],
+    *,
+    title: str,
+    x_label: str,
+    bins: int = 20,
+    series: int = 0,
 ) -> Markup:
     """A figure of how many values, all in [0, 1], fall in each of `bins` equal parts, with named upright lines.
 
-    The last part holds 1 itself. Without any value the figure says so in words.
+    Bars and the first line, their mean, have the colour of `series`; the other lines are controls. The last part holds 1 itself. Without any value the figure says so in words.
     """
     if not values:
         return _empty_figure(title)
@@ -167,13 +180,23 @@ def histogram(
     for value in values:
         counts[min(int(value * bins), bins - 1)] += 1
     axes = _Axes(0.0, 1.0, *_round_outward(0.0, float(max(counts))), _WIDTH - 14.0)
-    parts = [_grid(axes, x_label, "answers")]
+    parts = [_grid(axes, x_label, "answers", fractions=True)]
     for i, count in enumerate(counts):
         left, right, top = axes.x(i / bins) + 0.7, axes.x((i + 1) / bins) - 0.7, axes.y(count)
-        parts.append(_tag("rect", class_="bar", x=left, y=top, width=right - left, height=_FLOOR - top))
+        parts.append(
+            _tag(
+                "rect",
+                class_="bar",
+                fill=_style(series).stroke,
+                x=left,
+                y=top,
+                width=right - left,
+                height=_FLOOR - top,
+            )
+        )
     items = []
     for i, (name, value) in enumerate(lines):
-        style = _Style(_style(i + 1).stroke, _style(i).dash, "")  # the bars have the first colour
+        style = _Style((_style(series) if i == 0 else _CONTROL).stroke, _style(i).dash, "")
         upright = f"M{_n(axes.x(value))} {_TOP}V{_FLOOR}"
         parts.append(_tag("path", class_="line", d=upright, stroke=style.stroke, stroke_dasharray=style.dash))
         items.append((f"{name} {value:.2f}", _swatch(style)))
@@ -301,18 +324,19 @@ def _figure(title: str, height: int, description: str, parts: Sequence[Markup], 
 
 
 def _empty_figure(title: str) -> Markup:
-    why = _tag("p", Markup("&ndash; not measured"), class_="why")
+    why = _tag("p", "- not measured", class_="why")
     return _tag("figure", _tag("figcaption", title) + why, class_="plot")
 
 
-def _grid(axes: _Axes, x_label: str, y_label: str) -> Markup:
+def _grid(axes: _Axes, x_label: str, y_label: str, *, fractions: bool = False) -> Markup:
+    """Axes with their ticks; steps have whole ones alone, unless the x axis is of `fractions`."""
     parts = []
     for value in ticks(axes.y_low, axes.y_high):
         y = axes.y(value)
         parts.append(_tag("line", class_="grid", x1=_LEFT, x2=axes.right, y1=y, y2=y))
         parts.append(_tag("text", _tick_label(value), x=_LEFT - 6, y=y + 4, text_anchor="end"))
     for step in ticks(axes.x_low, axes.x_high):
-        if axes.x_high - axes.x_low < 1 or step == int(step):
+        if fractions or axes.x_high - axes.x_low < 1 or step == int(step):
             x = axes.x(step)
             parts.append(_tag("line", class_="grid", x1=x, x2=x, y1=_FLOOR, y2=_FLOOR + 4))
             parts.append(_tag("text", _tick_label(step), x=x, y=_FLOOR + 17, text_anchor="middle"))

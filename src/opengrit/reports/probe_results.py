@@ -142,8 +142,10 @@ def show_probe_results(results: ProbeResults) -> ShownProbeResults:
     scores = results.scores
     rows = [
         Interval.of("changes when what it pointed at is grey", scores.changed[Probe.OCCLUDE]),
-        Interval.of("control: changes when random boxes are grey", scores.changed[Probe.SHUFFLE]),
-        Interval.of("stays when all else is grey (sufficiency)", scores.sufficiency),
+        Interval.of(
+            "control: changes when random boxes are grey", scores.changed[Probe.SHUFFLE], series=None
+        ),
+        Interval.of("stays when all else is grey (sufficiency)", scores.sufficiency, series=1),
     ]
     plot = Markup("")
     groups: tuple[tuple[str, tuple[ShownTrial, ...]], ...] = ()

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from opengrit.evaluation.metrics import grounding_iou, pool_seeds, raw_score
 from opengrit.reports.plots import Dot
 from opengrit.reports.runs import RunView
-from opengrit.reports.tables import DASH, Cell, Unit, value_cell, written
+from opengrit.reports.tables import DASH, OVERLAP_NAME, Cell, Unit, value_cell, written
 
 # What may differ between two seeds of one thing. A trained model lies in a folder of its own; where it was trained is
 # known, "trained by" identifies its recipe, and its name adds nothing.
 _OF_ONE_SEED = frozenset({"seed", "training seed", "recipe", "answers"})
 TRAINED_BY, TRAINING_SEED = "trained by", "training seed"
-_POOLED = (("Accuracy", Unit.SHARE, raw_score), ("Box IoU of unions", Unit.OVERLAP, grounding_iou))
+_POOLED = (("Accuracy", Unit.SHARE, raw_score), (OVERLAP_NAME, Unit.OVERLAP, grounding_iou))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from opengrit.core.types import Example, Record
+from opengrit.evaluation.metrics import grounding_iou
 from opengrit.evaluation.metrics.estimates import key_of
 from opengrit.grounding.prompts import Strategy
 from opengrit.reports.outcomes import Outcome, is_right, outcome_of
@@ -92,13 +93,33 @@ def choose(examples: Sequence[AnsweredExample], limit: int = MAX_EXAMPLES) -> tu
     The kinds of change take turns (fixed, broken, right, wrong, unjudged), within a kind the outcomes of the last reply
     (right or wrong, grounded or not), within an outcome the data sets; then the order given counts. What a kind lacks
     goes to the others. Examples that every run answered come before those that only some did. The result is in the
-    order of the kinds.
+    order of the kinds, and begins with the most telling of the fixed ones where boxes moved onto their marks.
     """
     most_replies = max((len(e.replies) for e in examples), default=0)
     full = _in_turn(_by_change([e for e in examples if len(e.replies) == most_replies]))
     partial = _in_turn(_by_change([e for e in examples if len(e.replies) < most_replies]))
-    order = list(Change)
-    return tuple(sorted((full + partial)[:limit], key=lambda e: order.index(change(e))))
+    order, chosen = list(Change), full + partial
+    if (telling := _most_telling(full)) is not None:
+        chosen = [telling, *(answered for answered in chosen if answered is not telling)]
+    return tuple(sorted(chosen[:limit], key=lambda e: order.index(change(e))))
+
+
+def _most_telling(examples: Sequence[AnsweredExample]) -> AnsweredExample | None:
+    """The fixed example whose boxes moved the most towards the annotated ones; those that had boxes from the start come first."""
+    fixed = [(_gain(answered), answered) for answered in examples if change(answered) is Change.FIXED]
+    (_, gain), found = max(fixed, key=lambda pair: pair[0], default=((False, 0.0), None))
+    return found if gain > 0.0 else None
+
+
+def _gain(answered: AnsweredExample) -> tuple[bool, float]:
+    """Whether the first reply that points has boxes, and how much larger the overlap of the last one is (IoU); (False, 0.0) where it did not grow."""
+    replies = [reply.record for reply in answered.replies if reply.record.strategy != Strategy.DIRECT]
+    if len(replies) < 2:
+        return False, 0.0
+    first, last = grounding_iou(replies[0]), grounding_iou(replies[-1])
+    if first is None or last is None or last <= first:
+        return False, 0.0
+    return bool(replies[0].transcript.boxes), last - first
 
 
 def _by_change(examples: Sequence[AnsweredExample]) -> list[list[AnsweredExample]]:

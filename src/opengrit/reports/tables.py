@@ -11,7 +11,7 @@ from opengrit.evaluation import metrics
 from opengrit.evaluation.metrics import DatasetSummary, Estimate, Measurements, Quantity
 from opengrit.grounding.prompts import Strategy
 
-DASH = "\u2013"
+DASH = "-"
 MINUS = "\u2212"
 
 
@@ -65,6 +65,7 @@ _NO_DETECTION = "no row asks for a box"
 _NO_COUNT = "no row counts anything"
 _NO_RECORDS = "no rollout came through"
 ASKED_PLAINLY = "asked plainly"
+OVERLAP_NAME = "Overlap with the annotation (IoU)"
 MEASURES = (
     Measure("accuracy", "Accuracy", _SHARE, _HIGHER, metrics.raw_score, _UNJUDGED),
     Measure("right", "Accuracy, right or wrong", _SHARE, _HIGHER, metrics.right, _UNJUDGED),
@@ -80,7 +81,7 @@ MEASURES = (
     ),
     Measure(
         "grounding_iou",
-        "Box IoU of unions",
+        OVERLAP_NAME,
         _OVERLAP,
         _HIGHER,
         metrics.grounding_iou,
@@ -100,7 +101,7 @@ MEASURES = (
     ),
     Measure(
         "unscaled_iou",
-        "Box IoU, released script",
+        "Overlap, released script (IoU)",
         _OVERLAP,
         _HIGHER,
         metrics.unscaled_grounding_iou,

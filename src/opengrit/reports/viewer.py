@@ -18,6 +18,7 @@ from markupsafe import Markup
 from opengrit.core.boxes import Box, Size, union_iou
 from opengrit.core.palette import COLOURS
 from opengrit.core.types import Example, Finish, Pointing, Record, Tag, Transcript, Unjudged
+from opengrit.grounding.prompts import Strategy
 from opengrit.reports.highlighted_spans import SpanKind, split_spans
 from opengrit.reports.outcomes import Outcome, is_right
 from opengrit.reports.pictures import NoPicture, OpenPicture, Picture
@@ -177,7 +178,7 @@ def _show_example(
 
 def _symbol(right: bool | None) -> str:
     """A tick, a cross, or a dash where there is no verdict."""
-    return "\u2013" if right is None else "\u2713" if right else "\u2717"
+    return "-" if right is None else "\u2713" if right else "\u2717"
 
 
 def _show_reply(reply: Reply, *, id: str) -> ShownReply:
@@ -203,11 +204,12 @@ def _show_reply(reply: Reply, *, id: str) -> ShownReply:
 def _facts(record: Record) -> tuple[tuple[str, str], ...]:
     """Name and value of what was measured on one rollout; nothing unmeasured is among them."""
     transcript, example = record.transcript, record.example
-    facts = [("boxes named", str(len(transcript.pointings)))]
+    plain = record.strategy == Strategy.DIRECT and not transcript.boxes  # it was not asked to point
+    facts = [] if plain else [("boxes named", str(len(transcript.pointings)))]
     if transcript.rejected:
         facts.append(("rejected", str(len(transcript.rejected))))
-    if example.boxes and record.failure is None:
-        facts.append(("union IoU", f"{union_iou(transcript.boxes, example.boxes):.2f}"))
+    if example.boxes and record.failure is None and not plain:
+        facts.append(("overlap (IoU)", f"{union_iou(transcript.boxes, example.boxes):.2f}"))
     if record.completion.finish is Finish.LENGTH:
         facts.append(("ended", "truncated at the token limit"))
     if record.score.total is not None:

@@ -63,7 +63,10 @@ class GritCallback(TrainerCallback):
             if trainer.accelerator.is_main_process and trainer.run is not None:
                 with trainer.accelerator.autocast(), trainer.times.part(Part.EVALUATE):
                     records = evaluation.records(trainer.sampler, trainer.protocol)
-                row = trainer.step_log.add_evaluation(evaluation.name, records, step=state.global_step)
+                    probed = evaluation.probes(trainer.second_sampler, trainer.protocol, records)
+                row = trainer.step_log.add_evaluation(
+                    evaluation.name, records, step=state.global_step, probed=probed
+                )
                 trainer.step_log.trackers.take_evaluation(row, args, state, control)
 
 

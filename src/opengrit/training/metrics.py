@@ -13,6 +13,7 @@ from opengrit.evaluation.measured import measured, to_json
 from opengrit.evaluation.metrics import (
     Quantity,
     count_error,
+    covered_area,
     follows_format,
     grounding_iou,
     num_boxes,
@@ -20,6 +21,7 @@ from opengrit.evaluation.metrics import (
     truncated,
     unjudged,
 )
+from opengrit.evaluation.probes import probe_scores
 from opengrit.evaluation.rollout import case_of
 from opengrit.runs.alarms import AlarmMonitor, Setting, alarm_row, alarms_of, resumed_row, zero_loss_is_normal
 from opengrit.runs.folder import RunDir
@@ -32,6 +34,7 @@ _QUANTITIES: dict[str, Quantity] = {
     "format": follows_format,
     "grounding_iou": grounding_iou,
     "boxes": num_boxes,
+    "covered_area": covered_area,
     "count_error": count_error,
     "truncated": truncated,
     "unjudged": unjudged,
@@ -133,13 +136,20 @@ def put_sums(logged: dict[str, list[float]], sums: MetricSums) -> None:
     logged |= {name: [value] for name, value in sums.values().items()}
 
 
-def evaluation_row(name: str, records: Sequence[Record]) -> dict[str, float]:
-    """The means over the records of an in-training evaluation, as "eval/<name>/<quantity>"."""
+def evaluation_row(
+    name: str, records: Sequence[Record], probed: Sequence[Record] | None = None
+) -> dict[str, float]:
+    """The means over the records of an in-training evaluation, as "eval/<name>/<quantity>"; with its probes their two scores."""
     row: dict[str, float] = {f"eval/{name}/n": float(len(records))}
     for quantity_name, quantity in _QUANTITIES.items():
         values = [v for v in map(quantity, records) if v is not None]
         if values:
             row[f"eval/{name}/{quantity_name}"] = sum(values) / len(values)
+    if probed is not None:
+        scores = probe_scores(probed)
+        found = {"necessity": scores.necessity.value, "sufficiency": scores.sufficiency.value}
+        row |= {f"eval/{name}/{score}": value for score, value in found.items() if value is not None}
+        row[f"eval/{name}/probed"] = float(scores.num_probed)
     return row
 
 
@@ -177,8 +187,10 @@ class StepLog:
         """Let the alarm monitor recall the metrics up to that step, and mark alarms of later steps, which repeat."""
         if self._run is None:
             return
-        rows = {row["step"]: row for row in self._run.metrics() if "loss" in row}
-        self.monitor.recall(rows[earlier] for earlier in sorted(rows) if earlier <= step)
+        earlier = [row for row in self._run.metrics() if row["step"] <= step]
+        rows = {row["step"]: row for row in earlier if "loss" in row}
+        evaluations = [row for row in earlier if "loss" not in row]
+        self.monitor.recall([*evaluations, *(rows[one] for one in sorted(rows))])
         if any(alarm.step > step for alarm in alarms_of(self._run.alarms())):
             with self._run.append_alarms() as writer:
                 writer.write_metrics(resumed_row(step))
@@ -208,10 +220,13 @@ class StepLog:
                     writer.write_record(record)
         self.trackers.take_rollouts(records, step)
 
-    def add_evaluation(self, name: str, records: Sequence[Record], *, step: int) -> dict[str, float]:
+    def add_evaluation(
+        self, name: str, records: Sequence[Record], *, step: int, probed: Sequence[Record] | None = None
+    ) -> dict[str, float]:
         """The means of an evaluation, by name. Writes them to metrics.jsonl, and with intervals and controls to evaluations.jsonl."""
-        row = evaluation_row(name, records)
+        row = evaluation_row(name, records, probed)
         self.write({"step": step, **row})
+        self.monitor.take({"step": step, **row})
         if self._run is not None:
             with self._run.append_evaluations() as writer:
                 writer.write_metrics({"step": step, **to_json(measured(records, data=name))})

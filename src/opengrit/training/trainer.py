@@ -164,7 +164,7 @@ class GritTrainer(GRPOTrainer):
             # Processes that shard weights run the tower equally often, whatever pictures they have.
             encoded_at_once=sys.maxsize if asks_for_fsdp() else ENCODED_AT_ONCE,
         )
-        self._second_sampler = TransformersSampler(self.loaded, kept_bytes=0)  # its pictures are shown once
+        self.second_sampler = TransformersSampler(self.loaded, kept_bytes=0)  # its pictures are shown once
         self.rollout_sampler = rollout_sampler
         models = [self.accelerator.unwrap_model(m) for m in (self.model, self.ref_model) if m is not None]
         self.shares_prefix = all([share_prefix(base_model(model)) for model in models])
@@ -300,7 +300,7 @@ class GritTrainer(GRPOTrainer):
         by_model = sampler is self.sampler or isinstance(sampler, VllmSampler)
         with self.accelerator.autocast():
             cost = self.scorer.ask_again(
-                self.rollouts.records, self._second_sampler if by_model else sampler, stop=self.stop
+                self.rollouts.records, self.second_sampler if by_model else sampler, stop=self.stop
             )
         for name, value in (asdict(cost) if cost is not None else {}).items():
             self._log_metric(f"asking_again/{name}", float(value))

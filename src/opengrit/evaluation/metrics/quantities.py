@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from opengrit.core.boxes import Box, match, pairwise_iou, union_iou
+from opengrit.core.boxes import Box, match, pairwise_iou, union_area, union_iou
 from opengrit.core.types import Finish, Record, Verdict, boxes_are_one_to_one, is_counting
 from opengrit.evaluation.metrics.estimates import ExampleKey, McNemar, exact_mcnemar, key_of
 from opengrit.judges.answers import is_box_answer
@@ -60,6 +60,13 @@ def grounding_iou(record: Record) -> float | None:
     if not is_complete(record) or not record.example.boxes:
         return None
     return union_iou(record.transcript.boxes, record.example.boxes)
+
+
+def covered_area(record: Record) -> float | None:
+    """The share of the picture that the boxes written cover together, 0 to 1. None where no box is written."""
+    if not is_complete(record) or not record.transcript.boxes:
+        return None
+    return union_area(record.transcript.boxes)
 
 
 def distinct_boxes(record: Record) -> int:

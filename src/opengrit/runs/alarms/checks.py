@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from opengrit.runs.alarms.drift import drift
 from opengrit.runs.alarms.kinds import Kind, Setting
 from opengrit.runs.alarms.windows import (
     WINDOW,
@@ -42,6 +43,11 @@ class History:
 
     setting: Setting
     rows: list[Row] = field(default_factory=list)
+    evaluations: dict[int, Row] = field(default_factory=dict)  # by step, those of its data sets together
+
+    def take_evaluation(self, row: Row) -> None:
+        step = int(row["step"])
+        self.evaluations[step] = {**self.evaluations.get(step, {}), **row}
 
     def take(self, row: Row) -> None:
         self.rows = [*self.rows[-_KEPT:], row]
@@ -323,6 +329,7 @@ CHECKS: dict[Kind, Callable[[History], str | None]] = {
     Kind.SKIPPED: _skipped,
     Kind.FAILED: _failed,
     Kind.SAMPLER: _sampler,
+    Kind.DRIFT: lambda history: drift(history.learned, history.evaluations),
 }
 
 

@@ -30,6 +30,7 @@ class Kind(Enum):
     SKIPPED = "steps skipped"
     FAILED = "rollouts failed"
     SAMPLER = "sampler disagrees"
+    DRIFT = "boxes drift"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,19 +26,25 @@ class AlarmMonitor:
         self._quiet_for: dict[Kind, int] = {}  # rows since an alarm that was raised had its cause
 
     def recall(self, rows: Iterable[Row]) -> None:
-        """Takes in the earlier rows of a resumed run, whose alarms were raised at their time.
+        """Takes in the earlier rows of a resumed run, whose alarms were raised at their time; those of evaluations first.
 
         Only the last ones are looked at: an alarm whose cause is in none of them would be raised again anyway.
         """
-        logged = [row for row in rows if "loss" in row]
+        logged = []
+        for row in rows:
+            if "loss" in row:
+                logged.append(row)
+            else:
+                self._history.take_evaluation(row)
         for row in logged[:-WINDOW]:
             self._history.take(row)
         for row in logged[-WINDOW:]:
             self.take(row)
 
     def take(self, row: Row) -> list[Alarm]:
-        """The alarms that this row raises. Rows without a loss (evaluations while training) say nothing."""
+        """The alarms that this row raises. A row without a loss is an evaluation's: it raises its alarms with the next step's."""
         if "loss" not in row:
+            self._history.take_evaluation(row)
             return []
         self._history.take(row)
         found = {kind: text for kind, check in CHECKS.items() if (text := check(self._history)) is not None}
