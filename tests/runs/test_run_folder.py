@@ -236,3 +236,9 @@ def test_of_many_differences_the_first_eight_are_listed_and_the_others_counted(t
     said = refusal(tmp_path, "".join(f"{key}: 2\n" for key in keys), resume=True)
     assert "k07: 1 then, 2 now; and 3 more)" in said
     assert "k08" not in said
+
+
+def test_of_data_sets_the_keys_that_differ_are_told(tmp_path: Path) -> None:
+    RunDir.create(tmp_path, recipe="data: {train: [{file: a.jsonl, hub: null}, {name: b}]}\n")
+    said = refusal(tmp_path, "data: {train: [{file: c.jsonl, hub: null}, {name: b}]}\n", resume=True)
+    assert '(data.train.0.file: "a.jsonl" then, "c.jsonl" now)' in said

@@ -49,6 +49,8 @@ def kind_of(recipe: str) -> str | None:
 
 
 def _flat(value: Any, place: str = "") -> dict[str, Any]:
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        value = dict(enumerate(value))  # data sets, each by its keys
     if not isinstance(value, dict) or not value:
         return {place: value}
     found: dict[str, Any] = {}
