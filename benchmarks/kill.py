@@ -1,6 +1,6 @@
-"""Kills a training at random moments, resumes it, and compares it with one that was not: writes a section of docs/reliability.md.
+"""Kills a training at random moments, resumes it, and compares it with one that was not: writes a section of docs/endurance.md.
 
-    python benchmarks/kill.py --out runs/kill --attempts 20 --seed 0 --results docs/reliability.md
+    python benchmarks/kill.py --out runs/kill --attempts 20 --seed 0 --results docs/endurance.md
 
 trains the recipe once without a disturbance. Then it starts the same command again and again and kills it (SIGKILL) at
 moments drawn evenly over the time that the steps left should take, from when the model is loaded; a training that gets

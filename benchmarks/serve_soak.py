@@ -1,6 +1,6 @@
 """What `opengrit serve` bears: questions beside attacks, 400 questions together, and 2,000 requests of every kind.
 
-    python benchmarks/serve_soak.py --results docs/reliability.md
+    python benchmarks/serve_soak.py --results docs/endurance.md
 
 starts the server with the packaged model in a process of its own, under a limit of 1,024 descriptors. All the while a health
 check is sent five times a second. Memory is the server's own; its decoders' is given beside it.

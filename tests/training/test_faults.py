@@ -573,7 +573,7 @@ def test_a_clock_that_jumps_changes_nothing(scene: Path, tmp_path: Path) -> None
 
 
 def test_every_test_that_the_page_names_is_there() -> None:
-    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
     named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", page)
     assert len(named) > 20
     for file, test in named:
@@ -586,5 +586,5 @@ def test_every_test_that_the_page_names_is_there() -> None:
 
 
 def test_the_page_says_what_the_code_does() -> None:
-    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
     assert f"{MOST_IN_A_ROW} such steps in a row" in page
