@@ -60,7 +60,16 @@ def test_a_line_that_a_crash_cut_off_is_cut_and_a_whole_one_is_kept(path, conten
     assert path.read_bytes() == kept + b'{"n": 5}\n'
 
 
-@pytest.mark.parametrize("content", ['{"n": 1}\nnot json\n{"n": 2}\n', '[1, 2]\n{"n": 2}\n'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"n": 1}\nnot json\n{"n": 2}\n',
+        '[1, 2]\n{"n": 2}\n',
+        '[\n{"n": 1}\n]',  # a list that an editor wrote
+        'not json\n{"n": 2, "questi',
+        '{"n": 1}\n{"n": 2,}',  # by hand, and not well
+    ],
+)
 def test_a_file_of_something_else_is_refused_and_left_as_it_is(path, content):
     path.parent.mkdir()
     path.write_text(content)

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,7 +66,9 @@ class Session:
     def next_commands(self) -> list[str]:
         """What to run when the rows are there: look at them once more, and make what trains from them."""
         rows, pictures = str(self.rows.path), ["--images", str(self.folder)]
-        made = str(self.rows.path.with_suffix(""))
+        base = self.rows.path.with_suffix("")  # often the pictures' own folder
+        names = chain([base], (base.with_name(f"{base.name}-{number}") for number in count(2)))
+        made = str(next(name for name in names if not name.exists()))
         return [
             shlex.join(["opengrit", "data", "check", rows, *pictures]),
             shlex.join(["opengrit", "new", rows, *pictures, "--out", made]),

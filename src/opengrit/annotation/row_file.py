@@ -136,13 +136,18 @@ class RowFile:
         return place.with_name(f".{place.name}.new")
 
     def _cut_torn_line(self) -> None:
-        """Cut off a last line that has no line end and is no whole row: a crash has cut it off already."""
+        """Cut off the beginning of a row at the end of the file: a crash has cut off the rest of it.
+
+        A file that something else wrote, or a person by hand, is left as it is: reading it says what is wrong.
+        """
         self._stream.seek(0)
         head, _, last = self._stream.read().rpartition(b"\n")
-        try:
-            json.loads(last or b"null")
-        except (ValueError, RecursionError):
-            self._stream.truncate(len(head) + 1 if head else 0)
+        if not last.startswith(b"{") or last.rstrip().endswith(b"}"):
+            return
+        for number, line in enumerate(head.removeprefix(_MARK).split(b"\n"), start=1):
+            if line.strip():
+                self._values(line, number)
+        self._stream.truncate(len(head) + 1 if head else 0)
 
     def _take_id(self) -> int:
         self._next_id += 1
