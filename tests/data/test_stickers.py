@@ -72,6 +72,7 @@ PINNED = {
     "count": "09b189b34f48c0c38f27f03ac163e6a1",
     "dev": "f36240f8a095527fdb7ce10ecbd6e616",
     "spatial": "0f5a99830bf5077dde0ad3872a34dd01",
+    "spatial20": "2df0fb85e27b8e9aaebc1a08195fccec",
     "train20": "08f1856924c5a8454e2f89dba5dfe543",
     "unseen": "7eb8319a8ab494509256fea4427f0eae",
 }

@@ -60,25 +60,51 @@ sft: {bf16: false}
 # -- recipes ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_six_ways_are_asked_and_trained_as_their_names_say():
+def test_the_ways_are_asked_and_trained_as_their_names_say():
     recipe = parse(TableRecipe, TRAINED, ["seeds=[3, 5]"])
     runs = list(recipe.runs(recipe.models[0]))
     assert [(run.way.value, run.seed) for run in runs] == [
         ("direct", 3), ("grounded", 3), ("grounded-icl", 3),  # greedy: one run each
-        ("sft", 3), ("sft", 5), ("grpo-answer", 3), ("grpo-answer", 5), ("grit", 3), ("grit", 5),
+        ("sft", 3), ("sft", 5), ("grpo-answer", 3), ("grpo-answer", 5), ("grpo-random", 3), ("grpo-random", 5),
+        ("grit", 3), ("grit", 5), ("direct-after", 3), ("direct-after", 5), ("blind", 3), ("blind", 5),
     ]  # fmt: skip
-    assert len({run.folder for run in runs}) == 9
+    assert len({run.folder for run in runs}) == 15
     asked = {run.way: recipe.evaluation(run, trained=None).strategy for run in runs}
     assert asked == {
         Way.DIRECT: "direct", Way.GROUNDED: "grounded", Way.GROUNDED_ICL: "grounded-icl",
-        Way.SFT: "grounded", Way.GRPO_ANSWER: "grounded", Way.GRIT: "grounded",
+        Way.SFT: "grounded", Way.GRPO_ANSWER: "grounded", Way.GRPO_RANDOM: "grounded", Way.GRIT: "grounded",
+        Way.DIRECT_AFTER: "direct", Way.BLIND: "grounded",
     }  # fmt: skip
-    plain, grit = recipe.grpo(runs[6]), recipe.grpo(runs[8])
+    assert [run.way for run in runs if recipe.evaluation(run, trained=None).blind] == [Way.BLIND] * 2
+    trained_by = {(run.way, run.seed): run.trained_by for run in runs}
+    assert trained_by[Way.BLIND, 5] == trained_by[Way.DIRECT_AFTER, 5] == trained_by[Way.GRIT, 5] == runs[10]
+    assert trained_by[Way.GROUNDED, 3] is None
+    plain, grit = recipe.grpo(runs[6]), recipe.grpo(runs[10])
+    assert recipe.grpo(runs[8]).rewards == "random"
     assert (plain.rewards, grit.rewards) == ("answer_only", "paper")
     assert (plain.train.seed, grit.train.seed) == (5, 5)
     assert plain.model_copy(update={"rewards": "paper"}) == grit  # nothing else differs
     assert recipe.fine_tuning(runs[4]).sft.seed == 5
-    assert recipe.evaluation(runs[8], trained=Path("/t/grit")).model.name == "/t/grit"
+    assert recipe.evaluation(runs[10], trained=Path("/t/grit")).model.name == "/t/grit"
+
+
+def test_an_objective_of_the_tables_own_is_grit_but_for_what_it_says():
+    own = (
+        "objectives={kl: {train: {beta: 0.04}}, boxes: {rewards: {correct: 1, box_dual: {weight: 0.5, where: right}}, "
+        "advantage: {objects: {}}}, spatial: {train_data: [stickers/spatial20]}}"
+    )
+    recipe = parse(TableRecipe, TRAINED, [own, "ways=[direct, grit]", "seeds=[3]"])
+    runs = list(recipe.runs(recipe.models[0]))
+    assert [str(run.way) for run in runs] == ["direct", "grit", "kl", "boxes", "spatial"]
+    assert runs[2].folder == Path("runs/tiny-qwen2.5-vl/kl/seed-3")
+    grit, kl, boxes, spatial = (recipe.grpo(run) for run in runs[1:])
+    assert kl.model_copy(update={"train": grit.train}) == grit
+    assert kl.train == grit.train.model_copy(update={"beta": 0.04})
+    assert boxes.advantage.objects is not None
+    assert list(boxes.rubric().weights) == ["correct", "box_dual"]
+    assert [source.spec for source in spatial.data.train] == ["stickers/spatial20"]
+    assert runs[2].trained_by == runs[2]
+    assert parse(TableRecipe, recipe.resolved_yaml()) == recipe
 
 
 def test_with_a_temperature_each_seed_is_a_sampling_of_its_own():
@@ -96,7 +122,7 @@ def test_a_resolved_recipe_loads_as_an_equal_one(text):
     assert again.resolved_yaml() == recipe.resolved_yaml()
 
 
-@pytest.mark.parametrize("name", ["table-stickers", "table-asking"])
+@pytest.mark.parametrize("name", ["table-stickers", "table-asking", "table-count-ablation"])
 def test_the_recipes_that_come_with_the_project_are_possible(name):
     assert load_table_recipe(name).models
 
@@ -111,7 +137,24 @@ def test_the_recipes_that_come_with_the_project_are_possible(name):
         (TRAINED, "seeds=[true]", "seeds.0: true and false are not a value"),
         (TRAINED, "train.seed=3", "seeds lists the seeds, seed is 3 here"),
         (TRAINED, "sft.seed=3", "seeds lists the seeds, seed is 3 here"),
-        (TRAINED, "train_data=[]", "sft, grpo-answer, grit learn from rows, train_data names none"),
+        (
+            TRAINED,
+            "ways=[direct, blind]",
+            "blind ask the model that grit trains, ways leaves grit out; add grit",
+        ),
+        (TRAINED, "objectives={grit: {}}", "has a name of its own, .*got 'grit'; rename"),
+        (
+            TRAINED,
+            "objectives={kl: {train: {beta: -1}}}",
+            r"objectives\.kl\.train\.beta: .*greater than or equal to 0",
+        ),
+        (TRAINED, "objectives={again: {rewards: {hidden: 1}}}", "add asking_again"),
+        (TRAINED, "objectives={kl: {train: {seed: 1}}}", r"objectives\.kl\.train has one too"),
+        (
+            TRAINED,
+            "train_data=[]",
+            "sft, grpo-answer, grpo-random, grit learn from rows, train_data names none",
+        ),
         (TRAINED, "eval.strategy=direct", "ways names the prompts, eval.strategy is direct too"),
         (TRAINED, "models=[a/b, a-b]", "two would be a-b; give one of them another label"),
         (SERVED, "ways=[direct, grit]", "grit learn from rows, train_data names none"),
@@ -489,7 +532,7 @@ def test_questions_that_failed_are_counted_and_asked_again_alone(tmp_path):
 
 @pytest.mark.trains
 @pytest.mark.slow
-def test_six_ways_are_trained_asked_and_gone_on_with(tmp_path):
+def test_every_way_is_trained_asked_and_gone_on_with(tmp_path):
     recipe = parse(
         TableRecipe,
         TRAINED,
@@ -500,15 +543,18 @@ def test_six_ways_are_trained_asked_and_gone_on_with(tmp_path):
             "per_device_train_batch_size: 4, max_completion_length: 40, gradient_checkpointing: false}",
             "sft={bf16: false, max_steps: 2, save_steps: 1, gradient_checkpointing: false}",
             "eval.max_completion_length=60",
+            "objectives={kl: {train: {beta: 0.04}}}",
         ],
     )
     out = tmp_path / "table"
     run_table(recipe, out, quiet=True)
     before = files(out)
     trained = sorted(str(p.parent.relative_to(out / "runs")) for p in out.glob("runs/*/*/*/train/final"))
-    assert trained == [f"tiny-qwen2.5-vl/{way}/seed-0/train" for way in ("grit", "grpo-answer", "sft")]
+    assert trained == [
+        f"tiny-qwen2.5-vl/{way}/seed-0/train" for way in ("grit", "grpo-answer", "grpo-random", "kl", "sft")
+    ]
     evaluated = list(out.glob("runs/*/*/*/eval/records.jsonl"))
-    assert len(evaluated) == 6
+    assert len(evaluated) == 10
     for path in evaluated:
         assert len(path.read_text().splitlines()) == 4
     # As after a crash behind the first checkpoint of one training, before any of its questions.

@@ -138,7 +138,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
         ("train: null", "mapping of keys"),
         ("eval: {samples: 4}", "samples is 1 where temperature is 0"),
         ("strategy: grunded", "'grounded-icl'"),
-        ("rewards: papr", "'paper', 'released' or 'answer_only'"),
+        ("rewards: papr", "'paper', 'released', 'answer_only' or 'random'"),
         ("rewards: {corect: 1}", "did you mean 'correct'"),
         ("rewards: {correct: true}", "true and false"),
         ("rewards: {correct: .nan}", "finite"),

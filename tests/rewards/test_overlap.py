@@ -11,6 +11,7 @@ from opengrit.core.types import Completion, Example, Unjudged, Verdict
 from opengrit.grounding.frames import Frame
 from opengrit.grounding.parsing import parse
 from opengrit.recipes.training_recipe import Recipe, parse_recipe
+from opengrit.rewards.controls import random_coin
 from opengrit.rewards.gates import LONGEST_ANSWER, Gate
 from opengrit.rewards.overlap import box_dual, box_f1, box_precision, box_recall, box_valid
 from opengrit.rewards.protocol import Attempt, Requirement
@@ -214,3 +215,19 @@ def test_a_reward_of_boxes_is_refused_where_no_row_can_earn_it() -> None:
     with pytest.raises(RecipeError, match="'box_f1' needs rows with a box for each thing"):
         Rubric({"box_f1": 1.0, "correct": 1.0}).check([GROUP])
     assert SPECS["box_f1"].needs == {Requirement.COUNTABLE_BOXES}
+
+
+# random_coin
+
+
+def test_a_coin_is_tossed_by_row_step_and_text_and_falls_on_both_sides_alike() -> None:
+    attempts = [
+        Attempt(COUNTING, Completion(f"{i}"), parse("", FRAME), RIGHT, step)
+        for i in range(200)
+        for step in (1, 2)
+    ]
+    tossed = [random_coin(one) for one in attempts]
+    assert tossed == [random_coin(one) for one in attempts]  # a resumed run tosses alike
+    assert set(tossed) == {0.0, 1.0}
+    assert 140 < sum(tossed) < 260  # 400 tosses: six standard deviations are 60
+    assert any(first != second for first, second in zip(tossed[::2], tossed[1::2], strict=True))

@@ -409,7 +409,7 @@ def test_the_released_rubric_adds_up_to_its_maximum() -> None:
 
 
 def test_an_empty_completion_earns_nothing_in_any_set() -> None:
-    for name in SETS:
+    for name in set(SETS) - {"random"}:  # a coin is tossed for it too
         for row in (COUNTING, SPATIAL, NO_DOGS):
             assert Rubric.named(name).score(attempt("", row, verdict=WRONG)).total == 0.0
 

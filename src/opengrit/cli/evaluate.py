@@ -57,6 +57,7 @@ _Rewards = Annotated[
     ),
 ]
 _Processes = Annotated[int, Option(min=1, help="Models that answer at once, each in its own process.")]
+_Blind = Annotated[bool, Option("--blind", help="Show every picture grey: what is known without looking.")]
 
 
 def evaluate(
@@ -77,6 +78,7 @@ def evaluate(
     min_pixels: _MinPixels = None,
     max_tiles: _MaxTiles = None,
     seed: options.Seed = 0,
+    blind: _Blind = False,
     judge: _Judge = None,
     judge_url: _JudgeUrl = None,
     judge_model: _JudgeModel = None,
@@ -130,6 +132,7 @@ def evaluate(
         },
         limit=limit,
         seed=seed,
+        blind=blind,
         judge=judge_of(judge, url=judge_url, model=judge_model),
         rewards=rewards_of(rewards),
     )

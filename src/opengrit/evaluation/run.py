@@ -16,6 +16,7 @@ from opengrit.core.escaping import harmless
 from opengrit.core.types import Example, Record, Unjudged
 from opengrit.data import load_examples, require_readable
 from opengrit.data.fingerprint import fingerprint
+from opengrit.evaluation.blind import BlindSampler
 from opengrit.evaluation.continuing import (
     ASKED,
     check_answered,
@@ -109,7 +110,7 @@ def run_evaluation(
             )
         if recipe.endpoint is None and not frame:
             tell_what_it_knows(recipe.model.name, examples)
-        first, *more = asked.samplers
+        first, *more = map(BlindSampler, asked.samplers) if recipe.blind else asked.samplers
         records = evaluate(
             first,
             examples,

@@ -5,7 +5,8 @@ May import `reports` and the floors below it. Begin with `recipe.py`, then `run.
 
 from __future__ import annotations
 
-from opengrit.experiments.recipe import TableRecipe, Way, load_table_recipe
+from opengrit.experiments.recipe import TableRecipe, load_table_recipe
 from opengrit.experiments.run import run_table
+from opengrit.experiments.ways import Way
 
 __all__ = ["TableRecipe", "Way", "load_table_recipe", "run_table"]

@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from opengrit.core.recipe_section import RecipeSection, not_bool
+from opengrit.experiments.ways import REWARDS, AnyWay, OwnWay, Way
 from opengrit.judges.settings import JudgeSection, judge_section
-from opengrit.recipes.asking import Eval, Strategy
+from opengrit.recipes.asking import AskingAgain, Eval, Strategy
 from opengrit.recipes.evaluation_recipe import EvalRecipe, Served
+from opengrit.recipes.objective import Advantage
 from opengrit.recipes.sft_recipe import SftRecipe, SftTrain
 from opengrit.recipes.training_recipe import (
     Count,
@@ -27,26 +28,8 @@ from opengrit.recipes.training_recipe import (
     Train,
 )
 from opengrit.recipes.yaml import data_source, named, read_recipe
-from opengrit.rewards.settings import RewardSet
+from opengrit.rewards.settings import Rewards
 
-
-class Way(StrEnum):
-    """A way of getting grounded answers out of a model."""
-
-    DIRECT = "direct"  # the question and nothing else
-    GROUNDED = "grounded"  # GRIT's instruction, the model as it is (the paper's zero-shot chain of thought)
-    GROUNDED_ICL = "grounded-icl"  # the same with one worked example
-    SFT = "sft"  # few-shot supervised fine-tuning on the training rows
-    GRPO_ANSWER = "grpo-answer"  # plain GRPO on the training rows, rewarded for the answer alone
-    GRIT = "grit"  # GRPO with the paper's rewards
-
-    @property
-    def learns(self) -> bool:
-        """Whether weights are trained."""
-        return self in (Way.SFT, Way.GRPO_ANSWER, Way.GRIT)
-
-
-_REWARDS: dict[Way, RewardSet] = {Way.GRPO_ANSWER: "answer_only", Way.GRIT: "paper"}
 Seed = Annotated[int, BeforeValidator(not_bool), Field(ge=0, lt=2**32)]
 
 
@@ -70,6 +53,24 @@ class TableModel(Model):
         return Model(**self.model_dump(exclude={"label", "endpoint"}))
 
 
+class TableObjective(RecipeSection):
+    """A way of the table's own: GRPO as grit, but for what is written here."""
+
+    rewards: Rewards = Field(default="paper", description="a named set, or weights by the reward's name")
+    train_data: tuple[Annotated[Source, BeforeValidator(data_source)], ...] | None = Field(
+        default=None, description="data sets that it learns from; null: the table's train_data"
+    )
+    advantage: Advantage = Field(
+        default=Advantage(), description="how the rewards of a group become advantages"
+    )
+    asking_again: AskingAgain | None = Field(
+        default=None, description="the second questions of the rewards kept and hidden; null: none"
+    )
+    train: dict[str, Any] = Field(
+        default={}, description="keys of the table's train that are another here, such as beta: 0.04"
+    )
+
+
 class TableRecipe(RecipeSection):
     """Everything a table does. Each way runs with each model and seed, and is evaluated on every data set."""
 
@@ -82,7 +83,10 @@ class TableRecipe(RecipeSection):
     train_data: tuple[Annotated[Source, BeforeValidator(data_source)], ...] = Field(
         default=(), description="data sets that sft, grpo-answer and grit learn from, taken together"
     )
-    ways: tuple[Way, ...] = Field(default=tuple(Way), description="ways compared (default: all six)")
+    ways: tuple[Way, ...] = Field(default=tuple(Way), description="ways compared (default: all)")
+    objectives: dict[str, TableObjective] = Field(
+        default={}, description="more ways, by names of your own: GRPO with other rewards, rows or settings"
+    )
     seeds: tuple[Seed, ...] = Field(
         default=(0, 1, 2),
         description="a training and its sampling each; where nothing is trained or sampled there is one run",
@@ -130,7 +134,12 @@ class TableRecipe(RecipeSection):
             raise ValueError(
                 f"ways names the prompts, eval.strategy is {self.eval.strategy} too; leave it out"
             )
-        learning = [way.value for way in self.ways if way.learns]
+        if self.objectives and not self.train_data:
+            raise ValueError(
+                f"{', '.join(self.objectives)} learn from rows, train_data names none; write stickers/train20, for example"
+            )
+        self._check_own_ways()
+        learning = [way.value for way in self.all_ways if way.learns]
         if learning and not self.train_data:
             raise ValueError(
                 f"{', '.join(learning)} learn from rows, train_data names none; write stickers/train20, for example"
@@ -149,9 +158,42 @@ class TableRecipe(RecipeSection):
                 )
         return self
 
+    def _check_own_ways(self) -> None:
+        after = [way.value for way in self.ways if way.is_after_grit]
+        if after and Way.GRIT not in self.ways:
+            raise ValueError(
+                f"{', '.join(after)} ask the model that grit trains, ways leaves grit out; add grit, or leave them out"
+            )
+        for name, own in self.objectives.items():
+            if re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name) is None or name in set(Way):
+                raise ValueError(
+                    f"an objective has a name of its own, in small letters, digits, points and hyphens, got {name!r}; rename it"
+                )
+            if "seed" in own.train:
+                raise ValueError(f"seeds lists the seeds, objectives.{name}.train has one too; leave it out")
+            try:
+                self.grpo(TableRun(self.models[0], OwnWay(name), self.seeds[0]))
+            except ValidationError as error:
+                first = error.errors()[0]
+                place = ".".join(str(part) for part in ("objectives", name, "train", *first["loc"]))
+                raise ValueError(f"{place}: {first['msg'].removeprefix('Value error, ')}") from error
+
+    @property
+    def all_ways(self) -> tuple[AnyWay, ...]:
+        """The ways in the order they are made and shown: what only asks first, the table's own ones behind grit's."""
+        shipped = sorted(self.ways, key=list(Way).index)
+        return (*shipped, *map(OwnWay, self.objectives))
+
+    def _train_of(self, way: AnyWay) -> Train:
+        """How a way learns, but for the seed. Raises ValueError where the keys of an objective are none of train."""
+        own = self.objectives[way].train if isinstance(way, OwnWay) else {}
+        return Train.model_validate({**self.train.model_dump(exclude={"seed"}), **own}) if own else self.train
+
     def resolved_yaml(self) -> str:
         """The recipe with every default written out; loading it gives an equal recipe."""
-        written = self.model_dump(mode="json", exclude={"train": {"seed"}, "sft": {"seed"}})
+        left_out: dict[str, Any] = {"train": {"seed"}, "sft": {"seed"}}
+        left_out |= {} if self.objectives else {"objectives": True}
+        written = self.model_dump(mode="json", exclude=left_out)
         return yaml.safe_dump(written, sort_keys=False, allow_unicode=True)
 
     @property
@@ -159,13 +201,14 @@ class TableRecipe(RecipeSection):
         """Whether answers are the most likely ones, so that asking again gives the same."""
         return self.eval.temperature == 0
 
-    def seeds_of(self, way: Way) -> tuple[int, ...]:
+    def seeds_of(self, way: AnyWay) -> tuple[int, ...]:
         """The seeds a way runs with: one where nothing is trained and answers are greedy."""
-        return self.seeds if way.learns or not self.is_greedy else self.seeds[:1]
+        trained = way.learns or way.is_after_grit
+        return self.seeds if trained or not self.is_greedy else self.seeds[:1]
 
     def runs(self, model: TableModel) -> Iterator[TableRun]:
         """The runs of a model in the order they are made: what only asks comes first."""
-        for way in sorted(self.ways, key=list(Way).index):
+        for way in self.all_ways:
             for seed in self.seeds_of(way):
                 yield TableRun(model, way, seed)
 
@@ -173,13 +216,16 @@ class TableRecipe(RecipeSection):
 
     def grpo(self, run: TableRun) -> Recipe:
         """The training of a run that learns by reinforcement."""
+        own = self.objectives[run.way] if isinstance(run.way, OwnWay) else TableObjective()
         return Recipe(
             model=run.model.plain(),
-            data=Data(train=self.train_data),
+            data=Data(train=self.train_data if own.train_data is None else own.train_data),
             strategy=self.strategy,
-            rewards=_REWARDS[run.way],
+            rewards=own.rewards if isinstance(run.way, OwnWay) else REWARDS[run.way],
+            advantage=own.advantage,
+            asking_again=own.asking_again,
             judge=self.judge,
-            train=self.train.model_copy(update={"seed": run.seed}),
+            train=self._train_of(run.way).model_copy(update={"seed": run.seed}),
             lora=self.lora,
             freeze_vision=self.freeze_vision,
             eval=self.eval,
@@ -209,13 +255,14 @@ class TableRecipe(RecipeSection):
             eval=self.eval,
             limit=self.limit,
             seed=run.seed,
+            blind=run.way is Way.BLIND,
             endpoint=run.model.endpoint,
         )
 
-    def prompt_of(self, way: Way) -> Strategy:
+    def prompt_of(self, way: AnyWay) -> Strategy:
         """The prompt a way is asked with."""
         match way:
-            case Way.DIRECT:
+            case Way.DIRECT | Way.DIRECT_AFTER:
                 return "direct"
             case Way.GROUNDED:
                 return "grounded"
@@ -223,7 +270,7 @@ class TableRecipe(RecipeSection):
                 return "grounded-icl"
             case Way.SFT:
                 return self.sft_strategy
-            case Way.GRPO_ANSWER | Way.GRIT:
+            case _:
                 return self.strategy
 
 
@@ -232,13 +279,20 @@ class TableRun:
     """One model, one way, one seed: a training where the way learns, and an evaluation."""
 
     model: TableModel
-    way: Way
+    way: AnyWay
     seed: int
 
     @property
     def folder(self) -> Path:
         """Its folder inside the table's."""
         return Path("runs") / folder_name(self.model.title) / self.way / f"seed-{self.seed}"
+
+    @property
+    def trained_by(self) -> TableRun | None:
+        """The run whose training it asks: its own, grit's of the same seed, or none."""
+        if self.way.is_after_grit:
+            return TableRun(self.model, Way.GRIT, self.seed)
+        return self if self.way.learns else None
 
     def __str__(self) -> str:
         return f"{self.model.title}, {self.way}, seed {self.seed}"

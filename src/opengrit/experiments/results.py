@@ -9,7 +9,8 @@ from opengrit.core.types import Example, Record
 from opengrit.evaluation import metrics
 from opengrit.evaluation.metrics import Estimate, McNemar, Pooled, Quantity
 from opengrit.evaluation.metrics.estimates import key_of
-from opengrit.experiments.recipe import TableRecipe, Way
+from opengrit.experiments.recipe import TableRecipe
+from opengrit.experiments.ways import AnyWay, Way
 from opengrit.reports.tables import Unit
 from opengrit.runs.folder import environment_facts
 from opengrit.runs.recipe_comparison import recipe_hash
@@ -60,7 +61,7 @@ class ModelRecords:
     """What a model answered: by way, then by seed."""
 
     model: str
-    ways: Mapping[Way, Mapping[int, Sequence[Record]]]
+    ways: Mapping[AnyWay, Mapping[int, Sequence[Record]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class Extra:
 class WayResult:
     """One way on one data set: each column's quantity over its seeds, in the order of `seeds`."""
 
-    way: Way
+    way: AnyWay
     seeds: tuple[int, ...]
     quantities: Mapping[str, Pooled]
     num_asked: int
@@ -93,7 +94,7 @@ class Difference:
     seed, or against its only run.
     """
 
-    other: Way
+    other: AnyWay
     column: Column
     estimate: Estimate
     tests: tuple[tuple[int, McNemar], ...] = ()
@@ -112,9 +113,9 @@ class Block:
     differences: tuple[Difference, ...]
     above_controls: tuple[tuple[str, Column, Estimate], ...]  # control's name; the reference minus it, paired
 
-    def way(self, way: Way) -> WayResult | None:
+    def way(self, way: AnyWay) -> WayResult | None:
         """The results of a way, None where it is not in the table."""
-        return next((result for result in self.ways if result.way is way), None)
+        return next((result for result in self.ways if result.way == way), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ def measure(
     return TableResult(blocks, _columns(blocks), _facts(recipe, data), _notes(recipe))
 
 
-_Answers = Mapping[Way, Mapping[int, Sequence[Record]]]
+_Answers = Mapping[AnyWay, Mapping[int, Sequence[Record]]]
 
 
 def _of_dataset(ways: _Answers, examples: Sequence[Example]) -> _Answers:
@@ -166,7 +167,7 @@ def _block(model: str, dataset: str, examples: Sequence[Example], ways: _Answers
     )
 
 
-def _way(way: Way, by_seed: Mapping[int, Sequence[Record]]) -> WayResult:
+def _way(way: AnyWay, by_seed: Mapping[int, Sequence[Record]]) -> WayResult:
     runs = list(by_seed.values())
     records = [record for run in runs for record in run]
     return WayResult(
@@ -280,7 +281,7 @@ def _facts(recipe: TableRecipe, data: Mapping[str, Sequence[Example]]) -> tuple[
         ("seeds", ", ".join(map(str, recipe.seeds))),
         ("answers", f"{recipe.eval.samples} to a question, {how}, at most {length} tokens"),
     ]
-    if any(way.learns for way in recipe.ways):
+    if any(way.learns for way in recipe.all_ways):
         facts.append(("learned from", ", ".join(source.spec for source in recipe.train_data)))
     facts += [
         ("recipe", recipe_hash(recipe.resolved_yaml())[:12]),
@@ -292,7 +293,9 @@ def _facts(recipe: TableRecipe, data: Mapping[str, Sequence[Example]]) -> tuple[
 
 
 def _notes(recipe: TableRecipe) -> tuple[str, ...]:
-    asked_once = [w.value for w in recipe.ways if len(recipe.seeds_of(w)) == 1 and not w.learns]
+    asked_once = [
+        w.value for w in recipe.all_ways if len(recipe.seeds_of(w)) == 1 and not (w.learns or w.is_after_grit)
+    ]
     notes = [
         "Each mean has its 95 % bootstrap interval over examples; the seeds of an example are averaged first. The interval "
         "shows what other examples would give; how far the seeds lie apart shows what other seeds would.",
@@ -306,6 +309,15 @@ def _notes(recipe: TableRecipe) -> tuple[str, ...]:
     if Way.SFT in recipe.ways:
         notes.append(
             "sft learns from the annotated boxes of its rows; the rewards of grpo-answer and grit never look at them."
+        )
+    if Way.DIRECT_AFTER in recipe.ways:
+        notes.append(
+            "direct-after is the model that grit trained, asked plainly: the difference to grit is what writing boxes brings."
+        )
+    if Way.BLIND in recipe.ways:
+        notes.append(
+            "blind is the model that grit trained, asked as grit is about pictures that are grey all over: what it knows without "
+            "looking, and the floor under every accuracy."
         )
     if asked_once and len(recipe.seeds) > 1 and recipe.is_greedy:
         notes.insert(

@@ -20,9 +20,11 @@ from opengrit.evaluation.continuing import ASKED, check_answered, check_model
 from opengrit.evaluation.rollout import awaits_verdict, record_id
 from opengrit.evaluation.run import model_origin, run_evaluation
 from opengrit.experiments.pages import write_pages
-from opengrit.experiments.recipe import TableRecipe, TableRun, Way
+from opengrit.experiments.recipe import TableRecipe, TableRun
 from opengrit.experiments.results import ModelRecords, TableResult, measure
+from opengrit.experiments.ways import AnyWay, Way
 from opengrit.recipes.evaluation_recipe import EvalRecipe
+from opengrit.recipes.training_recipe import Source
 from opengrit.runs.data_file import (
     Data,
     changes_since,
@@ -107,7 +109,7 @@ def _all_records(
 ) -> list[ModelRecords]:
     asked = [example for examples in data.values() for example in examples]
     plan = [run for model in recipe.models for run in recipe.runs(model)]
-    found: dict[str, dict[Way, dict[int, list[Record]]]] = {}
+    found: dict[str, dict[AnyWay, dict[int, list[Record]]]] = {}
     for number, run in enumerate(plan, start=1):
         place = f"[{number}/{len(plan)}] {run}"
         records = _records_of(
@@ -136,7 +138,8 @@ def _records_of(
     quiet: bool,
 ) -> list[Record]:
     here = folder / run.folder
-    trained = here / TRAINING if run.way.learns else None
+    trained_by = run.trained_by
+    trained = None if trained_by is None else folder / trained_by.folder / TRAINING
     wanted = recipe.evaluation(run, trained=trained)
     started = (here / EVALUATION / RECIPE).is_file()
     if started and trained is None:
@@ -145,9 +148,9 @@ def _records_of(
     if records is not None and not judge_again:
         _log.info("%s: done before", place)
         return records
-    if trained is not None:
+    if trained is not None and trained_by is not None:
         try:
-            _train(recipe, run, trained, place=place, resume_anyway=resume_anyway, quiet=quiet)
+            _train(recipe, trained_by, trained, place=place, resume_anyway=resume_anyway, quiet=quiet)
         except Stopped as stopped:
             raise Stopped(
                 f"{place}: {stopped}; the same command continues the table", exit_code=stopped.exit_code
@@ -294,8 +297,7 @@ def _check(recipe: TableRecipe) -> list[Example]:
         return []
     from opengrit.training.settings import check_rows, check_settings, grpo_config, sft_config
 
-    rows = [e for s in recipe.train_data for e in load_examples(s.spec, s.images, table=s.table)]
-    require_readable(rows)
+    rows = _rows_of(recipe.train_data)
     if Way.SFT in recipe.ways and len(recipe.seeds) > 1 and _seeds_decide_nothing(recipe, num_rows=len(rows)):
         raise RecipeError(
             f"each seed of sft is another training, but sft.rows_per_step {recipe.sft.rows_per_step} takes all "
@@ -307,9 +309,18 @@ def _check(recipe: TableRecipe) -> list[Example]:
                 sft_config(recipe.fine_tuning(run).sft, scratch, num_rows=len(rows))
                 continue
             wanted = recipe.grpo(run)
-            wanted.rubric().check(rows)
-            check_rows(len(rows), wanted.train)
-            check_settings(grpo_config(wanted.train, scratch), num_rows=len(rows))
+            learned = _rows_of(wanted.data.train)
+            wanted.rubric().check(learned)
+            check_rows(len(learned), wanted.train)
+            check_settings(grpo_config(wanted.train, scratch), num_rows=len(learned))
+    own = [e for objective in recipe.objectives.values() for e in _rows_of(objective.train_data or ())]
+    return rows + [e for e in own if e not in rows]
+
+
+def _rows_of(sources: Sequence[Source]) -> list[Example]:
+    """The rows of some sources; all of their pictures can be opened."""
+    rows = [e for s in sources for e in load_examples(s.spec, s.images, table=s.table)]
+    require_readable(rows)
     return rows
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from opengrit.evaluation.metrics import Estimate
-from opengrit.experiments.recipe import Way
 from opengrit.experiments.results import COMPARED, IOU, REFERENCE, Block, Column, Difference, TableResult
+from opengrit.experiments.ways import Way
 from opengrit.reports.tables import signed, written
 
 

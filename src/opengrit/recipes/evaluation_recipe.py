@@ -47,6 +47,9 @@ class EvalRecipe(RecipeSection):
         default=None, description="first rows of each set that are asked; null: all (--limit)"
     )
     seed: int = Field(default=0, description="seed of the sampling (--seed)")
+    blind: bool = Field(
+        default=False, description="show every picture grey: what is known without looking (--blind)"
+    )
     endpoint: Served | None = Field(
         default=None,
         description="an OpenAI-compatible server that runs the model; null: it runs here (--endpoint)",
@@ -65,6 +68,7 @@ class EvalRecipe(RecipeSection):
         left_out = {"endpoint"} if self.endpoint is None else set()
         left_out |= {"rewards"} if self.rewards == "paper" else set()
         left_out |= {"system"} if self.system is None else set()
+        left_out |= set() if self.blind else {"blind"}
         written = self.model_dump(mode="json", exclude=left_out)
         return yaml.safe_dump({"evaluate": written}, sort_keys=False)
 

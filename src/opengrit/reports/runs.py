@@ -187,6 +187,7 @@ def _recipe_facts(recipe: Any) -> list[tuple[str, str]]:
         ("model", model.get("name") if isinstance(model, Mapping) else model),
         ("data", ", ".join(_source(source) for source in sources)),
         ("strategy", recipe.get("strategy")),
+        ("pictures", "grey all over (--blind)" if recipe.get("blind") else None),
         ("rewards", recipe.get("rewards")),
         ("judge", _judge(recipe.get("judge"))),
         ("seed", train.get("seed", recipe.get("seed"))),

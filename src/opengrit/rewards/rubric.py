@@ -18,6 +18,7 @@ from opengrit.core.types import Example, Score, Unjudged, boxes_are_one_to_one, 
 from opengrit.judges.answers import is_box_answer
 from opengrit.rewards.answers import ANSWER_REWARDS
 from opengrit.rewards.boxes import BOX_REWARDS
+from opengrit.rewards.controls import CONTROL_REWARDS
 from opengrit.rewards.evidence import EVIDENCE_REWARDS
 from opengrit.rewards.format import FORMAT_REWARDS
 from opengrit.rewards.gates import Gate, gated
@@ -25,7 +26,7 @@ from opengrit.rewards.measuring import measure
 from opengrit.rewards.overlap import OVERLAP_REWARDS
 from opengrit.rewards.protocol import Attempt, NamedReward, Requirement, Reward, RewardSpec
 
-_ALL = ANSWER_REWARDS | FORMAT_REWARDS | BOX_REWARDS | OVERLAP_REWARDS | EVIDENCE_REWARDS
+_ALL = ANSWER_REWARDS | FORMAT_REWARDS | BOX_REWARDS | OVERLAP_REWARDS | EVIDENCE_REWARDS | CONTROL_REWARDS
 REWARDS: dict[str, Reward] = {reward.__name__: reward for reward in _ALL}
 SPECS: dict[str, RewardSpec] = {reward.__name__: spec for reward, spec in _ALL.items()}
 
@@ -39,7 +40,13 @@ RELEASED = {
     "tag_walk": 0.5,
 }
 ANSWER_ONLY = {"correct": 1.0}  # plain GRPO: the control that shows what grounding adds
-SETS: dict[str, dict[str, float]] = {"paper": PAPER, "released": RELEASED, "answer_only": ANSWER_ONLY}
+RANDOM = {"random_coin": 1.0}  # the control that shows what training does whatever it rewards
+SETS: dict[str, dict[str, float]] = {
+    "paper": PAPER,
+    "released": RELEASED,
+    "answer_only": ANSWER_ONLY,
+    "random": RANDOM,
+}
 
 _APPLIES: dict[Requirement, Callable[[Example], bool]] = {
     Requirement.WORDS: lambda example: not is_box_answer(example.answer),
@@ -69,7 +76,7 @@ class Rubric:
 
     @classmethod
     def named(cls, name: str) -> Rubric:
-        """The shipped set of that name: "paper", "released" or "answer_only". Raises RecipeError on another."""
+        """The shipped set of that name: "paper", "released", "answer_only" or "random". Raises RecipeError on another."""
         if name not in SETS:
             raise RecipeError(_unknown("a set of rewards", name, SETS, place="rewards"))
         return cls.from_weights(SETS[name])

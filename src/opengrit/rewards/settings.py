@@ -15,7 +15,7 @@ from opengrit.rewards.own import own_reward
 from opengrit.rewards.protocol import NamedReward
 from opengrit.rewards.rubric import REWARDS, Rubric, check_weights, unknown_reward
 
-RewardSet = Literal["paper", "released", "answer_only"]
+RewardSet = Literal["paper", "released", "answer_only", "random"]
 Weight = Annotated[float, BeforeValidator(not_bool), Field(allow_inf_nan=False)]
 
 

@@ -41,6 +41,11 @@ def _train(name: str, index: int) -> SceneQuestion:
     return ask_open(rng, SEEN_STYLES) if index % 2 else ask_yes_no(rng, index % 4 == 0, SEEN_STYLES)
 
 
+def _train_spatial(name: str, index: int) -> SceneQuestion:
+    # The spatial half of the mix, twice as long: the paper's count ablation trains on twenty of them.
+    return _train(name, 10 + index)
+
+
 def _unseen(name: str, index: int) -> SceneQuestion:
     rng, styles = seeded(VERSION, name, index), (UNSEEN_STYLE,)
     if index % 2:
@@ -61,6 +66,7 @@ _SETS: dict[str, tuple[int, str, Callable[[str, int], SceneQuestion]]] = {
     "unseen": (240, "test", _unseen),
     "compose": (240, "test", _compose),
     "compose20": (20, "train", _compose),
+    "spatial20": (20, "train", _train_spatial),
     "dev": (48, "dev", lambda name, index: (_count if index % 2 else _spatial)(name, index // 2)),
 }
 SET_NAMES = tuple(_SETS)
