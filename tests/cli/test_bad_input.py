@@ -397,6 +397,7 @@ def test_resuming_needs_a_run_and_its_own_recipe() -> None:
     ("files", "said"),
     [
         ({}, "a run folder holds recipe.yaml, run does not"),
+        ({"recipe.yaml": "model: a"}, "run holds a recipe alone; name the folder"),
         ({"recipe.yaml": ": :\n- x"}, "a run's recipe is YAML, run/recipe.yaml is not"),
         ({"recipe.yaml": "evaluate: {}", "records.jsonl": "junk\n"}, "line 1 of run/records.jsonl"),
         ({"recipe.yaml": "evaluate: {}", "records.jsonl": '{"id": 3}\n'}, "run/records.jsonl:1: a record has the field"),
@@ -417,6 +418,7 @@ def test_a_report_goes_into_an_html_file_and_nowhere_else(out: str) -> None:
     Path("run").mkdir()
     Path("folder.html").mkdir()
     Path("run/recipe.yaml").write_text("evaluate: {}")
+    Path("run/records.jsonl").write_text("")
     assert out.split("/")[0] in refused("report", "run", "--out", out)
 
 

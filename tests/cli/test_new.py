@@ -125,6 +125,13 @@ def test_nothing_is_overwritten_and_nothing_is_left_of_what_fails(shapes: Path) 
     refused = run("new", "sheet.csv", "--images", "photos", "--out", "mine", "--model", "tiny-qwen2.5-vl")
     assert refused.exit_code == 2
     assert "mine exists" in refused.output
+    for words, said in (
+        (("--out", "sheet.csv/x"), "the folder to write to must be writable, sheet.csv is not"),
+        (("--out", "other", "--model", "./none"), "a model is a packaged name"),
+    ):
+        result = run("new", "sheet.csv", "--images", "photos", *words)
+        assert result.exit_code == 2, result.output
+        assert said in result.output
     (shapes / "photos" / "0.png").write_bytes(
         (shapes / "photos" / "0.png").read_bytes()[:60]
     )  # the header opens

@@ -49,9 +49,12 @@ def new(
 
         opengrit new sheet.xlsx --images photos/ --out mine/ --model Qwen/Qwen2.5-VL-3B-Instruct --steps 50
     """
+    from opengrit.models.resolve import resolve
     from opengrit.recipes.choosing import choose
     from opengrit.recipes.project import make_project
 
+    if model is not None:
+        resolve(model)  # to refuse what stands for no model
     made = make_project(
         source,
         out,

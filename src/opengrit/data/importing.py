@@ -7,7 +7,8 @@ import re
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -78,9 +79,8 @@ def import_table(
         BadTable: rows cannot be used, and are not to be skipped; then nothing is written.
         DataError: the source cannot be read, its columns are not known, no row is left, or `pictures` is there already.
     """
-    pictures.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{pictures.name}.", dir=pictures.parent) as partial:
-        embedded = Path(partial) / "pictures"
+    with scratch_beside(pictures) as partial:
+        embedded = partial / "pictures"
         read = read_table(as_source(source), images=images, settings=settings, embedded=embedded)
         if (read.parsed.errors or read.missing) and not skip_bad_rows:
             raise BadTable(read)
@@ -103,6 +103,23 @@ def import_table(
         notes.append(f"rows with the picture, question and answer of an earlier one are left out: {twice}")
     skipped = [f"left out: {group}" for group in _groups(read)]
     return Imported(tuple(examples), folder, str(read.columns), (*notes, *skipped), read.parsed.doubts)
+
+
+@contextmanager
+def scratch_beside(target: Path) -> Iterator[Path]:
+    """An empty folder beside a target, from which what is whole is moved there; gone after the block.
+
+    Raises DataError where the folder above cannot be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent)
+    except OSError as error:
+        raise DataError(
+            f"the folder to write to must be writable, {target.parent} is not ({error.strerror}); choose another --out"
+        ) from error
+    with scratch as folder:
+        yield Path(folder)
 
 
 def write_rows(examples: Sequence[Example], out: Path, *, images: Path) -> Path:

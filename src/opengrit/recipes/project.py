@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import yaml
 from opengrit.core.errors import DataError
 from opengrit.core.types import Example
 from opengrit.data.check import Source, check
-from opengrit.data.importing import Imported, import_table, write_rows
+from opengrit.data.importing import Imported, import_table, scratch_beside, write_rows
 from opengrit.data.sources import require_readable
 from opengrit.data.split import Split, split_by_picture
 from opengrit.data.tables import TableSettings
@@ -57,9 +56,8 @@ def make_project(
     """
     if out.exists():
         raise DataError(f"nothing is overwritten, {out} exists; choose another --out, or move it away")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as partial:
-        folder = Path(partial) / "made"
+    with scratch_beside(out) as partial:
+        folder = partial / "made"
         folder.mkdir()
         imported = import_table(
             source,

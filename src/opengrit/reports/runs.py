@@ -21,7 +21,7 @@ from opengrit.core.types import Record
 from opengrit.evaluation.metrics.estimates import key_of
 from opengrit.evaluation.since import Since, in_words, since, tell
 from opengrit.runs.alarms import Alarm, alarms_of
-from opengrit.runs.folder import ENVIRONMENT, RECIPE, RunDir
+from opengrit.runs.folder import ENVIRONMENT, METRICS, RECIPE, RECORDS, RunDir
 from opengrit.runs.recipe_comparison import recipe_hash
 
 _log = logging.getLogger(__name__)
@@ -69,9 +69,19 @@ def read_runs(
             raise RunError(f"a report shows a run once, {paths[i]} is named twice; leave one out")
     with progress_bar(quiet) as progress, paused_collector():
         return [
-            _load(RunDir.open(path), name, images=images, progress=progress)
+            _load(_opened(path), name, images=images, progress=progress)
             for path, name in zip(paths, _distinct_names(places), strict=True)
         ]
+
+
+def _opened(path: str | Path) -> RunDir:
+    """The run in a folder. Raises RunError where there is none, also where a recipe lies that nothing has run."""
+    run = RunDir.open(path)
+    if not any((run.path / name).exists() for name in (ENVIRONMENT, RECORDS, METRICS)):
+        raise RunError(
+            f"a run's folder holds what a command found, {path} holds a recipe alone; name the folder that a command was given as --out"
+        )
+    return run
 
 
 def _distinct_names(places: Sequence[Path]) -> list[str]:
