@@ -1,7 +1,7 @@
 """How long `opengrit report` takes over many records, and how much memory: `python benchmarks/report_speed.py --out FOLDER`.
 
-Writes two evaluations of random answers to random rows (before and after), then makes their report in a process of its own,
-several times. `--against SRC` does the same with another source tree, in turn with this one, and gives the ratio of each
+Writes two evaluations of random answers to random rows (before and after), then makes their report as the command does, with
+its table on the terminal, in a process of its own, several times. `--against SRC` does the same with another source tree, in turn with this one, and gives the ratio of each
 pair. Pictures are missing, as on a machine that was given the run alone.
 """
 
@@ -21,8 +21,9 @@ SRC = Path(__file__).resolve().parents[1] / "src"
 MEASURE = """
 import json, resource, sys, time
 began = time.process_time()
-from opengrit.reports import load_runs, write_report
-write_report(load_runs(sys.argv[2:]), sys.argv[1])
+from pathlib import Path
+from opengrit.cli.report import report
+report([Path(run) for run in sys.argv[2:]], out=Path(sys.argv[1]))
 seconds = time.process_time() - began
 print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
 """
