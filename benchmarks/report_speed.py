@@ -1,8 +1,9 @@
 """How long `opengrit report` takes over many records, and how much memory: `python benchmarks/report_speed.py --out FOLDER`.
 
-Writes two evaluations of random answers to random rows (before and after), then makes their report as the command does, with
-its table on the terminal, in a process of its own, several times. `--against SRC` does the same with another source tree, in turn with this one, and gives the ratio of each
-pair. Pictures are missing, as on a machine that was given the run alone.
+Writes two evaluations of random answers to random rows (before and after), then makes their report as the command does,
+with its table on the terminal, in a process of its own, several times. `--against SRC` does the same with another source
+tree, in turn with this one, and gives the ratio of each pair. Pictures are missing, as on a machine that was given the run
+alone.
 """
 
 from __future__ import annotations
