@@ -253,7 +253,7 @@ def test_an_optimizer_that_is_not_installed_is_refused_before_the_run_starts() -
         ("train.max_steps=many", "got 'many'"),
         ("train.max_steps=[", "takes a YAML value"),
         ("data.train.9.file=x.jsonl", "a list of 1 is indexed from 0, got '9'"),
-        ("data.train=[stickers/trian20]", "a sticker set is one of train20, count, spatial, unseen, compose, compose20, dev, got 'trian20'"),
+        ("data.train=[stickers/trian20]", "a sticker set is one of train20, count, spatial, unseen, compose, compose20, spatial20, dev, got 'trian20'"),
         ("data.eval=[good.jsonl]", "every row's picture must exist"),
         ("model.max_pixels=1", "max_pixels at least 28 x 28 = 784"),
     ],
@@ -347,7 +347,7 @@ def test_an_adapter_without_its_weights_is_refused() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--data", "stickers/cuont"), "a sticker set is one of train20, count, spatial, unseen, compose, compose20, dev, got 'cuont'"),
+        (("--data", "stickers/cuont"), "a sticker set is one of train20, count, spatial, unseen, compose, compose20, spatial20, dev, got 'cuont'"),
         (("--data", "pictures"), "a folder or a pattern of data files has at least one of .csv, .tsv, .xlsx, .parquet, .json, .jsonl, pictures has"),
         (("--data", "none.jsonl"), "none.jsonl is not (No such file or directory)"),
         (("--data", "folder.jsonl"), ".json, .jsonl, folder.jsonl has none"),
