@@ -244,7 +244,8 @@ def test_the_commands_print_what_we_mean_and_nothing_of_the_libraries_below(
     assert [found[name].code for name in ("train", "eval", "ask")] == [0, 0, 0], found
     stdout, stderr = found["train"].lines
     assert stdout == [f"trained model: {folder / 'train' / 'final'}"]
-    assert len(stderr) == 2
+    assert len(stderr) == 3
+    assert re.fullmatch(r"the steps took \d+ s: .* waiting for the judge", stderr[2])
     assert re.fullmatch(r"step 1/2  reward .*  left 0:00:\d\d", stderr[0])
     assert re.fullmatch(r"step 2/2  reward .*  left 0:00:00", stderr[1])
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from opengrit.cli.app import app
 from opengrit.recipes.training_recipe import parse_recipe
-from pages import DOCS, commands_of, run_commands
+from page_commands import DOCS, commands_of, run_commands
 
 PAGE = DOCS / "your-own-data.md"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pages import DOCS, run_commands
+from page_commands import DOCS, run_commands
 
 pytestmark = pytest.mark.trains
 

@@ -458,9 +458,10 @@ class GritTrainer(GRPOTrainer):
         if "loss" in logs:
             put_sums(self._metrics["train"], merged(gather_object([self.metric_sums])))
             self.metric_sums = MetricSums()
+            logs.update(self.times.row())  # here, so that trackers are told as well
         super().log(logs, start_time)
         if "loss" in logs and self.accelerator.is_main_process:  # not for the summary at the end of training
-            self.step_log.add({"step": self.state.global_step, **logs, **self.times.row()})
+            self.step_log.add({"step": self.state.global_step, **logs})
 
 
 def _rollout_func(prompts: list[Any], trainer: Any) -> dict[str, Any]:
