@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
+from page_commands import DOCS, commands_of, run_commands
 from PIL import Image
 from typer.testing import CliRunner
 
 from opengrit.cli.app import app
 from opengrit.recipes.training_recipe import parse_recipe
-from page_commands import DOCS, commands_of, run_commands
 
 PAGE = DOCS / "your-own-data.md"
 

@@ -8,9 +8,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from PIL import Image
-
 from page_commands import DOCS, run_commands
+from PIL import Image
 
 pytestmark = pytest.mark.trains
 
