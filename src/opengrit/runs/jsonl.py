@@ -72,15 +72,21 @@ class LineWriter:
             ) from error
 
 
-def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers and JSON objects of a JSONL file; nothing where there is no file. A torn last line is left out."""
+def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines of a file, a torn last one left out; nothing where there is no file."""
     if not path.is_file():
         return
     with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             if not line.endswith(b"\n"):
                 return
-            yield number, _object(line, number, path)
+            yield number, line
+
+
+def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers and JSON objects of a JSONL file; nothing where there is no file. A torn last line is left out."""
+    for number, line in _whole_lines(path):
+        yield number, _object(line, number, path)
 
 
 def _object(line: bytes, number: int, path: Path) -> dict[str, Any]:
@@ -101,18 +107,13 @@ def read_ids(path: Path) -> Iterator[tuple[int, str]]:
 
     A line that begins with its id, as ours do, is not read any further.
     """
-    if not path.is_file():
-        return
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.endswith(b"\n"):
-                return
-            found = _ID.match(line)
-            if found is not None:
-                yield number, json.loads(found[1])
-            else:  # "id" stands elsewhere, or the line is none of ours
-                value = _object(line, number, path)
-                yield number, str(value.get("id"))
+    for number, line in _whole_lines(path):
+        found = _ID.match(line)
+        if found is not None:
+            yield number, json.loads(found[1])
+        else:  # "id" stands elsewhere, or the line is none of ours
+            value = _object(line, number, path)
+            yield number, str(value.get("id"))
 
 
 def check_lines(path: Path, *, keys: Sequence[str] = ()) -> None:
