@@ -31,6 +31,13 @@ def table(
             help="Judge the answers in OUT once more, by the annotation of the rows as it is now; no question is asked twice.",
         ),
     ] = False,
+    so_far: Annotated[
+        bool,
+        typer.Option(
+            "--so-far",
+            help="Write the table of the runs that are finished, and run nothing; also while another process makes it.",
+        ),
+    ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="A line a run, and one line a training step.")
     ] = False,
@@ -51,13 +58,16 @@ def table(
         opengrit table table-stickers \\
             --set "ways=[direct, grounded]" --set limit=20 --out runs/look
     """
-    from opengrit.experiments import load_table_recipe, run_table
+    from opengrit.experiments import load_table_recipe, run_table, table_so_far
     from opengrit.experiments.pages import NAMES
     from opengrit.experiments.sentences import findings
 
     wanted = load_table_recipe(recipe, overrides or [])
     settle_output()
-    result = run_table(wanted, out, resume_anyway=resume_anyway, judge_again=judge_again, quiet=quiet)
+    if so_far:
+        result = table_so_far(wanted, out)
+    else:
+        result = run_table(wanted, out, resume_anyway=resume_anyway, judge_again=judge_again, quiet=quiet)
     for text in findings(result):
         typer.echo(text)
     failed = sum(way.num_failed for block in result.blocks for way in block.ways)
