@@ -57,6 +57,8 @@ def table(
 
         opengrit table table-stickers \\
             --set "ways=[direct, grounded]" --set limit=20 --out runs/look
+
+        opengrit table table-stickers --out runs/table --so-far
     """
     from opengrit.experiments import load_table_recipe, run_table, table_so_far
     from opengrit.experiments.pages import NAMES
