@@ -25,7 +25,7 @@ from more_rows import write_rows
 from opengrit.core.errors import RunError
 from opengrit.experiments import TableRecipe, finished_runs, load_table_recipe, run_table
 from opengrit.experiments.pages import CSV_HEADER, csv_text
-from opengrit.experiments.results import measure
+from opengrit.experiments.results import Block, measure
 from opengrit.models.resolve import packaged_names
 from opengrit.runs.folder import RECIPE, RECORDS, environment_facts
 from opengrit.runs.origin import read_origin
@@ -36,7 +36,7 @@ PAGE, README = Path("docs/results.md"), Path("README.md")
 # What the page and its readers need of a table's CSV file, which has more; the rest is in the table's own folder.
 KEPT = (
     "accuracy", "grounding_iou", "random_boxes_iou", "box_f1", "necessity", "sufficiency", "follows_format",
-    "without_answer", "unjudged", "truncated", "reply_tokens", "failed", "alarms", "train_seconds_per_step",
+    "without_answer", "unjudged", "truncated", "reply_tokens", "failed", "alarms",
     "mcnemar_p", "majority_answer", "whole_picture_iou",
 )  # fmt: skip
 DIGITS = 5
@@ -97,7 +97,9 @@ def collect(table: Evidence, recipe: TableRecipe, folder: Path) -> str | None:
     model = recipe.models[0].title
     for key, value in _made_with(recipe, folder, sum(map(len, data.values()))):
         writer.writerow((model, "", MADE_WITH, "", key, value, "", "", ""))
-    writer.writerows(_short(csv_text(measure(recipe, found, sets))))
+    whole = measure(recipe, found, sets)
+    writer.writerows(_short(csv_text(whole)))
+    writer.writerows(_seconds(whole.blocks[-1]))
     return stream.getvalue()
 
 
@@ -119,6 +121,25 @@ def _made_with(recipe: TableRecipe, folder: Path, num_questions: int) -> Iterato
     yield "threads", os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))
     newest = max(path.stat().st_mtime for path in folder.glob(f"runs/*/*/*/*/{RECORDS}"))
     yield "date", datetime.fromtimestamp(newest, UTC).date().isoformat()
+
+
+def _seconds(block: Block) -> Iterator[tuple[object, ...]]:
+    """The seconds of a training's step, which are no part of a table: they depend on the machine, and on what else it does."""
+    for way in block.ways:
+        for seed, training in way.trainings.items():
+            if training.seconds_per_step is not None:
+                seconds = f"{training.seconds_per_step:.{DIGITS}g}"
+                yield (
+                    block.model,
+                    block.dataset,
+                    way.way,
+                    seed,
+                    "train_seconds_per_step",
+                    seconds,
+                    "",
+                    "",
+                    1,
+                )
 
 
 def _short(text: str) -> Iterator[list[str]]:

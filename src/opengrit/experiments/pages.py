@@ -233,12 +233,10 @@ def _csv_rows(block: Block) -> Iterator[_Row]:
 
 
 def _csv_training(way: str, seed: str, training: Training) -> Iterator[_Row]:
-    """How many alarms a training raised, the step of each kind's first one, and the seconds of a step."""
+    """How many alarms a training raised, and the step of each kind's first one. Seconds would differ where it resumed."""
     yield way, seed, "alarms", str(len(training.alarms)), "", "", 1
     for alarm in {a.kind: a for a in reversed(training.alarms)}.values():
         yield way, seed, f"alarm/{alarm.kind.value}", str(alarm.step), "", "", 1
-    if training.seconds_per_step is not None:
-        yield way, seed, "train_seconds_per_step", repr(training.seconds_per_step), "", "", 1
 
 
 def _csv_row(way: str, seed: str, quantity: str, found: Estimate) -> _Row:
