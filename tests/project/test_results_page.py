@@ -41,8 +41,8 @@ def test_the_page_is_composed_of_what_was_trained_and_asked_with_the_weights_of_
         in text
     )
     assert "Not measured yet: questions of two looks (tiny-internvl3), table 1 in miniature, " in text
-    assert "| tiny-qwen2.5-vl, compose | " in text
-    assert (tmp_path / "results" / "answers-better.svg").read_text().count("tiny-qwen2.5-vl, compose") == 1
+    assert "| tiny-qwen2.5-vl, compose (trained on compose) | " in text
+    assert (tmp_path / "results" / "answers-better.svg").read_text().count("tiny-qwen2.5-vl, compose (trained on compose)") == 1
 
     before = file.read_text()
     results.main(
@@ -53,7 +53,7 @@ def test_the_page_is_composed_of_what_was_trained_and_asked_with_the_weights_of_
     file.write_text(before.replace(made["base_sha256"], "0" * 64))
     results.compose(page)
     assert f"Measured with earlier weights and not shown: {file.name}." in page.read_text()
-    assert "| tiny-qwen2.5-vl, compose | " not in page.read_text()
+    assert "| tiny-qwen2.5-vl, compose (trained on compose) | " not in page.read_text()
 
 
 def test_a_sentence_says_above_below_or_not_told_apart_as_the_intervals_do(monkeypatch):
