@@ -45,7 +45,7 @@ def test_clean_data_exits_with_0_and_shows_counts_and_balance(tmp_path: Path) ->
     assert result.exit_code == 0
     assert "2 rows, 1 pictures" in result.stdout
     assert "answers of a: '1' 1, 'yes' 1" in result.stdout
-    assert "Leaks: not looked for" in result.stdout
+    assert "Leaks: not checked" in result.stdout
 
 
 def test_names_of_data_sets_stay_on_one_line_in_80_columns(tmp_path: Path) -> None:
