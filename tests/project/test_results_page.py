@@ -42,7 +42,9 @@ def test_the_page_is_composed_of_what_was_trained_and_asked_with_the_weights_of_
     )
     assert "Not measured yet: questions of two looks (tiny-internvl3), table 1 in miniature, " in text
     assert "| tiny-qwen2.5-vl, compose (trained on compose) | " in text
-    assert (tmp_path / "results" / "answers-better.svg").read_text().count("tiny-qwen2.5-vl, compose (trained on compose)") == 1
+    assert (tmp_path / "results" / "answers-better.svg").read_text().count(
+        "tiny-qwen2.5-vl, compose (trained on compose)"
+    ) == 1
 
     before = file.read_text()
     results.main(
