@@ -436,11 +436,11 @@ def test_two_models_are_compared_side_by_side_and_one_that_fails_does_not_hold_u
         assert right is not None
         assert left["y"] == right["y"]
         assert left["x"] + left["width"] <= right["x"]
-        heads, pictures = (
+        names, pictures = (
             [reply.locator(part).bounding_box() for reply in (one, two)]
-            for part in (".og-head", ".og-picture")
+            for part in (".og-run", ".og-picture")
         )
-        assert heads[0]["height"] > heads[1]["height"]  # type: ignore[index]
+        assert names[0]["height"] > names[1]["height"]  # type: ignore[index]
         assert pictures[0]["y"] == pictures[1]["y"]  # type: ignore[index]
         two.locator(".og-point").first.hover()
         expect(one.locator("rect.lit")).to_have_count(0)
