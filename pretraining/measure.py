@@ -17,10 +17,10 @@ from opengrit.data.stickers import sets
 from opengrit.data.stickers.questions import SceneQuestion
 from opengrit.data.stickers.two_looks import KINDS_OF_LOOKS
 from opengrit.data.stickers.world import PLURALS, draw
-from opengrit.rewards.format import full_format
 from opengrit.grounding.frames import Frame
 from opengrit.grounding.parsing import parse
 from opengrit.grounding.prompts import Strategy, detection_question, user_text
+from opengrit.rewards.format import full_format
 
 
 @dataclass(frozen=True, slots=True)
