@@ -23,7 +23,8 @@ from opengrit.core.types import Example
 from opengrit.data.doubts import Doubt, find_doubts
 from opengrit.data.file_format import lines_of
 from opengrit.data.missing import missing_file, missing_folder, missing_pictures
-from opengrit.data.rows import Problem, Row, Severity, told_once
+from opengrit.data.problems import Problem, Severity, told_once
+from opengrit.data.rows import Row
 
 log = logging.getLogger(__name__)
 
