@@ -27,7 +27,7 @@ from opengrit.experiments import TableRecipe, Way, load_table_recipe, run_table
 from opengrit.experiments.pages import heading, lines, tests_text
 from opengrit.experiments.results import ACCURACY, COMPARED, Block, Column, TableResult
 from opengrit.experiments.sentences import ascii_minus, findings
-from opengrit.recipes.training_recipe import Source
+from opengrit.recipes.data_section import Source
 from opengrit.reports.plots import Series, line_plot
 from pages import replace_section
 

@@ -16,8 +16,9 @@ from opengrit.evaluation.metrics import grounding_iou, right, truncated
 from opengrit.evaluation.rollout import EvaluationProtocol, read, record_id
 from opengrit.evaluation.run import judging_lines, run_evaluation
 from opengrit.judges import RuleJudge
+from opengrit.recipes.data_section import Source
 from opengrit.recipes.evaluation_recipe import EvalRecipe, Served
-from opengrit.recipes.training_recipe import Model, Source
+from opengrit.recipes.model_section import Model
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import Asked, Sampled, SamplingSettings, Unsampled

@@ -28,8 +28,8 @@ import opengrit.models
 from opengrit.core.types import Completion, Finish, Unjudged
 from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.judges import RuleJudge
+from opengrit.recipes.asking import Eval
 from opengrit.recipes.objective import Advantage, ObjectCredit
-from opengrit.recipes.training_recipe import Eval
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import RunDir
 from opengrit.sampling.replay import ReplaySampler

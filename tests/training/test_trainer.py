@@ -24,7 +24,8 @@ from opengrit.core.errors import ModelError, RecipeError, RunError
 from opengrit.core.types import Completion, Finish, Unjudged
 from opengrit.data.grit import write
 from opengrit.grounding.prompts import user_text
-from opengrit.recipes.training_recipe import Eval, parse_recipe
+from opengrit.recipes.asking import Eval
+from opengrit.recipes.training_recipe import parse_recipe
 from opengrit.rewards.rubric import Rubric
 from opengrit.sampling.replay import ReplaySampler
 from opengrit.training.data_order import EvenOrder

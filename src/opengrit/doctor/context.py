@@ -16,7 +16,8 @@ from opengrit.doctor.findings import Finding
 from opengrit.doctor.fit import Machine
 from opengrit.models.memory_estimate import GB, Sharding
 from opengrit.models.shapes import ModelFacts
-from opengrit.recipes.training_recipe import Model, Recipe
+from opengrit.recipes.model_section import Model
+from opengrit.recipes.training_recipe import Recipe
 from opengrit.rewards.rubric import Rubric
 from opengrit.sampling import Sampler
 

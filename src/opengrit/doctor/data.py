@@ -16,7 +16,7 @@ from opengrit.data.sources import read_source
 from opengrit.data.tables import files_of
 from opengrit.doctor.context import Context, first_few
 from opengrit.doctor.findings import Area, Finding, split_message
-from opengrit.recipes.training_recipe import Source
+from opengrit.recipes.data_section import Source
 
 _AREA = Area.DATA
 _TINY = 28  # pixels: what a patch of the vision tower covers

@@ -17,7 +17,8 @@ from opengrit.models.memory_estimate import (
     estimate,
 )
 from opengrit.models.shapes import KNOWN, ModelFacts, VisionShape
-from opengrit.recipes.training_recipe import Model, Recipe
+from opengrit.recipes.model_section import Model
+from opengrit.recipes.training_recipe import Recipe
 
 PROMPT_TOKENS = 150  # of the chat template, a question and GRIT's instruction, without the picture; generous
 _DECODED_AT_ONCE = 192  # rows that the transformers sampler writes together

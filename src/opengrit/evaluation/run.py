@@ -36,8 +36,8 @@ from opengrit.judges.cache import CachedJudge
 from opengrit.judges.settings import open_judge
 from opengrit.models.sticker_models import tell_what_it_knows
 from opengrit.recipes.evaluation_recipe import EvalRecipe, Served
+from opengrit.recipes.model_section import Model
 from opengrit.recipes.own_files import own_files
-from opengrit.recipes.training_recipe import Model
 from opengrit.runs.data_file import write_data
 from opengrit.runs.folder import RECIPE, RunDir
 from opengrit.runs.origin import ModelKind, ModelOrigin, Origin, data_origin, write_origin

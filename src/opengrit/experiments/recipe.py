@@ -11,22 +11,17 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from opengrit.core.recipe_section import RecipeSection, not_bool
+from opengrit.core.recipe_section import Count, RecipeSection, not_bool
 from opengrit.experiments.ways import REWARDS, AnyWay, OwnWay, Way
 from opengrit.judges.settings import JudgeSection, judge_section
 from opengrit.recipes.asking import AskingAgain, Eval, Strategy
+from opengrit.recipes.data_section import Data, Source
 from opengrit.recipes.evaluation_recipe import EvalRecipe, Served
+from opengrit.recipes.model_section import Lora, Model
 from opengrit.recipes.objective import Advantage
 from opengrit.recipes.sft_recipe import SftRecipe, SftTrain
-from opengrit.recipes.training_recipe import (
-    Count,
-    Data,
-    Lora,
-    Model,
-    Recipe,
-    Source,
-    Train,
-)
+from opengrit.recipes.train_section import Train
+from opengrit.recipes.training_recipe import Recipe
 from opengrit.recipes.yaml import data_source, named, read_recipe
 from opengrit.rewards.settings import Rewards
 

@@ -23,8 +23,8 @@ from opengrit.experiments.pages import write_pages
 from opengrit.experiments.recipe import TableRecipe, TableRun
 from opengrit.experiments.results import ModelRecords, TableResult, measure
 from opengrit.experiments.ways import AnyWay, Way
+from opengrit.recipes.data_section import Source
 from opengrit.recipes.evaluation_recipe import EvalRecipe
-from opengrit.recipes.training_recipe import Source
 from opengrit.runs.data_file import (
     Data,
     changes_since,

@@ -15,7 +15,8 @@ from opengrit.core.plugins import is_function, looks_own
 from opengrit.core.recipe_section import RecipeSection
 from opengrit.judges.settings import JudgeSection, judge_section
 from opengrit.recipes.asking import Eval, Strategy
-from opengrit.recipes.training_recipe import Model, Source
+from opengrit.recipes.data_section import Source
+from opengrit.recipes.model_section import Model
 from opengrit.recipes.yaml import data_source, key_path, read_recipe
 from opengrit.rewards.rubric import Rubric
 from opengrit.rewards.settings import Rewards, rubric_of
