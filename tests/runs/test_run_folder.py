@@ -234,7 +234,7 @@ def test_of_many_differences_the_first_eight_are_listed_and_the_others_counted(t
     keys = [f"k{number:02}" for number in range(11)]
     RunDir.create(tmp_path, recipe="".join(f"{key}: 1\n" for key in keys))
     said = refusal(tmp_path, "".join(f"{key}: 2\n" for key in keys), resume=True)
-    assert "k07: 1 then, 2 now; and 3 more)" in said
+    assert "k07: 1 then, 2 now and 3 more)" in said
     assert "k08" not in said
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -15,6 +14,7 @@ from opengrit.core.boxes import Size
 from opengrit.core.errors import DataError, ImageError
 from opengrit.core.escaping import encodable, shortened
 from opengrit.core.images import confined, picture_size
+from opengrit.core.messages import nearest
 from opengrit.core.types import Example
 from opengrit.data.doubts import WrittenBox
 from opengrit.data.file_format import DuplicateKey, unique_keys
@@ -278,11 +278,10 @@ _DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 
 @lru_cache(maxsize=1024)  # a file's rows have the same fields
 def _meant(name: str) -> str | None:
-    found = difflib.get_close_matches(name.lower(), _FIELDS, n=1, cutoff=0.8)
-    return found[0] if found else None
+    return nearest(name.lower(), _FIELDS, alike=0.8)  # a row may have fields of its own
 
 
 def _near(name: str, row: dict[str, Any]) -> str | None:
     strangers = {key.lower(): key for key in row if key not in _FIELDS}
-    found = difflib.get_close_matches(name, strangers, n=1, cutoff=0.6)
-    return strangers[found[0]] if found else None
+    found = nearest(name, strangers)
+    return strangers[found] if found else None

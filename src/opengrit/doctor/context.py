@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import platform
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,9 +124,3 @@ class Context:
     def why_without_model(self) -> str:
         """Why a section that needs the model is skipped."""
         return "--quick leaves out what needs the model" if self.quick else "the model could not be loaded"
-
-
-def first_few(names: Sequence[object], *, most: int = 3) -> str:
-    """The first few of some names, for a message."""
-    listed = ", ".join(str(name) for name in names[:most])
-    return f"{listed} and {len(names) - most} more" if len(names) > most else listed
