@@ -75,7 +75,8 @@ def run_evaluation(
         )
     model = model_origin(recipe)
     started = os.path.isfile(Path(out) / RECIPE)
-    RunDir.check(out, recipe=recipe.resolved_yaml(), resume=started)
+    text = recipe.text_for(RunDir.open(out).recipe if started else None)
+    RunDir.check(out, recipe=text, resume=started)
     data = {ASKED: fingerprint(examples)}
     known: list[Record] = []
     if started:
@@ -96,9 +97,7 @@ def run_evaluation(
         model = model_origin(recipe)  # of a hub id, the revision is known by now
         if started:
             check_model(Path(out), model)
-        run = RunDir.create(
-            out, recipe=recipe.resolved_yaml(), resume=started, seeds={"sampling": recipe.seed}
-        )
+        run = RunDir.create(out, recipe=text, resume=started, seeds={"sampling": recipe.seed})
         write_data(run.path, data)
         origins = tuple(
             data_origin(ASKED, source.spec, source.images, table=source.table) for source in recipe.data

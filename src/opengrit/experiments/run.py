@@ -80,12 +80,13 @@ def run_table(
         noted[TRAINING] = fingerprint(rows)
     with _alone_in(folder):
         started = (folder / RECIPE).is_file()
+        text = recipe.text_for(RunDir.open(folder).recipe) if started else recipe.resolved_yaml()
         if started:
-            _check_same(folder, recipe)
+            _check_same(folder, text)
             _check_data(folder, noted, judge_again=judge_again)
-        RunDir.check(folder, recipe=recipe.resolved_yaml(), resume=started)
+        RunDir.check(folder, recipe=text, resume=started)
         if not started:
-            write_atomically(folder / RECIPE, recipe.resolved_yaml())
+            write_atomically(folder / RECIPE, text)
         if not (folder / ENVIRONMENT).exists():
             write_atomically(folder / ENVIRONMENT, json.dumps(environment_facts(), indent=2) + "\n")
         write_data(folder, noted)
@@ -239,12 +240,12 @@ def _checkpoint_to_name(folder: Path, *, place: str) -> str | None:
     )
 
 
-def _check_same(folder: Path, recipe: TableRecipe) -> None:
+def _check_same(folder: Path, recipe: str) -> None:
     """Raise RunError where the table in the folder is another one: its trainings and answers would be mixed."""
-    changes = recipe_changes(RunDir.open(folder).recipe, recipe.resolved_yaml())
+    changes = recipe_changes(RunDir.open(folder).recipe, recipe)
     if changes:
         raise RunError(
-            f"a table continues with its own recipe, {folder} was started with another ({'; '.join(changes)}); "
+            f"a table continues with its own recipe, {folder} was started with another ({listed(changes)}); "
             f"use {folder / RECIPE}, or another --out for a new table"
         )
 

@@ -16,6 +16,7 @@ from opengrit.core.recipe_section import RecipeSection
 from opengrit.judges.settings import JudgeSection, judge_section
 from opengrit.recipes.asking import Eval, Strategy
 from opengrit.recipes.data_section import Source
+from opengrit.recipes.earlier import kept_or_now
 from opengrit.recipes.model_section import Model
 from opengrit.recipes.yaml import data_source, key_path, read_recipe
 from opengrit.rewards.rubric import Rubric
@@ -72,6 +73,15 @@ class EvalRecipe(RecipeSection):
         left_out |= set() if self.blind else {"blind"}
         written = self.model_dump(mode="json", exclude=left_out)
         return yaml.safe_dump({"evaluate": written}, sort_keys=False)
+
+    def text_for(self, kept: str | None) -> str:
+        """The resolved YAML for the folder of an evaluation: that kept in it where an earlier version wrote the same in fewer keys."""
+        now = self.resolved_yaml()
+        return now if kept is None else kept_or_now(kept, now, resolve=_resolved_again)
+
+
+def _resolved_again(text: str) -> str:
+    return EvalRecipe.model_validate(yaml.safe_load(text)["evaluate"]).resolved_yaml()
 
 
 def recipe_of_options(
