@@ -217,7 +217,14 @@ def test_a_refused_folder_is_answered_with_options_that_the_command_has(kind: st
     assert "its own recipe" in said
     assert ("--resume-anyway" in said) == (kind in TRAININGS)
     assert said.endswith(f"use the settings in {run / 'recipe.yaml'}, or another --out") or kind in TRAININGS
-    assert ("or --resume to resume" in refusal(run, KINDS[kind])) == (kind in TRAININGS)
+    told = refusal(run, KINDS[kind])
+    without = " without a checkpoint" if kind in TRAININGS else ""
+    assert f"{run} holds a run{without}; choose another --out" in told
+    assert ("or --resume to start the run in it" in told) == (kind in TRAININGS)
+    RunDir.open(run).checkpoint_path(1).mkdir()
+    told = refusal(run, KINDS[kind])
+    assert f"{run} holds a run; choose another --out" in told
+    assert ("or --resume to resume the run in it" in told) == (kind in TRAININGS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
