@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from typer import Option
+from typer import Argument, Option
 
 PACKAGED = "tiny-qwen2.5-vl"  # the model of ask and serve where none is named
 MODEL_HELP = "Packaged model, run folder, model folder, adapter or hub id"
@@ -39,6 +39,9 @@ NoProgress = Annotated[bool, Option("--quiet", help="No progress bar.")]
 Overrides = Annotated[
     list[str] | None,
     Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe; may be repeated."),
+]
+RecipeFile = Annotated[
+    Path, Argument(help="Recipe: a YAML file, or a packaged one by name (opengrit recipe list).")
 ]
 TrainingFolder = Annotated[Path, Option(help="Run folder: new, or the one to --resume.")]
 Resume = Annotated[bool, Option("--resume", help="Resume from the last checkpoint in OUT.")]

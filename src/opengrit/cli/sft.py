@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from opengrit.cli import options
@@ -14,9 +11,7 @@ from opengrit.core.output import settle_output
 
 def sft(
     context: typer.Context,
-    recipe: Annotated[
-        Path, typer.Argument(help="Recipe: a YAML file, or a packaged one by name (opengrit recipe list).")
-    ],
+    recipe: options.RecipeFile,
     out: options.TrainingFolder,
     overrides: options.Overrides = None,
     resume: options.Resume = False,

@@ -12,9 +12,7 @@ from opengrit.core.output import settle_output
 
 
 def table(
-    recipe: Annotated[
-        Path, typer.Argument(help="Recipe: a YAML file, or a packaged one by name (opengrit recipe list).")
-    ],
+    recipe: options.RecipeFile,
     out: Annotated[Path, typer.Option(help="Folder: new, or an unfinished table's, which resumes.")],
     overrides: options.Overrides = None,
     resume_anyway: Annotated[

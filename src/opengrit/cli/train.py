@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,9 +13,7 @@ from opengrit.core.output import settle_output
 
 def train(
     context: typer.Context,
-    recipe: Annotated[
-        Path, typer.Argument(help="Recipe: a YAML file, or a packaged one by name (opengrit recipe list).")
-    ],
+    recipe: options.RecipeFile,
     out: options.TrainingFolder,
     overrides: options.Overrides = None,
     resume: options.Resume = False,

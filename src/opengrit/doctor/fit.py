@@ -10,11 +10,9 @@ from opengrit.models.memory_estimate import (
     FLOAT,
     HALF,
     NF4,
-    MemoryEstimate,
     Plan,
     Sharding,
     Trainable,
-    estimate,
 )
 from opengrit.models.shapes import KNOWN, ModelFacts, VisionShape
 from opengrit.recipes.model_section import Model
@@ -86,9 +84,3 @@ def plan_of(recipe: Recipe, facts: ModelFacts, machine: Machine) -> Plan:
         sharding=machine.sharding,
         devices=machine.devices,
     )
-
-
-def fit(recipe: Recipe, machine: Machine) -> MemoryEstimate:
-    """What each device of that machine needs for the recipe."""
-    facts = facts_for(recipe.model.name)
-    return estimate(facts, plan_of(recipe, facts, machine))
