@@ -20,15 +20,6 @@ _SEED_STEP = 1_000_003  # keeps the seeds of different runs and steps apart
 _SEED_OF_DRAW = 2**64  # and those of a group's second draw
 
 
-def settings_of_generation(settings: SamplingSettings, generation: int) -> SamplingSettings:
-    """How the `generation`-th batch (from 0) is sampled, by the settings of the run: alike each time and on every process.
-
-    A completion's random numbers come from the seed, its question and its place in the group, so that several processes
-    sample what one would.
-    """
-    return replace(settings, seed=settings.seed * _SEED_STEP + generation)
-
-
 @dataclass(frozen=True, slots=True)
 class OwnRows:
     """The rows of a generation batch on this process: consecutive ones of all, `first_row` the first of them.
@@ -61,6 +52,14 @@ class RolloutSampling:
     appended_id: int
     autocast: Callable[[], AbstractContextManager[Any]]
 
+    def settings_of(self, generation: int) -> SamplingSettings:
+        """How the `generation`-th batch (from 0) is sampled: alike each time, and on every process.
+
+        A completion's random numbers come from the seed, its question and its place in the group, so that several
+        processes sample what one would.
+        """
+        return replace(self.settings, seed=self.settings.seed * _SEED_STEP + generation)
+
     def roll_out(self, rows: OwnRows, sampler: Sampler, sums: MetricSums) -> Rollouts:
         """The rows' rollouts by `sampler`, whose verdicts the scorer waits for. All processes call this together."""
         size, places = pieces(len(rows.examples), group=rows.group, first_row=rows.first_row)
@@ -90,7 +89,7 @@ class RolloutSampling:
         self, rows: OwnRows, sampler: Sampler, size: int, wanted: Sequence[tuple[int, int]], *, draw: int
     ) -> list[list[Record]]:
         """Pieces of `size` completions: of each its number on this process, and its place in its group."""
-        settings = settings_of_generation(self.settings, rows.generation)
+        settings = self.settings_of(rows.generation)
         settings = replace(settings, seed=settings.seed + draw * _SEED_OF_DRAW)
         with self.autocast():
             return roll_out(
