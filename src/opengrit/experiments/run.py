@@ -82,7 +82,7 @@ def run_table(
         started = (folder / RECIPE).is_file()
         text = recipe.text_for(RunDir.open(folder).recipe) if started else recipe.resolved_yaml()
         if started:
-            _check_same(folder, text)
+            _check_same(folder, recipe)
             _check_data(folder, noted, judge_again=judge_again)
         RunDir.check(folder, recipe=text, resume=started)
         if not started:
@@ -288,9 +288,10 @@ def _checkpoint_to_name(folder: Path, *, place: str) -> str | None:
     )
 
 
-def _check_same(folder: Path, recipe: str) -> None:
+def _check_same(folder: Path, recipe: TableRecipe) -> None:
     """Raise RunError where the table in the folder is another one: its trainings and answers would be mixed."""
-    changes = recipe_changes(RunDir.open(folder).recipe, recipe)
+    kept = RunDir.open(folder).recipe
+    changes = recipe_changes(kept, recipe.text_for(kept))
     if changes:
         raise RunError(
             f"a table continues with its own recipe, {folder} was started with another ({listed(changes)}); "

@@ -105,7 +105,8 @@ def written_recipe(choice: Choice, *, data: str, values: Mapping[str, Setting]) 
             choice.model
         )
     text = re.sub(r"^data:\n(?:[ ].*\n|\n)*", lambda _: f"{data}\n", text, flags=re.MULTILINE)
-    section, lines = "", []
+    section = ""
+    lines: list[str] = []
     for line in text.splitlines():
         key = re.match(r"(  )?(\w+):", line)
         if key and key[1] is None:
