@@ -32,13 +32,12 @@ ROW = 4  # of stickers/train20: "How many balls are there?", 2
 WIDTH = 880
 _STYLE = """
 .ground{fill:#fff;stroke:#d9dee3}text{fill:#1d2329}.soft{fill:#5c6670}.raised{fill:#f2f4f6;stroke:#d9dee3}.line{stroke:#8a949e;fill:none}
-.box{fill:none;stroke-width:2.5}.c0{stroke:#0b5c8f}.c1{stroke:#a63c00}text.c0,tspan.c0{fill:#0b5c8f;stroke:none}text.c1,tspan.c1{fill:#a63c00;stroke:none}
+.box{fill:none;stroke-width:2.5}.c0{stroke:#0b5c8f}.c1{stroke:#a63c00}.named0{fill:#0b5c8f}.named1{fill:#a63c00}.drawn{stroke:#0b5c8f}
 .picture{fill:#cfe0ee;stroke:#0b5c8f}.prompt{fill:#e2e6ea;stroke:#8a949e}.reply{fill:#f6dfcd;stroke:#a63c00}.good{fill:#00694c}.bad{fill:#a63c00}
 .mono{font-family:ui-monospace,Menlo,Consolas,monospace;font-size:13px}.head{font-weight:600}.small{font-size:12.5px}
 @media(prefers-color-scheme:dark){.ground{fill:#14181c;stroke:#343c44}text{fill:#e4e8eb}.soft{fill:#9aa5af}.raised{fill:#1f262d;stroke:#343c44}
-.c0{stroke:#7cc4f2}.c1{stroke:#ff9a5c}text.c0,tspan.c0{fill:#7cc4f2}text.c1,tspan.c1{fill:#ff9a5c}.picture{fill:#1c3a4f;stroke:#7cc4f2}
+.named0{fill:#7cc4f2}.named1{fill:#ff9a5c}.drawn{stroke:#7cc4f2}.picture{fill:#1c3a4f;stroke:#7cc4f2}
 .prompt{fill:#2c343c;stroke:#9aa5af}.reply{fill:#4d3018;stroke:#ff9a5c}.good{fill:#4cc79d}.bad{fill:#ff9a5c}}
-.on{stroke:#0b5c8f}.two{stroke:#a63c00}
 """
 
 
@@ -170,7 +169,7 @@ def _transcript(drawing: Drawing, x: float, y: float, text: str) -> None:
         inner = escape(line, quote=False)
         if bracket:
             numbers, close, tail = rest.partition("]")
-            coloured = f'<tspan class="c{number % 2}" font-weight="600">[{numbers}{close}</tspan>'
+            coloured = f'<tspan class="named{number % 2}" font-weight="600">[{numbers}{close}</tspan>'
             inner = f"  {escape(head, quote=False)}{coloured}{escape(tail, quote=False)}"
             number += 1
         drawing.raw_text(x, y + 25 * place, inner, css="mono")
@@ -225,7 +224,8 @@ def _two_lines(name: str) -> Sequence[str]:
 
 
 def _end_of(transcript: Transcript) -> str:
-    return f"{len(transcript.boxes)} boxes ... <answer>{transcript.answer}</answer>"
+    num_boxes = len(transcript.boxes)
+    return f"{num_boxes} box{'' if num_boxes == 1 else 'es'} ... <answer>{transcript.answer}</answer>"
 
 
 def seen_by_qwen(size: Size, *, max_pixels: int = 200_704, side: int = 28) -> Size:
@@ -240,8 +240,8 @@ def frames() -> Drawing:
     seen = seen_by_qwen(size)
     thousand = ", ".join(NAMES[kind] for kind, unit in UNIT_BY_MODEL_TYPE.items() if unit is Unit.THOUSAND and kind in NAMES)
     panels = [
-        ("Your picture", f"{size.width} x {size.height} pixels", Size(240, 180), Frame("pixels", size, Unit.PIXELS)),
-        ("Qwen2.5-VL", f"pixels of {seen.width} x {seen.height}, as it sees it", Size(round(seen.width * 0.1875), round(seen.height * 0.1875)), Frame.for_model_type("qwen2_5_vl", seen_size=seen)),
+        ("Your picture", f"pixels of {size.width} x {size.height}", Size(240, 180), Frame("pixels", size, Unit.PIXELS)),
+        ("Qwen2.5-VL: pixels", f"of what it sees: {seen.width} x {seen.height}", Size(round(seen.width * 0.1875), round(seen.height * 0.1875)), Frame.for_model_type("qwen2_5_vl", seen_size=seen)),
         (thousand, "0 to 1000 each way", Size(150, 150), Frame.for_model_type("internvl", seen_size=seen)),
         ("Inside OpenGRIT", "the unit square", Size(150, 150), Frame("unit", seen, Unit.UNIT)),
     ]  # fmt: skip
@@ -251,8 +251,7 @@ def frames() -> Drawing:
         f"{seen.height}; {thousand} write 0 to 1000; OpenGRIT keeps fractions of width and height.",
         300,
     )
-    x = 24.0
-    for (name, unit, shown, frame), width in zip(panels, (264, 196, 218, 180), strict=True):
+    for (name, unit, shown, frame), x in zip(panels, (24, 284, 462, 688), strict=True):
         drawing.text(x, 34, name, css="head small")
         drawing.text(x, 52, unit, css="soft small")
         drawing.rect(x, 66, shown.width, shown.height, "raised")
@@ -261,9 +260,8 @@ def frames() -> Drawing:
         drawing.parts.append(
             f'<ellipse cx="{left + wide / 2:g}" cy="{top + high / 2:g}" rx="{wide / 2:g}" ry="{high / 2:g}" class="reply"/>'
         )
-        drawing.boxes(x, 66, shown, [box])
-        drawing.text(x, 272, _numbers(frame.from_box(box)), css="mono c0")
-        x += width
+        drawing.rect(left, top, wide, high, "box drawn")
+        drawing.text(x, 272, _numbers(frame.from_box(box)), css="mono named0")
     return drawing
 
 
@@ -295,11 +293,9 @@ def prefix() -> Drawing:
     for kind, label in (("picture", "picture"), ("prompt", "prompt"), *(("reply", f"reply {n}") for n in (1, 2, 3))):
         drawing.rect(x, 210, widths[kind], 26, kind)
         drawing.text(x + widths[kind] / 2, 228, label, css="small", middle=True)
-        if kind == "reply":
-            drawing.line((284, 242), (284, 248), (x + 8, 248), (x + 8, 242))
         x += widths[kind]
     drawing.text(24, 276, "The positions of every reply go on from the prompt's last one,", css="soft small")
-    drawing.text(24, 294, "as if it stood alone: the same numbers, read once.", css="soft small")
+    drawing.text(24, 294, "as if it stood alone: its log-probabilities are the same.", css="soft small")
     _attention(drawing, 590, 60, 19)
     return drawing
 

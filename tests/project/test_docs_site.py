@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -120,6 +121,29 @@ def test_every_recipe_key_is_in_the_reference(site: Path) -> None:
 def test_a_generated_page_is_the_one_that_its_script_writes(name: str) -> None:
     written = script(name).PAGE.read_text(encoding="utf-8")
     assert written == script(name).page(), f"{script(name).PAGE.name} is old; run scripts/{name}.py"
+
+
+@pytest.mark.parametrize("name", ["rollout", "step", "frames", "prefix"])
+def test_a_figure_is_the_one_that_its_script_draws_and_says_what_it_shows(name: str) -> None:
+    figures = script("figures")
+    assert set(figures.FIGURES) == {file.stem for file in figures.OUT.iterdir()}
+    drawn, written = figures.FIGURES[name](), (figures.OUT / f"{name}.svg").read_text(encoding="utf-8")
+    picture = re.compile(r"base64,[^\"]+")  # compressed by whatever zlib is there
+    assert picture.sub("", written) == picture.sub("", drawn.written()), (
+        f"{name}.svg is old; run scripts/figures.py"
+    )
+    assert ElementTree.fromstring(written).find("{*}desc") is not None
+    assert len(drawn.description) > 80
+
+
+def test_every_picture_of_a_page_has_a_text_for_those_who_do_not_see_it() -> None:
+    shown = [
+        (page.name, *found)
+        for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+        for found in re.findall(r"!\[([^]]*)\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+    ]
+    assert len(shown) > 5
+    assert [one for one in shown if len(one[1].split()) < 3] == []
 
 
 def test_every_command_is_in_the_reference_with_its_options_and_an_example() -> None:
