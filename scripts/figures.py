@@ -1,6 +1,6 @@
 """The drawn figures of the pages under Understand, from the product's own data: `python scripts/figures.py` writes docs/figures/*.svg.
 
-A row of the packaged stickers, replies to it read by the parser, paid by the paper's rewards, and boxes written by the frames. Each
+A row of the packaged stickers, completions of it read by the parser, paid by the paper's rewards, and boxes written by the frames. Each
 figure brings its own ground and follows the reader's light or dark scheme, so it can be read on a page of either.
 """
 
@@ -33,11 +33,11 @@ WIDTH = 880
 _STYLE = """
 .ground{fill:#fff;stroke:#d9dee3}text{fill:#1d2329}.soft{fill:#5c6670}.raised{fill:#f2f4f6;stroke:#d9dee3}.line{stroke:#8a949e;fill:none}
 .box{fill:none;stroke-width:2.5}.c0{stroke:#0b5c8f}.c1{stroke:#a63c00}.named0{fill:#0b5c8f}.named1{fill:#a63c00}.drawn{stroke:#0b5c8f}
-.picture{fill:#cfe0ee;stroke:#0b5c8f}.prompt{fill:#e2e6ea;stroke:#8a949e}.reply{fill:#f6dfcd;stroke:#a63c00}.good{fill:#00694c}.bad{fill:#a63c00}
+.picture{fill:#cfe0ee;stroke:#0b5c8f}.prompt{fill:#e2e6ea;stroke:#8a949e}.completion{fill:#f6dfcd;stroke:#a63c00}.good{fill:#00694c}.bad{fill:#a63c00}
 .mono{font-family:ui-monospace,Menlo,Consolas,monospace;font-size:13px}.head{font-weight:600}.small{font-size:12.5px}
 @media(prefers-color-scheme:dark){.ground{fill:#14181c;stroke:#343c44}text{fill:#e4e8eb}.soft{fill:#9aa5af}.raised{fill:#1f262d;stroke:#343c44}
 .named0{fill:#7cc4f2}.named1{fill:#ff9a5c}.drawn{stroke:#7cc4f2}.picture{fill:#1c3a4f;stroke:#7cc4f2}
-.prompt{fill:#2c343c;stroke:#9aa5af}.reply{fill:#4d3018;stroke:#ff9a5c}.good{fill:#4cc79d}.bad{fill:#ff9a5c}}
+.prompt{fill:#2c343c;stroke:#9aa5af}.completion{fill:#4d3018;stroke:#ff9a5c}.good{fill:#4cc79d}.bad{fill:#ff9a5c}}
 """
 
 
@@ -91,7 +91,7 @@ class Drawing:
         return "\n".join([head + names, f"<style>{_STYLE.strip()}</style>", ground, *self.parts, "</svg>\n"])
 
 
-# -- the row and replies to it ---------------------------------------------------------------------------------------
+# -- the row and completions of it ---------------------------------------------------------------------------------------
 
 
 def row() -> tuple[Example, Image.Image]:
@@ -104,15 +104,15 @@ def row() -> tuple[Example, Image.Image]:
     return example, draw(question.scene)
 
 
-def replies(example: Example, frame: Frame) -> dict[str, str]:
-    """Four replies of a group, by what is to be seen in them: as the format asks, and with one fault each."""
+def completions(example: Example, frame: Frame) -> dict[str, str]:
+    """Four completions of a group, by what is to be seen in them: as the format asks, and with one fault each."""
     whole = target_text(example, strategy="grounded", frame=frame)
     first, second = (f'{{"bbox_2d": {list(frame.from_box(box))}, "label": "balls"}}' for box in example.boxes)
     assert f"{first}, {second}" in whole
     return {
-        "points at both, thinks again, right": whole,
+        "points at both, rethinks, right": whole,
         "one box is missing, answers by it": whole.replace(f", {second}", "").replace("are 2 balls", "is 1 ball").replace(">2<", ">1<"),
-        "no second thought, right": f"<think>{first}, {second}</think><answer>2</answer>",
+        "does not rethink, right": f"<think>{first}, {second}</think><answer>2</answer>",
         "no box at all, right": "<think>I count.</think><rethink>There are 2 balls.</rethink><answer>2</answer>",
     }
 
@@ -127,14 +127,14 @@ def attempt(example: Example, text: str, frame: Frame) -> Attempt:
 
 
 def rollout() -> Drawing:
-    """One reply: the picture with the boxes it writes, its three parts, and what each reward of the paper pays."""
+    """One completion: the picture with the boxes it writes, its three parts, and what each reward of the paper pays."""
     example, picture = row()
     frame = Frame.for_model_type("qwen2_5_vl", seen_size=example.picture_size)
-    text = next(iter(replies(example, frame).values()))
+    text = next(iter(completions(example, frame).values()))
     tried = attempt(example, text, frame)
     drawing = Drawing(
         "A grounded answer and what it earns",
-        "A picture with two balls in numbered boxes. Beside it the reply: the thought holds both boxes, the second thought says that "
+        "A picture with two balls in numbered boxes. Beside it the completion: the thought holds both boxes, the rethinking says that "
         "there are 2 balls, the answer is 2. Below, what each of the paper's five rewards pays for it.",
         372,
     )
@@ -158,11 +158,11 @@ def rollout() -> Drawing:
 
 
 def _transcript(drawing: Drawing, x: float, y: float, text: str) -> None:
-    """The reply, a part a line, its coordinates in the colours of the boxes, and behind it what each part is for."""
+    """The completion, a part a line, its coordinates in the colours of the boxes, and behind it what each part is for."""
     for mark in ("<think>", "}, ", "</think>", "</rethink>"):
         text = text.replace(mark, f"{mark}\n")
     lines = text.replace("}</think>", "}\n</think>").splitlines()
-    told = {"<think>": "reasons, and points", "<rethink>": "thinks again, with the boxes", "<answer>": "answers"}
+    told = {"<think>": "reasons, and points", "<rethink>": "rethinks, given the boxes", "<answer>": "answers"}
     number = 0
     for place, line in enumerate(lines):
         head, bracket, rest = line.partition("[")
@@ -179,23 +179,23 @@ def _transcript(drawing: Drawing, x: float, y: float, text: str) -> None:
 
 
 def step() -> Drawing:
-    """A group of four replies: what each is paid, and its advantage over the group."""
+    """A group of four completions: what each is paid, and its advantage over the group."""
     example, picture = row()
     frame = Frame.for_model_type("qwen2_5_vl", seen_size=example.picture_size)
     rubric = Rubric.named("paper")
-    tried = {name: attempt(example, text, frame) for name, text in replies(example, frame).items()}
+    tried = {name: attempt(example, text, frame) for name, text in completions(example, frame).items()}
     scores = rubric.score_all(list(tried.values()))
     totals = [score.total or 0.0 for score in scores]
     mean, spread = statistics.mean(totals), statistics.stdev(totals)
     drawing = Drawing(
-        "A group of four replies, compared with each other",
-        "Four replies to one question with their boxes on the picture. Columns show what each reward pays, the total and the advantage: "
-        "the total minus the group's mean, over its standard deviation. The reply that points, thinks again and is right gains most.",
+        "A group of four completions, compared",
+        "Four completions of one question with their boxes on the picture. Columns show what each reward pays, the total and the advantage: "
+        "the total minus the group's mean, over its standard deviation. The completion that points, rethinks and is right gains most.",
         100 + 92 * len(tried),
     )
     columns = dict(zip((*rubric.weights, "total"), range(420, 760, 62), strict=False))
     drawing.text(24, 30, example.question, css="head")
-    drawing.text(24, 50, "Four replies, asked with temperature 1", css="soft small")
+    drawing.text(24, 50, "A group of four completions", css="soft small")
     for name, x in columns.items():
         for height, word in enumerate(_two_lines(name)):
             drawing.text(x, 34 + 16 * height, word, css="small head" if name == "total" else "small soft", end=True)
@@ -258,7 +258,7 @@ def frames() -> Drawing:
         left, top = x + box.left * shown.width, 66 + box.top * shown.height
         wide, high = (box.right - box.left) * shown.width, (box.bottom - box.top) * shown.height
         drawing.parts.append(
-            f'<ellipse cx="{left + wide / 2:g}" cy="{top + high / 2:g}" rx="{wide / 2:g}" ry="{high / 2:g}" class="reply"/>'
+            f'<ellipse cx="{left + wide / 2:g}" cy="{top + high / 2:g}" rx="{wide / 2:g}" ry="{high / 2:g}" class="completion"/>'
         )
         drawing.rect(left, top, wide, high, "box drawn")
         drawing.text(x, 272, _numbers(frame.from_box(box)), css="mono named0")
@@ -273,40 +273,40 @@ def _numbers(numbers: Sequence[float]) -> str:
 
 
 def prefix() -> Drawing:
-    """Three replies to one prompt: as three rows, as one row, and who attends to whom in that row."""
+    """Three completions of one prompt: as three rows, as one row, and who attends to whom in that row."""
     drawing = Drawing(
         "Prefix sharing",
-        "Above, three rows that each repeat picture and prompt before their reply. Below, one row with picture and prompt once and the "
-        "three replies behind them. At the right the attention of that row: each reply sees picture, prompt and itself, and no other reply.",
+        "Above, three rows that each repeat picture and prompt before their completion. Below, one row with picture and prompt once and the "
+        "three completions behind them. At the right the attention of that row: each completion sees picture, prompt and itself, and no other.",
         330,
     )
-    widths = {"picture": 170, "prompt": 90, "reply": 62}
-    drawing.text(24, 34, "Plain: picture and prompt are read once a reply", css="head")
+    widths = {"picture": 120, "prompt": 76, "completion": 92}
+    drawing.text(24, 34, "Plain: picture and prompt are read for each completion", css="head")
     for number in range(3):
         x = 24.0
         for kind, width in widths.items():
             drawing.rect(x, 48 + 34 * number, width, 26, kind)
-            drawing.text(x + width / 2, 66 + 34 * number, f"{kind} {number + 1}" if kind == "reply" else kind, css="small", middle=True)
+            drawing.text(x + width / 2, 66 + 34 * number, f"{kind} {number + 1}" if kind == "completion" else kind, css="small", middle=True)
             x += width
-    drawing.text(24, 196, "Shared: once a group", css="head")
+    drawing.text(24, 196, "Shared: once for the group", css="head")
     x = 24.0
-    for kind, label in (("picture", "picture"), ("prompt", "prompt"), *(("reply", f"reply {n}") for n in (1, 2, 3))):
+    for kind, label in (("picture", "picture"), ("prompt", "prompt"), *(("completion", f"completion {n}") for n in (1, 2, 3))):
         drawing.rect(x, 210, widths[kind], 26, kind)
         drawing.text(x + widths[kind] / 2, 228, label, css="small", middle=True)
         x += widths[kind]
-    drawing.text(24, 276, "The positions of every reply go on from the prompt's last one,", css="soft small")
-    drawing.text(24, 294, "as if it stood alone: its log-probabilities are the same.", css="soft small")
+    drawing.text(24, 276, "Positions of each completion follow the prompt's last one, as if", css="soft small")
+    drawing.text(24, 294, "it stood alone, so its log-probabilities are the same.", css="soft small")
     _attention(drawing, 590, 60, 19)
     return drawing
 
 
 def _attention(drawing: Drawing, x: float, y: float, side: float) -> None:
     """The row's attention: a filled cell where the token of the line sees the token of the column."""
-    kinds = ["picture"] * 4 + ["prompt"] * 2 + [f"reply {number}" for number in (1, 2, 3) for _ in range(2)]
+    kinds = ["picture"] * 4 + ["prompt"] * 2 + [f"completion {number}" for number in (1, 2, 3) for _ in range(2)]
     drawing.text(x, y - 26, "Who sees whom in the shared row", css="head")
     for line, seer in enumerate(kinds):
         for column, seen in enumerate(kinds):
-            visible = column <= line and (seen == seer or not seen.startswith("reply"))
+            visible = column <= line and (seen == seer or not seen.startswith("completion"))
             drawing.rect(x + side * column, y + side * line, side - 2, side - 2, seen.split()[0] if visible else "raised")
     for label in dict.fromkeys(kinds):
         lines = [place for place, kind in enumerate(kinds) if kind == label]
