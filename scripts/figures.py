@@ -296,7 +296,7 @@ def prefix() -> Drawing:
         x += widths[kind]
     drawing.text(24, 276, "Positions of each completion follow the prompt's last one, as if", css="soft small")
     drawing.text(24, 294, "it stood alone, so its log-probabilities are the same.", css="soft small")
-    _attention(drawing, 590, 60, 19)
+    _attention(drawing, 632, 60, 19)
     return drawing
 
 
