@@ -50,12 +50,16 @@ class Drawing:
     height: int
     parts: list[str] = field(default_factory=list)
 
-    def text(self, x: float, y: float, text: str, *, css: str = "", end: bool = False, middle: bool = False) -> None:
+    def text(
+        self, x: float, y: float, text: str, *, css: str = "", end: bool = False, middle: bool = False
+    ) -> None:
         anchor = ' text-anchor="end"' if end else ' text-anchor="middle"' if middle else ""
         self.raw_text(x, y, escape(text, quote=False), css=css, anchor=anchor)
 
     def raw_text(self, x: float, y: float, inner: str, *, css: str = "", anchor: str = "") -> None:
-        self.parts.append(f'<text x="{x:g}" y="{y:g}" class="{css}"{anchor} xml:space="preserve">{inner}</text>')
+        self.parts.append(
+            f'<text x="{x:g}" y="{y:g}" class="{css}"{anchor} xml:space="preserve">{inner}</text>'
+        )
 
     def rect(self, x: float, y: float, width: float, height: float, css: str, *, round: float = 0) -> None:
         self.parts.append(
@@ -87,7 +91,9 @@ class Drawing:
             f'aria-labelledby="title description" font-family="system-ui,sans-serif" font-size="14">'
         )
         names = f'<title id="title">{escape(self.title)}</title><desc id="description">{escape(self.description)}</desc>'
-        ground = f'<rect x="0.5" y="0.5" width="{WIDTH - 1}" height="{self.height - 1}" rx="8" class="ground"/>'
+        ground = (
+            f'<rect x="0.5" y="0.5" width="{WIDTH - 1}" height="{self.height - 1}" rx="8" class="ground"/>'
+        )
         return "\n".join([head + names, f"<style>{_STYLE.strip()}</style>", ground, *self.parts, "</svg>\n"])
 
 
@@ -99,7 +105,14 @@ def row() -> tuple[Example, Image.Image]:
     size = question.scene.size
     boxes = tuple(placed.box(size) for placed in question.pointed)
     example = Example(
-        "train20:4", question.question, question.answer, "balls.png", "stickers", size, boxes, key_words=question.key_words
+        "train20:4",
+        question.question,
+        question.answer,
+        "balls.png",
+        "stickers",
+        size,
+        boxes,
+        key_words=question.key_words,
     )
     return example, draw(question.scene)
 
@@ -111,7 +124,9 @@ def completions(example: Example, frame: Frame) -> dict[str, str]:
     assert f"{first}, {second}" in whole
     return {
         "points at both, rethinks, right": whole,
-        "one box is missing, answers by it": whole.replace(f", {second}", "").replace("are 2 balls", "is 1 ball").replace(">2<", ">1<"),
+        "one box is missing, answers by it": whole.replace(f", {second}", "")
+        .replace("are 2 balls", "is 1 ball")
+        .replace(">2<", ">1<"),
         "does not rethink, right": f"<think>{first}, {second}</think><answer>2</answer>",
         "no box at all, right": "<think>I count.</think><rethink>There are 2 balls.</rethink><answer>2</answer>",
     }
@@ -151,7 +166,9 @@ def rollout() -> Drawing:
         width = 8.2 * len(name) + 22
         drawing.rect(x, 316, width, 42, "raised", round=6)
         drawing.text(x + width / 2, 333, name, css="mono", middle=True)
-        drawing.text(x + width / 2, 350, f"{weight:g} x {score.parts[name]:.2g}", css="soft small", middle=True)
+        drawing.text(
+            x + width / 2, 350, f"{weight:g} x {score.parts[name]:.2g}", css="soft small", middle=True
+        )
         x += width + 8
     drawing.text(x + 6, 342, f"= {score.total:.2f}", css="head")
     return drawing
@@ -198,23 +215,38 @@ def step() -> Drawing:
     drawing.text(24, 50, "A group of four completions", css="soft small")
     for name, x in columns.items():
         for height, word in enumerate(_two_lines(name)):
-            drawing.text(x, 34 + 16 * height, word, css="small head" if name == "total" else "small soft", end=True)
+            drawing.text(
+                x, 34 + 16 * height, word, css="small head" if name == "total" else "small soft", end=True
+            )
     drawing.text(810, 34, "advantage", css="small head", middle=True)
     for place, ((name, one), score, total) in enumerate(zip(tried.items(), scores, totals, strict=True)):
         y = 66 + 92 * place
         drawing.line((16, y), (WIDTH - 16, y))
         drawing.picture(24, y + 8, 0.68, picture)
-        drawing.boxes(24, y + 8, Size(round(picture.width * 0.68), round(picture.height * 0.68)), one.transcript.boxes)
+        drawing.boxes(
+            24, y + 8, Size(round(picture.width * 0.68), round(picture.height * 0.68)), one.transcript.boxes
+        )
         drawing.text(136, y + 40, name)
         drawing.text(136, y + 62, _end_of(one.transcript), css="mono soft")
         for part, x in columns.items():
             value = total if part == "total" else rubric.weights[part] * (score.parts[part] or 0.0)
             drawing.text(x, y + 50, f"{value:.2f}", css="head" if part == "total" else "", end=True)
         advantage = (total - mean) / spread
-        drawing.rect(810 + min(0.0, 26 * advantage), y + 34, abs(26 * advantage), 22, "good" if advantage > 0 else "bad")
+        drawing.rect(
+            810 + min(0.0, 26 * advantage),
+            y + 34,
+            abs(26 * advantage),
+            22,
+            "good" if advantage > 0 else "bad",
+        )
         drawing.line((810, y + 26), (810, y + 64))
         drawing.text(810, y + 80, f"{advantage:+.1f}", css="small", middle=True)
-    drawing.text(24, drawing.height - 14, "Rewards are shown times their weight. Advantage: total minus the group's mean, over its standard deviation.", css="soft small")
+    drawing.text(
+        24,
+        drawing.height - 14,
+        "Rewards are shown times their weight. Advantage: total minus the group's mean, over its standard deviation.",
+        css="soft small",
+    )
     return drawing
 
 
@@ -238,7 +270,9 @@ def frames() -> Drawing:
     """One thing in one picture, and the numbers that each family writes for it."""
     size, box = Size(1280, 960), Box(0.5, 0.5, 0.75, 0.75)
     seen = seen_by_qwen(size)
-    thousand = ", ".join(NAMES[kind] for kind, unit in UNIT_BY_MODEL_TYPE.items() if unit is Unit.THOUSAND and kind in NAMES)
+    thousand = ", ".join(
+        NAMES[kind] for kind, unit in UNIT_BY_MODEL_TYPE.items() if unit is Unit.THOUSAND and kind in NAMES
+    )
     panels = [
         ("Your picture", f"pixels of {size.width} x {size.height}", Size(240, 180), Frame("pixels", size, Unit.PIXELS)),
         ("Qwen2.5-VL: pixels", f"of what it sees: {seen.width} x {seen.height}", Size(round(seen.width * 0.1875), round(seen.height * 0.1875)), Frame.for_model_type("qwen2_5_vl", seen_size=seen)),
@@ -286,15 +320,27 @@ def prefix() -> Drawing:
         x = 24.0
         for kind, width in widths.items():
             drawing.rect(x, 48 + 34 * number, width, 26, kind)
-            drawing.text(x + width / 2, 66 + 34 * number, f"{kind} {number + 1}" if kind == "completion" else kind, css="small", middle=True)
+            drawing.text(
+                x + width / 2,
+                66 + 34 * number,
+                f"{kind} {number + 1}" if kind == "completion" else kind,
+                css="small",
+                middle=True,
+            )
             x += width
     drawing.text(24, 196, "Shared: once for the group", css="head")
     x = 24.0
-    for kind, label in (("picture", "picture"), ("prompt", "prompt"), *(("completion", f"completion {n}") for n in (1, 2, 3))):
+    for kind, label in (
+        ("picture", "picture"),
+        ("prompt", "prompt"),
+        *(("completion", f"completion {n}") for n in (1, 2, 3)),
+    ):
         drawing.rect(x, 210, widths[kind], 26, kind)
         drawing.text(x + widths[kind] / 2, 228, label, css="small", middle=True)
         x += widths[kind]
-    drawing.text(24, 276, "Positions of each completion follow the prompt's last one, as if", css="soft small")
+    drawing.text(
+        24, 276, "Positions of each completion follow the prompt's last one, as if", css="soft small"
+    )
     drawing.text(24, 294, "it stood alone, so its log-probabilities are the same.", css="soft small")
     _attention(drawing, 632, 60, 19)
     return drawing
@@ -302,18 +348,31 @@ def prefix() -> Drawing:
 
 def _attention(drawing: Drawing, x: float, y: float, side: float) -> None:
     """The row's attention: a filled cell where the token of the line sees the token of the column."""
-    kinds = ["picture"] * 4 + ["prompt"] * 2 + [f"completion {number}" for number in (1, 2, 3) for _ in range(2)]
+    kinds = (
+        ["picture"] * 4 + ["prompt"] * 2 + [f"completion {number}" for number in (1, 2, 3) for _ in range(2)]
+    )
     drawing.text(x, y - 26, "Who sees whom in the shared row", css="head")
     for line, seer in enumerate(kinds):
         for column, seen in enumerate(kinds):
             visible = column <= line and (seen == seer or not seen.startswith("completion"))
-            drawing.rect(x + side * column, y + side * line, side - 2, side - 2, seen.split()[0] if visible else "raised")
+            drawing.rect(
+                x + side * column,
+                y + side * line,
+                side - 2,
+                side - 2,
+                seen.split()[0] if visible else "raised",
+            )
     for label in dict.fromkeys(kinds):
         lines = [place for place, kind in enumerate(kinds) if kind == label]
         drawing.text(x - 8, y + side * (sum(lines) / len(lines) + 0.7), label, css="soft small", end=True)
 
 
-FIGURES: dict[str, Callable[[], Drawing]] = {"rollout": rollout, "step": step, "frames": frames, "prefix": prefix}
+FIGURES: dict[str, Callable[[], Drawing]] = {
+    "rollout": rollout,
+    "step": step,
+    "frames": frames,
+    "prefix": prefix,
+}
 
 
 def main() -> None:

@@ -23,7 +23,9 @@ OF_THE_SOURCES = ("floors", "extras", "docs_site", "docs", "doors", "pretraining
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--revision", default="HEAD", help="tag, branch or commit (default: HEAD)")
     parser.add_argument("--packages", type=Path, help="site-packages folder with the locked packages")
     parser.add_argument("pytest", nargs="*", help="what pytest is given, behind --")
@@ -118,7 +120,9 @@ def call(*words: str, cwd: Path | None = None) -> str:
     """What a command prints. Raises SystemExit with its errors where it fails."""
     done = subprocess.run(words, cwd=cwd, env=_environment(), capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{' '.join(words)} must end with 0, it ended with {done.returncode}:\n{done.stderr or done.stdout}")
+        sys.exit(
+            f"{' '.join(words)} must end with 0, it ended with {done.returncode}:\n{done.stderr or done.stdout}"
+        )
     return done.stdout
 
 

@@ -36,17 +36,17 @@ _PROGRAM = re.compile(
 _FILE = re.compile(r"# ([\w-]+\.\w+)\b")
 _ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")
 _PATIENCE_SECONDS = 120.0
-# Added to a command: one step of a few questions where the page trains for minutes, two rows where it measures hundreds.
+# Added to a command: one step of a few questions where the page trains for minutes, six rows where it measures hundreds.
 _STEP = {"max_steps": 1, "questions_per_step": 2, "per_device_train_batch_size": 16, "max_completion_length": 40}  # fmt: skip
 _LESS = {
     "train": [word for key, value in _STEP.items() for word in ("--set", f"train.{key}={value}")],
     "sft": ["--set", "sft.max_steps=1"],
-    "eval": ["--limit", "2", "--max-new-tokens", "20"],
+    "eval": ["--limit", "6", "--max-new-tokens", "60"],
     "table": ["--set", "limit=1", "--set", "eval.max_completion_length=20"],
     "probe": ["--limit", "2"],
     "ask": ["--max-new-tokens", "20"],
     "doctor": ["--quick"],
-    "serve": ["--port", "0"],
+    "serve": ["--port", "0", "--no-page"],
     "annotate": ["--port", "0", "--no-browser"],
 }
 
@@ -128,7 +128,9 @@ def _run(line: str) -> str:
     """What a command that ends prints; it must succeed. `> FILE` at its end is done as a shell does it."""
     words = shlex.split(line, comments=True)
     if words[0] != "opengrit":
-        return subprocess.run(words, check=True, capture_output=True, text=True, timeout=_PATIENCE_SECONDS).stdout
+        return subprocess.run(
+            words, check=True, capture_output=True, text=True, timeout=_PATIENCE_SECONDS
+        ).stdout
     words, into = (words[:-2], Path(words[-1])) if words[-2] == ">" else (words, None)
     done = CliRunner().invoke(app, [*words[1:], *_LESS.get(words[1], [])])
     assert done.exit_code == 0, (line, done.output, done.exception)
