@@ -90,7 +90,7 @@ def run_evaluation(
         )
     frame = _frame_where_all_is_answered(known, examples, samples=recipe.eval.samples)
     with (
-        nullcontext(OpenModel([_NoModel()], frame)) if frame else open_model(recipe, num_processes) as asked,
+        nullcontext(OpenModel([NoModel()], frame)) if frame else open_model(recipe, num_processes) as asked,
         open_judge(recipe.judge, breaker=Breaker()) as judge,
     ):
         model = model_origin(recipe)  # of a hub id, the revision is known by now
@@ -140,7 +140,7 @@ def _frame_where_all_is_answered(
     return frames[wanted[0]] if all(name in frames for name in wanted) else None
 
 
-class _NoModel:
+class NoModel:
     """Stands for a model where nothing is asked of it."""
 
     def sample(self, questions: Sequence[Asked], **_: object) -> list[list[Sampled | Unsampled]]:
