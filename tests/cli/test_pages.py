@@ -18,12 +18,12 @@ from opengrit.recipes.training_recipe import parse_recipe
 NEEDED = ("network", "GPU", "server", "machines", "account", "damaged", "minutes", "hours")
 # Generated, or run by tests of their own: in a folder of their own, in a process of their own.
 ELSEWHERE = {"commands.md", "start.md", "your-own-data.md", "python.md"}
-PAGES = sorted(
-    page.name
-    for page in DOCS.glob("*.md")
-    if page.name not in ELSEWHERE
-    and any(one.is_run and one.language != "yaml" for one in page_blocks(page.name))
-)
+ALL = sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+PAGES = [
+    page
+    for page in ALL
+    if page not in ELSEWHERE and any(one.is_run and one.language != "yaml" for one in page_blocks(page))
+]
 
 
 def make_photos(folder: Path) -> None:
@@ -151,9 +151,9 @@ def test_the_commands_of_a_page_run_in_their_order(
 def test_a_page_says_why_its_reader_may_not_be_able_to_run_a_block() -> None:
     assert LEFT.keys() <= set(PAGES)
     marks = {
-        (page.name, block.mark)
-        for page in DOCS.glob("*.md")
-        for block in page_blocks(page.name)
+        (page, block.mark)
+        for page in ALL
+        for block in page_blocks(page)
         if block.mark
     }
     assert len(marks) > 15
@@ -192,17 +192,17 @@ x = 1
         ["two", ">", "out.txt"],
         ["three"],
     ]
-    assert first.is_run and not second.is_run
+    assert (first.is_run, second.is_run) == (True, False)
     assert (second.mark, second.commands[0]) == ("Needs a GPU", "opengrit four")
     assert (third.language, third.file, third.mark) == ("python", "my.py", None)
 
 
 SECTIONS = [
-    (page.name, block.text)
-    for page in sorted(DOCS.glob("*.md"))
-    for block in page_blocks(page.name)
+    (page, block.text)
+    for page in ALL
+    for block in page_blocks(page)
     if block.language == "yaml"
-    and page.name not in ("rewards.md", "your-own-data.md", "table.md")  # with files of their own
+    and page not in ("rewards.md", "your-own-data.md", "table.md")  # with files of their own
 ]
 
 

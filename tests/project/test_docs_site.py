@@ -121,7 +121,7 @@ def test_every_public_name_is_in_the_reference(site: Path, pages: dict[Path, Htm
 def test_every_name_that_a_page_imports_is_in_the_reference(site: Path, pages: dict[Path, Html]) -> None:
     imported = {
         f"{module}.{name.strip()}"
-        for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+        for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
         for module, names in re.findall(
             r"^from (opengrit(?:\.\w+)*) import (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE
         )
@@ -160,7 +160,7 @@ def test_a_figure_is_the_one_that_its_script_draws_and_says_what_it_shows(name: 
 def test_every_picture_of_a_page_has_a_text_for_those_who_do_not_see_it() -> None:
     shown = [
         (page.name, *found)
-        for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+        for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
         for found in re.findall(r"!\[([^]]*)\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
     ]
     assert len(shown) > 5

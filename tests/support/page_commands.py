@@ -152,7 +152,8 @@ def _started(line: str) -> Iterator[str]:
     late = threading.Timer(_PATIENCE_SECONDS, process.kill)
     late.start()
     try:
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         said = next((found[0] for line in process.stdout if (found := _ADDRESS.search(line))), None)
         assert said, (line, process.stderr.read())
         yield said
