@@ -150,12 +150,7 @@ def test_the_commands_of_a_page_run_in_their_order(
 
 def test_a_page_says_why_its_reader_may_not_be_able_to_run_a_block() -> None:
     assert LEFT.keys() <= set(PAGES)
-    marks = {
-        (page, block.mark)
-        for page in ALL
-        for block in page_blocks(page)
-        if block.mark
-    }
+    marks = {(page, block.mark) for page in ALL for block in page_blocks(page) if block.mark}
     assert len(marks) > 15
     unclear = [one for one in marks if one[1] != UNTIL_STOPPED and not any(word in one[1] for word in NEEDED)]
     assert unclear == [], f"a mark names one of {NEEDED}"
