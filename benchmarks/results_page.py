@@ -171,10 +171,12 @@ def drift(files: Files) -> list[str]:
         ]
     if not rows:
         return []
+    quiet = [f"{_alarms(raw, 'grit')} ({raw.name})" for raw in files.of("stickers")]
+    demo = f" The demo's own setting raised it in {', '.join(quiet)}." if quiet else ""
     return [
         "**Drift**: three times the demo's learning rate, or five times its length, where no reward of the paper keeps boxes in their place. The row "
         "of the paper's objective has its figures, the others their differences to it, paired by question and pooled over sets and seeds; the "
-        "last column counts the trainings that raised the alarm *boxes drift*.",
+        f"last column counts the trainings that raised the alarm *boxes drift*.{demo}",
         *table(["", "accuracy, %", "IoU", "F1@0.5", "necessity", "sufficiency", "alarm"], rows),
     ]
 
