@@ -40,6 +40,9 @@ _Limit = Annotated[int | None, Option(min=1, help="Probe only the first N answer
 _Correlation = Annotated[
     bool, Option("--correlation", help="Let a vision judge compare the boxes with random ones.")
 ]
+_Attention = Annotated[
+    bool, Option("--attention", help="Measure the attention to the picture while rethinking, with and without boxes.")
+]
 _JudgeUrl = Annotated[
     str | None, Option(help="Address of the judge's OpenAI-compatible endpoint (http://host:8000/v1).")
 ]
@@ -55,6 +58,7 @@ def probe(
     limit: _Limit = None,
     model: _Model = None,
     images: _Images = None,
+    attention: _Attention = False,
     correlation: _Correlation = False,
     judge_url: _JudgeUrl = None,
     judge_model: _JudgeModel = None,
@@ -67,18 +71,22 @@ def probe(
     Three probes ask the same model the same questions again about greyed pictures: occlude greys what it pointed at (an
     answer that rests on it changes), keep greys everything else (the answer stays), shuffle greys boxes of the same
     sizes at random places (the control). Necessity and sufficiency are printed with 95 % intervals, and
-    `opengrit report RUN OUT` shows them with examples. --correlation asks a vision judge which boxes fit the words, the
-    model's or random ones (GRIT, figure 4); alone it asks no model again. Interrupted probes resume with the same command.
+    `opengrit report RUN OUT` shows them with examples. --attention measures how much of the model's attention goes to the
+    picture while it rethinks, as written and with the boxes deleted before it (GRIT, figure 5), or as many other words.
+    --correlation asks a vision judge which boxes fit the words, the model's or random ones (GRIT, figure 4). Either asks no
+    question again, unless --probe is given too. Interrupted probes resume with the same command.
     The model and the pictures are found from any working folder; --model and --images say where they are now.
 
     Examples:
 
         opengrit probe runs/after --out runs/after-probes
 
+        opengrit probe runs/after --out runs/after-probes --attention --limit 100
+
         opengrit probe runs/after --out runs/after-probes --correlation \\
             --judge-url http://127.0.0.1:8000/v1 --judge-model my-judge
     """
-    wanted = _probes(probes, correlation=correlation)
+    wanted = _probes(probes, default=not (correlation or attention))
     if correlation != (judge_url is not None) or correlation != (judge_model is not None):
         named = [n for n, v in (("--judge-url", judge_url), ("--judge-model", judge_model)) if v is not None]
         raise RecipeError(  # a url may hold a password: it is not repeated
@@ -97,13 +105,18 @@ def probe(
     records = list(read.records())[:limit]
     if not records:
         raise RunError(f"probes ask about answers, {run} holds none; finish the evaluation first")
-    recipe = _recipe_of(read) if wanted else None
+    recipe = _recipe_of(read) if wanted or attention else None
+    if attention and recipe is not None and recipe.endpoint is not None:
+        raise RunError(
+            f"attention is measured on a model in this process, {run} was answered by one at {recipe.endpoint.url}; "
+            "evaluate the model's folder (opengrit eval --model) and probe that run"
+        )
     records = _with_pictures(read, records, images=images)
     if recipe is not None:
         recipe = with_model(read, recipe, model=model)
     kept = _create(read, out, recipe)
     if recipe is not None:
-        _ask(recipe, records, kept, wanted, quiet=quiet)
+        _ask(recipe, records, kept, wanted, attention=attention, quiet=quiet)
     if judge is not None:
         from opengrit.evaluation.correlation import CHOICES, correlate
 
@@ -119,11 +132,12 @@ def probe(
     typer.echo(f"probes: {kept.path / 'records.jsonl'} (see them with: opengrit report {run} {out})")
 
 
-def _probes(text: str | None, *, correlation: bool) -> tuple[Probe, ...]:
+def _probes(text: str | None, *, default: bool) -> tuple[Probe, ...]:
+    """Those that are named; all or none where none is (`default`)."""
     from opengrit.evaluation.probes import Probe
 
     if text is None:
-        return () if correlation else tuple(Probe)
+        return tuple(Probe) if default else ()
     names = [name.strip() for name in text.split(",")]
     known = [probe.value for probe in Probe]
     for name in names:
@@ -209,9 +223,16 @@ def _create(read: RunDir, out: Path, recipe: EvalRecipe | None) -> RunDir:
 
 
 def _ask(
-    recipe: EvalRecipe, records: Sequence[Record], run: RunDir, probes: Sequence[Probe], *, quiet: bool
+    recipe: EvalRecipe,
+    records: Sequence[Record],
+    run: RunDir,
+    probes: Sequence[Probe],
+    *,
+    attention: bool,
+    quiet: bool,
 ) -> None:
     from opengrit.evaluation import run as evaluation
+    from opengrit.evaluation.attention import ATTENTION, measure_attention
     from opengrit.evaluation.probes import run_probes
     from opengrit.evaluation.rollout import EvaluationProtocol
     from opengrit.judges.breaker import Breaker
@@ -219,17 +240,22 @@ def _ask(
     from opengrit.sampling import SamplingSettings
 
     with evaluation.open_model(recipe, 1) as asked, open_judge(recipe.judge, breaker=Breaker()) as judge:
-        run_probes(
-            asked.samplers[0],
-            records,
-            protocol=EvaluationProtocol(recipe.strategy, asked.frame, judge, recipe.rubric(), recipe.system),
-            settings=replace(
-                SamplingSettings(seed=recipe.seed),
-                temperature=recipe.eval.temperature,
-                max_new_tokens=recipe.eval.max_completion_length,
-            ),
-            probes=probes,
-            run=run,
-            questions_per_batch=recipe.eval.batch_size,
-            quiet=quiet,
-        )
+        sampler = asked.samplers[0]
+        protocol = EvaluationProtocol(recipe.strategy, asked.frame, judge, recipe.rubric(), recipe.system)
+        if probes:
+            run_probes(
+                sampler,
+                records,
+                protocol=protocol,
+                settings=replace(
+                    SamplingSettings(seed=recipe.seed),
+                    temperature=recipe.eval.temperature,
+                    max_new_tokens=recipe.eval.max_completion_length,
+                ),
+                probes=probes,
+                run=run,
+                questions_per_batch=recipe.eval.batch_size,
+                quiet=quiet,
+            )
+        if attention:
+            measure_attention(sampler, records, run.path / ATTENTION, protocol=protocol, quiet=quiet)
