@@ -148,7 +148,7 @@ def test_without_space_the_error_says_so_and_nothing_is_half_written(shapes: Pat
         ["bash", "-c", limited, "bash", *command, "--out", "mine.jsonl"], capture_output=True, text=True
     )
     assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("error: there must be space for what is written")
+    assert done.stderr.startswith("error: output needs free disk space")
     assert len(done.stderr.splitlines()) == 1
     assert sorted(path.name for path in shapes.iterdir()) == ["photos", "sheet.csv"]
 

@@ -112,7 +112,7 @@ def test_data_check_says_where_the_pictures_are(sized: bool) -> None:
     assert said.count("give --images") == 1
     done = run("data", "check", "mine.jsonl", *shlex.split(told(r"give (--images \S+)", said)))
     assert "missing" not in done
-    assert "not looked for" not in done.split("Leaks:")[0]
+    assert "not checked" not in done.split("Leaks:")[0]
 
 
 def test_the_doctor_says_where_the_pictures_are_and_estimates_nothing_without_them() -> None:

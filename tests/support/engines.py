@@ -28,6 +28,7 @@ QUIET = {
     "DO_NOT_TRACK": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # its threads go where a core is free
 }
 
 
@@ -36,7 +37,9 @@ def missing(name: str) -> str | None:
     folder = VLLM_PYTHON.parents[1] if name == "vllm" else OVERLAYS / name
     if (folder / ".ready").is_file():
         return None
-    return f"{name} is not set up: `python scripts/engines.py {name}` says why"
+    reason = OVERLAYS / f"{name}.reason"
+    why = reason.read_text() if reason.is_file() else f"run python scripts/engines.py {name}"
+    return f"{name} is not set up: {why}"
 
 
 def tests_engines() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,67 +24,86 @@ if TYPE_CHECKING:
     from opengrit.runs.folder import RunDir
 
 
+_probes_panel = partial(Option, rich_help_panel="Probes")
+_correlation = partial(Option, rich_help_panel="Correlation")
 _Run = Annotated[Path, Argument(metavar="RUN", help="Folder of an evaluation (opengrit eval).")]
-_Out = Annotated[Path, Option(help="Folder of the probes; unfinished ones resume.")]
+_Out = Annotated[
+    Path, options.output(metavar="FOLDER", help="Folder of the probes; unfinished probes resume.")
+]
 _Model = Annotated[
-    str | None, Option(help="Where the model that answered is now, if it has moved (default: where it was).")
+    str | None, options.model(help="Where the model is now, if it has moved since the evaluation.")
 ]
 _Images = Annotated[
     Path | None,
-    Option(help="Folder that holds the pictures now, if they have moved (default: where they were)."),
+    options.data(metavar="FOLDER", help="Picture folder, if it has moved since the evaluation."),
 ]
 _Probes = Annotated[
     str | None,
-    Option("--probe", help="What to grey out: occlude, keep, shuffle, with commas (default: all)."),
+    _probes_panel(
+        "--probe",
+        metavar="NAME,...",
+        help="What to grey out: occlude, keep, shuffle, separated by commas (default: all).",
+    ),
 ]
-_Limit = Annotated[int | None, Option(min=1, help="Probe only the first N answers.")]
+_Limit = Annotated[int | None, options.data(min=1, help="Probe only the first N answers.")]
 _Correlation = Annotated[
-    bool, Option("--correlation", help="Let a vision judge compare the boxes with random ones.")
+    bool, _correlation("--correlation", help="Let a vision judge compare the boxes with random ones.")
 ]
 _Attention = Annotated[
-    bool, Option("--attention", help="Measure the attention to the picture while rethinking, with and without boxes.")
+    bool,
+    _probes_panel(
+        "--attention",
+        help="Measure the attention to the picture while rethinking, with and without the boxes.",
+    ),
 ]
 _JudgeUrl = Annotated[
-    str | None, Option(help="Address of the judge's OpenAI-compatible endpoint (http://host:8000/v1).")
+    str | None,
+    _correlation(
+        metavar="URL", help="Address of the judge's OpenAI-compatible endpoint (http://host:8000/v1)."
+    ),
 ]
-_JudgeModel = Annotated[str | None, Option(help="The judge's name there.")]
-_JudgeKey = Annotated[str, Option(help="Variable that holds the judge's key; unset: none is sent.")]
-_Repeats = Annotated[int, Option(min=1, help="How often --correlation asks about each answer.")]
+_JudgeModel = Annotated[str | None, _correlation(metavar="NAME", help="The judge model's name there.")]
+_JudgeKey = Annotated[
+    str,
+    _correlation(
+        metavar="VARIABLE", help="Environment variable that holds the judge's key (unset: send none)."
+    ),
+]
+_Repeats = Annotated[int, _correlation(min=1, help="How often to ask the judge about each answer.")]
 
 
 def probe(
     run: _Run,
     out: _Out,
+    quiet: options.NoProgress = False,
     probes: _Probes = None,
     limit: _Limit = None,
-    model: _Model = None,
     images: _Images = None,
+    model: _Model = None,
     attention: _Attention = False,
     correlation: _Correlation = False,
     judge_url: _JudgeUrl = None,
     judge_model: _JudgeModel = None,
     judge_key_env: _JudgeKey = "OPENAI_API_KEY",
     repeats: _Repeats = 3,
-    quiet: options.NoProgress = False,
 ) -> None:
-    """Ask whether the boxes of an evaluation's answers matter to the answers.
+    """Test whether an evaluation's answers depend on their boxes.
 
-    Three probes ask the same model the same questions again about greyed pictures: occlude greys what it pointed at (an
-    answer that rests on it changes), keep greys everything else (the answer stays), shuffle greys boxes of the same
-    sizes at random places (the control). Necessity and sufficiency are printed with 95 % intervals, and
-    `opengrit report RUN OUT` shows them with examples. --attention measures how much of the model's attention goes to the
-    picture while it rethinks, as written and with the boxes deleted before it (GRIT, figure 5), or as many other words.
-    --correlation asks a vision judge which boxes fit the words, the model's or random ones (GRIT, figure 4). Either asks no
-    question again, unless --probe is given too. Interrupted probes resume with the same command.
-    The model and the pictures are found from any working folder; --model and --images say where they are now.
+    Three probes ask the same model the same questions about partly grey pictures: occlude greys the boxes (an answer that
+    depends on them changes), keep greys everything else (the answer stays), shuffle greys boxes of the same sizes at random
+    places (the control). Prints necessity and sufficiency with 95 % intervals; `opengrit report RUN OUT` shows them with
+    examples. --attention measures how much of the model's attention goes to the picture while it rethinks, with and without
+    the boxes before it (GRIT, figure 5). --correlation asks a vision judge which boxes fit the words, the model's or random
+    ones (GRIT, figure 4). Without --probe both ask no question again. The same command resumes interrupted probes. It works
+    from any folder; --model and --images are for a model or pictures that have moved.
 
     Examples:
 
-        opengrit probe runs/after --out runs/after-probes
+        opengrit probe mine/tested --out mine/probed
 
-        opengrit probe runs/after --out runs/after-probes --attention --limit 100
+        opengrit probe mine/tested --out mine/probed --attention --limit 100
 
-        opengrit probe runs/after --out runs/after-probes --correlation \\
+        opengrit probe mine/tested --out mine/probed --correlation \\
             --judge-url http://127.0.0.1:8000/v1 --judge-model my-judge
     """
     wanted = _probes(probes, default=not (correlation or attention))

@@ -85,7 +85,9 @@ def rethinking_of(record: Record, tokenizer: Any) -> Rethinking | Unread:
     section = next((span for span in spans if span.section is Section.RETHINK), None)
     starts, ends = token_spans(tokenizer, ids, transcript.text)
     own = range(len(ids))
-    tokens = [i for i in own if section is not None and section.start <= starts[i] < min(ends[i], section.end)]
+    tokens = [
+        i for i in own if section is not None and section.start <= starts[i] < min(ends[i], section.end)
+    ]
     if section is None or not tokens:
         return Unread.NO_RETHINKING
     before = [i for i in own if i < tokens[0]]

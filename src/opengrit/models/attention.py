@@ -66,7 +66,9 @@ def _shares(
     return tuple(float(weights_1HQK[..., places].float().sum(-1).mean()) for weights_1HQK in out.attentions)
 
 
-def _forward(vlm: VisionLanguageModel, cache: DynamicCache, ids: Sequence[int], *, first: int, **how: Any) -> Any:
+def _forward(
+    vlm: VisionLanguageModel, cache: DynamicCache, ids: Sequence[int], *, first: int, **how: Any
+) -> Any:
     device = vlm.model.device
     positions = torch.arange(first, first + len(ids), device=device)[None]
     return vlm.model(

@@ -34,7 +34,9 @@ def attention_lines(scores: AttentionScores | None) -> tuple[Line, ...]:
     for reading, (name, meaning) in _READINGS.items():
         lines.append(Line(f"Attention to the picture, {name}", share(scores.share[reading]), meaning))
         lines.append(
-            Line("if it were even", share(scores.even[reading]), "the picture's tokens among all that are seen")
+            Line(
+                "if it were even", share(scores.even[reading]), "the picture's tokens among all that are seen"
+            )
         )
     differences = (
         ("As written minus boxes deleted", scores.without_boxes, "paired: the paper's comparison"),

@@ -31,7 +31,12 @@ from opengrit.evaluation.probes import (
     trials,
 )
 from opengrit.evaluation.since import with_pictures
-from opengrit.reports.attention_results import ATTENTION_TITLE, attention_lines, attention_notes, attention_plot
+from opengrit.reports.attention_results import (
+    ATTENTION_TITLE,
+    attention_lines,
+    attention_notes,
+    attention_plot,
+)
 from opengrit.reports.pictures import NoPicture, Picture, embed
 from opengrit.reports.plots import Interval, interval_plot
 from opengrit.reports.runs import recipe_of
