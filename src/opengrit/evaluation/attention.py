@@ -180,15 +180,8 @@ def measure_attention(
     Failures (a picture that is gone) are lines with a `failure`, and are tried again by the next call. Raises RunError where
     the file holds an answer with another text than the record of its id.
     """
-    done = {one.record: one for one in read_attention(out)}
-    for record in records:
-        known = done.get(record.id)
-        if known is not None and known.text != _digest(record):
-            raise RunError(
-                f"attention belongs to the answers it was measured on, {record.id!r} has another text now than in {out}; "
-                "choose another --out"
-            )
-    pending = [record for record in records if record.id not in done or done[record.id].failure is not None]
+    done = check_attention(records, out)
+    pending = unmeasured(records, done)
     with LineWriter(out) as writer, progress_bar(quiet) as progress:
         task = progress.add_task("reading", total=len(records), completed=len(records) - len(pending))
         for record in pending:
@@ -196,6 +189,23 @@ def measure_attention(
             writer.write_metrics(found.as_json())
             progress.advance(task)
     return [done[record.id] for record in records]
+
+
+def check_attention(records: Sequence[Record], out: Path) -> dict[str, Attended]:
+    """What the file holds, by record. Raises RunError for an answer with another text than the record of its id."""
+    known = {one.record: one for one in read_attention(out)}
+    for record in records:
+        if record.id in known and known[record.id].text != _digest(record):
+            raise RunError(
+                f"attention belongs to the answers it was measured on, {record.id!r} has another text now than in {out}; "
+                "choose another --out"
+            )
+    return known
+
+
+def unmeasured(records: Sequence[Record], known: Mapping[str, Attended]) -> list[Record]:
+    """The records that are not known, or that failed."""
+    return [record for record in records if record.id not in known or known[record.id].failure is not None]
 
 
 def _digest(record: Record) -> str:
