@@ -15,7 +15,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -217,15 +217,10 @@ def _attended(
 ) -> Attended:
     from opengrit.models.attention import Reply, attention_to_picture
 
-    whose = {
-        "record": record.id,
-        "dataset": record.example.dataset,
-        "example": record.example.id,
-        "text": _digest(record),
-    }
+    nothing = Attended(record.id, record.example.dataset, record.example.id, _digest(record))
     found = rethinking_of(record, sampler.vlm.processor.tokenizer)
     if isinstance(found, Unread):
-        return Attended(**whose, unread=found)
+        return replace(nothing, unread=found)
     readings = readings_of(record, found, seed=seed)
     texts = list(dict.fromkeys(readings.values()))  # all boxes may be the fewer ones
     try:
@@ -233,10 +228,10 @@ def _attended(
             sampler, ask(record.example, protocol=protocol), [Reply(text, found.tokens) for text in texts]
         )
     except ImageError as error:
-        return Attended(**whose, failure=str(error))
+        return replace(nothing, failure=str(error))
     shares = dict(zip(texts, seen.shares, strict=True))
-    return Attended(
-        **whose,
+    return replace(
+        nothing,
         tokens=len(found.tokens),
         box_tokens=len(found.boxes),
         other_tokens=len(found.others),
