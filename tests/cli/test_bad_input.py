@@ -202,8 +202,8 @@ def test_ask_refuses_what_is_no_picture(picture: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("", "--draw", "out.png"), "a question is text with something in it, got ''"),
-        (("\udcff", "--draw", "out.png"), "a question is text with something in it"),
+        (("", "--draw", "out.png"), "a question is non-empty text, got ''"),
+        (("\udcff", "--draw", "out.png"), "a question is non-empty text"),
         (("<|image_pad|>",), "must not contain the model's picture token '<|image_pad|>'"),
         (("Why?", "--strategy", "groundd"), "is one of direct, grounded, grounded-icl, sft, got 'groundd'"),
         (("Why?", "--draw", "out.gif"), "--draw writes PNG or JPEG, got out.gif"),
@@ -241,7 +241,7 @@ def test_a_wrong_recipe_is_refused_and_the_key_that_was_meant_is_named(
 @pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed here")
 def test_an_optimizer_that_is_not_installed_is_refused_before_the_run_starts() -> None:
     said = refused("train", recipe("good.jsonl"), "--out", "run", "--set", "train.optim=adamw_8bit")
-    assert "needs bitsandbytes, it is not installed; install opengrit[qlora]" in said
+    assert "needs bitsandbytes, which is not installed; install opengrit[qlora]" in said
 
 
 @pytest.mark.parametrize(
@@ -383,14 +383,14 @@ def test_a_run_never_goes_where_something_else_is(out: str) -> None:
 
 def test_resuming_needs_a_run_and_its_own_recipe() -> None:
     file = recipe("good.jsonl")
-    assert "there must be a run to resume, run holds none" in refused(
+    assert "--resume needs a run to resume, run holds none" in refused(
         "train", file, "--out", "run", "--resume"
     )
     Path("run").mkdir()
     Path("run/recipe.yaml").write_text("model: another\n")
-    assert "a run is resumed with its own recipe" in refused("train", file, "--out", "run", "--resume")
+    assert "a run resumes with its own recipe" in refused("train", file, "--out", "run", "--resume")
     data = ("--data", "good.jsonl", "--images", "pictures")
-    assert "a run is resumed with its own recipe" in refused("eval", "--model", MODEL, *data, "--out", "run")
+    assert "a run resumes with its own recipe" in refused("eval", "--model", MODEL, *data, "--out", "run")
 
 
 @pytest.mark.parametrize(

@@ -354,7 +354,7 @@ def test_what_cannot_run_is_refused_before_anything_is_written(tmp_path, monkeyp
     assert not out.exists()
     out.mkdir()
     (out / "mine.txt").write_text("")
-    with pytest.raises(RunError, match="a new run gets a new folder"):
+    with pytest.raises(RunError, match="a new run needs a new folder"):
         run_table(good, out)
 
 

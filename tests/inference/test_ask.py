@@ -113,12 +113,12 @@ def test_an_endpoint_that_does_not_answer_is_one_error_line(folder):
         (("photos", "Why?", "--json"), "--json prints the answer to one question"),
         (("photos", "Why?", "--draw", "out.png"), "--draw names a folder"),
         (("photos", "Why?", "--images", "photos"), "--images is the picture folder of --batch"),
-        (("photos", " "), "a question is text with something in it"),
+        (("photos", " "), "a question is non-empty text"),
         (("photos", "Why?", "--draw", "photos/a.png/x"), "--draw is a folder"),
         ((".", "Why?"), "a folder of pictures holds files named"),
         (("--batch", "none.jsonl"), "--batch is a JSONL file in UTF-8, none.jsonl is not"),
         (("--batch", "photos/a.png"), "--batch is a JSONL file in UTF-8"),
-        (("--batch", "empty.jsonl"), "--batch holds a question a line"),
+        (("--batch", "empty.jsonl"), "--batch holds one question a line"),
         (("--batch", "twice.jsonl"), "'x' occurs twice"),
         (("--batch", "twice.jsonl", "--question", "Why?"), "--batch holds pictures and questions"),
         (("photos/a.png", "Why?", "--endpoint", "localhost:8000"), "--endpoint is an http or https address"),
@@ -225,7 +225,7 @@ def test_an_output_of_something_else_is_left_alone(folder):
         ("precious notes\n", "line 1 of out.jsonl is none"),
         ('{"id": [], "question": "Colour?"}\n', "line 1 of out.jsonl is none"),
         ("[1]\n", "line 1 of out.jsonl is none"),
-        ('{"id": "a", "question": "Shape?", "answer": "round"}\n', "'a' was another one in line 1"),
+        ('{"id": "a", "question": "Shape?", "answer": "round"}\n', "'a' was another question in line 1"),
     ):
         (folder / "out.jsonl").write_text(content)
         assert said in run("--batch", path, "--out", "out.jsonl", code=2)[1]
@@ -238,7 +238,7 @@ def test_a_row_put_above_the_answered_ones_is_not_taken_for_one_of_them(folder):
         run("--batch", batch_file(folder, rows[1]), "--out", "out.jsonl", stub=stub)
         written = (folder / "out.jsonl").read_bytes()
         path = batch_file(folder, *rows)  # the question of line 1 is the same one, its picture is not
-        assert "'line 1' was another one" in run("--batch", path, "--out", "out.jsonl", stub=stub, code=2)[1]
+        assert "'line 1' was another question" in run("--batch", path, "--out", "out.jsonl", stub=stub, code=2)[1]
     assert (folder / "out.jsonl").read_bytes() == written
 
 

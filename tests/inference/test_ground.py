@@ -102,7 +102,7 @@ def test_a_picture_that_cannot_be_read_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("question", ["", "  ", "\ud800", None])
 def test_a_question_that_is_no_text_is_an_error(photo, question):
-    with pytest.raises(DataError, match="a question is text with something in it"):
+    with pytest.raises(DataError, match="a question is non-empty text"):
         grounder().ask(photo, question)
 
 
@@ -279,7 +279,7 @@ def test_labels_of_any_kind_are_drawn_and_the_wrong_picture_is_refused(photo):
     asked = grounder(odd)
     answer = asked.ask(photo, QUESTION)
     assert asked.draw(answer, photo).size == (560, 224)
-    with pytest.raises(ImageError, match="560 x 224 pixels, this one has 10 x 10"):
+    with pytest.raises(ImageError, match="560 x 224 pixels, got 10 x 10"):
         asked.draw(answer, Image.new("RGB", (10, 10)))
 
 

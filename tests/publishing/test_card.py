@@ -221,7 +221,7 @@ def test_an_estimate_is_shown_with_its_interval_and_its_n():
 def test_figures_come_back_from_json_and_garbage_does_not():
     one = measured([RECORD], data="d")
     assert from_json(json.loads(json.dumps({"step": 3, **to_json(one)}))) == one
-    with pytest.raises(ValueError, match="figures are what opengrit wrote"):
+    with pytest.raises(ValueError, match="figures must be as opengrit wrote them"):
         from_json(to_json(one) | {"accuracy": ["a", 1, None, None]})
     with pytest.raises(ValueError, match="at least one record"):
         measured([], data="d")

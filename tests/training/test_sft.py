@@ -202,9 +202,9 @@ def test_the_loss_falls_and_a_resumed_run_ends_with_the_same_weights(tmp_path):
     (broken / "recipe.yaml").write_bytes((whole.path / "recipe.yaml").read_bytes())
     (broken / "checkpoints").mkdir()
     (whole.path / "checkpoints" / "step-000003").rename(broken / "checkpoints" / "step-000003")
-    with pytest.raises(RunError, match="a new run gets a new folder"):
+    with pytest.raises(RunError, match="a new run needs a new folder"):
         fine_tune(small(), broken)
-    with pytest.raises(RunError, match="resumed with its own recipe"):
+    with pytest.raises(RunError, match="resumes with its own recipe"):
         fine_tune(small("sft.seed=7"), broken, resume=True)
     resumed = fine_tune(small(), broken, resume=True)
     assert [line["step"] for line in resumed.metrics()] == [4]
