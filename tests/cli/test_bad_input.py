@@ -348,13 +348,13 @@ def test_an_adapter_without_its_weights_is_refused() -> None:
     ("arguments", "said"),
     [
         (("--data", "stickers/cuont"), "a sticker set is one of train20, count, spatial, unseen, compose, compose20, spatial20, dev, got 'cuont'"),
-        (("--data", "pictures"), "a folder or a pattern of data files has at least one of .csv, .tsv, .xlsx, .parquet, .json, .jsonl, pictures has"),
+        (("--data", "pictures"), "a folder or pattern of data files needs at least one of .csv, .tsv, .xlsx, .parquet, .json, .jsonl, pictures has"),
         (("--data", "none.jsonl"), "none.jsonl is not (No such file or directory)"),
         (("--data", "folder.jsonl"), ".json, .jsonl, folder.jsonl has none"),
         (("--data", "empty.jsonl"), "empty.jsonl is empty"),
         (("--data", "stickers/count", "--images", "pictures"), "leave --images out"),
-        (("--data", "good.jsonl", "--images", "nowhere"), "images must be a folder that exists, got nowhere"),
-        (("--data", "good.jsonl", "--images", "good.jsonl"), "images must be a folder that exists"),
+        (("--data", "good.jsonl", "--images", "nowhere"), "images must be an existing folder, got nowhere"),
+        (("--data", "good.jsonl", "--images", "good.jsonl"), "images must be an existing folder"),
         (("--data", "good.jsonl", "--images", "pictures", "--images", "pictures"), "got 2 for 1 files"),
         (("--data", "good.jsonl", "--data", "good.jsonl", "--images", "pictures"), "'good:1' occurs more than once"),
         (("--data", "good.jsonl", "--images", "pictures", "--strategy", "groundd"), "strategy: input should be 'direct'"),
@@ -430,7 +430,7 @@ def test_stickers_are_not_made_below_a_file() -> None:
 def test_a_cache_that_cannot_be_written_says_which_variable_moves_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENGRIT_CACHE", "good.jsonl")
     said = refused("eval", "--model", MODEL, "--data", "stickers/train20", "--out", "run")
-    assert "set OPENGRIT_CACHE to a folder that can" in said
+    assert "set OPENGRIT_CACHE to a writable folder" in said
 
 
 @contextmanager

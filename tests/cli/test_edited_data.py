@@ -74,9 +74,7 @@ def test_a_corrected_annotation_is_judged_again_on_request_and_nothing_is_asked(
     path = data_set(tmp_path / "data")
     save(path, [row | {"answer": 1} for row in rows_of(path)])
     again = evaluation(path, served)
-    assert "--judge-again needs an existing evaluation" in command(
-        *again, "--judge-again", code=2
-    )
+    assert "--judge-again needs an existing evaluation" in command(*again, "--judge-again", code=2)
     command(*again)
     run = RunDir.open(path.parent / "run")
     before = {record.id: record for record in run.records()}
@@ -150,9 +148,7 @@ def test_probes_notice(edit: str, tmp_path: Path, served: Stub, caplog) -> None:
     EDITS[edit](path)
     if edit == "picture":
         said = command(*again, code=2)
-        assert re.search(
-            r"1 of \S+ have changed \(\S+1.png\); restore the old ones", said
-        )
+        assert re.search(r"1 of \S+ have changed \(\S+1.png\); restore the old ones", said)
         assert not out.exists()
         return
     with caplog.at_level("WARNING", logger="opengrit"):
@@ -287,7 +283,9 @@ def test_a_models_answers_are_told_from_those_of_another_in_the_same_folder(
     tiny_random.save(tiny_random.qwen(seed=5), Path("model"))
     save(path, rows)
     said = command(*again, "--model", "model", code=2)
-    assert re.search(r"by the folder model \(SHA-256 \w+\) and the command asks the folder \S+/model \(SHA-256", said)
+    assert re.search(
+        r"by the folder model \(SHA-256 \w+\) and the command asks the folder \S+/model \(SHA-256", said
+    )
     assert len(Path("answers.jsonl").read_text().splitlines()) == 3
     # A file of an earlier version has the models' names alone.
     lines = [json.loads(line) for line in Path("answers.jsonl").read_text().splitlines()]

@@ -183,7 +183,7 @@ def test_a_file_of_questions_gives_a_line_each_and_a_bad_row_is_a_line_with_an_e
     assert 'with ".."' in errors["outside"]
     assert "has text under 'question', line 7 does not" in errors["unasked"]
     assert "line 9 is not" in errors["line 9"]
-    assert "something in it" in errors["empty"]
+    assert "non-empty" in errors["empty"]
     assert stderr.endswith("asked: 9 (6 failed)\n")
 
 
@@ -238,7 +238,10 @@ def test_a_row_put_above_the_answered_ones_is_not_taken_for_one_of_them(folder):
         run("--batch", batch_file(folder, rows[1]), "--out", "out.jsonl", stub=stub)
         written = (folder / "out.jsonl").read_bytes()
         path = batch_file(folder, *rows)  # the question of line 1 is the same one, its picture is not
-        assert "'line 1' was another question" in run("--batch", path, "--out", "out.jsonl", stub=stub, code=2)[1]
+        assert (
+            "'line 1' was another question"
+            in run("--batch", path, "--out", "out.jsonl", stub=stub, code=2)[1]
+        )
     assert (folder / "out.jsonl").read_bytes() == written
 
 

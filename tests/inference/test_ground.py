@@ -147,7 +147,7 @@ def test_many_answers_come_in_order_and_a_failure_holds_up_nothing(photo, tmp_pa
     assert isinstance(first, Answer)
     assert isinstance(last, Answer)
     assert last.boxes[0].pixels == pytest.approx((7, 14, 28, 28))  # 0.1 of 70, 0.5 and 1.0 of 28
-    for failed, reason in ((missing, "there is none"), (empty, "something in it"), (torn, "PNG")):
+    for failed, reason in ((missing, "there is none"), (empty, "non-empty"), (torn, "PNG")):
         assert isinstance(failed, Unanswered)
         assert reason in failed.reason
     assert torn.as_json() == {"question": "Why?", "error": torn.reason}

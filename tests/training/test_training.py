@@ -132,7 +132,9 @@ def test_weights_are_kept_in_the_numbers_that_the_recipe_names():
     torch.cuda.is_available(), reason="a machine without a GPU refuses 4 bits; this one has one"
 )
 def test_four_bits_without_what_they_need_are_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(RecipeError, match=r"needs (bitsandbytes, which is not installed|a GPU, this machine has none)"):
+    with pytest.raises(
+        RecipeError, match=r"needs (bitsandbytes, which is not installed|a GPU, this machine has none)"
+    ):
         run(tmp_path / "run", "model.quantization=nf4", "lora={r: 2}")
     assert not (tmp_path / "run").exists()
     with pytest.raises(RecipeError, match="needs"):
