@@ -126,7 +126,7 @@ def test_an_evaluation_of_an_earlier_version_is_compared_with_its_records(
     with caplog.at_level("WARNING", logger="opengrit"):
         said = command(*again, code=2)
     assert "did not note its data" in logged(caplog)
-    assert "bring the old" in said
+    assert "restore the old" in said
     shutil.copyfile(tmp_path / "kept.jsonl", path)
     caplog.clear()
     command(*again)

@@ -189,7 +189,7 @@ def test_a_picture_folder_under_data_goes_to_its_file() -> None:
     said = run("train", "my.yaml", *FITS, "--out", "runs/one", code=2)
     assert "my.yaml:4: data.images is not a key of a recipe" in said
     edit("  images: photos\n", "")  # take it out
-    edit("train: [mine.jsonl]", told(r"take it out and write (.*)", said))
+    edit("train: [mine.jsonl]", told(r"remove it and write (.*)", said))
     next_stage()
 
 

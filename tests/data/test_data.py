@@ -344,7 +344,7 @@ def test_a_spec_may_name_a_packaged_set(tmp_path: Path, monkeypatch: pytest.Monk
     examples = load_examples("stickers/train20")
     assert len(examples) == 20
     assert all(Path(e.image).is_file() for e in examples)
-    with pytest.raises(DataError, match="brings its own pictures"):
+    with pytest.raises(DataError, match="has its own pictures"):
         load_examples("stickers/train20", images=tmp_path)
 
 

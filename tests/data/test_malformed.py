@@ -189,7 +189,9 @@ def test_an_answer_with_other_signs_is_fine(answer: str, tmp_path: Path) -> None
 )
 def test_what_stands_for_a_picture_in_a_question_is_an_error(sign: str, tmp_path: Path) -> None:
     said = said_of(tmp_path, ROW | {"question": f"{sign}\nWhat is this?"})
-    assert f"question: must have no picture placeholder (the program inserts the picture), got {sign!r}" in said
+    assert (
+        f"question: must have no picture placeholder (the program inserts the picture), got {sign!r}" in said
+    )
 
 
 # Rows of other trainers: done key by key as told, they load.

@@ -124,7 +124,7 @@ def test_an_endpoint_that_does_not_answer_is_one_error_line(folder):
         (("photos/a.png", "Why?", "--endpoint", "localhost:8000"), "--endpoint is an http or https address"),
         (
             ("photos/a.png", "Why?", "--endpoint", "http://127.0.0.1:9"),
-            "in which coordinates its model writes",
+            "which coordinates its model writes",
         ),
         (("photos", "Why?", "--strategy", "groundd"), "is one of direct, grounded"),
     ],
@@ -222,9 +222,9 @@ def test_asked_again_it_resumes_after_what_the_output_holds(folder):
 def test_an_output_of_something_else_is_left_alone(folder):
     path = batch_file(folder, {"image": "photos/a.png", "question": "Colour?", "id": "a"})
     for content, said in (
-        ("precious notes\n", "line 1 of out.jsonl is none"),
-        ('{"id": [], "question": "Colour?"}\n', "line 1 of out.jsonl is none"),
-        ("[1]\n", "line 1 of out.jsonl is none"),
+        ("precious notes\n", "line 1 of out.jsonl is not an answer"),
+        ('{"id": [], "question": "Colour?"}\n', "line 1 of out.jsonl is not an answer"),
+        ("[1]\n", "line 1 of out.jsonl is not an answer"),
         ('{"id": "a", "question": "Shape?", "answer": "round"}\n', "'a' was another question in line 1"),
     ):
         (folder / "out.jsonl").write_text(content)

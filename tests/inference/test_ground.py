@@ -115,7 +115,7 @@ def test_what_the_model_cannot_be_asked_is_an_error_with_the_samplers_reason(pho
 def test_a_model_name_belongs_to_an_endpoint_only():
     with pytest.raises(ModelError, match="behind an endpoint's URL"):
         Grounder.load("tiny-qwen2.5-vl", model="other")
-    with pytest.raises(ModelError, match="in which coordinates"):
+    with pytest.raises(ModelError, match="which coordinates"):
         Grounder.load("http://127.0.0.1:9/v1", model="other")
 
 

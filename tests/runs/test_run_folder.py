@@ -163,7 +163,7 @@ def test_a_second_writer_is_refused_until_the_first_has_closed(tmp_path: Path) -
     pytest.importorskip("fcntl", reason="this system has no advisory locks")
     run = RunDir.create(tmp_path, recipe=RECIPE)
     first = run.append_records()
-    with pytest.raises(RunError, match="one process writes"):
+    with pytest.raises(RunError, match="only one process at a time writes"):
         run.append_records()
     first.close()
     run.append_records().close()

@@ -214,9 +214,9 @@ def test_the_tokens_that_a_server_counts_are_passed_on_and_estimates_are_not(
 @pytest.mark.parametrize(
     ("status", "remedy", "passed_on"),
     [
-        (400, "change what it names", 400),
+        (400, "change what the reason names", 400),
         (404, "name a model that it serves", 404),
-        (422, "change what it names", 422),
+        (422, "change what the reason names", 422),
         (401, "put its key into the variable OPENAI_API_KEY", None),
         (500, "check that it runs", None),
     ],

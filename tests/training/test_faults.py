@@ -192,7 +192,7 @@ def test_a_second_training_in_a_folder_is_refused_before_it_loads_a_model(
         weights = scene / "base" / "model.safetensors"
         shutil.move(weights, scene / "elsewhere")  # there is no model to load
         try:
-            with pytest.raises(RunError, match=r"another process is training in .*; wait for it to end"):
+            with pytest.raises(RunError, match=r"another process is training in .*; wait until it ends"):
                 train(wanted, out, resume=True)
         finally:
             shutil.move(scene / "elsewhere", weights)

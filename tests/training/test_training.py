@@ -82,7 +82,7 @@ def test_an_adapter_names_its_base_as_the_recipe_does(tmp_path):
     more = run(tmp_path / "more", f"model={made.path}", "lora=null", "train.learning_rate=0.001")
     assert base_of(more.path / "final") == "tiny-qwen2.5-vl"
     assert load(str(more.path)).family.model_type == "qwen2_5_vl"
-    with pytest.raises(RecipeError, match="is an adapter itself"):
+    with pytest.raises(RecipeError, match="is itself an adapter"):
         run(tmp_path / "again", f"model={made.path}", "lora={r: 2}")
     assert not (tmp_path / "again").exists()
 

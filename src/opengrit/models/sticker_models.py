@@ -57,8 +57,8 @@ def of_another_world(examples: Iterable[Example]) -> list[Example]:
 def what_it_knows(name: str) -> str:
     """A sentence on what a packaged model is for; `name` is what the reader calls it."""
     return (
-        f"{name} knows emoji stickers only: what it answers about other pictures means nothing; for photos use a model "
-        f"of the hub, for example {FOR_PHOTOS}"
+        f"{name} knows emoji stickers only: what it answers about other pictures means nothing; for photos use a hub "
+        f"model, for example {FOR_PHOTOS}"
     )
 
 

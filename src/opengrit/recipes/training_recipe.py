@@ -50,18 +50,22 @@ class Model(RecipeSection):
         description="coordinates the model writes; null: by the model type in its config (facts: Qwen, InternVL)",
     )
     min_pixels: Count | None = Field(
-        default=None, description="smallest picture the model sees, pixels; null: the processor's own"
+        default=None, description="smallest picture the model sees, in pixels; null: the processor's default"
     )
     max_pixels: Count | None = Field(
-        default=None, description="largest picture the model sees, pixels; null: the processor's own"
+        default=None, description="largest picture the model sees, in pixels; null: the processor's default"
     )
     max_tiles: Count | None = Field(
         default=None,
-        description="InternVL only: most tiles a picture is cut into, thumbnail apart; null: the processor's own",
+        description=(
+            "InternVL only: most tiles a picture is cut into, without the thumbnail; null: the processor's default"
+        ),
     )
     dtype: Literal["float32", "bfloat16"] | None = Field(
         default=None,
-        description="numbers the weights are kept in; null: float32 to train, and to ask what the checkpoint has (float32 on a CPU)",
+        description=(
+            "data type of the weights; null: float32 for training, otherwise the checkpoint's (float32 on a CPU)"
+        ),
     )
     quantization: Literal["nf4"] | None = Field(
         default=None,
@@ -72,7 +76,7 @@ class Model(RecipeSection):
     def _possible(self) -> Model:
         if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
             raise ValueError(
-                f"min_pixels is at most max_pixels, got {self.min_pixels} and {self.max_pixels}; lower min_pixels"
+                f"min_pixels must be at most max_pixels, got {self.min_pixels} and {self.max_pixels}; lower min_pixels"
             )
         if self.quantization is not None and self.dtype is not None:
             raise ValueError(
@@ -85,49 +89,62 @@ class Source(RecipeSection):
     """One data set."""
 
     name: str | None = Field(
-        default=None, description="packaged set, for example stickers/train20; null: a file is named"
+        default=None,
+        description=("packaged set, for example stickers/train20; null: file or hub names the data"),
     )
     file: str | None = Field(
         default=None,
-        description="GRIT JSONL file, table, folder or pattern of them, relative to the working folder; null: a set is named",
+        description=(
+            "JSONL file, table, a folder or pattern of them, relative to the working folder; null: name or hub names "
+            "the data"
+        ),
     )
     hub: str | None = Field(
         default=None,
         min_length=1,
-        description="data set of the hub, owner/name:split or owner/name:configuration:split; null: a set or a file is named",
+        description=(
+            "hub data set, owner/name:split or owner/name:configuration:split; null: name or file names the data"
+        ),
     )
     images: str | None = Field(
         default=None,
-        description="folder the file's image paths start from; null: the folder the file lies in",
+        description="folder that the file's image paths are relative to; null: the file's folder",
     )
     columns: Columns | None = Field(
-        default=None, description="a table's columns; null: found by their names and what is in them"
+        default=None, description="a table's columns; null: found by name and content"
     )
     boxes: Corners | None = Field(
         default=None,
-        description="a table's boxes are left, top, right, bottom or x, y, width, height; null: the first, doubted where it does not fit",
+        description=(
+            "a table's boxes are left, top, right, bottom or x, y, width, height; null: the first, with a warning if "
+            "it does not fit"
+        ),
     )
     box_units: Units | None = Field(
         default=None,
-        description="a table's boxes are in pixels, per cent, 0 to 1 or 0 to 1000; null: pixels, doubted where they do not fit",
+        description=(
+            "a table's boxes are in pixels, per cent, 0 to 1 or 0 to 1000; null: pixels, with a warning if they do not "
+            "fit"
+        ),
     )
     coco: CocoTask = Field(
-        default="counting", description="what COCO annotations ask: how many of a kind, or where the one is"
+        default="counting",
+        description=(
+            "questions to make of COCO annotations: how many of a kind, or where the one of a kind is"
+        ),
     )
 
     @model_validator(mode="after")
     def _possible(self) -> Source:
         if sum(value is not None for value in (self.name, self.file, self.hub)) != 1:
             raise ValueError(
-                "a data set has either name, file or hub, this one has several or none; keep one"
+                "a data set has exactly one of name, file and hub, this one has several or none; keep one"
             )
         if self.name is not None and self.images is not None:
-            raise ValueError(
-                "a packaged set brings its own pictures, this one has images too; leave images out"
-            )
+            raise ValueError("a packaged set has its own pictures, this one has images too; leave images out")
         if self.name is not None and self.table.says_something:
             raise ValueError(
-                "a packaged set has no columns and boxes of its own, this one names some; leave them out, or write file:"
+                "a packaged set takes no columns or boxes, this one names some; leave them out, or write file:"
             )
         return self
 
@@ -149,7 +166,10 @@ class EvalSource(Source):
 
     probe: bool = Field(
         default=False,
-        description="while training, also ask the questions again with the boxes, all else and random boxes in grey (docs/probes.md)",
+        description=(
+            "while training, also probe the answers: ask again with the boxes, everything else, or random boxes grey "
+            "(docs/probes.md)"
+        ),
     )
 
 
@@ -157,10 +177,10 @@ class Data(RecipeSection):
     """What is learned from, and what is kept apart to measure with."""
 
     train: tuple[Annotated[Source, BeforeValidator(data_source)], ...] = Field(
-        description="data sets trained on, taken together; no default"
+        description="training data sets, taken together; no default"
     )
     eval: tuple[Annotated[EvalSource, BeforeValidator(data_source)], ...] = Field(
-        default=(), description="data sets measured on, each reported by itself; default: none"
+        default=(), description="evaluation data sets, each reported separately; default: none"
     )
 
     @field_validator("train")
@@ -168,7 +188,7 @@ class Data(RecipeSection):
     def _some_data(cls, value: tuple[Source, ...]) -> tuple[Source, ...]:
         if not value:
             raise ValueError(
-                "at least one data set is trained on, none is named; write stickers/train20, for example"
+                "training needs at least one data set, got none; write stickers/train20, for example"
             )
         return value
 
@@ -214,7 +234,7 @@ def passes_of(rows: int, called: str, *, batch: int, num_processes: int, section
             f"start {fewer} (--num-processes {fewer}) and set {section}.per_device_train_batch_size: {size}"
         )
     raise RecipeError(
-        f"{called} ({rows}) is divided evenly over {num_processes} processes of per_device_train_batch_size {batch}; "
+        f"{called} ({rows}) must divide evenly over {num_processes} processes of per_device_train_batch_size {batch}; "
         + remedy
     )
 
@@ -235,14 +255,16 @@ class Train(Objective):
     max_steps: Count = Field(default=200, description="optimizer steps (GRIT section 4.2)")
     num_generations: Annotated[int, Field(ge=2)] = Field(
         default=4,
-        description="completions of one question, the group that is compared with itself (GRIT section 4.2)",
+        description="completions of one question, which form a group (GRIT section 4.2)",
     )
     questions_per_step: Count = Field(
-        default=20, description="distinct questions of one optimizer step (GRIT: each step uses all 20 rows)"
+        default=20, description="distinct questions in one optimizer step (GRIT: each step uses all 20 rows)"
     )
     resample_flat_groups: Annotated[int, Field(ge=0)] = Field(
         default=0,
-        description="how often a group whose answers are all right or all wrong is drawn again, at most; 0: never (GRIT)",
+        description=(
+            "how often, at most, a group with all answers right or all wrong is sampled again; 0: never (GRIT)"
+        ),
     )
     per_device_train_batch_size: Count = Field(
         default=4,
@@ -252,10 +274,10 @@ class Train(Objective):
         default=0.9, description="sampling temperature of rollouts (TRL's when GRIT was released)"
     )
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=1.0, description="share of probability sampled from (TRL's default)"
+        default=1.0, description="nucleus sampling: share of probability to sample from (TRL's default)"
     )
     top_k: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="number of tokens sampled from; 0: all (TRL's default)"
+        default=0, description="number of likeliest tokens to sample from; 0: all (TRL's default)"
     )
     max_completion_length: Count = Field(
         default=1000, description="most tokens of one completion (released GRIT script)"
@@ -265,10 +287,10 @@ class Train(Objective):
     )
     weight_decay: NotNegative = Field(default=0.0, description="AdamW's weight decay (released GRIT script)")
     adam_beta1: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.9, description="decay of AdamW's mean of gradients (released GRIT script)"
+        default=0.9, description="decay of AdamW's first moment (released GRIT script)"
     )
     adam_beta2: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.999, description="decay of AdamW's mean of squared gradients (released GRIT script)"
+        default=0.999, description="decay of AdamW's second moment (released GRIT script)"
     )
     max_grad_norm: NotNegative = Field(
         default=1.0, description="norm gradients are clipped to; 0: not clipped (released GRIT script)"
@@ -279,20 +301,26 @@ class Train(Objective):
     bf16: bool = Field(default=True, description="compute in bfloat16 (released GRIT script; false on CPU)")
     vllm_mode: Literal["colocate", "server"] | None = Field(
         default=None,
-        description="rollouts sampled by vLLM, on the training GPUs or by a `trl vllm-serve`; null: by the model itself",
+        description=(
+            "sample rollouts with vLLM, on the training GPUs (colocate) or by a `trl vllm-serve` (server); null: with "
+            "the model itself"
+        ),
     )
     vllm_server_host: str = Field(
-        default="127.0.0.1", min_length=1, description="where `trl vllm-serve` runs (vllm_mode: server)"
+        default="127.0.0.1", min_length=1, description="host of `trl vllm-serve` (vllm_mode: server)"
     )
     vllm_server_port: Annotated[int, Field(ge=1, lt=2**16)] = Field(
-        default=8000, description="the port it listens on (TRL's default)"
+        default=8000, description="port of `trl vllm-serve` (TRL's default)"
     )
     vllm_gpu_memory_utilization: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.3, description="share of each GPU's memory for vLLM (vllm_mode: colocate; TRL's default)"
     )
     vllm_importance_sampling_correction: bool = Field(
         default=True,
-        description="weigh tokens by what vLLM and the model disagree on; costs one more pass without gradient (TRL's default)",
+        description=(
+            "weight tokens by the probability ratio of the model and vLLM; costs one more pass without gradient (TRL's "
+            "default)"
+        ),
     )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
         default=42, description="seed of data order and sampling (transformers' default)"
@@ -303,11 +331,15 @@ class Train(Objective):
     )
     keep_checkpoints: Count | None = Field(
         default=None,
-        description="newest checkpoints that are kept, older ones are deleted; null: all (nothing is ever deleted)",
+        description=(
+            "number of newest checkpoints to keep, older ones are deleted; null: all (nothing is ever deleted)"
+        ),
     )
     keep_best: Literal["accuracy", "grounding_iou", "format"] | None = Field(
         default=None,
-        description="the checkpoint with the highest of this over data.eval is kept besides the newest; null: only those",
+        description=(
+            "also keep the checkpoint with the highest value of this over data.eval; null: keep only the newest"
+        ),
     )
     eval_steps: Count | None = Field(
         default=50, description="steps between evaluations; null: none while training (released GRIT script)"
@@ -319,7 +351,9 @@ class Train(Objective):
     project: Project = "opengrit"
     log_rollouts_steps: Count | None = Field(
         default=50,
-        description="steps between tables of sampled rollouts with their boxes drawn, in each tracker of report_to; null: none",
+        description=(
+            "steps between tables of sampled rollouts with drawn boxes in the trackers of report_to; null: none"
+        ),
     )
 
     @property
@@ -363,27 +397,31 @@ class Train(Objective):
         if self.completions_per_step % self.per_device_train_batch_size:
             size = largest_divisor(self.completions_per_step, most=self.per_device_train_batch_size)
             yield (
-                f"questions_per_step x num_generations ({self.completions_per_step}) is divided evenly by "
-                f"per_device_train_batch_size, got {self.per_device_train_batch_size}; set per_device_train_batch_size: {size}"
+                f"questions_per_step x num_generations ({self.completions_per_step}) must be divisible by "
+                f"per_device_train_batch_size, got {self.per_device_train_batch_size}; set per_device_train_batch_size: "
+                f"{size}"
             )
         if self.resample_flat_groups and self.vllm_mode is not None:
             yield (
-                f"vLLM samples as many completions on each process, resample_flat_groups {self.resample_flat_groups} draws single groups "
-                "again; set resample_flat_groups: 0, or vllm_mode: null"
+                "vLLM samples the same number of completions on each process, resample_flat_groups "
+                f"{self.resample_flat_groups} resamples single groups; set resample_flat_groups: 0, or vllm_mode: null"
             )
         if self.warmup_steps >= self.max_steps:
             yield (
-                f"warmup_steps is smaller than max_steps, got {self.warmup_steps:g} and {self.max_steps}; "
-                f"set warmup_steps: {(self.max_steps - 1) // 10}"
+                f"warmup_steps must be smaller than max_steps, got {self.warmup_steps:g} and {self.max_steps}; set "
+                f"warmup_steps: {(self.max_steps - 1) // 10}"
             )
         best = self.keep_best
         if best is not None and self.keep_checkpoints is None:
-            yield f"without keep_checkpoints all are kept, keep_best is {best}; set keep_checkpoints: 1, or keep_best: null"
+            yield (
+                f"without keep_checkpoints all checkpoints are kept, keep_best is {best}; set keep_checkpoints: 1, or "
+                "keep_best: null"
+            )
         measured = self.eval_steps is not None and self.save_steps is not None
         if best is not None and not (measured and (self.save_steps or 0) % (self.eval_steps or 1) == 0):
             every = self.eval_steps or self.save_steps or 50
             yield (
-                f"a checkpoint is measured to be the best, keep_best is {best} with save_steps {self.save_steps} and "
+                f"keep_best needs an evaluation of each checkpoint, it is {best} with save_steps {self.save_steps} and "
                 f"eval_steps {self.eval_steps}; make save_steps a multiple of eval_steps, such as {every} for both"
             )
 
@@ -392,15 +430,13 @@ class Lora(RecipeSection):
     """Low-rank adapters; full fine-tuning where the section is null."""
 
     r: Count = Field(default=16, description="rank of the adapters (our choice; GRIT trains all weights)")
-    alpha: Positive = Field(
-        default=32.0, description="scale of the adapters, divided by r (twice r, as is usual)"
-    )
+    alpha: Positive = Field(default=32.0, description="scale of the adapters, divided by r (usually twice r)")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.0, description="dropout before the adapters (off, for RL)"
+        default=0.0, description="dropout before the adapters (off for RL)"
     )
     target_modules: Modules = Field(
         default="all-linear",
-        description="modules that get one, by name (peft's all-linear: every linear layer)",
+        description="modules that get an adapter, by name (peft's all-linear: every linear layer)",
     )
 
 
@@ -408,15 +444,15 @@ class Recipe(RecipeSection):
     """Everything a run does. The output folder is not in it: the same recipe gives the same run anywhere."""
 
     model: Annotated[Model, BeforeValidator(named)] = Field(
-        description="what is trained; a bare string is its name"
+        description="the model to train; a bare string is its name"
     )
-    data: Data = Field(description="data sets to train on and to measure with")
+    data: Data = Field(description="data sets for training and evaluation")
     strategy: Strategy = Field(
         default="grounded",
-        description="prompt asked with, a name or file.txt or file.py:name (GRIT figure 7: grounded)",
+        description="prompt: a name, file.txt or file.py:name (GRIT figure 7: grounded)",
     )
     system: str | None = Field(
-        default=None, description="text of a system turn; null: the model's own default (GRIT: none)"
+        default=None, description="system message; null: the model's own default (GRIT: none)"
     )
     rewards: Rewards = Field(
         default="paper",
@@ -427,18 +463,20 @@ class Recipe(RecipeSection):
     )
     asking_again: AskingAgain | None = Field(
         default=None,
-        description="the second questions of the rewards kept and hidden; null: nothing is asked again",
+        description="the second questions of the rewards kept and hidden; null: none",
     )
     judge: Annotated[JudgeSection, BeforeValidator(judge_section)] = Field(
         default=JudgeSection(),
-        description="who says whether an answer is right; a bare name is its kind (rule: needs no network)",
+        description=(
+            "what decides whether an answer is right; a bare name is its kind (rule: needs no network)"
+        ),
     )
     train: Train = Field(default=Train(), description="how it learns")
     lora: Lora | None = Field(
         default=None, description="adapters; null: all weights are trained (released GRIT script)"
     )
     freeze_vision: bool = Field(
-        default=False, description="keep the vision tower as it is (released GRIT script: trained)"
+        default=False, description="freeze the vision tower (released GRIT script: trained)"
     )
     eval: Eval = Field(default=Eval(), description="how it is measured")
 
@@ -446,13 +484,13 @@ class Recipe(RecipeSection):
     def _can_learn(self) -> Recipe:
         if self.model.quantization is not None and self.lora is None:
             raise ValueError(
-                f"weights in 4 bits cannot learn, model.quantization is {self.model.quantization} and lora is null; "
-                "add lora: {}"
+                f"weights in 4 bits cannot be trained, model.quantization is {self.model.quantization} and lora is "
+                "null; add lora: {}"
             )
         if self.train.keep_best is not None and not self.data.eval:
             raise ValueError(
-                f"the best checkpoint is that on data.eval, train.keep_best is {self.train.keep_best} and data.eval is "
-                "empty; name a data set, or set keep_best: null"
+                f"keep_best needs evaluation data, train.keep_best is {self.train.keep_best} and data.eval is empty; "
+                "name a data set, or set keep_best: null"
             )
         named = {} if isinstance(self.rewards, str) else dict(weights_of(self.rewards))
         if problems := [*self.advantage.problems(self.train), *problems_of_asking(self.asking_again, named)]:

@@ -51,7 +51,8 @@ def _refuse_table(run: RunDir) -> None:
     inside = sorted(str(file.parent) for file in run.path.glob(f"runs/*/*/*/*/{RECIPE}"))
     which = f" ({', '.join(inside[:_NAMED])}{', ...' if len(inside) > _NAMED else ''})" if inside else ""
     raise RunError(
-        f"a report shows runs, {run.path} is a table of them; see {run.path / 'table.html'}, or name runs inside it{which}"
+        f"a report shows runs, {run.path} is a table of runs; see {run.path / 'table.html'}, or name runs inside "
+        f"it{which}"
     )
 
 
