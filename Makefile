@@ -43,11 +43,11 @@ test: $(READY)  ## every test, on WORKERS=2 workers
 	$(PYTEST) --durations=8
 
 # vLLM, bitsandbytes, DeepSpeed and the real vocabulary are fetched once (5 GB) and kept in .venv-vllm and .engines.
-# No test begins after ENGINE_MINUTES, setting up included; those that are left out are named at the end.
+# No test begins after ENGINE_MINUTES, setting up included; what cannot be had or has no time left is named at the end.
 ENGINE_MINUTES ?= 28
 test-engines: $(READY)  ## against the real engines, on a CPU: vLLM, bitsandbytes, DeepSpeed, lmms-eval, the real vocabulary
-	@ends=$$(($$(date +%s) + 60 * $(ENGINE_MINUTES))); $(BIN)/python scripts/engines.py && \
-	OPENGRIT_TEST_ENGINES=$$ends OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q --durations=8 tests/engines
+	@ends=$$(($$(date +%s) + 60 * $(ENGINE_MINUTES))); $(BIN)/python scripts/engines.py --ends $$ends && \
+	OPENGRIT_TEST_ENGINES=$$ends $(PYTEST) --durations=8 tests/engines
 
 test-quick: $(READY)  ## the tests that train nothing, open no browser and are not slow
 	$(PYTEST) -m "not (trains or browser or slow)"

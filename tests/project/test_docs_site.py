@@ -23,7 +23,7 @@ LOADED = {"script": "src", "img": "src", "iframe": "src", "link": "href", "sourc
 REFERENCES = {"recipe-keys", "commands", "api", "http-api", "records", "CHANGELOG"}
 LONGEST = 1500
 # Longer than that today; it may shrink, and then its number here.
-STILL_LONGER = {"results": 9700}
+STILL_LONGER = {"results": 7218}
 
 
 @dataclass

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -108,7 +106,10 @@ def probe(
 
         judge = EndpointSettings(url=judge_url, model=judge_model, api_key_env=judge_key_env)
     settle_output()
+    from opengrit.evaluation.probe_run import ask_probes, open_probes
     from opengrit.evaluation.since import with_model
+    from opengrit.recipes.own_files import own_files
+    from opengrit.reports.runs import recipe_of
 
     read = _read(run)
     records = list(read.records())[:limit]
@@ -118,9 +119,11 @@ def probe(
     records = _with_pictures(read, records, images=images)
     if recipe is not None:
         recipe = with_model(read, recipe, model=model)
-    kept = _create(read, out, recipe)
+    kept = open_probes(
+        read, out, recipe_of(read)["evaluate"], own=() if recipe is None else own_files(recipe)
+    )
     if recipe is not None:
-        _ask(recipe, records, kept, wanted, quiet=quiet)
+        ask_probes(recipe, records, kept, wanted, quiet=quiet)
     if judge is not None:
         from opengrit.evaluation.correlation import CHOICES, correlate
 
@@ -195,58 +198,3 @@ def _with_pictures(run: RunDir, records: Sequence[Record], *, images: Path | Non
         "them with --images, and the same command asks them",
     )
     return list(found.records)
-
-
-def _create(read: RunDir, out: Path, recipe: EvalRecipe | None) -> RunDir:
-    """The folder of the probes: new, or the unfinished one there. `recipe` is that of the questions, where any is asked."""
-    import yaml
-
-    from opengrit.evaluation.metrics import BOOTSTRAP_SEED
-    from opengrit.evaluation.probes import GREY
-    from opengrit.recipes.own_files import own_files
-    from opengrit.reports.runs import recipe_of
-    from opengrit.runs.folder import RECIPE, RunDir, recipe_hash
-    from opengrit.runs.origin import Origin, read_origin, write_origin
-    from opengrit.runs.own_code import keep_own_code
-
-    section = {
-        "run": read.path.resolve().name,
-        "recipe": recipe_hash(read.recipe),
-        "grey": list(GREY),
-        "seed": BOOTSTRAP_SEED,
-        "evaluate": recipe_of(read)["evaluate"],
-    }
-    text = yaml.safe_dump({"probe": section}, sort_keys=False)
-    resume = os.path.isfile(out / RECIPE)
-    run = RunDir.create(out, recipe=text, resume=resume, seeds={"probes": BOOTSTRAP_SEED})
-    origin = read_origin(read.path) or Origin("", None)
-    own = keep_own_code(run.path, () if recipe is None else own_files(recipe))
-    write_origin(run.path, replace(origin, working_folder=os.getcwd(), own_code=own))
-    return run
-
-
-def _ask(
-    recipe: EvalRecipe, records: Sequence[Record], run: RunDir, probes: Sequence[Probe], *, quiet: bool
-) -> None:
-    from opengrit.evaluation import run as evaluation
-    from opengrit.evaluation.probes import run_probes
-    from opengrit.evaluation.rollout import EvaluationProtocol
-    from opengrit.judges.breaker import Breaker
-    from opengrit.judges.settings import open_judge
-    from opengrit.sampling import SamplingSettings
-
-    with evaluation.open_model(recipe, 1) as asked, open_judge(recipe.judge, breaker=Breaker()) as judge:
-        run_probes(
-            asked.samplers[0],
-            records,
-            protocol=EvaluationProtocol(recipe.strategy, asked.frame, judge, recipe.rubric(), recipe.system),
-            settings=replace(
-                SamplingSettings(seed=recipe.seed),
-                temperature=recipe.eval.temperature,
-                max_new_tokens=recipe.eval.max_completion_length,
-            ),
-            probes=probes,
-            run=run,
-            questions_per_batch=recipe.eval.batch_size,
-            quiet=quiet,
-        )

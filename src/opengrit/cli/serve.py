@@ -23,6 +23,7 @@ from opengrit.core.output import settle_output
 if TYPE_CHECKING:
     from opengrit.serving.app import ServeSettings
     from opengrit.serving.engine import Engine
+    from opengrit.serving.examples import PageExamples
 
 _NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
@@ -167,7 +168,8 @@ def serve(
             grace_seconds=grace,
             strategy=asked_with,
             system=system,
-            notes=_notes(models, list(engines)) if endpoint is None else {},
+            only_stickers=_only_stickers(models, list(engines)) if endpoint is None else frozenset(),
+            examples=_examples(models, list(engines)) if endpoint is None and page else None,
         )
         app = build_app(engines, settings, page=page)
         where = address(listening)
@@ -200,14 +202,22 @@ def _engines(models: list[str | None], public: list[str], make: Callable[..., En
     return engines
 
 
-def _notes(models: list[str | None], public: list[str]) -> dict[str, str]:
-    """What askers should know of the packaged models and those trained from them, by their public names."""
-    from opengrit.models.sticker_models import knows_stickers_only, what_it_knows
+def _only_stickers(models: list[str | None], public: list[str]) -> frozenset[str]:
+    """The public names of the packaged models and those trained from them."""
+    from opengrit.models.sticker_models import knows_stickers_only
 
     named = zip(public, models, strict=True)
-    return {
-        name: what_it_knows(name) for name, model in named if knows_stickers_only(model or options.PACKAGED)
-    }
+    return frozenset(name for name, model in named if knows_stickers_only(model or options.PACKAGED))
+
+
+def _examples(models: list[str | None], public: list[str]) -> PageExamples | None:
+    """Questions of the first model's run that has data of its own; None where none has."""
+    from opengrit.serving.examples import run_examples
+    from opengrit.serving.security import UploadLimits
+
+    limits = UploadLimits().picture
+    found = (run_examples(m, name=n, limits=limits) for n, m in zip(public, models, strict=True) if m)
+    return next((examples for examples in found if examples), None)
 
 
 def _announce(where: str, engines: dict[str, Engine], settings: ServeSettings, page: bool) -> None:

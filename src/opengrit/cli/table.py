@@ -32,6 +32,13 @@ def table(
             help="Judge the answers in OUT again, by the rows' current annotation. No question is asked again.",
         ),
     ] = False,
+    so_far: Annotated[
+        bool,
+        options.output(
+            "--so-far",
+            help="Write the table of the finished runs and run nothing, also while another process makes it.",
+        ),
+    ] = False,
     quiet: Annotated[
         bool, options.output("--quiet", help="Print one line a run and one line a training step.")
     ] = False,
@@ -51,19 +58,24 @@ def table(
         opengrit table table-stickers \\
             --set "ways=[direct, grounded]" --set limit=20 --out runs/look
 
+        opengrit table table-stickers --out runs/table --so-far
+
         opengrit recipe copy table-stickers --out mine-table.yaml
 
         opengrit table mine-table.yaml --out mine/table --set \\
             "train_data=[{file: mine/train.jsonl, images: photos}]" --set \\
             "data=[{file: mine/test.jsonl, images: photos}]"
     """
-    from opengrit.experiments import load_table_recipe, run_table
+    from opengrit.experiments import load_table_recipe, run_table, table_so_far
     from opengrit.experiments.pages import NAMES
     from opengrit.experiments.sentences import findings
 
     wanted = load_table_recipe(recipe, overrides or [])
     settle_output()
-    result = run_table(wanted, out, resume_anyway=resume_anyway, judge_again=judge_again, quiet=quiet)
+    if so_far:
+        result = table_so_far(wanted, out)
+    else:
+        result = run_table(wanted, out, resume_anyway=resume_anyway, judge_again=judge_again, quiet=quiet)
     for text in findings(result):
         typer.echo(text)
     failed = sum(way.num_failed for block in result.blocks for way in block.ways)

@@ -36,8 +36,8 @@ from opengrit.judges.cache import CachedJudge
 from opengrit.judges.settings import open_judge
 from opengrit.models.sticker_models import tell_what_it_knows
 from opengrit.recipes.evaluation_recipe import EvalRecipe, Served
+from opengrit.recipes.model_section import Model
 from opengrit.recipes.own_files import own_files
-from opengrit.recipes.training_recipe import Model
 from opengrit.runs.data_file import write_data
 from opengrit.runs.folder import RECIPE, RunDir
 from opengrit.runs.origin import ModelKind, ModelOrigin, Origin, data_origin, write_origin
@@ -75,7 +75,8 @@ def run_evaluation(
         )
     model = model_origin(recipe)
     started = os.path.isfile(Path(out) / RECIPE)
-    RunDir.check(out, recipe=recipe.resolved_yaml(), resume=started)
+    text = recipe.text_for(RunDir.open(out).recipe if started else None)
+    RunDir.check(out, recipe=text, resume=started)
     data = {ASKED: fingerprint(examples)}
     known: list[Record] = []
     if started:
@@ -88,15 +89,13 @@ def run_evaluation(
         raise RunError(f"--judge-again needs an existing evaluation, {out} holds none; leave it out")
     frame = _frame_where_all_is_answered(known, examples, samples=recipe.eval.samples)
     with (
-        nullcontext(OpenModel([_NoModel()], frame)) if frame else open_model(recipe, num_processes) as asked,
+        nullcontext(OpenModel([NoModel()], frame)) if frame else open_model(recipe, num_processes) as asked,
         open_judge(recipe.judge, breaker=Breaker()) as judge,
     ):
         model = model_origin(recipe)  # of a hub id, the revision is known by now
         if started:
             check_model(Path(out), model)
-        run = RunDir.create(
-            out, recipe=recipe.resolved_yaml(), resume=started, seeds={"sampling": recipe.seed}
-        )
+        run = RunDir.create(out, recipe=text, resume=started, seeds={"sampling": recipe.seed})
         write_data(run.path, data)
         origins = tuple(
             data_origin(ASKED, source.spec, source.images, table=source.table) for source in recipe.data
@@ -138,7 +137,7 @@ def _frame_where_all_is_answered(
     return frames[wanted[0]] if all(name in frames for name in wanted) else None
 
 
-class _NoModel:
+class NoModel:
     """Stands for a model where nothing is asked of it."""
 
     def sample(self, questions: Sequence[Asked], **_: object) -> list[list[Sampled | Unsampled]]:

@@ -11,23 +11,19 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from opengrit.core.recipe_section import RecipeSection, not_bool
+from opengrit.core.recipe_section import Count, RecipeSection, not_bool
 from opengrit.experiments.ways import REWARDS, AnyWay, OwnWay, Way
 from opengrit.judges.settings import JudgeSection, judge_section
 from opengrit.recipes.asking import AskingAgain, Eval, Strategy
+from opengrit.recipes.data_section import Data, Source
+from opengrit.recipes.earlier import kept_or_now
 from opengrit.recipes.evaluation_recipe import EvalRecipe, Served
+from opengrit.recipes.model_section import Lora, Model
 from opengrit.recipes.objective import Advantage
 from opengrit.recipes.sft_recipe import SftRecipe, SftTrain
-from opengrit.recipes.training_recipe import (
-    Count,
-    Data,
-    Lora,
-    Model,
-    Recipe,
-    Source,
-    Train,
-)
-from opengrit.recipes.yaml import data_source, named, read_recipe
+from opengrit.recipes.train_section import Train
+from opengrit.recipes.training_recipe import Recipe
+from opengrit.recipes.yaml import data_source, named, parse, read_recipe
 from opengrit.rewards.settings import Rewards
 
 Seed = Annotated[int, BeforeValidator(not_bool), Field(ge=0, lt=2**32)]
@@ -103,13 +99,17 @@ class TableRecipe(RecipeSection):
             "what decides whether an answer is right, in training and in the table (rule: needs no network)"
         ),
     )
-    train: Train = Field(
-        default=Train(), description=("training settings of grpo-answer and grit; seeds gives the seed")
-    )
+    train: Train = Field(default=Train(), description=(
+        "training settings of grpo-answer and grit; seeds gives the seed"
+    ))
     sft: SftTrain = Field(default=SftTrain(), description="training settings of sft; seeds gives the seed")
     lora: Lora | None = Field(default=None, description="adapters; null: all weights are trained")
-    freeze_vision: bool = Field(default=False, description="freeze the vision tower")
+    freeze_vision: bool = Field(default=False, description="freeze the vision tower"
     eval: Eval = Field(default=Eval(), description="evaluation settings; ways gives the prompt")
+    probe: bool = Field(
+        default=False,
+        description="ask each way that points again with boxes grey, as opengrit probe does: necessity and sufficiency",
+    )
     limit: Count | None = Field(
         default=None, description="number of rows to ask of each data set, from the first; null: all"
     )
@@ -198,8 +198,14 @@ class TableRecipe(RecipeSection):
         """The recipe with every default written out; loading it gives an equal recipe."""
         left_out: dict[str, Any] = {"train": {"seed"}, "sft": {"seed"}}
         left_out |= {} if self.objectives else {"objectives": True}
+        left_out |= {} if self.probe else {"probe": True}
         written = self.model_dump(mode="json", exclude=left_out)
         return yaml.safe_dump(written, sort_keys=False, allow_unicode=True)
+
+    def text_for(self, kept: str) -> str:
+        """The resolved YAML for the folder of a table: that kept in it where an earlier version wrote the same in fewer keys."""
+        now = self.resolved_yaml()
+        return kept_or_now(kept, now, resolve=lambda text: parse(TableRecipe, text).resolved_yaml())
 
     @property
     def is_greedy(self) -> bool:
@@ -212,10 +218,11 @@ class TableRecipe(RecipeSection):
         return self.seeds if trained or not self.is_greedy else self.seeds[:1]
 
     def runs(self, model: TableModel) -> Iterator[TableRun]:
-        """The runs of a model in the order they are made: what only asks comes first."""
-        for way in self.all_ways:
-            for seed in self.seeds_of(way):
-                yield TableRun(model, way, seed)
+        """The runs of a model in the order they are made: all ways with the first seed, what only asks first, then the next seed."""
+        for seed in self.seeds:
+            for way in self.all_ways:
+                if seed in self.seeds_of(way):
+                    yield TableRun(model, way, seed)
 
     # -- what the runs do -------------------------------------------------------------------------------------------
 
@@ -263,6 +270,10 @@ class TableRecipe(RecipeSection):
             blind=run.way is Way.BLIND,
             endpoint=run.model.endpoint,
         )
+
+    def is_probed(self, way: AnyWay) -> bool:
+        """Whether its answers are asked again with boxes grey: those of ways that are asked to point, and see."""
+        return self.probe and self.prompt_of(way) != "direct" and way is not Way.BLIND
 
     def prompt_of(self, way: AnyWay) -> Strategy:
         """The prompt a way is asked with."""

@@ -52,7 +52,7 @@ class ResizeRule:
         low, high = self._bounds
         if low > high or (self.unit is Unit.PIXELS and high < self.tile**2):
             raise ModelError(
-                f"min_pixels is at most max_pixels, and max_pixels at least one tile of {self.tile} x {self.tile}, "
+                f"min_pixels must be at most max_pixels, and max_pixels at least one tile of {self.tile} x {self.tile}, "
                 f"got {low} and {high}; change them"
             )
 

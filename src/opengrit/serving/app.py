@@ -94,7 +94,8 @@ def build_app(engines: Mapping[str, Engine], settings: ServeSettings, *, page: b
                 system=settings.system,
                 deadline_seconds=settings.deadline_seconds,
                 limits=settings.limits.picture,
-                notes=tuple(settings.notes.values()),
+                only_stickers=settings.only_stickers,
+                examples=settings.examples,
             ),
             decoders=decoders,
         )
