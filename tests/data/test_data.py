@@ -202,8 +202,8 @@ def test_what_cannot_be_a_box_is_an_error(tmp_path: Path, box: object, said: str
         ({"width": 10.5}, "width", "from 1 to"),
         ({"height": "50"}, "height", "from 1 to"),
         ({"bboxs": None}, "bboxs", "list of boxes"),
-        ({"dataset": 1}, "dataset", "must be a string"),
-        ({"split": []}, "split", "must be a string"),
+        ({"dataset": 1}, "dataset", "must be a non-empty string"),
+        ({"split": []}, "split", "must be a non-empty string"),
         ({"key_words": [1]}, "key_words", "list of strings"),
     ],
 )
@@ -273,7 +273,7 @@ def test_every_bad_row_is_reported_at_once_and_nothing_is_loaded(tmp_path: Path)
         (4, "bboxs[0]"),
     ]
     message = str(caught.value)
-    assert "3 rows are not" in message
+    assert "3 rows do not" in message
     assert all(str(p) in message for p in caught.value.problems)
     assert isinstance(caught.value, DataError)
 

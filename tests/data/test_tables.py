@@ -310,7 +310,7 @@ def test_counts_beside_a_blank_are_whole_numbers_and_the_blank_is_named(tmp_path
     pandas.DataFrame(rows).to_excel(tmp_path / "a.xlsx", index=False)
     for number in (30, 31, 32):  # a spreadsheet drops the zeros of 000000000030.jpg
         Image.new("RGB", (9, 9)).save(photos / f"{number:012d}.jpg")
-    with pytest.raises(BadTable, match=r"1 of 3 cannot:\n  row 3: answer: is blank"):
+    with pytest.raises(BadTable, match=r"1 of 3 are not:\n  row 3: answer: is blank"):
         imported(tmp_path / "a.xlsx", photos, tmp_path)
     found = import_table(str(tmp_path / "a.xlsx"), images=photos, pictures=tmp_path / "p", skip_bad_rows=True)
     assert [(one.answer, Path(one.image).name) for one in found.examples] == [

@@ -176,7 +176,7 @@ def test_an_impossible_value_is_one_error_that_names_its_key(extra: str, said: s
         ("model: a\ndata: {train: [{name: a, images: b}]}\n", "has its own pictures"),
         (
             "model: {name: a, min_pixels: 9, max_pixels: 4}\ndata: {train: [a]}\n",
-            "min_pixels is at most max_pixels",
+            "min_pixels must be at most max_pixels",
         ),
         ("model: {name: a, frame: thousands}\ndata: {train: [a]}\n", "'thousand'"),
         ("model: ''\ndata: {train: [a]}\n", "model.name"),

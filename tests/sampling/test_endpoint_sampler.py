@@ -346,5 +346,5 @@ def test_an_endpoint_with_several_models_or_without_a_frame_is_refused() -> None
             sampler(stub.url, frame=None)
         with pytest.raises(RecipeError, match="got 'pixel' in the recipe or the command's options"):
             sampler(stub.url, frame="pixel")
-        with pytest.raises(ModelError, match="min_pixels is at most max_pixels"):
+        with pytest.raises(ModelError, match="min_pixels must be at most max_pixels"):
             sampler(stub.url, max_pixels=100)

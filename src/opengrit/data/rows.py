@@ -125,7 +125,7 @@ class Row:
             if meant and meant not in row and meant not in _REQUIRED:
                 self.warn(
                     name,
-                    f"GRIT's rows have no such field, it is ignored; rename it \"{meant}\" if that is meant"hat",
+                    f'GRIT\'s rows have no such field, it is ignored; rename it "{meant}" if you meant that',
                 )
             elif "bboxs" not in row and (how := boxes_in(name)):
                 self.warn(name, f"GRIT's rows have no such field, it is ignored; {how}")
@@ -150,8 +150,7 @@ class Row:
         if placeholder:
             self.error(
                 "question",
-                f"is words alone, the picture is put in by the program, got {placeholder[0]!r}; remove it from the "
-                "question"
+                f"must have no picture placeholder (the program inserts the picture), got {placeholder[0]!r}; remove it "
                 "from the question",
             )
         return question
@@ -176,7 +175,7 @@ class Row:
                 self.error(
                     "answer",
                     "a list in an answer holds numbers (a box), this one does not; write one string, and other right "
-                    "answers as the list \"also_accepted\"",
+                    'answers as the list "also_accepted"',
                 )
                 return ""
             return str(value)

@@ -130,8 +130,8 @@ def require_same_pictures(run: RunDir, found: Since) -> None:
         )
     if found.missing and len(found.missing) == found.num_pictures:
         raise RunError(
-            f"probes ask about the pictures that were asked about, none of {run.path} can be found "
-            f"({first_few(found.missing)}); bring them back, or name their folder with --images"
+            f"probes need the evaluation's pictures, none of {run.path} can be found ({first_few(found.missing)}); "
+            "restore them, or name their folder with --images"
         )
 
 

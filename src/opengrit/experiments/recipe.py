@@ -99,12 +99,12 @@ class TableRecipe(RecipeSection):
             "what decides whether an answer is right, in training and in the table (rule: needs no network)"
         ),
     )
-    train: Train = Field(default=Train(), description=(
-        "training settings of grpo-answer and grit; seeds gives the seed"
-    ))
+    train: Train = Field(
+        default=Train(), description=("training settings of grpo-answer and grit; seeds gives the seed")
+    )
     sft: SftTrain = Field(default=SftTrain(), description="training settings of sft; seeds gives the seed")
     lora: Lora | None = Field(default=None, description="adapters; null: all weights are trained")
-    freeze_vision: bool = Field(default=False, description="freeze the vision tower"
+    freeze_vision: bool = Field(default=False, description="freeze the vision tower")
     eval: Eval = Field(default=Eval(), description="evaluation settings; ways gives the prompt")
     probe: bool = Field(
         default=False,

@@ -117,7 +117,7 @@ def rows_of_folder(folder: Path, question: str) -> list[Row | BadRow]:
     if not names:
         raise DataError(
             f"a folder of pictures holds files named {', '.join(sorted(_PICTURES))}, {folder} holds none; name another "
-            "folder folder"
+            "folder"
         )
     return [Row(name, str(folder / name), name, question) for name in names]
 

@@ -174,7 +174,6 @@ class Train(Objective):
                 f"questions_per_step x num_generations ({self.completions_per_step}) must be divisible by "
                 f"per_device_train_batch_size, got {self.per_device_train_batch_size}; set per_device_train_batch_size: "
                 f"{size}"
-                f"{size}"
             )
         if self.resample_flat_groups and self.vllm_mode is not None:
             yield (

@@ -28,7 +28,7 @@ class Recipe(RecipeSection):
     """Everything a run does. The output folder is not in it: the same recipe gives the same run anywhere."""
 
     model: Annotated[Model, BeforeValidator(named)] = Field(
-        description="the model to train; a bare string is its name"me"
+        description="the model to train; a bare string is its name"
     )
     data: Data = Field(description="data sets for training and evaluation")
     strategy: Strategy = Field(
