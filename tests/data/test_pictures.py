@@ -306,7 +306,7 @@ def test_a_host_is_asked_over_https_or_on_this_machine() -> None:
     ):
         assert not is_safe(url)
     for given in ("coco=http://example.org", "coco", "flickr=https://example.org"):
-        with pytest.raises(DataError, match="a mirror (is|needs)"):
+        with pytest.raises(DataError, match=r"a mirror (is|needs)"):
             with_mirrors([given])
 
 
