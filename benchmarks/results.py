@@ -22,7 +22,7 @@ from pathlib import Path
 
 from measured import ALL_SETS, MADE_WITH
 from more_rows import write_rows
-from opengrit.core.errors import RunError
+from opengrit.core.errors import OpenGritError, RunError
 from opengrit.experiments import TableRecipe, finished_runs, load_table_recipe, run_table
 from opengrit.experiments.pages import CSV_HEADER, csv_text
 from opengrit.experiments.results import Block, measure
@@ -192,4 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
     logging.getLogger("opengrit").setLevel(logging.INFO)
-    main()
+    try:
+        main()
+    except OpenGritError as error:
+        raise SystemExit(f"error: {error}") from error
