@@ -26,6 +26,7 @@ from animations import SteppedEngine, answer_frames, record_terminal, terminal_f
 from opengrit.inference.grounder import Grounder  # noqa: E402
 from opengrit.serving.app import ServeSettings, build_app  # noqa: E402
 from opengrit.serving.engine import Engine  # noqa: E402
+from opengrit.serving.examples import PageExample, sticker_examples  # noqa: E402
 from opengrit.serving.local import LocalEngine  # noqa: E402
 
 MAX_BYTES = 150_000
@@ -37,12 +38,17 @@ WIDE, PHONE = (1280, 990), (390, 844)
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "pictures", help="folder of the demo")
-    parser.add_argument("--example", type=int, default=1, help="which example is asked, from 1")
+    parser.add_argument(
+        "--example",
+        type=int,
+        help="which of the page's examples is asked, from 1 (default: the most telling one)",
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
     make_runs(chosen.runs)
     trained = str(chosen.runs / "train")
+    chosen.example = chosen.example or telling_example(trained)
     with chromium() as browser:
         take_report(browser, chosen.runs / "report.html", chosen.out)
         take_page(browser, {"before training": BASE, "after training": trained}, chosen)
@@ -77,6 +83,20 @@ def make_runs(runs: Path) -> None:
     whole = [sys.executable, "-m", "opengrit", "report", *named, "--out", str(runs / "report.html")]
     (runs / "report.html").unlink(missing_ok=True)
     subprocess.run(whole, check=True)
+
+
+def telling_example(trained: str) -> int:
+    """The number, from 1, of the example that shows most of what training adds: the two models' answers differ, and the
+    trained one points at the most things.
+    """
+    before, after = Grounder.load(BASE), Grounder.load(trained)
+
+    def telling(example: PageExample) -> tuple[bool, int]:
+        plain, pointing = (model.ask(example.content, example.question) for model in (before, after))
+        return plain.answer != pointing.answer, len(pointing.boxes)
+
+    examples = sticker_examples().examples
+    return 1 + max(range(len(examples)), key=lambda number: telling(examples[number]))
 
 
 def engines(models: Mapping[str, str]) -> dict[str, Engine]:
