@@ -13,7 +13,7 @@ DEMO_SETS := --data stickers/count --data stickers/spatial --max-new-tokens 160
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help demo test test-quick test-engines check docs audit setup lock clean
+.PHONY: help demo test test-quick test-wheel test-engines check docs audit setup lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,11 @@ test-engines: $(READY)  ## against the real engines, on a CPU: vLLM, bitsandbyte
 
 test-quick: $(READY)  ## the tests that train nothing, open no browser and are not slow
 	$(PYTEST) -m "not (trains or browser or slow)"
+
+# REVISION=v0.2.0 tests a tag. In another environment with the locked packages, so it fetches what `make setup` fetches.
+REVISION ?= HEAD
+test-wheel: $(READY)  ## build the wheel of REVISION=HEAD, install it where no checkout is, and run the quick tests against it
+	$(BIN)/python scripts/wheel_test.py --revision $(REVISION)
 
 check: $(READY)  ## format, lint, types, spelling, and that what is installed is what is locked
 	$(BIN)/ruff format --check .

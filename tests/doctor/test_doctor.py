@@ -29,8 +29,9 @@ from opengrit.grounding.frames import frame_for
 from opengrit.grounding.targets import target_text
 from opengrit.models.loading import load_for_inference
 from opengrit.models.resolve import resolve
+from opengrit.recipes.model_section import Model
 from opengrit.recipes.register import packaged_recipe
-from opengrit.recipes.training_recipe import Model, Recipe, load_recipe
+from opengrit.recipes.training_recipe import Recipe, load_recipe
 from opengrit.sampling import Sampled
 from opengrit.sampling.transformers_engine import TransformersSampler
 

@@ -44,7 +44,7 @@ def test_all_files_but_accelerates_are_of_our_commands():
 
 def test_the_package_data_holds_every_recipe():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    package = ROOT / "src" / "opengrit"
+    package = FOLDER.parents[1]
     patterns = project["tool"]["setuptools"]["package-data"]["opengrit"]
     shipped = {path for pattern in patterns for path in package.glob(pattern)}
     assert {recipe.path for recipe in packaged_recipes()} <= shipped

@@ -217,7 +217,14 @@ def test_a_refused_folder_is_answered_with_options_that_the_command_has(kind: st
     assert "its own recipe" in said
     assert ("--resume-anyway" in said) == (kind in TRAININGS)
     assert said.endswith(f"use the settings in {run / 'recipe.yaml'}, or another --out") or kind in TRAININGS
-    assert ("or --resume to resume" in refusal(run, KINDS[kind])) == (kind in TRAININGS)
+    told = refusal(run, KINDS[kind])
+    without = " without a checkpoint" if kind in TRAININGS else ""
+    assert f"{run} holds a run{without}; choose another --out" in told
+    assert ("or --resume to start the run in it" in told) == (kind in TRAININGS)
+    RunDir.open(run).checkpoint_path(1).mkdir()
+    told = refusal(run, KINDS[kind])
+    assert f"{run} holds a run; choose another --out" in told
+    assert ("or --resume to resume the run in it" in told) == (kind in TRAININGS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -234,7 +241,7 @@ def test_of_many_differences_the_first_eight_are_listed_and_the_others_counted(t
     keys = [f"k{number:02}" for number in range(11)]
     RunDir.create(tmp_path, recipe="".join(f"{key}: 1\n" for key in keys))
     said = refusal(tmp_path, "".join(f"{key}: 2\n" for key in keys), resume=True)
-    assert "k07: 1 then, 2 now; and 3 more)" in said
+    assert "k07: 1 then, 2 now and 3 more)" in said
     assert "k08" not in said
 
 

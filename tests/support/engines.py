@@ -86,8 +86,10 @@ def colocated(*arguments: object, **more: str) -> str:
     return run([str(VLLM_PYTHON), str(EAGER), *map(str, arguments)], environment(**more))
 
 
-def run(command: list[str], env: dict[str, str], timeout: float = 900.0) -> str:
-    """A command's whole output; AssertionError where it fails or takes longer than `timeout` seconds.
+def run(
+    command: list[str], env: dict[str, str], timeout: float = 900.0, *, folder: Path | None = None
+) -> str:
+    """A command's whole output, begun in `folder`; AssertionError where it fails or takes longer than `timeout` seconds.
 
     A command that the clock of `make test-engines` ends leaves its test skipped, not failed: it says nothing of the engine.
     """
@@ -95,6 +97,7 @@ def run(command: list[str], env: dict[str, str], timeout: float = 900.0) -> str:
     process = subprocess.Popen(
         command,
         env=env,
+        cwd=folder,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

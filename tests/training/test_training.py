@@ -13,8 +13,9 @@ from opengrit.core.errors import DataError, ModelError, RecipeError
 from opengrit.data import write
 from opengrit.models import load
 from opengrit.models.loading import load_for_inference, load_for_training, quantization_config
+from opengrit.recipes.model_section import Model
 from opengrit.recipes.sft_recipe import load_sft_recipe
-from opengrit.recipes.training_recipe import Model, load_recipe
+from opengrit.recipes.training_recipe import load_recipe
 from opengrit.training.checkpoint_sidecar import read_sidecar
 from opengrit.training.run import train
 from opengrit.training.settings import grpo_config, on_one_device

@@ -155,7 +155,7 @@ def _name(counts: DataSetCounts) -> str:
 
 
 def _print_file(console: Console, file: FileCheck) -> None:
-    from opengrit.data.rows import told_once
+    from opengrit.data.problems import told_once
 
     table = Table(
         title=f"{escape(harmless(file.file))}: {file.rows} rows, {file.unique_images} pictures",

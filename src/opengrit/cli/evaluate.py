@@ -124,31 +124,30 @@ def evaluate(
             --frame qwen2_5_vl --data mine/test.jsonl --out mine/3b
     """
     from opengrit.evaluation.run import judging_lines, run_evaluation
-    from opengrit.recipes.evaluation_recipe import (
-        evaluation_recipe,
-        judge_of,
-        rewards_of,
-        sources_of,
-    )
+    from opengrit.recipes.evaluation_recipe import recipe_of_options
 
-    sizes = {"min_pixels": min_pixels, "max_pixels": max_pixels, "max_tiles": max_tiles}
-    recipe = evaluation_recipe(
-        model={"name": model, "frame": frame if endpoint is None else None, **sizes},
-        data=sources_of(data, images or []),
-        endpoint=None if endpoint is None else {"url": endpoint, "frame": frame},
+    recipe = recipe_of_options(
+        model,
+        data,
+        images=images or (),
+        endpoint=endpoint,
         strategy=strategy,
         system=system,
-        eval={
-            "max_completion_length": max_new_tokens,
-            "batch_size": batch_size,
-            "samples": samples,
-            "temperature": temperature,
-        },
+        samples=samples,
+        temperature=temperature,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
         limit=limit,
+        frame=frame,
+        max_pixels=max_pixels,
+        min_pixels=min_pixels,
+        max_tiles=max_tiles,
         seed=seed,
         blind=blind,
-        judge=judge_of(judge, url=judge_url, model=judge_model),
-        rewards=rewards_of(rewards),
+        judge=judge,
+        judge_url=judge_url,
+        judge_model=judge_model,
+        rewards=rewards,
     )
     settle_output()
     run, records = run_evaluation(

@@ -6,7 +6,6 @@ needed: reading a recipe runs no code.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import importlib.machinery
@@ -32,6 +31,7 @@ from pydantic import (
 
 from opengrit.core.errors import RecipeError, first_line
 from opengrit.core.escaping import shortened
+from opengrit.core.messages import nearest
 from opengrit.core.numbered_files import all_of
 
 OWN_CODE = "own_code"  # the folder of a run that keeps the sources
@@ -176,8 +176,8 @@ def load(reference: Reference) -> OwnFunction:
     found = getattr(module, name, None)
     if not callable(found):
         known = [key for key, value in vars(module).items() if inspect.isfunction(value)]
-        near = difflib.get_close_matches(name, known, n=1)
-        remedy = f"did you mean {near[0]}?" if near else f"it defines {', '.join(known) or 'no function'}"
+        near = nearest(name, known)
+        remedy = f"did you mean {near}?" if near else f"it defines {', '.join(known) or 'no function'}"
         raise RecipeError(f"a recipe names a function, {file.path} has no function {name!r}; {remedy}")
     return OwnFunction(file, found)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from opengrit.core.errors import ModelError
+from opengrit.core.messages import first_few
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")  # reading one can run what is in it
 
@@ -21,7 +22,7 @@ def require_safetensors(path: str | Path, name: str) -> None:
     pickles = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern))
     if pickles:
         raise ModelError(
-            f"weights are read from safetensors only, {name} has {', '.join(pickles[:3])} in {folder} (pickles, which can "
+            f"weights are read from safetensors only, {name} has {first_few(pickles)} in {folder} (pickles, which can "
             "run code when they are read); save it again as safetensors on a machine you trust, with save_pretrained of "
             "a current transformers or peft, or take a version of it in safetensors"
         )

@@ -4,7 +4,7 @@ May import `rewards` and the floors below it. Begin with `sources.py`; one line 
 """
 
 from opengrit.data.grit import BadRows, ParsedFile, load, read, write
-from opengrit.data.rows import Problem, Severity
+from opengrit.data.problems import Problem, Severity
 from opengrit.data.sources import load_examples, require_readable
 
 __all__ = [

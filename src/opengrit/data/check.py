@@ -19,7 +19,7 @@ from opengrit.data.doubts import Doubt
 from opengrit.data.fingerprint import sha256_of
 from opengrit.data.grit import ParsedFile
 from opengrit.data.missing import remedy_for_pictures
-from opengrit.data.rows import Problem, Severity
+from opengrit.data.problems import Problem, Severity
 from opengrit.data.sources import read_source
 
 # A picture may be a rescaled copy of the annotated one; its sides may then round to the next pixel.

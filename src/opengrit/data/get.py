@@ -18,6 +18,7 @@ from opengrit.core.errors import DataError, first_line
 from opengrit.data.benchmarks import UNKNOWN, AnnotationFile, Benchmark, benchmark
 from opengrit.data.fingerprint import sha256_of
 from opengrit.data.grit import read
+from opengrit.data.hub_errors import network_errors
 
 SOURCE = "source.json"
 DOWNLOADS = ".download"
@@ -81,14 +82,11 @@ _Reply = TypeVar("_Reply")
 def _from_hub(ask: Callable[[], _Reply]) -> _Reply:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    # The hub's client raises what its HTTP library raises; which library that is depends on the client's version.
-    bases = [base for base in HfHubHTTPError.__mro__ if issubclass(base, Exception)]
-    of_the_network = [base for base in bases if base.__name__ == "HTTPError"]
     unreachable: tuple[type[Exception], ...] = (
         HfHubHTTPError,
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
-        *of_the_network,
+        *network_errors(),
     )
     try:
         return ask()

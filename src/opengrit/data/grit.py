@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,23 +19,18 @@ from typing import Any
 from opengrit.core.boxes import Box, Size
 from opengrit.core.errors import DataError
 from opengrit.core.escaping import shortened
+from opengrit.core.messages import first_lines
 from opengrit.core.types import Example
 from opengrit.data.doubts import Doubt, find_doubts
 from opengrit.data.file_format import lines_of
 from opengrit.data.missing import missing_file, missing_folder, missing_pictures
-from opengrit.data.rows import Problem, Row, Severity, told_once
+from opengrit.data.problems import Problem, Severity, told_once
+from opengrit.data.rows import Row
 
 log = logging.getLogger(__name__)
 
 _MESSAGE_LINES, _MESSAGE_WIDTH = 50, 1000
 _ROWS_TOLD = 1000  # between two reports of progress
-
-
-def listed(head: str, items: Sequence[object], *, most: int, rest: str) -> str:
-    """A message of several lines: its head, the first items, and how many more there are and where to see them."""
-    lines = [f"  {item}" for item in items[:most]]
-    more = [f"  and {len(items) - most} more; {rest}"] if len(items) > most else []
-    return "\n".join([head, *lines, *more])
 
 
 class BadRows(DataError):
@@ -48,7 +43,7 @@ class BadRows(DataError):
         head = f"every row must be what GRIT's format says, {'1 row is' if count == 1 else f'{count} rows are'} not:"
         rest = f"`opengrit data check {file}` lists them all"
         super().__init__(
-            listed(
+            first_lines(
                 head,
                 [shortened(text, _MESSAGE_WIDTH) for _, text in told_once(problems)],
                 most=_MESSAGE_LINES,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from opengrit.core.errors import DataError
-from opengrit.core.escaping import shortened
+from opengrit.core.messages import first_few
 from opengrit.core.types import Example
 from opengrit.data.doubts import Doubt
 from opengrit.data.grit import write
@@ -160,7 +160,7 @@ def _groups(read: ReadTable) -> list[_Alike]:
         found[_VARYING.sub("#", message)].append((problem.line, message))
     names = list(dict.fromkeys(os.path.relpath(one.path, read.parsed.folder) for one in read.missing))
     if names:
-        shown = ", ".join(map(shortened, names[:_NAMES])) + (", ..." if len(names) > _NAMES else "")
+        shown = first_few(names, most=_NAMES, longest=80)
         message = (
             f"image: a row's picture is a file in {read.parsed.folder}, not there: {shown}; copy them there, or give "
             "the folder that holds them with --images"

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from opengrit.core.errors import DataError, ImageError
 from opengrit.core.images import open_picture
+from opengrit.core.messages import first_lines
 from opengrit.core.types import Example
 from opengrit.data.benchmarks import BENCHMARKS
 from opengrit.data.get import annotation_files
-from opengrit.data.grit import ParsedFile, listed, read, usable
+from opengrit.data.grit import ParsedFile, read, usable
 from opengrit.data.missing import fetching, missing_pictures
 from opengrit.data.tables import TableSettings, files_of, is_source, is_table, read_table
 
@@ -118,7 +119,7 @@ def require_readable(examples: Sequence[Example]) -> None:
     damaged = [reason for reason in map(_damage, images) if reason is not None]
     if damaged:
         head = f"every row's picture must open, {len(damaged)} of {len(images)} do not:"
-        raise DataError(listed(head, damaged, most=_LISTED, rest="`opengrit data check` lists them all"))
+        raise DataError(first_lines(head, damaged, most=_LISTED, rest="`opengrit data check` lists them all"))
 
 
 def _damage(image: str) -> str | None:

@@ -7,16 +7,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from opengrit.core.errors import DataError, RecipeError
-from opengrit.core.escaping import shortened
+from opengrit.core.messages import first_few
 from opengrit.core.types import Example
 from opengrit.data import load_examples
 from opengrit.data.check import FileCheck, LeakKind, check_reading, find_leaks, remedy_for_leaks
 from opengrit.data.grit import ParsedFile
 from opengrit.data.sources import read_source
 from opengrit.data.tables import files_of
-from opengrit.doctor.context import Context, first_few
+from opengrit.doctor.context import Context
 from opengrit.doctor.findings import Area, Finding, split_message
-from opengrit.recipes.training_recipe import Source
+from opengrit.recipes.data_section import Source
 
 _AREA = Area.DATA
 _TINY = 28  # pixels: what a patch of the vision tower covers
@@ -101,7 +101,7 @@ def _pictures(found: FileCheck) -> Iterator[Finding]:
         yield _AREA.fail(
             "pictures",
             f"{len(found.missing_images)} of {found.unique_images} pictures of {found.file} are not in "
-            f"{found.folder or 'their folder'}: {first_few([shortened(i, 200) for i in found.missing_images], most=2)}",
+            f"{found.folder or 'their folder'}: {first_few(found.missing_images, most=2, longest=200)}",
             found.remedy_for_pictures,
         )
     if found.unreadable_images:

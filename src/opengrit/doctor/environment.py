@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
-from opengrit.doctor.context import Context, Environment, first_few
+from opengrit.core.messages import first_few
+from opengrit.doctor.context import Context, Environment
 from opengrit.doctor.findings import Area, Finding
 from opengrit.recipes.training_recipe import Recipe
 

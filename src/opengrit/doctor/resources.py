@@ -22,7 +22,9 @@ from opengrit.models.memory_estimate import (
     trainable_parameters,
 )
 from opengrit.models.shapes import ModelFacts
-from opengrit.recipes.training_recipe import Lora, Recipe, Train
+from opengrit.recipes.model_section import Lora
+from opengrit.recipes.train_section import Train
+from opengrit.recipes.training_recipe import Recipe
 from opengrit.runs.folder import RunDir
 
 _NEARLY_FULL = 0.9

@@ -134,7 +134,7 @@ def _load(model: dict[str, Any], number: int) -> tuple[Any, str]:
 
     from opengrit.core.output import settle_output
     from opengrit.models.loading import load_for_inference
-    from opengrit.recipes.training_recipe import Model
+    from opengrit.recipes.model_section import Model
     from opengrit.sampling.transformers_engine import TransformersSampler
 
     settle_output()

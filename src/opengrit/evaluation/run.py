@@ -36,8 +36,8 @@ from opengrit.judges.cache import CachedJudge
 from opengrit.judges.settings import open_judge
 from opengrit.models.sticker_models import tell_what_it_knows
 from opengrit.recipes.evaluation_recipe import EvalRecipe, Served
+from opengrit.recipes.model_section import Model
 from opengrit.recipes.own_files import own_files
-from opengrit.recipes.training_recipe import Model
 from opengrit.runs.data_file import write_data
 from opengrit.runs.folder import RECIPE, RunDir
 from opengrit.runs.origin import ModelKind, ModelOrigin, Origin, data_origin, write_origin
@@ -75,7 +75,8 @@ def run_evaluation(
         )
     model = model_origin(recipe)
     started = os.path.isfile(Path(out) / RECIPE)
-    RunDir.check(out, recipe=recipe.resolved_yaml(), resume=started)
+    text = recipe.text_for(RunDir.open(out).recipe if started else None)
+    RunDir.check(out, recipe=text, resume=started)
     data = {ASKED: fingerprint(examples)}
     known: list[Record] = []
     if started:
@@ -96,9 +97,7 @@ def run_evaluation(
         model = model_origin(recipe)  # of a hub id, the revision is known by now
         if started:
             check_model(Path(out), model)
-        run = RunDir.create(
-            out, recipe=recipe.resolved_yaml(), resume=started, seeds={"sampling": recipe.seed}
-        )
+        run = RunDir.create(out, recipe=text, resume=started, seeds={"sampling": recipe.seed})
         write_data(run.path, data)
         origins = tuple(
             data_origin(ASKED, source.spec, source.images, table=source.table) for source in recipe.data

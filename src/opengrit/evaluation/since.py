@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from opengrit.core.errors import DataError, ModelError, RunError
+from opengrit.core.messages import first_few
 from opengrit.core.types import Example, Record
 from opengrit.data import load_examples
 from opengrit.data.fingerprint import Fingerprint, RowPrint, compare, content_of, fingerprint
@@ -22,7 +23,6 @@ from opengrit.runs.origin import DataOrigin, Origin, picture_paths, read_origin
 from opengrit.runs.recipe_comparison import listed
 
 _log = logging.getLogger(__name__)
-_NAMED = 3  # pictures that a message names
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def with_pictures(run: RunDir, records: Sequence[Record], *, images: Path | None
             len(missing),
             len(set(paths)),
             run.path,
-            _named(missing),
+            first_few(missing),
         )
     return [_with_picture(record, there) for record in records]
 
@@ -108,7 +108,7 @@ def tell(run: RunDir, found: Since, *, consequence: str) -> None:
 
 def missing_pictures(run: RunDir, found: Since) -> str:
     """How many pictures of a run cannot be found, and the first of them."""
-    return f"{len(found.missing)} of {found.num_pictures} pictures of {run.path} cannot be found ({_named(found.missing)})"
+    return f"{len(found.missing)} of {found.num_pictures} pictures of {run.path} cannot be found ({first_few(found.missing)})"
 
 
 def in_words(found: Since) -> str:
@@ -126,13 +126,13 @@ def require_same_pictures(run: RunDir, found: Since) -> None:
     if found.exchanged:
         raise RunError(
             f"probes ask about the pictures that were asked about, {len(found.exchanged)} of those of {run.path} have "
-            f"another content now ({_named(found.exchanged)}); bring the old ones back, or evaluate again with another "
+            f"another content now ({first_few(found.exchanged)}); bring the old ones back, or evaluate again with another "
             "--out and probe that"
         )
     if found.missing and len(found.missing) == found.num_pictures:
         raise RunError(
             f"probes ask about the pictures that were asked about, none of {run.path} can be found "
-            f"({_named(found.missing)}); bring them back, or give the folder that holds them with --images"
+            f"({first_few(found.missing)}); bring them back, or give the folder that holds them with --images"
         )
 
 
@@ -251,8 +251,3 @@ def _as_then(where: DataOrigin, working_folder: str) -> list[Example]:
         else one
         for one in examples
     ]
-
-
-def _named(paths: Sequence[str]) -> str:
-    more = ", ..." if len(paths) > _NAMED else ""
-    return ", ".join(paths[:_NAMED]) + more

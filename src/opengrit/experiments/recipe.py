@@ -11,23 +11,19 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from opengrit.core.recipe_section import RecipeSection, not_bool
+from opengrit.core.recipe_section import Count, RecipeSection, not_bool
 from opengrit.experiments.ways import REWARDS, AnyWay, OwnWay, Way
 from opengrit.judges.settings import JudgeSection, judge_section
 from opengrit.recipes.asking import AskingAgain, Eval, Strategy
+from opengrit.recipes.data_section import Data, Source
+from opengrit.recipes.earlier import kept_or_now
 from opengrit.recipes.evaluation_recipe import EvalRecipe, Served
+from opengrit.recipes.model_section import Lora, Model
 from opengrit.recipes.objective import Advantage
 from opengrit.recipes.sft_recipe import SftRecipe, SftTrain
-from opengrit.recipes.training_recipe import (
-    Count,
-    Data,
-    Lora,
-    Model,
-    Recipe,
-    Source,
-    Train,
-)
-from opengrit.recipes.yaml import data_source, named, read_recipe
+from opengrit.recipes.train_section import Train
+from opengrit.recipes.training_recipe import Recipe
+from opengrit.recipes.yaml import data_source, named, parse, read_recipe
 from opengrit.rewards.settings import Rewards
 
 Seed = Annotated[int, BeforeValidator(not_bool), Field(ge=0, lt=2**32)]
@@ -200,6 +196,11 @@ class TableRecipe(RecipeSection):
         left_out |= {} if self.probe else {"probe": True}
         written = self.model_dump(mode="json", exclude=left_out)
         return yaml.safe_dump(written, sort_keys=False, allow_unicode=True)
+
+    def text_for(self, kept: str) -> str:
+        """The resolved YAML for the folder of a table: that kept in it where an earlier version wrote the same in fewer keys."""
+        now = self.resolved_yaml()
+        return kept_or_now(kept, now, resolve=lambda text: parse(TableRecipe, text).resolved_yaml())
 
     @property
     def is_greedy(self) -> bool:

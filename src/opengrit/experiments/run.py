@@ -24,8 +24,8 @@ from opengrit.experiments.pages import write_pages
 from opengrit.experiments.recipe import TableRecipe, TableRun
 from opengrit.experiments.results import ModelRecords, TableResult, measure
 from opengrit.experiments.ways import Way
+from opengrit.recipes.data_section import Source
 from opengrit.recipes.evaluation_recipe import EvalRecipe
-from opengrit.recipes.training_recipe import Source
 from opengrit.runs.data_file import (
     Data,
     changes_since,
@@ -80,12 +80,13 @@ def run_table(
         noted[TRAINING] = fingerprint(rows)
     with _alone_in(folder):
         started = (folder / RECIPE).is_file()
+        text = recipe.text_for(RunDir.open(folder).recipe) if started else recipe.resolved_yaml()
         if started:
             _check_same(folder, recipe)
             _check_data(folder, noted, judge_again=judge_again)
-        RunDir.check(folder, recipe=recipe.resolved_yaml(), resume=started)
+        RunDir.check(folder, recipe=text, resume=started)
         if not started:
-            write_atomically(folder / RECIPE, recipe.resolved_yaml())
+            write_atomically(folder / RECIPE, text)
         if not (folder / ENVIRONMENT).exists():
             write_atomically(folder / ENVIRONMENT, json.dumps(environment_facts(), indent=2) + "\n")
         write_data(folder, noted)
@@ -289,10 +290,11 @@ def _checkpoint_to_name(folder: Path, *, place: str) -> str | None:
 
 def _check_same(folder: Path, recipe: TableRecipe) -> None:
     """Raise RunError where the table in the folder is another one: its trainings and answers would be mixed."""
-    changes = recipe_changes(RunDir.open(folder).recipe, recipe.resolved_yaml())
+    kept = RunDir.open(folder).recipe
+    changes = recipe_changes(kept, recipe.text_for(kept))
     if changes:
         raise RunError(
-            f"a table continues with its own recipe, {folder} was started with another ({'; '.join(changes)}); "
+            f"a table continues with its own recipe, {folder} was started with another ({listed(changes)}); "
             f"use {folder / RECIPE}, or another --out for a new table"
         )
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from opengrit.core.errors import DataError, RunError
+from opengrit.core.messages import first_few
 from opengrit.data.fingerprint import content_of
 from opengrit.runs.origin import ModelKind, ModelOrigin
 
 ASKED = "asked"  # the key of an answer that says how it was asked
-_NAMED = 3  # ids that a note names
 _DIGITS = 16  # of a hash
 
 
@@ -129,9 +129,9 @@ def read_answered(path: Path, rows: Sequence[Row | BadRow], how: HowAsked) -> An
     notes = [
         (unknown, f"an earlier version wrote {unknown} of the answers in {path} and did not note their pictures and settings: "
          "whether these are the same cannot be checked"),
-        (gone, f"{path} has answers to questions that are not asked now: {_named(gone)}"),
-        (renamed, f"the picture has another name and the same content: {_named(renamed)}"),
-        (other, f"keys that asking does not read have other values now: {_named(other)}"),
+        (gone, f"{path} has answers to questions that are not asked now: {first_few(map(repr, gone))}"),
+        (renamed, f"the picture has another name and the same content: {first_few(map(repr, renamed))}"),
+        (other, f"keys that asking does not read have other values now: {first_few(map(repr, other))}"),
         *_order_notes(path, [row.id for row in rows], seen),
     ]  # fmt: skip
     found.notes = tuple(text for counts, text in notes if counts)
@@ -145,9 +145,12 @@ def _order_notes(path: Path, now: Sequence[str], seen: Sequence[str]) -> Iterato
     last = max((place[name] for name in known), default=-1)
     answered = set(known)
     new = [name for name in now[:last] if name not in answered]
-    yield new, f"questions are new between those in {path}: {_named(new)}"
+    yield new, f"questions are new between those in {path}: {first_few(map(repr, new))}"
     moved = [name for before, name in pairwise(known) if place[name] < place[before]]
-    yield moved, f"the questions are in another order than their answers in {path}, from {_named(moved)} on"
+    yield (
+        moved,
+        f"the questions are in another order than their answers in {path}, from {first_few(map(repr, moved))} on",
+    )
 
 
 def _check_row(value: Mapping[str, Any], row: Row, *, place: str) -> None:
@@ -218,8 +221,3 @@ def _result_in(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) and isinstance(value.get("id"), str) else None
-
-
-def _named(ids: Sequence[str]) -> str:
-    named = ", ".join(map(repr, ids[:_NAMED]))
-    return f"{named} and {len(ids) - _NAMED} more" if len(ids) > _NAMED else named

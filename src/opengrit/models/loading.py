@@ -22,7 +22,7 @@ from opengrit.models.weight_files import require_buildable, require_floats, stor
 from opengrit.models.weights import load_adapter, require_finite, require_fit, without_tables
 
 if TYPE_CHECKING:
-    from opengrit.recipes.training_recipe import Model
+    from opengrit.recipes.model_section import Model
 
 _PLACEHOLDER_IDS = (
     "image_token_id",

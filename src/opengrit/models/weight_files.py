@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from opengrit.core.errors import ModelError, first_line
 from opengrit.core.escaping import shortened
+from opengrit.core.messages import first_few
 from opengrit.models.shapes import ModelFacts, Part
 
 WHOLE = "model.safetensors"
@@ -29,7 +30,6 @@ _COUNTERS = (
     "relative_position_index",
 )  # whole numbers by their nature
 _LARGER = 2  # a config may ask for this many times the numbers in the files before it is refused unbuilt
-_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,7 @@ class StoredTensor:
 def some(keys: Iterable[Any]) -> str:
     """How many keys there are, and the first few by name."""
     names = sorted(map(str, keys))
-    more = ", ..." if len(names) > _NAMED else ""
-    return f"{len(names)}: {', '.join(shortened(name, 120) for name in names[:_NAMED])}{more}"
+    return f"{len(names)}: {first_few(names, longest=120)}"
 
 
 def stored_model(path: str | Path, name: str, *, config: Any = None) -> dict[str, StoredTensor]:

@@ -15,7 +15,9 @@ from opengrit.core.plugins import is_function, looks_own
 from opengrit.core.recipe_section import RecipeSection
 from opengrit.judges.settings import JudgeSection, judge_section
 from opengrit.recipes.asking import Eval, Strategy
-from opengrit.recipes.training_recipe import Model, Source
+from opengrit.recipes.data_section import Source
+from opengrit.recipes.earlier import kept_or_now
+from opengrit.recipes.model_section import Model
 from opengrit.recipes.yaml import data_source, key_path, read_recipe
 from opengrit.rewards.rubric import Rubric
 from opengrit.rewards.settings import Rewards, rubric_of
@@ -72,9 +74,63 @@ class EvalRecipe(RecipeSection):
         written = self.model_dump(mode="json", exclude=left_out)
         return yaml.safe_dump({"evaluate": written}, sort_keys=False)
 
+    def text_for(self, kept: str | None) -> str:
+        """The resolved YAML for the folder of an evaluation: that kept in it where an earlier version wrote the same in fewer keys."""
+        now = self.resolved_yaml()
+        return now if kept is None else kept_or_now(kept, now, resolve=_resolved_again)
 
-def evaluation_recipe(**sections: Any) -> EvalRecipe:
-    """The recipe of these sections. Raises RecipeError for what the options ask and no evaluation can do."""
+
+def _resolved_again(text: str) -> str:
+    return EvalRecipe.model_validate(yaml.safe_load(text)["evaluate"]).resolved_yaml()
+
+
+def recipe_of_options(
+    model: str,
+    data: Sequence[str],
+    *,
+    images: Sequence[Path] = (),
+    endpoint: str | None = None,
+    strategy: str = "grounded",
+    system: str | None = None,
+    samples: int = 1,
+    temperature: float = 0.0,
+    max_new_tokens: int = 1000,
+    batch_size: int = 32,
+    limit: int | None = None,
+    frame: str | None = None,
+    max_pixels: int | None = None,
+    min_pixels: int | None = None,
+    max_tiles: int | None = None,
+    seed: int = 0,
+    blind: bool = False,
+    judge: str | None = None,
+    judge_url: str | None = None,
+    judge_model: str | None = None,
+    rewards: str = "paper",
+) -> EvalRecipe:
+    """The recipe of the options of `opengrit eval`. Raises RecipeError for what they ask and no evaluation can do."""
+    sizes = {"min_pixels": min_pixels, "max_pixels": max_pixels, "max_tiles": max_tiles}
+    return _recipe_of_sections(
+        model={"name": model, "frame": frame if endpoint is None else None, **sizes},
+        data=_sources_of(data, images),
+        endpoint=None if endpoint is None else {"url": endpoint, "frame": frame},
+        strategy=strategy,
+        system=system,
+        eval={
+            "max_completion_length": max_new_tokens,
+            "batch_size": batch_size,
+            "samples": samples,
+            "temperature": temperature,
+        },
+        limit=limit,
+        seed=seed,
+        blind=blind,
+        judge=judge_of(judge, url=judge_url, model=judge_model),
+        rewards=_rewards_of(rewards),
+    )
+
+
+def _recipe_of_sections(**sections: Any) -> EvalRecipe:
     try:
         return EvalRecipe.model_validate(sections)
     except ValidationError as error:
@@ -99,7 +155,7 @@ class _RewardsFile(RecipeSection):
     rewards: Rewards
 
 
-def rewards_of(rewards: str) -> Any:
+def _rewards_of(rewards: str) -> Any:
     """The rewards of --rewards, for EvalRecipe: a named set, a function of your own, or a YAML file with the section
     `rewards:` of a recipe. Raises RecipeError.
     """
@@ -134,7 +190,7 @@ def judge_of(judge: str | None, *, url: str | None = None, model: str | None = N
     return read_recipe(_JudgeFile, judge).judge
 
 
-def sources_of(data: Sequence[str], images: Sequence[Path]) -> tuple[Source, ...]:
+def _sources_of(data: Sequence[str], images: Sequence[Path]) -> tuple[Source, ...]:
     """The data sets of --data and --images: a folder once for all files, or once for each file in their order.
 
     A data set is a name, a file, a folder or a pattern of files, "hub:owner/name:split", or a source as a recipe has it

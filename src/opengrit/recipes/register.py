@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from opengrit.core.errors import RecipeError
+from opengrit.core.messages import nearest
 
 FOLDER = Path(__file__).parent / "packaged"
 _SUFFIX = ".yaml"
@@ -78,8 +78,8 @@ def nearest_name(written: str) -> str:
     stem = Path(written).name.removesuffix(_SUFFIX).removesuffix(".yml")
     if stem in names:
         return f"write {stem}, which comes with the package"
-    near = difflib.get_close_matches(stem, names, n=1, cutoff=0.6)
-    return f"did you mean {near[0]}?" if near else ""
+    near = nearest(stem, names)
+    return f"did you mean {near}?" if near else ""
 
 
 def _read(path: Path) -> PackagedRecipe:

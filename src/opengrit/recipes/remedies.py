@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -13,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from opengrit.core.escaping import shortened
+from opengrit.core.messages import nearest
 
 KeyPath = tuple[str, ...]
 
@@ -135,9 +135,9 @@ def _meant_by(kind: type[BaseModel], values: Mapping[str, Any], path: KeyPath, v
     if name in siblings:
         return f"did you mean {name}?{how}"
     elsewhere = [".".join(keys) for keys in known if keys[-1] == name]
-    near = difflib.get_close_matches(written, siblings, n=1, cutoff=0.6)
+    near = nearest(written, siblings)
     if near and not (elsewhere and name != written):
-        return f"did you mean {near[0]}?"
+        return f"did you mean {near}?"
     if elsewhere and not isinstance(value, dict):  # a section is where its writer wanted it
         return f"did you mean {' or '.join(elsewhere)}?{how}"
     return f"known here: {', '.join(siblings)}"

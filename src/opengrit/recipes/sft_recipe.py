@@ -8,19 +8,11 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from opengrit.core.recipe_section import RecipeSection
+from opengrit.core.recipe_section import Count, NotNegative, Positive, RecipeSection
+from opengrit.recipes.data_section import Data
+from opengrit.recipes.model_section import Lora, Model
+from opengrit.recipes.step_sizes import largest_divisor, passes_of, remedy_of_sizes
 from opengrit.recipes.trackers import Project, ReportTo
-from opengrit.recipes.training_recipe import (
-    Count,
-    Data,
-    Lora,
-    Model,
-    NotNegative,
-    Positive,
-    largest_divisor,
-    passes_of,
-    remedy_of_sizes,
-)
 from opengrit.recipes.yaml import named, read_recipe
 
 

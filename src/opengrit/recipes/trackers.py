@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
 TrackerName = Literal["trackio", "wandb", "tensorboard", "mlflow"]
-TRACKERS: tuple[TrackerName, ...] = get_args(TrackerName)
 
 
 def _listed(value: Any) -> Any:

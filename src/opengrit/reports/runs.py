@@ -16,6 +16,7 @@ from rich.progress import Progress
 
 from opengrit.core.collector import paused_collector
 from opengrit.core.errors import RunError
+from opengrit.core.messages import first_few
 from opengrit.core.progress import progress_bar
 from opengrit.core.types import Record
 from opengrit.evaluation.metrics.estimates import key_of
@@ -143,7 +144,7 @@ def tell_for_report(run: RunDir, found: Since) -> None:
             "%d pictures of %s have another content than was asked about (%s): boxes on them may point at the wrong things",
             len(found.exchanged),
             run.path,
-            ", ".join(found.exchanged[:3]),
+            first_few(found.exchanged),
         )
 
 

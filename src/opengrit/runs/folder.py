@@ -221,15 +221,29 @@ class RunDir:
                 p.name for p in self.path.iterdir() if p.name != LOCK and not p.name.startswith(STAGED)
             )
             if found:
-                # A training resumes where it is asked to; the other commands resume their own runs unasked.
-                kind = kind_of(recipe)
-                can_resume = kind in _TRAININGS and self._is_run and self._kind in (kind, None)
-                also = ", or --resume to resume the run in it" if can_resume else ""
                 raise RunError(
-                    f"a new run gets a new folder, {self.path} holds {found[0]}; choose another --out{also}"
+                    f"a new run gets a new folder, {self.path} holds {self._held(found[0])}; choose another --out"
+                    f"{self._or_resume(kind_of(recipe))}"
                 )
         elif os.path.lexists(self.path):
             raise RunError(f"a run's folder is a folder, {self.path} is a file; choose another --out")
+
+    def _held(self, first: str) -> str:
+        """What is in the folder, for a message; `first` is the name of something in it."""
+        if not self._is_run or self._kind is None:
+            return first
+        began = self._has_steps or self._kind not in _TRAININGS
+        return "a run" if began else "a run without a checkpoint"
+
+    def _or_resume(self, kind: str | None) -> str:
+        # A training resumes where it is asked to; the other commands resume their own runs unasked.
+        if kind not in _TRAININGS or not self._is_run or self._kind not in (kind, None):
+            return ""
+        return f", or --resume to {'resume' if self._has_steps else 'start'} the run in it"
+
+    @property
+    def _has_steps(self) -> bool:
+        return bool(self.checkpoints()) or os.path.isdir(self.path / FINAL)
 
     def _check_same(self, recipe: str, *, anyway: bool) -> None:
         if not self._is_run:

@@ -19,7 +19,7 @@ from opengrit.core.plugins import OwnFile
 from opengrit.core.types import Example
 from opengrit.data.fingerprint import Fingerprint, fingerprint
 from opengrit.models.identity import identity_of
-from opengrit.recipes.training_recipe import Source
+from opengrit.recipes.data_section import Source
 from opengrit.runs.data_file import (
     Data,
     changes_since,

@@ -16,7 +16,7 @@ from trl import GRPOConfig, SFTConfig
 
 from opengrit.core.errors import ModelError, RecipeError
 from opengrit.recipes.sft_recipe import SftTrain
-from opengrit.recipes.training_recipe import Train
+from opengrit.recipes.train_section import Train
 from opengrit.training.rollouts import STOP
 from opengrit.training.sharding import asks_for_fsdp, check_sharding
 from opengrit.training.trackers import check_installed

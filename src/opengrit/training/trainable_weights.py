@@ -9,7 +9,7 @@ from opengrit.core.errors import RecipeError
 from opengrit.models.families import Family, Loaded
 from opengrit.models.loading import check_quantization, load_for_training
 from opengrit.models.resolve import names_adapter
-from opengrit.recipes.training_recipe import Lora, Model
+from opengrit.recipes.model_section import Lora, Model
 from opengrit.training.sharding import asks_for_fsdp
 
 

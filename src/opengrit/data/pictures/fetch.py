@@ -17,6 +17,7 @@ import filelock
 
 from opengrit.core.errors import DataError
 from opengrit.core.escaping import shortened
+from opengrit.core.messages import first_few
 from opengrit.data.benchmarks import UNKNOWN, Archives, Benchmark, benchmark
 from opengrit.data.get import DOWNLOADS, Hub, HuggingFaceHub, Unreachable, annotation_files
 from opengrit.data.pictures.addresses import HOSTS, Host, addresses_of, host_of
@@ -33,7 +34,6 @@ from opengrit.data.pictures.kept import IMAGES, PictureFolder, Wanted, wanted_by
 
 _CONTENT_TRIES = 2  # a part that was continued may be of another version, and a cache between may be broken
 _UNAVAILABLE_IN_A_ROW = 4  # pictures, each after all its tries: the host is not to be had
-_NAMED = 3
 _REASON = 300
 
 
@@ -305,14 +305,13 @@ def _incomplete(task: _Task, known: Benchmark, source: Path | None) -> DataError
     reasons = [
         task.reasons.get(name, f"{name}: not in {source or known.pictures.source}") for name in task.missing
     ]
-    more = f" and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
     remedy = (
         "run the command without --from for the rest"
         if source is not None
         else "run the same command again, or name a folder or archive that has them with --from"
     )
-    shown = "; ".join(shortened(reason, _REASON) for reason in reasons[:_NAMED])
+    shown = first_few(reasons, between="; ", longest=_REASON)
     return DataError(
-        f"every picture that rows name must be had, {len(reasons)} of {len(task.wanted)} are not: {shown}{more}; "
+        f"every picture that rows name must be had, {len(reasons)} of {len(task.wanted)} are not: {shown}; "
         f"the others are kept in {task.pictures.folder / IMAGES}: {remedy}"
     )

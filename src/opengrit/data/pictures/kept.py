@@ -17,6 +17,7 @@ from typing import Any
 from opengrit.core.boxes import Size
 from opengrit.core.errors import DataError, ImageError
 from opengrit.core.images import confined, open_picture
+from opengrit.core.messages import first_few
 from opengrit.data.fingerprint import sha256_of
 
 MANIFEST = "pictures.json"
@@ -82,10 +83,9 @@ class PictureFolder:
             if problem is not None:
                 wrong.append(problem)
         if wrong:
-            more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
             raise DataError(
                 f"a picture that is there stays as it is, {len(wrong)} in {self.folder / IMAGES} are not the rows': "
-                f"{'; '.join(wrong[:3])}{more}; move them away to fetch them again"
+                f"{first_few(wrong, between='; ')}; move them away to fetch them again"
             )
         return absent
 

@@ -18,7 +18,6 @@ from opengrit.core.errors import DataError, ImageError, first_line
 from opengrit.core.images import DEFAULT_LIMITS, open_any
 from opengrit.data.pictures.kept import Wanted
 
-DATASET = "treebench"
 _COLUMNS = ("index", "image", "question", "multi-choice options", "answer", "category", "target_instances")
 _ROWS_AT_ONCE = 8  # each has a picture in it
 _INSTRUCTION = "Answer with the letter of the right option."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 from opengrit.core.errors import DataError
 from opengrit.core.escaping import shortened
+from opengrit.core.messages import nearest
 from opengrit.data.foreign_rows import FOREIGN
 from opengrit.data.tables.boxes import as_numbers, boxes_in_cell
 from opengrit.data.tables.pictures import Ambiguous, PictureFolder, content_of_cell
@@ -94,8 +94,8 @@ class _Search:
         ]
         if len(same) == 1:
             return same[0]
-        near = difflib.get_close_matches(column, self.columns, n=1)
-        remedy = f"did you mean {part}={near[0]}?" if near else f"it has {self._listed(self.columns)}"
+        near = nearest(column, self.columns)
+        remedy = f"did you mean {part}={near}?" if near else f"it has {self._listed(self.columns)}"
         raise DataError(
             f"a named column is in the table, {column!r} ({part}) is not in {self.source}; {remedy}"
         )

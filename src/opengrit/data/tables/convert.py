@@ -20,7 +20,8 @@ from opengrit.data.doubts import WrittenBox, find_doubts
 from opengrit.data.foreign_rows import unwrapped
 from opengrit.data.grit import ParsedFile
 from opengrit.data.missing import missing_folder
-from opengrit.data.rows import Problem, Row
+from opengrit.data.problems import Problem
+from opengrit.data.rows import Row
 from opengrit.data.tables.boxes import Suspicion, as_numbers, boxes_in_cell, in_pixels, suspected
 from opengrit.data.tables.columns import SAMPLE, FoundColumns, find_columns
 from opengrit.data.tables.files import HUB, open_table

@@ -12,7 +12,7 @@ from pathlib import Path
 from opengrit.core.errors import DataError
 from opengrit.data.file_format import DuplicateKey, split_lines, unique_keys
 from opengrit.data.missing import missing_file
-from opengrit.data.rows import Problem
+from opengrit.data.problems import Problem
 from opengrit.data.tables.arrow import HUB, from_hub, parquet, saved, saved_folder
 from opengrit.data.tables.coco import coco_rows, is_coco
 from opengrit.data.tables.rows import RawRow, Table

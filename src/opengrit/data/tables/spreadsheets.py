@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from opengrit.core.errors import DataError, first_line
-from opengrit.data.rows import Problem
+from opengrit.data.problems import Problem
 from opengrit.data.tables.rows import RawRow, Table
 from opengrit.data.tables.settings import TableSettings
 
