@@ -28,6 +28,7 @@ MAX_BYTES = 400_000
 COLUMNS, LINES = 84, 30  # of the terminal that is recorded
 _PIECE_MS = 3_000  # how long a piece may take until the next one is asked for
 _LIVE = re.compile(r"\r?\x1b\[2K(?:\x1b\[1A\x1b\[2K)*")  # what rich writes before it draws a live table anew
+_ENDS = "\x1b[?25h"  # the cursor is back: what follows is printed below the table
 _STEP = re.compile(r"step (\d+) of \d+")
 _TERMINAL = """<body style="margin: 0; background: #14181c; color: #e4e8eb"><pre style="margin: 0; padding: 18px 22px;
   font: 14px/1.3 ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace"><span style="color: #7cc4f2">$</span> {command}
@@ -168,7 +169,7 @@ def live_tables(said: str) -> list[str]:
         title = _STEP.search(drawn)
         if title is not None:
             start = drawn.rfind("\n", 0, title.start()) + 1  # without the log's lines above the table
-            found[int(title[1])] = drawn[start:].rstrip()
+            found[int(title[1])] = drawn[start:].split(_ENDS)[0].rstrip()
     return [found[step] for step in sorted(found)]
 
 

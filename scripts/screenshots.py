@@ -32,7 +32,7 @@ from opengrit.serving.local import LocalEngine  # noqa: E402
 MAX_BYTES = 150_000
 BASE = "tiny-qwen2.5-vl"
 TRAINING = "opengrit train demo --out runs/demo"
-WIDE, PHONE = (1280, 990), (390, 844)
+WIDE, REPORT, PHONE = (1280, 990), (1280, 1180), (390, 844)
 
 
 def main() -> None:
@@ -136,10 +136,11 @@ def ask(page: Page, url: str, *, example: int) -> None:
 
 def take_report(browser: Browser, report: Path, out: Path) -> None:
     """The report's beginning, wide and light and on a phone in the dark, and the reward curves in it."""
-    for name, size, scheme in (("report-wide", WIDE, "light"), ("report-phone", PHONE, "dark")):
+    for name, size, scheme in (("report-wide", REPORT, "light"), ("report-phone", PHONE, "dark")):
         page = window(browser, size=size, scheme=scheme)
         page.goto(report.as_uri())
         if name == "report-wide":
+            page.locator("#training .plots").first.evaluate("plots => { plots.style.padding = '16px'; }")
             page.locator("#training .plots").first.screenshot(path=out / "curves.png")
             shrink(out / "curves.png")
             page.evaluate("scrollTo(0, 0)")

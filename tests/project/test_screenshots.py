@@ -24,11 +24,13 @@ def test_a_recorded_training_is_taken_apart_into_the_tables_it_drew() -> None:
         for step in (1, 2):
             table.show({"step": step, "reward": step / 4, "parts/correct": 0.5})
             console.print(f"a line of the log after step {step}")
+    console.print("what follows the table")
     first, *_, last = script("animations").live_tables(said.getvalue())
     assert first.lstrip().startswith("\x1b[3m")  # rich sets a title in italics
     assert "step 0 of 2" in first
     assert re.search("step 2 of 2.*0.25.*0.50.*parts of the reward: correct 0.50", last, re.DOTALL)
     assert "a line of the log" not in last
+    assert "what follows the table" not in last
     assert "\x1b[2K" not in last
 
 
