@@ -55,7 +55,7 @@ def main() -> None:
         take_phone(browser, {"after training": trained}, chosen)
         animate_answer(browser, trained, chosen)
         frames = terminal_frames(browser, chosen.runs / "terminal", command=TRAINING)
-        write_animation(list(frames), chosen.out / "training.webp")
+        write_animation(list(frames), chosen.out / "training.webp", lossless=True)
 
 
 # -- what the pictures show ----------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def animate_answer(browser: Browser, model: str, chosen: argparse.Namespace) -> 
         frames = answer_frames(
             page, lambda: loop.call_soon_threadsafe(engine.let_one_through), example=chosen.example
         )
-        write_animation(list(frames), chosen.out / "answer.webp")
+        write_animation(list(frames), chosen.out / "answer.webp", lossless=False)
         page.close()
 
 
