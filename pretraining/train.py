@@ -396,7 +396,7 @@ def main() -> None:
         type=int,
         default=0,
         metavar="STEPS",
-        help="instead of a whole run: go on from a copy of a finished run's state.pt in --out, on the last phase's lessons",
+        help="instead of a whole run: continue from a copy of a finished run's state.pt in --out, on the last phase's lessons",
     )
     parser.add_argument("--retouch-lr", type=float, default=3e-4)
     parser.add_argument(
@@ -430,7 +430,7 @@ def main() -> None:
         step, spent = state["step"], state["spent"]
         teacher.rng.seed(args.seed + 1 + step)
     elif args.retouch:
-        parser.error(f"--retouch goes on from a finished run, there is no {state_file}; copy one there")
+        parser.error(f"--retouch continues from a finished run, there is no {state_file}; copy one there")
     began, last_save = time.monotonic() - spent, time.monotonic()
     first_step, tally = step, defaultdict[str, list[float]](list)
     while True:
