@@ -2,7 +2,7 @@
 
 vLLM cannot share an environment with everything else (it pins its own torch and fastapi), so it gets `.venv-vllm`;
 the others are folders of `.engines/` that a test puts in front of its PYTHONPATH. What is there and up to date is kept, so
-that a set-up that was interrupted goes on with the engine it was at. An engine that cannot be had (no such package, no
+that a set-up that was interrupted continues with the engine it was at. An engine that cannot be had (no such package, no
 room on the disk, no time left) is named with the reason and the tests of it are skipped; that is no failure.
 """
 
@@ -309,8 +309,9 @@ def main() -> None:
                     else f"{name} is not set up, its tests are skipped: {reason}"
                 )
         except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)
-            raise
+            pool.shutdown(wait=False, cancel_futures=True)
+            print("interrupted: what is ready is kept, the same command goes on", file=sys.stderr)
+            raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ def test_a_half_written_batch_is_gone_on_with_behind_its_last_record(tmp_path):
     run = RunDir.create(tmp_path / "run", recipe="a: 1\n")
     evaluate(CountingSampler(), examples, protocol=PROTOCOL, settings=GREEDY, run=run, quiet=True)
     lines = (run.path / "records.jsonl").read_bytes().splitlines(keepends=True)
-    (run.path / "records.jsonl").write_bytes(b"".join(lines[:3]) + lines[3][:40])  # broken off in e3
+    (run.path / "records.jsonl").write_bytes(b"".join(lines[:3]) + lines[3][:40])  # interrupted in e3
     resumed = CountingSampler()
     evaluate(
         resumed, examples, protocol=PROTOCOL, settings=GREEDY, run=run, questions_per_batch=4, quiet=True
@@ -298,6 +298,6 @@ def test_what_was_not_judged_is_told_with_its_most_frequent_reason():
     judge = {"kind": "endpoint", "url": "http://127.0.0.1:1/v1", "model": "m"}
     recipe = EvalRecipe.model_validate({"model": {"name": "m"}, "data": [{"name": "d"}], "judge": judge})
     assert judging_lines(recipe, records)[1:] == [
-        "unjudged: 3 answers; the same command judges them again, and asks nothing; mostly: the judge is\ufffd[2J down"
+        "unjudged: 3 answers; the same command judges them again without asking the model; most frequent reason: the judge is\ufffd[2J down"
     ]
     assert len(judging_lines(recipe, [record])) == 1

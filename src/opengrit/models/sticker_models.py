@@ -48,7 +48,7 @@ def is_sticker_sized(size: Size) -> bool:
 
 
 def of_another_world(examples: Iterable[Example]) -> list[Example]:
-    """The examples whose pictures are none of sticker world's."""
+    """The examples whose pictures are not sticker world's."""
     return [
         e for e in examples if not (e.dataset.startswith("stickers/") or is_sticker_sized(e.picture_size))
     ]
@@ -58,13 +58,13 @@ def what_it_knows(name: str, *others: str) -> str:
     """A sentence on what a packaged model is for, or several; the names are what the reader calls them."""
     knows, answers = ("know", "they answer") if others else ("knows", "it answers")
     return (
-        f"{' and '.join((name, *others))} {knows} emoji stickers only: what {answers} about other pictures means nothing; "
-        f"for photos use a model of the hub, for example {FOR_PHOTOS}"
+        f"{' and '.join((name, *others))} {knows} emoji stickers only: what {answers} about other pictures means "
+        f"nothing; for photos use a hub model, for example {FOR_PHOTOS}"
     )
 
 
 def tell_what_it_knows(name: str, examples: Iterable[Example]) -> None:
-    """Logs a warning where a packaged model is to see pictures that are none of sticker world's. Raises as `resolve` does."""
+    """Logs a warning where a packaged model is to see pictures that are not sticker world's. Raises as `resolve` does."""
     foreign = of_another_world(examples)
     if foreign and knows_stickers_only(name):
         _log.warning("%s (%s)", what_it_knows(name), _shown(foreign))
