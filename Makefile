@@ -13,7 +13,7 @@ DEMO_SETS := --data stickers/count --data stickers/spatial --max-new-tokens 160
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help demo test test-quick test-engines check docs audit setup lock clean
+.PHONY: help demo test test-quick test-wheel test-engines check docs audit setup lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,14 +43,19 @@ test: $(READY)  ## every test, on WORKERS=2 workers
 	$(PYTEST) --durations=8
 
 # vLLM, bitsandbytes, DeepSpeed and the real vocabulary are fetched once (5 GB) and kept in .venv-vllm and .engines.
-# No test begins after ENGINE_MINUTES, setting up included; those that are left out are named at the end.
+# No test begins after ENGINE_MINUTES, setting up included; what cannot be had or has no time left is named at the end.
 ENGINE_MINUTES ?= 28
 test-engines: $(READY)  ## against the real engines, on a CPU: vLLM, bitsandbytes, DeepSpeed, lmms-eval, the real vocabulary
-	@ends=$$(($$(date +%s) + 60 * $(ENGINE_MINUTES))); $(BIN)/python scripts/engines.py && \
-	OPENGRIT_TEST_ENGINES=$$ends OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q --durations=8 tests/engines
+	@ends=$$(($$(date +%s) + 60 * $(ENGINE_MINUTES))); $(BIN)/python scripts/engines.py --ends $$ends && \
+	OPENGRIT_TEST_ENGINES=$$ends $(PYTEST) --durations=8 tests/engines
 
 test-quick: $(READY)  ## the tests that train nothing, open no browser and are not slow
 	$(PYTEST) -m "not (trains or browser or slow)"
+
+# REVISION=v0.2.0 tests a tag. In another environment with the locked packages, so it fetches what `make setup` fetches.
+REVISION ?= HEAD
+test-wheel: $(READY)  ## build the wheel of REVISION=HEAD, install it where no checkout is, and run the quick tests against it
+	$(BIN)/python scripts/wheel_test.py --revision $(REVISION)
 
 check: $(READY)  ## format, lint, types, spelling, and that what is installed is what is locked
 	$(BIN)/ruff format --check .

@@ -13,7 +13,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,29 +67,33 @@ def train_and_evaluate(out: Path, model: str, seed: int, way: str, *, steps: int
     sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     if not (folder / FINAL).is_dir():
         run([*command(way), "train", "demo", *sets, "--set", "data.eval=[]", "--quiet", "--out", folder], log)
-    evaluated = folder.with_name(f"{folder.name}-evaluated")
-    data = [word for name in SETS for word in ("--data", name)]
-    run(
-        [*command("here"), "eval", "--model", folder, *data, "--limit", limit, "--max-new-tokens", 160, "--quiet", "--out", evaluated],
-        log,
-    )  # fmt: skip
     metrics = list(RunDir.open(folder).metrics())
-    records = list(RunDir.open(evaluated).records())
     return Trained(
         model,
         seed,
         way,
-        100 * (summarise(records).overall.accuracy.value or 0.0),
+        accuracy(folder, out / f"{folder.name}-evaluated", limit=limit),
         statistics.fmean(row["reward"] for row in metrics[-5:]),
         metrics[0].get("sampling/ratio"),
     )
 
 
-def table(trained: Sequence[Trained]) -> str:
+def accuracy(model: object, evaluated: Path, *, limit: int) -> float:
+    """Per cent of the sets' first `limit` questions each that are answered right, greedily, by the sampler of this process."""
+    data = [word for name in SETS for word in ("--data", name)]
+    words = ["eval", "--model", model, *data, "--limit", limit, "--max-new-tokens", 160, "--quiet"]
+    evaluated.parent.mkdir(parents=True, exist_ok=True)
+    run([*command("here"), *words, "--out", evaluated], evaluated.with_suffix(".log"))
+    records = list(RunDir.open(evaluated).records())
+    return 100 * (summarise(records).overall.accuracy.value or 0.0)
+
+
+def table(untrained: Mapping[str, float], trained: Sequence[Trained]) -> str:
     lines = [
         "| model | seed | sampled by | accuracy, % | reward, last five steps | probability ratio, first step |",
         "|---|---|---|---|---|---|",
     ]
+    lines += [f"| {model} | - | not trained | {found:.1f} | - | - |" for model, found in untrained.items()]
     for one in trained:
         ratio = "-" if one.ratio is None else f"{one.ratio:.4f}"
         lines.append(
@@ -111,6 +115,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=240, help="questions of each set")
     parser.add_argument("--results", type=Path, help="the page whose section colocate is written")
     args = parser.parse_args()
+    untrained = {
+        model: accuracy(model, args.out / f"{model}-untrained", limit=args.limit) for model in args.models
+    }
     trained = [
         train_and_evaluate(args.out, model, seed, way, steps=args.steps, limit=args.limit)
         for model in args.models
@@ -118,7 +125,7 @@ def main() -> None:
         for way in WAYS
     ]
     text = (
-        f"{table(trained)}\n\n{args.steps} steps of the demo's recipe each, then {args.limit} questions of each of "
+        f"{table(untrained, trained)}\n\n{args.steps} steps of the demo's recipe each, then {args.limit} questions of each of "
         f"{' and '.join(SETS)}, greedy, asked by the sampler of this process."
     )
     print(text)

@@ -236,7 +236,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=60, help="tokens of a completion of fixed length")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument(
-        "--results", type=Path, help="page to put the table into, for example docs/results.md"
+        "--results", type=Path, help="page to put the table into, for example docs/results/cost.md"
     )
     options = parser.parse_args()
     loaded = load(options.model)

@@ -40,13 +40,14 @@ class Part:
 
 
 PARTS = (
-    Part("device", "Device and versions", 25, 35),
-    Part("colocate", "One training step with vLLM in the process", 110, 120, "vllm"),
+    Part("device", "Device and versions", 40, 35),
     Part("step", "One training step in the process", 150, 45),
-    Part("decode", "Decoding against the memory's bandwidth", 60, 45),
+    Part("decode", "Decoding against the memory's bandwidth", 80, 45),
     Part("memory", "Peak memory against the estimate", 160, 100),
     Part("attention", "bfloat16 and attention", 60, 45),
     Part("four-bit", "Loading in 4 bits", 50, 40, "bitsandbytes"),
+    # Last, with what the others leave over: it starts vLLM twice.
+    Part("colocate", "One training step with vLLM in the process", 120, 120, "vllm"),
 )
 
 

@@ -16,14 +16,21 @@ if [ "${1:-}" = --wheels ]; then
     shift
     exec "$python" "$root/benchmarks/gpu_wheels.py" "$@"
 fi
-case "${WHEELS:+given} $* " in
+case "${WHEELS:+given}  $* " in
 " "*" --rehearse "*) ;; # with what is installed here
 *)
     if ls "$wheels"/*.whl >/dev/null 2>&1; then
         site=$(mktemp -d)
         trap 'rm -rf "$site"' EXIT
-        "$python" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-index --no-deps --no-compile --no-cache-dir \
-            --target "$site" "$wheels"/*.whl
+        put() {
+            "$python" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-index --no-deps --no-compile \
+                --no-cache-dir --target "$site" "$@"
+        }
+        if ! put "$wheels"/*.whl 2>/dev/null; then # one is for another Python or machine: those that fit
+            for wheel in "$wheels"/*.whl; do
+                put "$wheel" 2>/dev/null || echo "left out, it does not fit this machine: ${wheel##*/}" >&2
+            done
+        fi
         PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH}
         export PYTHONPATH
     fi

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+import traceback
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +25,7 @@ from gpu_setting import (
     saved,
     say,
 )
+from opengrit.core.errors import first_line
 from opengrit.core.types import Example
 from opengrit.data import load_examples
 from opengrit.doctor.fit import Machine, plan_of
@@ -59,6 +61,7 @@ def memory(setting: Setting) -> None:
         "|---|---|---|---|---|---|---|",
     )
     longest = 0.0
+    failed: list[str] = []
     for name, recipe in sorted(recipes().items(), key=lambda item: in_whole(item[1])):
         if setting.left < 1.3 * longest:
             say(f"| {name} | no time left | | | | | |")
@@ -68,11 +71,16 @@ def memory(setting: Setting) -> None:
             cells = recipe_peaks(setting, recipe)
         except torch.OutOfMemoryError as error:
             cells = f"out of memory: {str(error).splitlines()[0][:120]} | | | |"
-        except ModuleNotFoundError as error:
-            cells = f"needs {error.name} | | | |"
+        except Exception as error:  # whatever ends a recipe here, the others are measured
+            traceback.print_exc()
+            failed.append(name)
+            said = first_line(error)[:120].replace("|", "/")
+            cells = f"failed: {type(error).__name__}: {said} | | | |"
         taken = time.monotonic() - began
         longest = max(longest, taken)
         say(f"| {name} | {cells} | {taken:.0f} |")
+    if failed:
+        raise SystemExit(f"no peak of {' and '.join(failed)}")
 
 
 def recipes() -> dict[str, Recipe]:
@@ -91,7 +99,7 @@ def in_whole(recipe: Recipe) -> int:
 def recipe_peaks(setting: Setting, recipe: Recipe) -> str:
     """The cells of a recipe's row."""
     if recipe.model.quantization and not has("bitsandbytes"):
-        raise ModuleNotFoundError(name="bitsandbytes")
+        return "needs bitsandbytes | | | |"
     one = Machine("this device", 1, device_bytes() / GB)
     if in_whole(recipe) > device_bytes() and torch.cuda.is_available():
         return f"{in_whole(recipe) / GB:.2f}, does not fit | | | |"

@@ -49,7 +49,7 @@ class Scale:
 GPU = Scale(
     qwen="qwen2.5-vl-3b", internvl="internvl3-2b",
     step={"questions": 20, "group": 8, "length": 60, "passes": 4, "steps": 1}, rounds=3,
-    drawn=((1, 1), (1, 8), (8, 8), (20, 8)), lengths=(32, 160), longest=None, generated=200, written_rows=None, rows=4, tokens=256,
+    drawn=((1, 1), (8, 8), (20, 8)), lengths=(16, 80), longest=None, generated=200, written_rows=None, rows=4, tokens=256,
     copied=2**32,
 )  # fmt: skip
 REHEARSAL = Scale(

@@ -1,6 +1,6 @@
 """What `opengrit serve` bears: many clients against one at a time, and clients that leave midway.
 
-    python benchmarks/serve_load.py --results docs/results.md
+    python benchmarks/serve_load.py --results docs/results/cost.md
 
 starts the server with the packaged model in a process of its own and asks it over HTTP, whole runs of one client and of
 many taking turns. Clients and server share the machine's cores. Every answer is compared with that of `Grounder.ask`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,10 +17,10 @@ from opengrit.data.stickers import sets
 from opengrit.data.stickers.questions import SceneQuestion
 from opengrit.data.stickers.two_looks import KINDS_OF_LOOKS
 from opengrit.data.stickers.world import PLURALS, draw
-from opengrit.evaluation.metrics import full_format
 from opengrit.grounding.frames import Frame
 from opengrit.grounding.parsing import parse
 from opengrit.grounding.prompts import Strategy, detection_question, user_text
+from opengrit.rewards.format import full_format
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,12 @@ class Spoken:
 
 
 def speak(
-    model, processor, questions: list[tuple[SceneQuestion, str]], *, temperature: float = 0.0
+    model,
+    processor,
+    questions: list[tuple[SceneQuestion, str]],
+    *,
+    temperature: float = 0.0,
+    max_new_tokens: int = 120,
 ) -> list[Spoken]:
     """One reply to each (scene, user text)."""
     out = []
@@ -51,7 +57,9 @@ def speak(
             else {"do_sample": False}
         )
         with torch.no_grad():
-            ids = model.generate(**inputs, max_new_tokens=120, **sampling)[:, inputs["input_ids"].shape[1] :]
+            ids = model.generate(**inputs, max_new_tokens=max_new_tokens, **sampling)[
+                :, inputs["input_ids"].shape[1] :
+            ]
         for (asked, _), text in zip(
             chunk, processor.tokenizer.batch_decode(ids, skip_special_tokens=True), strict=True
         ):
@@ -70,14 +78,13 @@ def mean(values) -> float:
     return round(sum(values) / len(values), 4) if values else float("nan")
 
 
-def measure(model, processor, limit: int) -> dict[str, float]:
+def measure(model, processor, limit: int, max_new_tokens: int = 120) -> dict[str, float]:
     count, spatial, looks = (sets.asked(name)[:limit] for name in ("count", "spatial", "compose"))
     result: dict[str, float] = {"n_count": len(count), "n_spatial": len(spatial), "n_looks": len(looks)}
     present = [a for a in count if a.pointed]
     kinds = [a.pointed[0].kind for a in present]
-    detected = speak(
-        model, processor, [(a, detection_question(PLURALS[k])) for a, k in zip(present, kinds, strict=True)]
-    )
+    said_by = partial(speak, model, processor, max_new_tokens=max_new_tokens)
+    detected = said_by([(a, detection_question(PLURALS[k])) for a, k in zip(present, kinds, strict=True)])
     result["detection_iou"] = mean(union_iou(s.transcript.boxes, boxes_of(s.asked)) for s in detected)
     for name, asked in (
         ("count", count),
@@ -85,16 +92,13 @@ def measure(model, processor, limit: int) -> dict[str, float]:
         ("open", [a for a in spatial if a.answer not in ("Yes", "No")]),
         *((kind, [a for a in looks if a.looks == kind]) for kind in KINDS_OF_LOOKS),
     ):
-        plain = speak(model, processor, [(a, user_text(Strategy.DIRECT, a.question)) for a in asked])
+        plain = said_by([(a, user_text(Strategy.DIRECT, a.question)) for a in asked])
         result[f"direct_{name}"] = mean(
             s.transcript.text.strip().rstrip(".") == s.asked.answer for s in plain
         )
         for mode, temperature in (("greedy", 0.0), ("sampled", 1.0)):
-            said = speak(
-                model,
-                processor,
-                [(a, user_text(Strategy.GROUNDED, a.question)) for a in asked],
-                temperature=temperature,
+            said = said_by(
+                [(a, user_text(Strategy.GROUNDED, a.question)) for a in asked], temperature=temperature
             )
             result[f"{mode}_{name}_accuracy"] = mean(s.transcript.answer == s.asked.answer for s in said)
             result[f"{mode}_{name}_iou"] = mean(

@@ -24,6 +24,7 @@ from opengrit.data.stickers.two_looks import (
     SUPERLATIVES,
     ask_two_looks,
     between_question,
+    comparison_question,
     related_elsewhere,
     side_question,
     superlative_question,
@@ -142,6 +143,9 @@ class Teacher:
                 anchor = first.key_words[1]
                 kind = next(k for k in KINDS if PLURALS[k] == first.key_words[0])
                 tries.append(side_question(scene, kind, anchor, relation))
+            elif first.looks == "comparison":
+                pair = tuple(rng.sample(sorted({*names, *first_kinds(first)}), 2))
+                tries.append(comparison_question(scene, pair))
             elif first.looks == "superlative":
                 word = rng.choice(list(SUPERLATIVES))
                 tries.append(superlative_question(scene, first.key_words[1], word, relation))
@@ -231,11 +235,17 @@ def _rethinking_two_looks(asked: SceneQuestion, answer: str) -> str:
         return f"There are {answer} {asked.key_words[0]} {relation} the {asked.key_words[1]}."
     if asked.looks == "comparison":
         first, second = (sum(PLURALS[o.kind] == word for o in asked.pointed) for word in asked.key_words)
-        return f"There are {first} {asked.key_words[0]} and {second} {asked.key_words[1]}."
+        relation = "more" if first > second else "fewer" if first < second else "not more"
+        return f"{first} {asked.key_words[0]} are {relation} than {second} {asked.key_words[1]}."
     if asked.looks == "between":
         return f"There are {answer} things between the {asked.key_words[0]} and the {asked.key_words[1]}."
     relation = next(r for r in RELATIONS if asked.question.startswith(f"What is {r} the"))
     return f"The {answer} is {relation} the {asked.pointed[-2].kind}."
+
+
+def first_kinds(asked: SceneQuestion) -> list[str]:
+    """The kinds that a comparison names, of which the scene may show none."""
+    return [kind for kind in KINDS if PLURALS[kind] in asked.key_words]
 
 
 def answer_kind(asked: SceneQuestion) -> str:

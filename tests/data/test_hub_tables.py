@@ -5,14 +5,19 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pytest
 from data_hub import data_hub
 from PIL import Image
 
+from opengrit.core.errors import DataError
 from opengrit.data import load
+from opengrit.data.tables.arrow import require_reachable
 
 IMPORTS = """
 import sys
@@ -90,3 +95,17 @@ def test_a_data_set_of_the_hub_is_read_imported_and_missed_by_name(tmp_path: Pat
         ("none", "bird-0.png"),
     ]
     assert json.loads((tmp_path / "birds.jsonl").read_text().splitlines()[0])["width"] == 40
+
+
+def test_a_hub_that_does_not_answer_is_told_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]  # nobody listens there once it is closed
+    began = time.monotonic()
+    with pytest.raises(DataError, match="hub:me/birds is not on this machine and the hub does not answer"):
+        require_reachable("me/birds", endpoint=f"http://127.0.0.1:{port}")
+    assert time.monotonic() - began < 15  # the client's own tries take 23 seconds of waiting alone
+
+
+def test_what_a_hub_says_of_a_name_is_left_to_its_client() -> None:
+    with data_hub({}) as address:
+        require_reachable("me/none", endpoint=address)

@@ -15,7 +15,16 @@ from engines import clock_has_run_out, missing, tests_engines, version
 
 HERE = Path(__file__).parent
 # Those that show most come first, so that a slow machine's clock leaves out the others.
-FIRST = ("test_vllm_server.py", "test_vllm_colocate.py", "test_bitsandbytes.py", "test_deepspeed.py")
+FIRST = (
+    "test_vllm_server.py",
+    "test_vllm_colocate.py",
+    "test_bitsandbytes.py",
+    "test_deepspeed.py",
+    "test_gpu_rehearsal.py",
+    "test_real_vocabulary.py",
+    "test_vllm_export.py",
+    "test_vllm_server_mode.py",
+)
 
 
 def pytest_collection_modifyitems(items):
@@ -52,7 +61,7 @@ def pytest_runtest_makereport(item, call):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """What was run of each engine: tests passed, failed and skipped, seconds, and each reason for a skip."""
+    """What was run of each engine: tests passed, failed and skipped, seconds, each reason for a skip, and what was found."""
     if not tests_engines():
         return
     counts = defaultdict(lambda: defaultdict(int))
@@ -64,13 +73,17 @@ def pytest_terminal_summary(terminalreporter):
                 counts[name][outcome] += 1
                 if outcome == "skipped":
                     reasons[name][str(report.longrepr[2]).removeprefix("Skipped: ")] += 1
+    found = defaultdict(list)
     for reports in terminalreporter.stats.values():
         for report in reports:
             for name in getattr(report, "engines", []):
                 seconds[name] += report.duration
+                found[name] += [text for key, text in report.user_properties if key == "found"]
     terminalreporter.section("engines")
     for name in sorted(counts):
         told = ", ".join(f"{counts[name][kind]} {kind}" for kind in counts[name])
         terminalreporter.write_line(f"{name} {version(name)}: {told}, {seconds[name]:.0f} s")
+        for line in dict.fromkeys(found[name]):
+            terminalreporter.write_line(f"    {line}")
         for reason, number in reasons[name].items():
             terminalreporter.write_line(f"    skipped {number}: {reason}")

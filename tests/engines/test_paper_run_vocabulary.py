@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
-from engines import missing
-
-if reason := missing("vocabulary"):
-    pytest.skip(reason, allow_module_level=True)
-
 import real_vocabulary
 from paper_run import three_lines_and_the_checkpoint
 

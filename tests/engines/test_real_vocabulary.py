@@ -6,17 +6,12 @@ import json
 import random
 
 import pytest
-import torch
-
-from engines import missing, opengrit
-
-if reason := missing("vocabulary"):
-    pytest.skip(reason, allow_module_level=True)
-
 import real_vocabulary
+import torch
 from box_tokens import TEXTS, check_tokens
 
 import opengrit.models
+from engines import opengrit as command
 from opengrit.data.stickers.sets import examples
 from opengrit.grounding.prompts import Strategy, user_text
 from opengrit.sampling import Asked, Sampled, SamplingSettings
@@ -140,7 +135,7 @@ def settings(folder, **more):
 
 def test_grpo_steps_score_every_sampled_token(folder, tmp_path):
     opengrit_run = tmp_path / "run"
-    opengrit("train", "demo", *settings(folder), "--out", opengrit_run)
+    command("train", "demo", *settings(folder), "--out", opengrit_run)
     rows = [json.loads(line) for line in (opengrit_run / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2]
     # Random weights of a small width spread evenly over the vocabulary: log(151,936) = 11.93 nats a token.
@@ -150,6 +145,6 @@ def test_grpo_steps_score_every_sampled_token(folder, tmp_path):
 def test_supervised_fine_tuning_learns_its_targets(folder, tmp_path):
     given = {"model": folder, "sft.max_steps": 4, "sft.learning_rate": "1.0e-2", "sft.save_steps": "null"}
     sets = [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
-    opengrit("sft", "sft-demo", *sets, "--out", tmp_path / "run")
+    command("sft", "sft-demo", *sets, "--out", tmp_path / "run")
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["loss"] < rows[0]["loss"]

@@ -22,7 +22,7 @@ lora: {{r: 4}}
 QUESTIONS = 48
 
 
-def test_a_merged_adapter_answers_as_the_run_does(tmp_path):
+def test_a_merged_adapter_answers_as_the_run_does(tmp_path, record_property):
     run = fine_tune(parse(SftRecipe, RECIPE), tmp_path / "run")
     opengrit("export", run.path, "--out", tmp_path / "exported")
     common = ("--data", "stickers/count", "--limit", QUESTIONS, "--max-new-tokens", 160, "--quiet")
@@ -37,8 +37,9 @@ def test_a_merged_adapter_answers_as_the_run_does(tmp_path):
     }
     same = sum(texts["vllm"][name] == text for name, text in texts["here"].items())
     changed = sum(texts["base"][name] != text for name, text in texts["here"].items())
-    print(
-        f"{same} of {QUESTIONS} texts by vLLM are the run's own, {changed} of which the base writes otherwise"
+    record_property(
+        "found",
+        f"export: {same} of {QUESTIONS} texts by vLLM are the run's own, {changed} of which the base writes otherwise",
     )
     assert len(texts["here"]) == QUESTIONS
     assert same >= QUESTIONS - 1  # one token of equal likelihood may fall the other way

@@ -44,14 +44,15 @@ def evaluated(served):
     return [RunDir.open(folder / which) for which in ("vllm", "here")]
 
 
-def test_an_evaluation_by_vllm_is_the_evaluation_in_this_process(served, evaluated, capsys):
+def test_an_evaluation_by_vllm_is_the_evaluation_in_this_process(served, evaluated, record_property):
     records = [sorted(run.records(), key=lambda r: r.id) for run in evaluated]
     assert [len(some) for some in records] == [QUESTIONS, QUESTIONS]
     pairs = [(a, b) for a, b in zip(*records, strict=True) if a.completion.text != b.completion.text]
-    with capsys.disabled():
-        print(f"\n{served[0]}: {QUESTIONS - len(pairs)} of {QUESTIONS} texts by vLLM are the model's own")
-        for a, b in pairs:
-            print(f"  {a.id}\n    vLLM: {a.completion.text!r}\n    here: {b.completion.text!r}")
+    record_property(
+        "found", f"{served[0]}: {QUESTIONS - len(pairs)} of {QUESTIONS} texts by vLLM are the model's own"
+    )
+    for a, b in pairs:
+        record_property("found", f"{a.id}: vLLM {a.completion.text!r}, here {b.completion.text!r}")
     assert len(pairs) <= 1
     for a, b in zip(*records, strict=True):
         if (a, b) not in pairs:

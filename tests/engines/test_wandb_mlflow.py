@@ -6,7 +6,6 @@ import json
 import shutil
 import sqlite3
 import sys
-from pathlib import Path
 
 import pytest
 from drawings import check_frame
@@ -46,10 +45,11 @@ def folder(tmp_path_factory):
         "--out",
         str(home / "run"),
     ]
-    run(command, environment("trackers", **places))
+    # MLflow writes artifacts below the working folder.
+    run(command, environment("trackers", **places), folder=home)
     for lost in ("final", "checkpoints/step-000003"):
         shutil.rmtree(home / "run" / lost)
-    run([*command, "--resume"], environment("trackers", **places))
+    run([*command, "--resume"], environment("trackers", **places), folder=home)
     return home
 
 
@@ -108,7 +108,7 @@ def test_mlflow_has_one_run_with_the_numbers_and_the_pictures(folder):
     for step, row in rows_of(folder).items():
         assert {key: found[step, f"train/{key}"] for key in row} == row
     records = {record.id: record for record in RunDir.open(folder / "run").records()}
-    artifacts = Path(place.removeprefix("file://"))
+    artifacts = folder / place.removeprefix("file://")
     checked = 0
     for file in artifacts.glob("rollouts/*.json"):
         table = json.loads(file.read_text())

@@ -22,8 +22,10 @@ from opengrit.evaluation.processes import open_samplers
 from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.evaluation.run import run_evaluation
 from opengrit.judges import RuleJudge
+from opengrit.recipes.asking import Eval
+from opengrit.recipes.data_section import Source
 from opengrit.recipes.evaluation_recipe import EvalRecipe, Served
-from opengrit.recipes.training_recipe import Eval, Model, Source
+from opengrit.recipes.model_section import Model
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import Asked, SamplingSettings, Unsampled

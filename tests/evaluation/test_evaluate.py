@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import yaml
 from endpoint_stub import Said, endpoint_stub
 
 from opengrit.core.boxes import Box, Size
-from opengrit.core.errors import DataError
+from opengrit.core.errors import DataError, RunError
 from opengrit.core.types import Completion, Example, Finish, Unjudged, Verdict
 from opengrit.data import load_examples
 from opengrit.evaluation.evaluator import evaluate
@@ -16,8 +17,9 @@ from opengrit.evaluation.metrics import grounding_iou, right, truncated
 from opengrit.evaluation.rollout import EvaluationProtocol, read, record_id
 from opengrit.evaluation.run import judging_lines, run_evaluation
 from opengrit.judges import RuleJudge
+from opengrit.recipes.data_section import Source
 from opengrit.recipes.evaluation_recipe import EvalRecipe, Served
-from opengrit.recipes.training_recipe import Model, Source
+from opengrit.recipes.model_section import Model
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import Asked, Sampled, SamplingSettings, Unsampled
@@ -268,6 +270,27 @@ def test_an_evaluation_through_an_endpoint_asks_again_only_what_failed(tmp_path)
     assert "endpoint" not in recipe.model_copy(update={"endpoint": None}).resolved_yaml()
 
 
+def test_an_evaluation_that_an_earlier_version_began_resumes_though_keys_came_since(tmp_path):
+    with endpoint_stub(lambda request: Said(GOOD)) as stub:
+        recipe = EvalRecipe(
+            model=Model(name="toy"),
+            data=(Source(name="stickers/count"),),
+            limit=2,
+            endpoint=Served(url=stub.url, frame="qwen2_5_vl"),
+        )
+        run, _ = run_evaluation(recipe, tmp_path / "run", quiet=True)
+        kept = yaml.safe_load(run.recipe)
+        for source in kept["evaluate"]["data"]:
+            del source["hub"], source["columns"], source["box_units"]
+        (run.path / "recipe.yaml").write_text(yaml.safe_dump(kept))
+        run_evaluation(recipe, run.path, quiet=True)
+        assert len(stub.requests) == 2
+        assert run.recipes == [yaml.safe_dump(kept)]
+        other = recipe.model_copy(update={"seed": 1})
+        with pytest.raises(RunError, match="seed: 0 then, 1 now"):
+            run_evaluation(other, run.path, quiet=True)
+
+
 def test_what_was_not_judged_is_told_with_its_most_frequent_reason():
     (record,) = evaluate(CountingSampler(), [example(0)], protocol=PROTOCOL, settings=GREEDY, quiet=True)
     reasons = ("timed out", "the judge is\x1b[2J down", "the judge is\x1b[2J down")
@@ -275,6 +298,6 @@ def test_what_was_not_judged_is_told_with_its_most_frequent_reason():
     judge = {"kind": "endpoint", "url": "http://127.0.0.1:1/v1", "model": "m"}
     recipe = EvalRecipe.model_validate({"model": {"name": "m"}, "data": [{"name": "d"}], "judge": judge})
     assert judging_lines(recipe, records)[1:] == [
-        "unjudged: 3 answers; the same command judges them again, and asks nothing; mostly: the judge is\ufffd[2J down"
+        "unjudged: 3 answers; the same command judges them again without asking the model; most frequent reason: the judge is\ufffd[2J down"
     ]
     assert len(judging_lines(recipe, [record])) == 1

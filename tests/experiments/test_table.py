@@ -28,15 +28,17 @@ from opengrit.core.boxes import Box, Size
 from opengrit.core.errors import DataError, RecipeError, RunError
 from opengrit.core.types import Completion, Example, Finish
 from opengrit.data import write
+from opengrit.evaluation.probes import Probe, Trial
 from opengrit.evaluation.rollout import EvaluationProtocol, read
-from opengrit.experiments import Way, load_table_recipe, run_table
+from opengrit.experiments import Way, load_table_recipe, run_table, table_so_far
 from opengrit.experiments.pages import NAMES, csv_text, html, latex, markdown
 from opengrit.experiments.recipe import TableRecipe
-from opengrit.experiments.results import ModelRecords, TableResult, measure
+from opengrit.experiments.results import ModelRecords, TableResult, Training, measure
 from opengrit.experiments.sentences import findings
 from opengrit.judges import RuleJudge
 from opengrit.recipes.yaml import parse
 from opengrit.rewards.rubric import Rubric
+from opengrit.runs.alarms import Alarm, Kind
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import Sampled, Unsampled
 from opengrit.training.checkpoint_sidecar import SIDECAR
@@ -65,8 +67,8 @@ def test_the_ways_are_asked_and_trained_as_their_names_say():
     runs = list(recipe.runs(recipe.models[0]))
     assert [(run.way.value, run.seed) for run in runs] == [
         ("direct", 3), ("grounded", 3), ("grounded-icl", 3),  # greedy: one run each
-        ("sft", 3), ("sft", 5), ("grpo-answer", 3), ("grpo-answer", 5), ("grpo-random", 3), ("grpo-random", 5),
-        ("grit", 3), ("grit", 5), ("direct-after", 3), ("direct-after", 5), ("blind", 3), ("blind", 5),
+        ("sft", 3), ("grpo-answer", 3), ("grpo-random", 3), ("grit", 3), ("direct-after", 3), ("blind", 3),
+        ("sft", 5), ("grpo-answer", 5), ("grpo-random", 5), ("grit", 5), ("direct-after", 5), ("blind", 5),
     ]  # fmt: skip
     assert len({run.folder for run in runs}) == 15
     asked = {run.way: recipe.evaluation(run, trained=None).strategy for run in runs}
@@ -77,15 +79,15 @@ def test_the_ways_are_asked_and_trained_as_their_names_say():
     }  # fmt: skip
     assert [run.way for run in runs if recipe.evaluation(run, trained=None).blind] == [Way.BLIND] * 2
     trained_by = {(run.way, run.seed): run.trained_by for run in runs}
-    assert trained_by[Way.BLIND, 5] == trained_by[Way.DIRECT_AFTER, 5] == trained_by[Way.GRIT, 5] == runs[10]
+    assert trained_by[Way.BLIND, 5] == trained_by[Way.DIRECT_AFTER, 5] == trained_by[Way.GRIT, 5] == runs[12]
     assert trained_by[Way.GROUNDED, 3] is None
-    plain, grit = recipe.grpo(runs[6]), recipe.grpo(runs[10])
-    assert recipe.grpo(runs[8]).rewards == "random"
+    plain, grit = recipe.grpo(runs[10]), recipe.grpo(runs[12])
+    assert recipe.grpo(runs[11]).rewards == "random"
     assert (plain.rewards, grit.rewards) == ("answer_only", "paper")
     assert (plain.train.seed, grit.train.seed) == (5, 5)
     assert plain.model_copy(update={"rewards": "paper"}) == grit  # nothing else differs
-    assert recipe.fine_tuning(runs[4]).sft.seed == 5
-    assert recipe.evaluation(runs[10], trained=Path("/t/grit")).model.name == "/t/grit"
+    assert recipe.fine_tuning(runs[9]).sft.seed == 5
+    assert recipe.evaluation(runs[12], trained=Path("/t/grit")).model.name == "/t/grit"
 
 
 def test_an_objective_of_the_tables_own_is_grit_but_for_what_it_says():
@@ -110,7 +112,7 @@ def test_an_objective_of_the_tables_own_is_grit_but_for_what_it_says():
 def test_with_a_temperature_each_seed_is_a_sampling_of_its_own():
     recipe = parse(TableRecipe, SERVED, ["seeds=[1, 2]", "eval={temperature: 0.7}"])
     assert [(run.way.value, run.seed) for run in recipe.runs(recipe.models[0])] == [
-        ("direct", 1), ("direct", 2), ("grounded", 1), ("grounded", 2),
+        ("direct", 1), ("grounded", 1), ("direct", 2), ("grounded", 2),
     ]  # fmt: skip
 
 
@@ -122,7 +124,9 @@ def test_a_resolved_recipe_loads_as_an_equal_one(text):
     assert again.resolved_yaml() == recipe.resolved_yaml()
 
 
-@pytest.mark.parametrize("name", ["table-stickers", "table-asking", "table-count-ablation"])
+@pytest.mark.parametrize(
+    "name", ["table-stickers", "table-compose", "table-drift", "table-asking", "table-count-ablation"]
+)
 def test_the_recipes_that_come_with_the_project_are_possible(name):
     assert load_table_recipe(name).models
 
@@ -132,9 +136,9 @@ def test_the_recipes_that_come_with_the_project_are_possible(name):
     [
         (TRAINED, "way=[grit]", "way is not a key of this recipe; did you mean ways"),
         (TRAINED, "ways=[grit, sfd]", "ways.1: input should be 'direct'"),
-        (TRAINED, "ways=[grit, grit]", "each is named once, grit is named twice"),
-        (TRAINED, "seeds=[]", "at least one is named, none is"),
-        (TRAINED, "seeds=[true]", "seeds.0: true and false are not a value"),
+        (TRAINED, "ways=[grit, grit]", "each entry may occur once, grit occurs twice"),
+        (TRAINED, "seeds=[]", "needs at least one entry, has none"),
+        (TRAINED, "seeds=[true]", "seeds.0: this key takes no true or false"),
         (TRAINED, "train.seed=3", "seeds lists the seeds, seed is 3 here"),
         (TRAINED, "sft.seed=3", "seeds lists the seeds, seed is 3 here"),
         (
@@ -142,7 +146,7 @@ def test_the_recipes_that_come_with_the_project_are_possible(name):
             "ways=[direct, blind]",
             "blind ask the model that grit trains, ways leaves grit out; add grit",
         ),
-        (TRAINED, "objectives={grit: {}}", "has a name of its own, .*got 'grit'; rename"),
+        (TRAINED, "objectives={grit: {}}", "needs a new name of .*got 'grit'; rename"),
         (
             TRAINED,
             "objectives={kl: {train: {beta: -1}}}",
@@ -218,6 +222,43 @@ def by_hand() -> TableResult:
             1: four("yynn", [LEFT, LEFT, RIGHT, RIGHT]),  # all right, IoU 1, 1, 0, 0
         },
     )
+
+
+def test_necessity_sufficiency_and_alarms_are_those_of_the_runs():
+    recipe = parse(TableRecipe, TRAINED, ["seeds=[0]", "models=[toy]", "data=[mine.jsonl]", "probe=true"])
+    assert [w.value for w in recipe.all_ways if not recipe.is_probed(w)] == [
+        "direct",
+        "direct-after",
+        "blind",
+    ]
+    answers = {way: four("yynn", [LEFT] * 4) for way in (Way.GRIT, Way.SFT)}
+
+    def tried(way: Way, occlude: str, keep: str, shuffle: str) -> list[Trial]:
+        under = zip(*(four(text, [LEFT] * 4) for text in (occlude, keep, shuffle)), strict=True)
+        return [Trial(a, dict(zip(Probe, u, strict=True))) for a, u in zip(answers[way], under, strict=True)]
+
+    trials = {
+        Way.GRIT: {0: tried(Way.GRIT, "nnyn", "yynn", "nynn")},  # 3 change, all stay, 1 changes by chance
+        Way.SFT: {0: tried(Way.SFT, "yynn", "nynn", "yynn")},  # none changes, 3 stay, none
+    }
+    alarm = Alarm(7, Kind.DRIFT, "boxes drift")
+    trainings = {
+        Way.GRIT: {0: Training((alarm, replace(alarm, step=9)), 1.5)},
+        Way.SFT: {0: Training((), None)},
+    }
+    by_seed = {way: {0: records} for way, records in answers.items()}
+    table = measure(recipe, [ModelRecords("toy", by_seed, trials, trainings)], {"mine.jsonl": QUESTIONS})
+    rows = {key: row["value"] for key, row in rows_of(table).items()}
+    assert float(rows["grit", "pooled", "necessity"]) == 0.5  # 3/4 - 1/4
+    assert float(rows["grit", "0", "sufficiency"]) == 1.0
+    assert float(rows["sft", "pooled", "necessity"]) == 0.0
+    assert float(rows["grit-minus-sft", "pooled", "sufficiency"]) == 0.25
+    assert (rows["grit", "0", "alarms"], rows["sft", "0", "alarms"]) == ("2", "0")
+    assert rows["grit", "0", "alarm/boxes drift"] == "7"
+    assert "necessity, % | sufficiency, %" in markdown(table)
+    assert "Alarms in training: grit seed 0: boxes drift." in markdown(table)
+    assert "Alarms in training: grit seed 0: boxes drift." in html(table)
+    assert "necessity" not in markdown(by_hand())  # nothing was probed
 
 
 def rows_of(table: TableResult) -> dict[tuple[str, str, str], dict[str, str]]:
@@ -354,7 +395,7 @@ def test_what_cannot_run_is_refused_before_anything_is_written(tmp_path, monkeyp
     assert not out.exists()
     out.mkdir()
     (out / "mine.txt").write_text("")
-    with pytest.raises(RunError, match="a new run gets a new folder"):
+    with pytest.raises(RunError, match="a new run needs a new folder"):
         run_table(good, out)
 
 
@@ -373,7 +414,7 @@ def test_sets_in_files_of_one_name_are_refused_before_anything_is_written(tmp_pa
 @pytest.mark.slow
 def test_a_training_that_cannot_be_is_refused_before_anything_is_written(tmp_path):
     out = tmp_path / "table"
-    with pytest.raises(RecipeError, match="all seeds give one model; lower rows_per_step"):
+    with pytest.raises(RecipeError, match="all seeds give the same model; lower rows_per_step"):
         run_table(parse(TableRecipe, TRAINED, ["sft.rows_per_step=20", "ways=[sft]"]), out)
     with pytest.raises(RecipeError, match="questions_per_step is 21"):
         run_table(parse(TableRecipe, TRAINED, ["train.questions_per_step=21", "ways=[grit]"]), out)
@@ -489,7 +530,7 @@ def test_two_tables_do_not_work_in_one_folder(tmp_path):
             assert asked.wait(timeout=300)
             second = CliRunner().invoke(app, ["table", str(recipe), "--out", str(tmp_path / "table")])
             assert second.exit_code == 2
-            assert "one process makes a table at a time" in second.stderr
+            assert "only one process at a time makes a table" in second.stderr
         finally:
             first.process.kill()
             first.code()
@@ -544,11 +585,16 @@ def test_every_way_is_trained_asked_and_gone_on_with(tmp_path):
             "sft={bf16: false, max_steps: 2, save_steps: 1, gradient_checkpointing: false}",
             "eval.max_completion_length=60",
             "objectives={kl: {train: {beta: 0.04}}}",
+            "probe=true",
         ],
     )
     out = tmp_path / "table"
     run_table(recipe, out, quiet=True)
     before = files(out)
+    probed = sorted(p.parent.parent.parent.name for p in out.glob("runs/*/*/*/probe/records.jsonl"))
+    assert probed == ["grit", "grounded", "grounded-icl", "grpo-answer", "grpo-random", "kl", "sft"]
+    table_so_far(recipe, out)
+    assert files(out) == before
     trained = sorted(str(p.parent.relative_to(out / "runs")) for p in out.glob("runs/*/*/*/train/final"))
     assert trained == [
         f"tiny-qwen2.5-vl/{way}/seed-0/train" for way in ("grit", "grpo-answer", "grpo-random", "kl", "sft")
@@ -563,6 +609,8 @@ def test_every_way_is_trained_asked_and_gone_on_with(tmp_path):
     (here / "train" / "final").rename(tmp_path / "final")
     (here / "train" / "checkpoints" / "step-000002").rename(tmp_path / "step")
     asked = {path: path.read_bytes() for path in evaluated if path.is_file()}
+    so_far = table_so_far(recipe, out)  # as a table in the making is looked at: without grit's seed
+    assert "grit" not in {result.way for block in so_far.blocks for result in block.ways}
     run_table(recipe, out, quiet=True)
     steps = [json.loads(line)["step"] for line in (here / "train" / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 2]
@@ -633,11 +681,11 @@ def test_a_table_of_which_a_training_has_no_undamaged_checkpoint_says_which_fold
 
 def test_more_training_rows_hold_the_fewer_in_grits_mix_and_show_no_packaged_scene(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import table_stickers
+    import more_rows
     from opengrit.data import load_examples, stickers
     from opengrit.data.stickers import sets
 
-    few, many = table_stickers.more_rows(20), table_stickers.more_rows(60)
+    few, many = more_rows.more_rows(20), more_rows.more_rows(60)
     assert tuple(few) == sets.asked("train20")
     assert many[:20] == few
     others = {asked.scene.fingerprint() for name in stickers.SET_NAMES for asked in sets.asked(name)}
@@ -649,7 +697,7 @@ def test_more_training_rows_hold_the_fewer_in_grits_mix_and_show_no_packaged_sce
         answers = [asked.answer for asked in many[start : start + 20]]
         assert sorted(a for a in answers if a.isdigit()) == sorted("0123401234")
         assert sum(a in ("Yes", "No") for a in answers) == 5
-    path = table_stickers.write_rows(40, tmp_path)
+    path = more_rows.write_rows(40, tmp_path)
     written = load_examples(str(path), str(tmp_path / "images"))
     assert [e.question for e in written] == [asked.question for asked in many[:40]]
     assert [len(e.boxes) for e in written] == [len(asked.pointed) for asked in many[:40]]

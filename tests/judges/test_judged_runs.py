@@ -28,8 +28,10 @@ from opengrit.judges import Case
 from opengrit.judges.breaker import Breaker, BreakerSettings
 from opengrit.judges.settings import JudgeSection, open_judge
 from opengrit.models import load
+from opengrit.recipes.data_section import Source
 from opengrit.recipes.evaluation_recipe import EvalRecipe, Served, judge_of
-from opengrit.recipes.training_recipe import Model, Source, load_recipe
+from opengrit.recipes.model_section import Model
+from opengrit.recipes.training_recipe import load_recipe
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import Sampled, SamplingSettings
@@ -162,7 +164,7 @@ def test_an_outage_of_several_steps_changes_no_weight_is_counted_and_learning_go
     said = caplog.text
     assert "the judge is down and is not asked for now" in said
     assert "the judge answers again" in said
-    assert "step 2 is not learned from: 0 of" in said
+    assert "step 2 is skipped: 0 of" in said
 
 
 @pytest.mark.trains

@@ -17,7 +17,7 @@ from opengrit.core.errors import ModelError
 from opengrit.core.types import Completion, Finish
 from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.grounding.frames import Frame, Unit
-from opengrit.inference.grounder import read_answer
+from opengrit.inference.answer import read_answer
 from opengrit.judges import RuleJudge
 from opengrit.models import load
 from opengrit.models.families import family_of

@@ -102,16 +102,15 @@ def test_commands_say_it_once_with_the_number_of_rows(command, tmp_path):
     assert "here: 1 row, the first with" in result.stderr
 
 
-def test_a_server_says_it_on_its_page_and_among_its_models():
+def test_a_server_says_it_among_its_models():
     engine = Speaking("2")
-    settings = ServeSettings(notes={engine.name: what_it_knows(engine.name)})
+    settings = ServeSettings(only_stickers=frozenset([engine.name]))
     engines = {engine.name: engine}
     with running(build_app(engines, settings), engines) as server, server.client() as client:
         assert client.get("/v1/models/speaking").json()["note"] == what_it_knows("speaking")
-        assert "speaking knows emoji stickers only" in client.get("/").text
 
 
 def test_the_server_of_a_packaged_model_has_that_note():
-    from opengrit.cli.serve import _notes
+    from opengrit.cli.serve import _only_stickers
 
-    assert _notes([None, "Qwen/Qwen2.5-VL-3B-Instruct"], ["mine", "other"]) == {"mine": what_it_knows("mine")}
+    assert _only_stickers([None, "Qwen/Qwen2.5-VL-3B-Instruct"], ["mine", "other"]) == {"mine"}

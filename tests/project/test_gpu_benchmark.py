@@ -54,7 +54,7 @@ def test_a_part_that_fails_or_hangs_is_named_and_the_others_are_measured(command
     done = subprocess.run([*command, "--seconds", "16", "--only", *parts], capture_output=True, text=True)
     assert done.returncode == 1
     found = states(tmp_path / "gpu.md")
-    assert list(found) == ["colocate", "step", "decode", "memory", "four-bit"]
+    assert list(found) == ["step", "decode", "memory", "four-bit", "colocate"]
     assert found["colocate"].startswith("not measured on this machine")
     assert found["step"].startswith("failed with 1: ValueError: no such step")
     assert found["memory"].startswith("ran out of its ")

@@ -12,6 +12,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2] / "pretraining"))
 
 from build import build_model, build_processor, build_tokenizer
+from measure import measure, table
 from mixture import FAULTS, Teacher, held_out
 from opengrit.core.boxes import Size
 from opengrit.data.stickers.questions import HELD_OUT_PAIRS
@@ -87,3 +88,13 @@ def test_what_is_taught_is_true_and_nothing_held_out_is_shown(name):
 
 def test_the_shares_of_faults_add_up():
     assert sum(share for _, share in FAULTS) == pytest.approx(1.0)
+
+
+def test_a_base_is_measured_on_every_kind_of_question_that_the_page_lists():
+    name = "tiny-internvl3"
+    tokenizer = build_tokenizer(name)
+    model = build_model(name, tokenizer, seed=0).eval()
+    measured = measure(model, build_processor(name, tokenizer), limit=4, max_new_tokens=3)
+    page = table({name: measured})
+    assert measured["direct_count"] == 0.0, "random weights answer nothing"
+    assert page.count("\n| ") == len(measured) - 3, "a row for each figure, the three counts apart"

@@ -41,8 +41,9 @@ from opengrit.judges.settings import JudgeSection
 from opengrit.models import load
 from opengrit.models.loading import load_for_inference, load_for_training
 from opengrit.recipes.evaluation_recipe import EvalRecipe
+from opengrit.recipes.model_section import Model
 from opengrit.recipes.sft_recipe import SftRecipe
-from opengrit.recipes.training_recipe import Model, Recipe, load_recipe
+from opengrit.recipes.training_recipe import Recipe, load_recipe
 from opengrit.training.checkpoint_sidecar import SIDECAR
 
 SOURCE = Path(opengrit.__file__).parent

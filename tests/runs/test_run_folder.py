@@ -72,7 +72,7 @@ def test_resume_refuses_another_recipe_and_an_empty_folder(tmp_path: Path) -> No
     before = contents(tmp_path)
     with pytest.raises(RunError, match="its own recipe"):
         RunDir.create(tmp_path / "one", recipe=RECIPE + "lora: null\n", resume=True)
-    with pytest.raises(RunError, match="leave out --resume"):
+    with pytest.raises(RunError, match="leave it out"):
         RunDir.create(tmp_path / "two", recipe=RECIPE, resume=True)
     assert contents(tmp_path) == before
     assert not (tmp_path / "two").exists()
@@ -163,7 +163,7 @@ def test_a_second_writer_is_refused_until_the_first_has_closed(tmp_path: Path) -
     pytest.importorskip("fcntl", reason="this system has no advisory locks")
     run = RunDir.create(tmp_path, recipe=RECIPE)
     first = run.append_records()
-    with pytest.raises(RunError, match="one process writes"):
+    with pytest.raises(RunError, match="only one process at a time writes"):
         run.append_records()
     first.close()
     run.append_records().close()
@@ -217,7 +217,14 @@ def test_a_refused_folder_is_answered_with_options_that_the_command_has(kind: st
     assert "its own recipe" in said
     assert ("--resume-anyway" in said) == (kind in TRAININGS)
     assert said.endswith(f"use the settings in {run / 'recipe.yaml'}, or another --out") or kind in TRAININGS
-    assert ("or --resume to resume" in refusal(run, KINDS[kind])) == (kind in TRAININGS)
+    told = refusal(run, KINDS[kind])
+    without = " without a checkpoint" if kind in TRAININGS else ""
+    assert f"{run} holds a run{without}; choose another --out" in told
+    assert ("or --resume to start the run in it" in told) == (kind in TRAININGS)
+    RunDir.open(run).checkpoint_path(1).mkdir()
+    told = refusal(run, KINDS[kind])
+    assert f"{run} holds a run; choose another --out" in told
+    assert ("or --resume to resume the run in it" in told) == (kind in TRAININGS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -225,7 +232,7 @@ def test_a_run_of_another_kind_is_refused_without_its_keys(kind: str, tmp_path: 
     run = RunDir.create(tmp_path, recipe=KINDS[kind]).path
     for other in KINDS.keys() - {kind}:
         assert refusal(run, KINDS[other], resume=True).endswith(
-            f"{run} holds a run of another kind; choose another --out"
+            f"{run} holds a run of another command; choose another --out"
         )
         assert refusal(run, KINDS[other]).endswith("; choose another --out")
 
@@ -234,7 +241,7 @@ def test_of_many_differences_the_first_eight_are_listed_and_the_others_counted(t
     keys = [f"k{number:02}" for number in range(11)]
     RunDir.create(tmp_path, recipe="".join(f"{key}: 1\n" for key in keys))
     said = refusal(tmp_path, "".join(f"{key}: 2\n" for key in keys), resume=True)
-    assert "k07: 1 then, 2 now; and 3 more)" in said
+    assert "k07: 1 then, 2 now and 3 more)" in said
     assert "k08" not in said
 
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -28,11 +29,15 @@ from opengrit.grounding.parsing import parse
 from opengrit.inference.answer import Answer, read_answer
 from opengrit.inference.grounder import Grounder
 from opengrit.reports.live import LiveReply, Progress, answer_html
+from opengrit.runs.folder import RunDir
+from opengrit.runs.origin import Origin, write_origin
 from opengrit.sampling import Sampled
 from opengrit.serving.app import ServeSettings, build_app
 from opengrit.serving.engine import Ask, Busy, Load, TooLate
+from opengrit.serving.examples import run_examples, sticker_examples
 from opengrit.serving.local import LocalEngine
-from opengrit.serving.page import PageSettings, mount_page, sticker_examples
+from opengrit.serving.page import PageSettings, mount_page
+from opengrit.serving.page_backend import short_names
 from opengrit.serving.session_store import SessionStore, plain_name, prepare
 
 expect.set_options(timeout=PATIENCE_SECONDS * 1000)
@@ -397,7 +402,7 @@ def test_an_example_is_asked_with_one_click_and_what_was_asked_is_shown_again(
         examples.nth(1).click()
         expect(page.locator("#og-history button")).to_have_count(2)
         finished(page)
-        assert engine.asks[0].image == open_any(sticker_examples()[0].content)
+        assert engine.asks[0].image == open_any(sticker_examples().examples[0].content)
         expect(page.locator(".og-final strong")).to_have_text("none")
         page.locator("#og-history button").nth(1).click()
         expect(page.locator(".og-asked")).to_have_text(first)
@@ -409,17 +414,18 @@ def test_an_example_is_asked_with_one_click_and_what_was_asked_is_shown_again(
 def test_two_models_are_compared_side_by_side_and_one_that_fails_does_not_hold_up_the_other(
     browser: Browser,
 ) -> None:
-    before, after = ScriptedEngine("before"), ScriptedEngine("after")
+    long = "before-training-under-a-name-that-takes-more-than-one-line-of-its-column"
+    before, after = ScriptedEngine(f"owner/{long}"), ScriptedEngine("after")
     before.script = Script(failure=TooLate(3))
     with (
-        served(build_app({"before": before, "after": after}, ServeSettings())) as (url, _),
+        served(build_app({before.name: before, "after": after}, ServeSettings())) as (url, _),
         visit(browser, url) as page,
     ):
         bring(page)
         ask(page)
         finished(page)
         one, two = (
-            page.locator('.og-reply[aria-label="before"]'),
+            page.locator(f'.og-reply[aria-label="{long}"]'),
             page.locator('.og-reply[aria-label="after"]'),
         )
         expect(one.get_by_role("alert")).to_contain_text("at most 3 s")
@@ -429,15 +435,42 @@ def test_two_models_are_compared_side_by_side_and_one_that_fails_does_not_hold_u
         assert right is not None
         assert left["y"] == right["y"]
         assert left["x"] + left["width"] <= right["x"]
+        names, pictures = (
+            [reply.locator(part).bounding_box() for reply in (one, two)]
+            for part in (".og-run", ".og-picture")
+        )
+        assert names[0]["height"] > names[1]["height"]  # type: ignore[index]
+        assert pictures[0]["y"] == pictures[1]["y"]  # type: ignore[index]
         two.locator(".og-point").first.hover()
         expect(one.locator("rect.lit")).to_have_count(0)
         expect(two.locator("rect.lit")).to_have_count(1)
-        page.get_by_role("checkbox", name="before").uncheck()
+        page.get_by_role("checkbox", name=long).uncheck()
         ask(page, "Only one?")
         expect(page.locator(".og-asked")).to_have_text("Only one?")
         finished(page)
         expect(page.locator(".og-reply")).to_have_count(1)
         assert (len(before.asks), len(after.asks)) == (1, 2)
+
+
+@pytest.mark.slow
+def test_a_model_that_knows_stickers_only_says_so_of_other_pictures_and_how_another_is_served(
+    browser: Browser,
+) -> None:
+    engine = ScriptedEngine("toy")
+    app = build_app({"toy": engine}, ServeSettings(only_stickers=frozenset(["toy"])))
+    with served(app) as (url, _), visit(browser, url) as page:
+        note = page.get_by_role("note")
+        bring(page)
+        expect(note).to_contain_text("toy knows emoji stickers only")
+        ask(page)
+        finished(page)
+        expect(note).to_contain_text("toy knows emoji stickers only")
+        note.get_by_role("link", name="Serve a model of your own").click()
+        expect(page.locator("#og-own pre").first).to_be_visible()
+        expect(page.locator("#og-own summary")).to_be_focused()
+        page.locator("[data-example]").first.click()
+        finished(page)
+        expect(note).to_have_count(0)
 
 
 # -- stopping, and what goes wrong -----------------------------------------------------------------------------------
@@ -485,7 +518,7 @@ def test_what_goes_wrong_is_said_plainly(browser: Browser, address: str, engine:
         page.locator("#og-file").set_input_files(
             {"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"}
         )
-        expect(status).to_contain_text("this is none of them")
+        expect(status).to_contain_text("this is not")
         bring(page)
         expect(status).to_have_text("")
         ask(page, "   ")
@@ -576,7 +609,7 @@ def test_the_page_is_light_or_dark_as_the_visitor_likes_and_its_switch_turns_it_
 @pytest.mark.slow
 def test_the_packaged_model_answers_on_the_page_what_it_answers_in_python(browser: Browser) -> None:
     grounder = Grounder.load("tiny-qwen2.5-vl")
-    example = sticker_examples()[0]
+    example = sticker_examples().examples[0]
     said = grounder.ask(example.content, example.question)
     engine = LocalEngine(grounder)
     app = build_app({engine.name: engine}, ServeSettings())
@@ -680,6 +713,72 @@ def test_a_name_for_a_download_holds_nothing_but_letters_digits_and_dashes() -> 
     assert plain_name("../../../etc/passwd") == "passwd"
     assert plain_name('"\r\nSet-Cookie: a=b') == "Set-Cookie-a-b"
     assert plain_name("\u732b.png") == plain_name("") == "picture"
+
+
+def test_a_hub_id_is_shown_without_its_owner_unless_two_would_be_called_the_same() -> None:
+    assert short_names(["Qwen/Qwen2.5-VL-3B", "demo"]) == {
+        "Qwen/Qwen2.5-VL-3B": "Qwen2.5-VL-3B",
+        "demo": "demo",
+    }
+    assert short_names(["a/grit", "b/grit"]) == {"a/grit": "a/grit", "b/grit": "b/grit"}
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """A run's folder as training leaves it, without weights; its working folder and its pictures are beside it."""
+    for name, colours in (("train", ("red", "green")), ("test", ("blue", "teal", "navy"))):
+        rows = []
+        for colour in colours:
+            Image.new("RGB", (40, 30), colour).save(tmp_path / f"{colour}.png")
+            rows += [
+                {"question": f"Is it {colour}?{mark}", "answer": "yes", "image": f"{colour}.png"}
+                | {"width": 40, "height": 30, "dataset": "mine"}
+                for mark in ("", " Is it?")
+            ]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = "data:\n  train: [{file: train.jsonl, images: .}]\n  eval: [stickers/count, {file: test.jsonl, images: .}]\n"
+    run = RunDir.create(tmp_path / "runs" / "mine", recipe=recipe)
+    write_origin(run.path, Origin(str(tmp_path), None))
+    (run.path / "final").mkdir()
+    return run.path
+
+
+def test_the_examples_are_those_of_the_run_that_is_served(
+    trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = Limits()
+    for place in (trained, trained / "final"):
+        found = run_examples(str(place), name="mine", limits=limits)
+        assert found is not None
+        assert found.source == "From this run's own data, which mine was not trained on."
+        assert [e.content for e in found.examples] == [
+            (tmp_path / f"{colour}.png").read_bytes() for colour in ("blue", "teal", "navy")
+        ]
+    (tmp_path / "teal.png").write_bytes(b"damaged")
+    again = run_examples(str(trained), name="mine", limits=limits)
+    assert again is not None
+    assert [e.name for e in again.examples] == ["blue", "navy"]
+    assert "teal.png" in caplog.text
+    (tmp_path / "test.jsonl").unlink()
+    learned = run_examples(str(trained), name="mine", limits=limits)
+    assert learned is not None
+    assert (learned.source, [e.name for e in learned.examples]) == (
+        "From this run's own data, which mine was trained on.",
+        ["red", "green"],
+    )
+    (tmp_path / "train.jsonl").unlink()
+    assert run_examples(str(trained), name="mine", limits=limits) is None
+    assert run_examples("tiny-qwen2.5-vl", name="tiny-qwen2.5-vl", limits=limits) is None
+
+
+def test_the_page_offers_the_examples_it_is_given(trained: Path) -> None:
+    examples = run_examples(str(trained), name="mine", limits=Limits())
+    app = build_app({"mine": ScriptedEngine("mine")}, ServeSettings(examples=examples))
+    with served(app) as (url, _), httpx.Client(base_url=url, timeout=PATIENCE_SECONDS) as client:
+        page = client.get("/").text
+        assert "which mine was not trained on" in page
+        assert page.count("data-example=") == 3
+        assert client.get("/page/pictures/example-2").status_code == 200
 
 
 # -- an answer that is still being written ---------------------------------------------------------------------------

@@ -28,6 +28,7 @@ QUIET = {
     "DO_NOT_TRACK": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # its threads go where a core is free
 }
 
 
@@ -36,7 +37,9 @@ def missing(name: str) -> str | None:
     folder = VLLM_PYTHON.parents[1] if name == "vllm" else OVERLAYS / name
     if (folder / ".ready").is_file():
         return None
-    return f"{name} is not set up: `python scripts/engines.py {name}` says why"
+    reason = OVERLAYS / f"{name}.reason"
+    why = reason.read_text() if reason.is_file() else f"run python scripts/engines.py {name}"
+    return f"{name} is not set up: {why}"
 
 
 def tests_engines() -> bool:
@@ -83,8 +86,10 @@ def colocated(*arguments: object, **more: str) -> str:
     return run([str(VLLM_PYTHON), str(EAGER), *map(str, arguments)], environment(**more))
 
 
-def run(command: list[str], env: dict[str, str], timeout: float = 900.0) -> str:
-    """A command's whole output; AssertionError where it fails or takes longer than `timeout` seconds.
+def run(
+    command: list[str], env: dict[str, str], timeout: float = 900.0, *, folder: Path | None = None
+) -> str:
+    """A command's whole output, begun in `folder`; AssertionError where it fails or takes longer than `timeout` seconds.
 
     A command that the clock of `make test-engines` ends leaves its test skipped, not failed: it says nothing of the engine.
     """
@@ -92,6 +97,7 @@ def run(command: list[str], env: dict[str, str], timeout: float = 900.0) -> str:
     process = subprocess.Popen(
         command,
         env=env,
+        cwd=folder,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

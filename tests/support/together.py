@@ -28,9 +28,10 @@ import opengrit.models
 from opengrit.core.types import Completion, Finish, Unjudged
 from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.judges import RuleJudge
+from opengrit.recipes.asking import Eval
 from opengrit.recipes.objective import Advantage, ObjectCredit
-from opengrit.recipes.training_recipe import Eval
 from opengrit.rewards.rubric import Rubric
+from opengrit.rewards.settings import rubric_of
 from opengrit.runs.folder import RunDir
 from opengrit.sampling.replay import ReplaySampler
 from opengrit.training.sharding import whole_weights
@@ -76,6 +77,22 @@ def written(loaded, examples):
     return rollouts
 
 
+BATCHED = """
+import json
+import os
+from pathlib import Path
+
+from opengrit.rewards import reward
+
+
+@reward(batched=True)
+def first_of_batch(attempts):
+    seen = [[a.example.id, a.transcript.text] for a in attempts]
+    Path(__file__).with_name(f"seen-{os.environ['RANK']}.json").write_text(json.dumps(seen))
+    return [1 / (1 + place) for place in range(len(attempts))]
+"""
+
+
 SHARDED = {
     "ACCELERATE_USE_FSDP": "true",
     "FSDP_VERSION": "2",
@@ -117,7 +134,7 @@ class NotANumber(TrainerCallback):
 
 def train(
     folder, name, loaded, *, fixed, rows=4, stop_after=None, resume=False, every=None, gone=False, nan=False,
-    advantage=None, **changes
+    advantage=None, rubric=RUBRIC, **changes
 ):  # fmt: skip
     """One scenario; every process of the group calls this."""
     state = PartialState(cpu=True)
@@ -155,7 +172,7 @@ def train(
         loaded,
         examples,
         args=args,
-        protocol=EvaluationProtocol("direct", loaded.frame, MoodyJudge(), RUBRIC),
+        protocol=EvaluationProtocol("direct", loaded.frame, MoodyJudge(), rubric),
         run=RunDir.open(run),
         rollout_sampler=sampler,
         evaluations=[TrainingEvaluation("held-out", tuple(examples), ASKED, every=every)] if every else (),
@@ -197,6 +214,9 @@ def scenarios(folder):
     credit = FIXED | {"rows_per_step": 12, "save_strategy": "no"}
     train(folder, "credit", base(folder, "qwen"), advantage=apart, **credit)
     if PartialState().num_processes == 2:
+        own = rubric_of({f"{folder / 'batched.py'}:first_of_batch": 1.0})
+        once = credit | {"max_steps": 1}
+        train(folder, "batched", base(folder, "qwen"), rubric=own, **once)
         train(
             folder, "gone", tiny_random.talkative(tiny_random.qwen()), rows_per_step=8, gone=True, **SAMPLED
         )
@@ -269,6 +289,7 @@ def _free_port():
 def main(folder: Path) -> int:
     """Fork all processes and wait for them; how many failed."""
     torch.set_num_threads(1)
+    (folder / "batched.py").write_text(BATCHED)
     for family in (tiny_random.qwen, tiny_random.internvl):
         tiny_random.save(tiny_random.talkative(family()), folder / f"base-{family.__name__}")
     world = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}

@@ -107,6 +107,17 @@ def test_two_processes_learn_from_fixed_rollouts_the_weights_that_one_learns(nam
     assert totals[0] == totals[1]
 
 
+def test_a_batched_reward_of_ones_own_sees_the_rows_of_its_process_in_their_order(trained):
+    """Three groups of four over two processes: six rows each, and the second group is on both."""
+    records = list(RunDir.open(trained / "2-batched" / "run").records())
+    shares = [json.loads((trained / f"seen-{rank}.json").read_text()) for rank in range(2)]
+    assert [len(share) for share in shares] == [6, 6]
+    assert [[r.example.id, r.transcript.text] for r in records] == shares[0] + shares[1]
+    assert [r.score.parts["first_of_batch"] for r in records] == [1 / (1 + n) for n in range(6)] * 2
+    groups = [r.example.id for r in records]
+    assert groups == [name for name in groups[::4] for _ in range(4)]
+
+
 @pytest.mark.parametrize(("whole", "shared"), [("qwen", "fsdp-qwen"), ("piece", "fsdp-piece")])
 def test_sharded_weights_learn_what_whole_ones_learn(whole, shared, trained):
     assert apart(weights(trained, f"1-{whole}"), weights(trained, f"2-{shared}")) <= 1e-5
@@ -529,8 +540,8 @@ def test_each_process_gets_every_argument_but_the_number_of_processes():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "demo", "--num-processes", "3"], "divided evenly over 3 processes"),
-        (["sft", "sft-demo", "--num-processes", "7"], "divided evenly over 7 processes"),
+        (["train", "demo", "--num-processes", "3"], "divide evenly over 3 processes"),
+        (["sft", "sft-demo", "--num-processes", "7"], "divide evenly over 7 processes"),
     ],
 )
 def test_a_number_of_processes_that_does_not_divide_the_work_is_refused_at_once(

@@ -22,7 +22,7 @@ from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.grounding.prompts import user_text
 from opengrit.judges import RuleJudge
 from opengrit.recipes.objective import Advantage, Objective
-from opengrit.recipes.training_recipe import Train
+from opengrit.recipes.train_section import Train
 from opengrit.rewards.rubric import Rubric
 from opengrit.runs.folder import RunDir
 from opengrit.sampling import Sampled

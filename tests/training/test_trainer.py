@@ -24,7 +24,8 @@ from opengrit.core.errors import ModelError, RecipeError, RunError
 from opengrit.core.types import Completion, Finish, Unjudged
 from opengrit.data.grit import write
 from opengrit.grounding.prompts import user_text
-from opengrit.recipes.training_recipe import Eval, parse_recipe
+from opengrit.recipes.asking import Eval
+from opengrit.recipes.training_recipe import parse_recipe
 from opengrit.rewards.rubric import Rubric
 from opengrit.sampling.replay import ReplaySampler
 from opengrit.training.data_order import EvenOrder
@@ -184,11 +185,11 @@ def test_the_reference_model_keeps_the_first_weights_and_the_kl_starts_at_zero(t
 
 def test_rollouts_are_sampled_by_the_step_alone_so_that_processes_sample_what_one_would(tmp_path):
     made = trainer(tmp_path)
-    seeds = [made.sampling_settings(generation).seed for generation in range(3)]
+    seeds = [made.rollout_sampling.settings_of(generation).seed for generation in range(3)]
     assert len(set(seeds)) == 3
     other = trainer(tmp_path, per_device_train_batch_size=8, gradient_accumulation_steps=1)
-    assert [other.sampling_settings(generation).seed for generation in range(3)] == seeds
-    assert trainer(tmp_path, seed=4).sampling_settings(0).seed not in seeds
+    assert [other.rollout_sampling.settings_of(generation).seed for generation in range(3)] == seeds
+    assert trainer(tmp_path, seed=4).rollout_sampling.settings_of(0).seed not in seeds
 
 
 def test_sampled_tokens_are_trained_on_and_appended_ones_are_not(tmp_path):
@@ -428,7 +429,7 @@ def test_an_adapter_is_trained_alone_and_resumes_exactly(tmp_path):
 
 
 def test_fewer_rows_than_a_step_asks_are_refused(tmp_path):
-    with pytest.raises(RecipeError, match="2 are asked for and the data has 1 rows; add rows"):
+    with pytest.raises(RecipeError, match="2 are requested and the data has 1 rows; add rows"):
         trainer(tmp_path, rows=1)
 
 

@@ -48,11 +48,6 @@ class Balance:
     answers: tuple[tuple[str, int], ...]
     advice: tuple[str, ...]
 
-    @property
-    def is_enough(self) -> bool:
-        """Whether GRIT could train on them."""
-        return self.num_good >= ENOUGH
-
 
 def balance(rows: Sequence[StoredRow], *, file: Path, folder: Path, pictures: Collection[str]) -> Balance:
     """What the rows of a file come to; `pictures` are the names of those that are there in `folder`."""

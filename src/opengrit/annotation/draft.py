@@ -10,7 +10,8 @@ from typing import Any
 
 from opengrit.core.boxes import Size
 from opengrit.core.types import Example
-from opengrit.data.rows import Problem, Row
+from opengrit.data.problems import Problem
+from opengrit.data.rows import Row
 from opengrit.serving.security import bad_parameter
 
 MAX_QUESTION, MAX_ANSWER = 2_000, 500  # characters

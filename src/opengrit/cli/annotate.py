@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import webbrowser
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
 
+from opengrit.cli import options
 from opengrit.cli.serve import check_installed
 from opengrit.core.errors import DataError, RecipeError
 from opengrit.core.escaping import harmless
@@ -20,23 +22,28 @@ if TYPE_CHECKING:
 _HOST = "127.0.0.1"
 _GRACE_SECONDS = 2.0
 
-_Folder = Annotated[Path, Argument(help="Folder of pictures; the folders in it count too.")]
-_Out = Annotated[Path, Option(help="JSONL file of the rows; one that is there is continued.")]
-_Dataset = Annotated[
-    str | None, Option(help="The data set that new rows name (default: the file's name without its ending).")
+_Folder = Annotated[Path, Argument(help="Picture folder; its subfolders are included.")]
+_Out = Annotated[
+    Path, options.output(metavar="FILE", help="JSONL file for the rows; an existing file is continued.")
 ]
-_Port = Annotated[int, Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")]
-_NoBrowser = Annotated[bool, Option("--no-browser", help="Only print the address, open no browser.")]
+_Dataset = Annotated[
+    str | None,
+    options.output(
+        metavar="NAME", help="Data set name of new rows (default: the file's name without extension)."
+    ),
+]
+_page = partial(Option, rich_help_panel="Page")
+_Port = Annotated[int, _page(min=0, max=65535, help="Port on this machine; 0 takes a free one.")]
+_NoBrowser = Annotated[bool, _page("--no-browser", help="Print the address and open no browser.")]
 
 
 def annotate(
     folder: _Folder, out: _Out, dataset: _Dataset = None, port: _Port = 7861, no_browser: _NoBrowser = False
 ) -> None:
-    """Make rows by hand: a page that goes from picture to picture and asks for a question, an answer, and boxes if you like.
+    """Write rows by hand: a page shows picture after picture and takes a question, an answer and optional boxes.
 
-    Every row is in OUT as soon as it is saved; the same command goes on where it was left. The page shows how the answers
-    and the kinds of question are balanced, and says when twenty good rows are there. Only this machine reaches it. Ctrl-C
-    ends it.
+    Saving a row writes it to OUT at once; the same command continues an earlier session. The page shows the balance of
+    answers and of question kinds, and says when you have twenty good rows. Only this machine can open it. Ctrl-C stops it.
 
     Examples:
 
@@ -68,7 +75,7 @@ def annotate(
         rows = len(session.rows.rows)
         begun = f"; {rows} row{'s' if rows > 1 else ''} from before" if rows else ""
         typer.echo(
-            f"{len(pictures)} pictures of {folder} at {where}, rows go to {out}{begun}; Ctrl-C ends it"
+            f"{len(pictures)} pictures of {folder} at {where}, rows go to {out}{begun}; Ctrl-C stops it"
         )
         if not no_browser:
             webbrowser.open(where)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable
 from errno import EACCES, EDQUOT, EFBIG, EISDIR, ELOOP, ENAMETOOLONG, ENOSPC, ENOTDIR, EPERM, EROFS
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from opengrit.cli import convert as converting
 from opengrit.cli import data_check, data_get, data_import, data_list, data_make, recipe
@@ -17,6 +17,7 @@ from opengrit.cli.ask import ask
 from opengrit.cli.doctor import doctor
 from opengrit.cli.evaluate import evaluate
 from opengrit.cli.export import export
+from opengrit.cli.help import Command, Group
 from opengrit.cli.new import new
 from opengrit.cli.probe import probe
 from opengrit.cli.records import records
@@ -36,7 +37,7 @@ _FULL = (ENOSPC, EDQUOT, EFBIG)  # met while writing, where the error names no f
 _REFUSALS = (EACCES, EPERM, EROFS, ENOSPC, EDQUOT, ENAMETOOLONG, ENOTDIR, EISDIR, ELOOP)
 
 
-class _Commands(TyperGroup):
+class _Commands(Group):
     """Turns an error a user can fix into one line on stderr and exit code 2; a bug keeps its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -52,64 +53,76 @@ class _Commands(TyperGroup):
         except OSError as error:
             if error.errno in _FULL and error.filename is None:
                 typer.echo(
-                    f"error: there must be space for what is written, there is none where this writes ({error.strerror}); free "
-                    "some, or name a place on another disk",
+                    f"error: output needs free disk space, none is left ({error.strerror}); free some, or name a folder on another "
+                    "disk",
                     err=True,
                 )
                 raise typer.Exit(EXIT_ERROR) from error
             if error.errno not in _REFUSALS or error.filename is None:
                 raise
             typer.echo(
-                f"error: a file must be there to read or write, {harmless(str(error.filename))} is not ({error.strerror}); "
-                "check its path, its permissions and the free space",
+                f"error: a file must be readable and writable, {harmless(str(error.filename))} is not ({error.strerror}); "
+                "check its path, its permissions and the free disk space",
                 err=True,
             )
             raise typer.Exit(EXIT_ERROR) from error
 
+
+# In the order, and under the headings, in which `opengrit --help` lists them.
+_COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    "Train": {"new": new, "doctor": doctor, "train": train, "sft": sft},
+    "Measure": {"eval": evaluate, "probe": probe, "table": table, "report": report},
+    "Use a model": {"ask": ask, "serve": serve, "export": export, "records": records},
+    "Data": {"annotate": annotate},
+}
 
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    help="Vision-language models that show their evidence: train, measure and ask them.",
+    help="""Vision-language models that show their evidence: train, measure and ask them.
+
+    `opengrit COMMAND --help` explains a command, with examples.
+
+    Examples:
+
+        opengrit new sheet.csv --images photos/ --out mine/
+
+        opengrit train mine/recipe.yaml --out mine/trained
+
+        opengrit ask photos/0001.jpg "How many dogs are there?" \\
+            --model mine/trained
+    """,
 )
-app.command("new")(new)
-app.command("doctor")(doctor)
-app.command("train")(train)
-app.command("sft")(sft)
-app.command("eval")(evaluate)
-app.command("table")(table)
-app.command("probe")(probe)
-app.command("report")(report)
-app.command("records")(records)
-app.command("export")(export)
-app.command("ask")(ask)
-app.command("serve")(serve)
-app.command("annotate")(annotate)
+for heading, commands in _COMMANDS.items():
+    for name, command in commands.items():
+        app.command(name, cls=Command, rich_help_panel=heading)(command)
 
 data = typer.Typer(
-    no_args_is_help=True, help="Check or convert the data you have, fetch a benchmark, or make some."
+    cls=Group,
+    no_args_is_help=True,
+    help="Check or convert your data, fetch a benchmark, or write packaged data.",
 )
-app.add_typer(data, name="data")
-data.command("check")(data_check.check)
-data.command("import")(data_import.import_rows)
-data.command("get")(data_get.get)
-data.command("list")(data_list.list_benchmarks)
+app.add_typer(data, name="data", rich_help_panel="Data")
+data.command("check", cls=Command)(data_check.check)
+data.command("import", cls=Command)(data_import.import_rows)
+data.command("get", cls=Command)(data_get.get)
+data.command("list", cls=Command)(data_list.list_benchmarks)
 
-make = typer.Typer(no_args_is_help=True, help="Write a packaged world as files like your own.")
+make = typer.Typer(cls=Group, no_args_is_help=True, help="Write a packaged world as files like your own.")
 data.add_typer(make, name="make")
-make.command("stickers")(data_make.make_stickers)
+make.command("stickers", cls=Command)(data_make.make_stickers)
 
-recipes = typer.Typer(no_args_is_help=True, help="The recipes that come with the package: list, show, copy.")
-app.add_typer(recipes, name="recipe")
-recipes.command("list")(recipe.list_recipes)
-recipes.command("show")(recipe.show)
-recipes.command("copy")(recipe.copy)
+recipes = typer.Typer(cls=Group, no_args_is_help=True, help="List, show and copy the packaged recipes.")
+app.add_typer(recipes, name="recipe", rich_help_panel="Train")
+recipes.command("list", cls=Command)(recipe.list_recipes)
+recipes.command("show", cls=Command)(recipe.show)
+recipes.command("copy", cls=Command)(recipe.copy)
 
-convert = typer.Typer(no_args_is_help=True, help="Write a model's folder in another layout.")
-app.add_typer(convert, name="convert")
-convert.command("internvl")(converting.internvl)
+convert = typer.Typer(cls=Group, no_args_is_help=True, help="Convert a model to another layout.")
+app.add_typer(convert, name="convert", rich_help_panel="Use a model")
+convert.command("internvl", cls=Command)(converting.internvl)
 
 
 def main() -> None:
@@ -132,7 +145,7 @@ def _print_version(asked: bool) -> None:
 def _root(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop."),
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     pass

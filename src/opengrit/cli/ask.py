@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
-from typer import Argument, Option
+from typer import Argument
 
 from opengrit.cli import options
 from opengrit.core.errors import RecipeError, RunError
@@ -30,29 +30,41 @@ _PICTURE_FILES = (".png", ".jpg", ".jpeg")
 _EXIT_FAILED = 1
 
 _Image = Annotated[
-    Path | None, Argument(help="Picture file, or a folder: the question is put to each picture in it.")
+    Path | None, Argument(help="Picture file, or a folder to ask the question about each of its pictures.")
 ]
-_Question = Annotated[str | None, Argument(help="What you want to know about it.")]
-_ImageOption = Annotated[Path | None, Option("--image", help="The same as IMAGE.")]
-_QuestionOption = Annotated[str | None, Option("--question", help="The same as QUESTION.")]
+_Question = Annotated[str | None, Argument(help="Question about the picture.")]
+_ImageOption = Annotated[Path | None, options.data("--image", help="The same as IMAGE.")]
+_QuestionOption = Annotated[str | None, options.data("--question", help="The same as QUESTION.")]
 _Batch = Annotated[
-    Path | None, Option(help='JSONL file of questions, {"image": ..., "question": ..., "id": ...} a line.')
+    Path | None,
+    options.data(
+        metavar="FILE",
+        help='JSONL file of questions, one line each: {"image": ..., "question": ..., "id": ...}.',
+    ),
 ]
-_Images = Annotated[Path | None, Option(help="Picture folder of --batch (default: the file's own folder).")]
+_Images = Annotated[
+    Path | None,
+    options.data(metavar="FOLDER", help="Picture folder of --batch (default: the file's own folder)."),
+]
 _Out = Annotated[
     Path | None,
-    Option(
-        help="File for the answers of --batch or a folder, a line of JSON each; what it holds is not asked again."
+    options.output(
+        metavar="FILE",
+        help="JSONL file for the answers of --batch or of a folder; answers already in it are not asked again.",
     ),
 ]
 _Model = Annotated[
     str | None,
-    Option(help=f"{options.MODEL_HELP} (default: {options.PACKAGED}); with --endpoint, its name there."),
+    options.model(
+        help=f"{options.MODEL_HELP} (default: {options.PACKAGED}); with --endpoint, its name there."
+    ),
 ]
-_Json = Annotated[bool, Option("--json", help="Print one JSON object.")]
+_Json = Annotated[bool, options.output("--json", help="Print one JSON object.")]
 _Draw = Annotated[
     Path | None,
-    Option(help="Write the picture with the boxes to this PNG or JPEG file; many go to this folder."),
+    options.output(
+        help="Write the picture with its boxes to this PNG or JPEG file; for many pictures, name a folder."
+    ),
 ]
 
 
@@ -63,34 +75,37 @@ def ask(
     question_option: _QuestionOption = None,
     batch: _Batch = None,
     images: _Images = None,
-    out: _Out = None,
     model: _Model = None,
     endpoint: options.Endpoint = None,
-    strategy: options.Strategy = "grounded",
-    system: options.System = None,
     frame: options.Frame = None,
     max_pixels: options.MaxPixels = None,
-    as_json: _Json = False,
     draw: _Draw = None,
+    out: _Out = None,
+    as_json: _Json = False,
+    quiet: options.NoProgress = False,
+    strategy: options.Strategy = "grounded",
+    system: options.System = None,
     max_new_tokens: options.Length = 1000,
     temperature: options.Temperature = 0.0,
     seed: options.Seed = 0,
-    quiet: options.NoProgress = False,
 ) -> None:
-    """Ask pictures questions; the answers point.
+    """Ask questions about pictures; the answers come with boxes.
 
-    One picture: prints what the model writes (as it is written, on a terminal), the boxes in the picture's pixels and
-    the answer. Many, with --batch or a folder: a line of JSON each, to standard output or to --out, which the same
-    command resumes: another model, other settings, questions or pictures than those it holds answers of are refused. A row
-    that cannot be asked is a line with an error, and the exit code is 1 then. The packaged
-    models know emoji stickers only (opengrit data make stickers writes some).
+    One picture: prints the model's text (token by token on a terminal), the boxes in pixels of the picture, and the answer.
+    Many pictures (--batch or a folder): writes one line of JSON each, to standard output or to --out. The same command
+    resumes an --out file; it refuses a file with answers of another model or to other settings, questions or pictures. A
+    row that cannot be asked gets a line with its error, and the exit code is 1. The packaged models know emoji stickers
+    only (opengrit data make stickers writes some).
 
     Examples:
 
-        opengrit ask stickers/images/count-00003.png "How many flowers are there?" \\
-            --draw out.png
+        opengrit ask photos/0001.jpg "How many dogs are there?" \\
+            --model mine/trained --draw answer.png
 
-        opengrit ask --batch questions.jsonl --out answers.jsonl --draw drawn/
+        opengrit ask --batch questions.jsonl --model mine/trained \\
+            --out answers.jsonl --draw drawn/
+
+        opengrit ask stickers/images/count-00003.png "How many flowers are there?"
 
         opengrit ask photos/ "How many people are there?" \\
             --endpoint http://127.0.0.1:8000/v1 --frame qwen2_5_vl

@@ -7,22 +7,24 @@ from typing import Annotated
 
 import typer
 
+from opengrit.cli import options
+
 
 def internvl(
     folder: Annotated[Path, typer.Argument(help="Folder of an InternVL in its makers' layout.")],
-    out: Annotated[Path, typer.Option(help="New folder for the converted model.")],
+    out: Annotated[Path, options.output(metavar="FOLDER", help="New folder for the converted model.")],
     tokenizer: Annotated[
         Path | None,
-        typer.Option(
+        options.model(
             metavar="FOLDER",
-            help="Folder with the tokenizer, where the model's own needs code of its makers'.",
+            help="Folder of another tokenizer, if the model's own needs its makers' code.",
         ),
     ] = None,
 ) -> None:
-    """Write an InternVL (2, 2.5, 3 or 3.5) of its makers' layout in transformers' own, which needs no code of theirs.
+    """Convert an InternVL (2, 2.5, 3 or 3.5) from its makers' layout to transformers' own, which needs no remote code.
 
-    Weights are renamed, those that lie together are split; config, processor and tokenizer are written anew. Nothing in the
-    folder is run, and one file of weights is in memory at a time.
+    Renames weights and splits fused ones; writes config, processor and tokenizer anew. No code in the folder runs, and one
+    weight file is in memory at a time.
 
     Examples:
 
@@ -30,7 +32,8 @@ def internvl(
 
         opengrit convert internvl grit-internvl --out grit-internvl-hf
 
-        opengrit eval --model grit-internvl-hf --data data/vsr --max-tiles 2 --out runs/vsr
+        opengrit eval --model grit-internvl-hf --data mine/test.jsonl \\
+            --images photos/ --max-tiles 2 --out mine/grit
     """
     from opengrit.models.convert_internvl import convert
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from typer import Argument, Option
+from typer import Argument
 
 from opengrit.cli import options
 from opengrit.core.errors import RecipeError
@@ -34,18 +34,21 @@ _COUNTS = {  # headings of the table, and what of DataSetCounts they show
     "rows\nwith\nno box": "rows_with_no_box",
     "rows\nwithout\nbboxs": "rows_without_boxes_field",
 }
-_Files = Annotated[list[Path], Argument(metavar="FILE...", help="GRIT JSONL files.")]
+_Files = Annotated[list[Path], Argument(metavar="FILE...", help="JSONL files of GRIT's rows.")]
 _Images = Annotated[
     list[Path] | None,
-    Option(
-        help="Image folder: once for all files, or once for each, in their order. Without it pictures are not looked for."
+    options.data(
+        metavar="FOLDER",
+        help="Picture folder: once for all files, or once for each in order (default: do not look at pictures).",
     ),
 ]
 _Against = Annotated[
-    list[Path] | None, Option(help="A test file the FILEs must share nothing with; may be repeated.")
+    list[Path] | None,
+    options.data(metavar="FILE", help="Test file that the FILEs must share nothing with; may be repeated."),
 ]
 _AgainstImages = Annotated[
-    list[Path] | None, Option(help="Image folder of the test files (default: that of the FILEs, if any).")
+    list[Path] | None,
+    options.data(metavar="FOLDER", help="Picture folder of the test files (default: that of the FILEs)."),
 ]
 
 
@@ -56,18 +59,18 @@ def check(
     against_images: _AgainstImages = None,
     quiet: options.NoProgress = False,
 ) -> None:
-    """Read GRIT JSONL files to their end and say everything that is wrong with them.
+    """Read JSONL files of GRIT's rows to the end and list everything that is wrong with them.
 
-    Prints rows, pictures, boxes and answer balance of each data set; every bad row with its line, field and
-    remedy; what makes the whole file doubtful (boxes that seem to be x, y, width, height or thousandths, answers
-    that are sentences or contradict each other); missing and unreadable pictures; sizes that are not the
-    picture's; duplicates; and what training rows share with test rows (pictures are compared by content).
+    Prints the rows, pictures, boxes and answer balance of each data set; every bad row with its line, field and remedy;
+    doubts about the whole file (boxes that look like x, y, width, height or thousandths, answers that are sentences or
+    contradict each other); missing and unreadable pictures; wrong picture sizes; duplicates; and what training and test
+    rows share (pictures are compared by content).
 
-    Without --against, rows whose split is "train" are compared with those of any other split.
+    Without --against, rows whose split is "train" are compared with the rows of all other splits.
 
-    Exit code: 0 all is well (clipped boxes, duplicates, sentences and shared question texts are listed, no more);
-    1 it loads but misleads (a picture in training and test, a size of another shape, boxes that seem to be in
-    another convention, two answers to one question); 2 it does not load (bad rows, pictures missing or unreadable).
+    Exit code: 0 the data is good (clipped boxes, duplicates, sentences and shared questions are listed only); 1 it loads
+    but misleads (a picture in training and test, a size of another shape, boxes in another convention, two answers to one
+    question); 2 it does not load (bad rows, pictures missing or unreadable).
 
     Examples:
 
@@ -127,7 +130,7 @@ def _sources(files: list[Path], folders: list[Path], option: str) -> list[Source
 def _print_leaks(console: Console, found: Check) -> None:
     if found.train_rows == 0:
         console.print(
-            "Leaks: not looked for; name the test files with --against, or mark rows with split.",
+            "Leaks: not checked; name the test files with --against, or mark rows with split.",
             markup=False,
         )
         return
@@ -152,7 +155,7 @@ def _name(counts: DataSetCounts) -> str:
 
 
 def _print_file(console: Console, file: FileCheck) -> None:
-    from opengrit.data.rows import told_once
+    from opengrit.data.problems import told_once
 
     table = Table(
         title=f"{escape(harmless(file.file))}: {file.rows} rows, {file.unique_images} pictures",
@@ -176,7 +179,7 @@ def _print_file(console: Console, file: FileCheck) -> None:
     _print_list(console, "problems", lines, limit=None, count=len(file.problems))
     _print_list(console, "doubts", [str(doubt) for doubt in file.doubts])
     if not (file.pictures_looked_for or file.missing_images):
-        line = f"pictures: not looked for; {file.remedy_for_pictures}"
+        line = f"pictures: not checked; {file.remedy_for_pictures}"
         console.print(harmless(line), markup=False, highlight=False)
     _print_list(console, "missing pictures", [shortened(image, 200) for image in file.missing_images])
     if file.missing_images:

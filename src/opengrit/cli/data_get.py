@@ -2,48 +2,53 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from opengrit.cli.options import NoProgress
+from opengrit.cli import options
+
+_download = partial(typer.Option, rich_help_panel="Download")
 
 
 def get(
-    name: Annotated[str, typer.Argument(help="Data set; `opengrit data list` names them.")],
-    out: Annotated[Path, typer.Option(help="Folder to write to; the files go into OUT/NAME.")] = Path("data"),
+    name: Annotated[str, typer.Argument(help="Data set (opengrit data list names them).")],
     pictures: Annotated[
-        bool, typer.Option("--pictures", help="Fetch the pictures that the rows name too, and no others.")
+        bool, options.data("--pictures", help="Also fetch the pictures that the rows name, and only those.")
     ] = False,
     source: Annotated[
         Path | None,
-        typer.Option(
+        options.data(
             "--from",
             metavar="PATH",
-            help="Take the files from this folder, or, with --pictures, pictures from this folder, zip, tar or "
-            "table of the hub's; no host is asked for what is in it.",
+            help="Take the files from this folder; with --pictures, the pictures from this folder, zip, tar or "
+            "Parquet file. Nothing that is in it is downloaded.",
         ),
     ] = None,
     revision: Annotated[
-        str, typer.Option(help="Branch, tag or commit of the hub's repository of the rows.")
+        str, options.data(metavar="NAME", help="Branch, tag or commit of the rows' hub repository.")
     ] = "main",
     mirror: Annotated[
         list[str] | None,
-        typer.Option(
+        _download(
             metavar="NAME=URL",
-            help="Fetch single pictures of coco or visual-genome from here; may be repeated.",
+            help="Fetch single pictures of coco or visual-genome from this address; may be repeated.",
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, max=16, help="Single pictures fetched at once.")] = 4,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
-    quiet: NoProgress = False,
+    workers: Annotated[int, _download(min=1, max=16, help="Single pictures to fetch at once.")] = 4,
+    out: Annotated[
+        Path, options.output(metavar="FOLDER", help="Folder to write to; the files go into OUT/NAME.")
+    ] = Path("data"),
+    dry_run: Annotated[bool, options.output("--dry-run", help="Print what would be done, and stop.")] = False,
+    quiet: options.NoProgress = False,
 ) -> None:
-    """Fetch a data set's rows and pictures, and say before from where, how much and under which licence.
+    """Fetch a data set's rows and pictures; first print the source, the size and the licence.
 
-    Every picture is decoded and compared with the size that its rows say; where it came from and its SHA-256 are written
-    to OUT/NAME/pictures.json. Nothing is overwritten. A broken-off call is made again: what is there is verified, the rest
-    is fetched.
+    Every picture is decoded, and its size compared with its rows. OUT/NAME/pictures.json records the source and SHA-256 of
+    each. Nothing is overwritten. The same command resumes an interrupted download: it verifies the files that exist and
+    fetches the rest.
 
     Examples:
 
@@ -53,7 +58,7 @@ def get(
 
         opengrit data get pope --from POPE/
 
-        opengrit eval --model MODEL --data data/vsr --out runs/vsr
+        opengrit eval --model mine/trained --data data/vsr --out mine/vsr
     """
     from opengrit.core.progress import progress_bar
     from opengrit.data import get as getting

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
 
+from opengrit.cli import options
 from opengrit.core.errors import RecipeError
 from opengrit.core.escaping import harmless
 
@@ -15,30 +17,34 @@ if TYPE_CHECKING:
     from opengrit.data.importing import Imported
     from opengrit.data.tables import TableSettings
 
+_table = partial(Option, rich_help_panel="Columns and boxes")
 SourceName = Annotated[
     str,
     Argument(
         metavar="SOURCE",
-        help="File (.csv, .tsv, .xlsx, .parquet, .json, .jsonl), folder that datasets saved, or hub data set owner/name[:split].",
+        help="File (.csv, .tsv, .xlsx, .parquet, .json, .jsonl), folder saved by datasets, or hub data set owner/name[:split].",
     ),
 ]
 Images = Annotated[
-    Path | None, Option(help="Folder of the pictures (default: that of SOURCE, by their exact names).")
+    Path | None,
+    options.data(
+        metavar="FOLDER", help="Picture folder (default: the folder of SOURCE, by the pictures' exact names)."
+    ),
 ]
 ColumnNames = Annotated[
     str | None,
-    Option(
+    _table(
         "--columns",
         metavar="PART=COLUMN,...",
-        help="Columns of picture, question, answer, boxes, also_accepted; those left out are found by name and content.",
+        help="Columns of picture, question, answer, boxes, also_accepted; the others are found by name and content.",
     ),
 ]
 Boxes = Annotated[
-    str | None, Option("--boxes", metavar="xyxy|xywh", help="Boxes are corners, or x, y, width, height.")
+    str | None, _table("--boxes", metavar="xyxy|xywh", help="Boxes are corners, or x, y, width, height.")
 ]
 BoxUnits = Annotated[
     str | None,
-    Option(
+    _table(
         "--box-units",
         metavar="pixels|percent|unit|thousand",
         help="Boxes are in pixels, per cent, 0 to 1, or 0 to 1000.",
@@ -46,18 +52,23 @@ BoxUnits = Annotated[
 ]
 Coco = Annotated[
     str,
-    Option(
-        "--coco", metavar="counting|boxes", help="COCO annotations: how many of a kind, or where the one is."
+    _table(
+        "--coco",
+        metavar="counting|boxes",
+        help="Questions to make of COCO annotations: how many of a kind, or where the one of a kind is.",
     ),
 ]
 SkipBadRows = Annotated[
-    bool, Option("--skip-bad-rows", help="Leave out the rows that cannot be used, and name them.")
+    bool, options.data("--skip-bad-rows", help="Leave out rows that cannot be used, and name them.")
 ]
 
 
 def import_rows(
     source: SourceName,
-    out: Annotated[Path, Option(help="File to write, .jsonl; pictures that SOURCE holds go beside it.")],
+    out: Annotated[
+        Path,
+        options.output(metavar="FILE", help="New .jsonl file; pictures stored in SOURCE go beside it."),
+    ],
     images: Images = None,
     columns: ColumnNames = None,
     boxes: Boxes = None,
@@ -65,11 +76,11 @@ def import_rows(
     coco: Coco = "counting",
     skip_bad_rows: SkipBadRows = False,
 ) -> None:
-    """Write a table as GRIT's rows: spreadsheets, data sets of the hub, COCO annotations, other trainers' files.
+    """Convert a table to GRIT's rows: spreadsheets, hub data sets, COCO annotations, other trainers' files.
 
-    A row is a picture, a question, an answer and, where there are any, boxes. Their columns are found by name and by what
-    is in them. Names of pictures may be paths of another machine, in other case, without ending. All rows are written or
-    none; those that cannot be are listed with their number (a table's header is row 1). Nothing is overwritten.
+    A row is a picture, a question, an answer and optional boxes. Columns are found by name and by content. Picture names
+    may be paths of another machine, in another case, or without extension. Either all rows are written or none: bad rows
+    are listed with their number (a table's header is row 1). Nothing is overwritten.
 
     Examples:
 

@@ -6,9 +6,11 @@ import typer
 
 
 def list_benchmarks() -> None:
-    """List the benchmarks known by name: rows, pictures, licences, and what an answer is.
+    """List the benchmarks that `opengrit data get` knows: rows, pictures, licences and kinds of answer.
 
-    Example:
+    The packaged sticker sets come last; they need no download.
+
+    Examples:
 
         opengrit data list
     """

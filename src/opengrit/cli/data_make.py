@@ -7,23 +7,29 @@ from typing import Annotated
 
 import typer
 
+from opengrit.cli import options
+
 
 def make_stickers(
-    out: Annotated[Path, typer.Option(help="Folder to write to; nothing in it is overwritten.")],
+    out: Annotated[
+        Path, options.output(metavar="FOLDER", help="Folder to write to; nothing in it is overwritten.")
+    ],
     sets: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME", help="Set to write, may be repeated (default: all)."),
+        options.data("--set", metavar="NAME", help="Set to write; may be repeated (default: all)."),
     ] = None,
 ) -> None:
-    """Write sticker world as GRIT JSONL and PNG files: OUT/NAME.jsonl beside OUT/images.
+    """Write sticker world as JSONL and PNG files: OUT/NAME.jsonl and OUT/images.
 
-    The same files come out on every machine. Every other command reads them as it reads your own data.
+    Every machine writes the same files. All other commands read them as they read your own data.
 
     Examples:
 
         opengrit data make stickers --out stickers/
 
         opengrit data make stickers --out stickers/ --set train20 --set count
+
+        opengrit data check stickers/count.jsonl --images stickers/images
     """
     from opengrit.data import stickers
 

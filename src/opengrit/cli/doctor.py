@@ -7,6 +7,7 @@ import logging
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +19,6 @@ from rich.text import Text
 from typer import Argument, Option
 
 from opengrit.cli import options
-from opengrit.cli.options import NoProgress
 from opengrit.core.escaping import harmless
 from opengrit.core.output import settle_output
 from opengrit.models.memory_estimate import Sharding
@@ -31,56 +31,69 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skipped": "dim"
 
 _Recipe = Annotated[
     Path,
-    Argument(help="Recipe of opengrit train: a YAML file, or a packaged one by name (opengrit recipe list)."),
+    Argument(
+        help="Recipe of opengrit train: a YAML file, or the name of a packaged one (opengrit recipe list)."
+    ),
 ]
 _Out = Annotated[
-    Path | None, Option(help="Run folder of the training: is it free, and is there room for checkpoints?")
+    Path | None,
+    options.output(
+        metavar="FOLDER",
+        help="Run folder of the training: check that it is free and has room for checkpoints.",
+    ),
 ]
-_Quick = Annotated[bool, Option("--quick", help="Leave out what needs the model: loading, prompts, samples.")]
+_checks = partial(Option, rich_help_panel="Checks")
+_Quick = Annotated[
+    bool, _checks("--quick", help="Leave out what needs the model: loading, prompts, samples.")
+]
 _Questions = Annotated[
-    int, Option(min=1, help="Training questions that the base is asked, eight samples each or more.")
+    int, _checks(min=1, help="Training questions to ask the base model, eight samples each or more.")
 ]
-_Processes = Annotated[int, Option(min=1, help="Processes that would train together, a device each.")]
+_Processes = Annotated[
+    int, options.machine(min=1, help="Processes that would train together, one device each.")
+]
 _DeviceGb = Annotated[
-    float | None, Option(min=1, help="Plan for GPUs with this much memory, not for this machine.")
+    float | None,
+    options.machine(metavar="GB", min=1, help="Plan for GPUs with this much memory, not for this machine."),
 ]
 _Sharding = Annotated[
     Sharding,
-    Option(
+    options.machine(
         metavar="HOW",
-        help="What the processes share out of what learns: none, zero1, zero2, zero3 (DeepSpeed ZeRO) or fsdp.",
+        help="How the processes shard the trained model: none, zero1, zero2, zero3 (DeepSpeed ZeRO) or fsdp.",
     ),
 ]
-_Json = Annotated[bool, Option("--json", help="Print one JSON object, and nothing else.")]
+_Json = Annotated[bool, options.output("--json", help="Print one JSON object and nothing else.")]
 
 
 def doctor(
     recipe: _Recipe,
     overrides: options.Overrides = None,
-    out: _Out = None,
     quick: _Quick = False,
     questions: _Questions = 8,
     num_processes: _Processes = 1,
     device_gb: _DeviceGb = None,
     sharding: _Sharding = Sharding.NONE,
+    out: _Out = None,
     as_json: _Json = False,
-    quiet: NoProgress = False,
+    quiet: options.NoProgress = False,
 ) -> None:
-    """Look at a recipe, its data, its model and this machine before a run: what would waste it, and what to change.
+    """Check a recipe, its data, its model and this machine before a run: find what would waste it, and say what to change.
 
-    Each line says ok, warn or fail, what was found and, behind an arrow, what to change. Looked at: the **environment**
+    Each line says ok, warn or fail, what was found and, after an arrow, what to change. Checked are the **environment**
     (versions, GPU, packages the recipe needs), the **recipe** (settings that waste a run), the **data** (rows, pictures,
-    answers, leaks), the **model** (loads, template, padding), **prompts and boxes** (lengths, frame), **samples of the
-    base** (a dry run of the rewards: do completions stop, do groups differ, whose frame do the boxes fit), the **judge**
+    answers, leaks), the **model** (loading, template, padding), **prompts and boxes** (lengths, frame), **samples of the
+    base** (a dry run of the rewards: do completions end, do groups differ, which frame do the boxes fit), the **judge**
     (one trial question), **memory**, **disk** and **processes**. Nothing is downloaded, written or trained.
 
-    Exit code: 0 the run can start (read the warnings); 1 it would be wasted; 2 this is no recipe.
+    Exit code: 0 the run can start (read the warnings); 1 it would be wasted; 2 the recipe is not valid.
 
     Examples:
 
-        opengrit doctor demo
+        opengrit doctor mine/recipe.yaml
 
-        opengrit doctor my.yaml --out runs/mine --set train.learning_rate=1e-6
+        opengrit doctor mine/recipe.yaml --out mine/trained \\
+            --set train.learning_rate=1e-6
 
         opengrit doctor grit20-qwen2.5-vl-3b-24gb-lora \\
             --quick --device-gb 24

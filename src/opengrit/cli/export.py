@@ -2,53 +2,58 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from opengrit.cli import options
 from opengrit.core.errors import RunError
 from opengrit.core.output import settle_output
+
+_upload = partial(typer.Option, rich_help_panel="Upload")
 
 
 def export(
     run: Annotated[str, typer.Argument(help="Run folder of train or sft, or one of its checkpoints.")],
-    out: Annotated[Path, typer.Option(help="New folder for the model.")],
+    out: Annotated[Path, options.output(metavar="FOLDER", help="New folder for the model.")],
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"] | None,
-        typer.Option(help="Numbers the weights are stored in (default: as trained)."),
+        options.output(help="Data type of the stored weights (default: as trained)."),
     ] = None,
     merge: Annotated[
         bool,
-        typer.Option("--merge/--adapter", help="Merge an adapter into its base, or export it by itself."),
+        options.output("--merge/--adapter", help="Merge an adapter into its base, or export it by itself."),
     ] = True,
     evaluation: Annotated[
         list[Path] | None,
-        typer.Option(
-            help="Folder of opengrit eval, of this model or its base, for the card; may be repeated."
+        options.output(
+            metavar="RUN",
+            help="Evaluation of this model or its base to cite on the model card; may be repeated.",
         ),
     ] = None,
     push: Annotated[
-        str | None, typer.Option(metavar="OWNER/NAME", help="Upload to this new repository of the hub.")
+        str | None, _upload(metavar="OWNER/NAME", help="Upload to this new repository on the hub.")
     ] = None,
     public: Annotated[
-        bool, typer.Option("--public", help="The repository is for everybody to see (default: private).")
+        bool, _upload("--public", help="Make the repository public (default: private).")
     ] = False,
 ) -> None:
     """Write a run's model to a folder that transformers and vLLM load without this package.
 
     OUT gets the weights (an adapter is merged into its base), the processor with its chat template, a generation config that
-    ends an answer at </answer>, and a model card made from the run, with the figures of the evaluations that are named.
-    Coordinates that a recipe overrides are in opengrit.json.
+    stops at </answer>, and a model card about the run with the figures of the named evaluations. If the recipe overrides
+    the model's coordinates, opengrit.json says so.
 
     Examples:
 
-        opengrit export runs/demo --out exported/demo
+        opengrit export mine/trained --out exported/mine
 
-        opengrit export runs/demo --dtype bfloat16 --out exported/demo-16 \\
-            --evaluation runs/demo-count --evaluation runs/base-count
+        opengrit export mine/trained --dtype bfloat16 --out exported/mine-16 \\
+            --evaluation mine/tested --evaluation mine/base
 
-        opengrit export runs/demo --out exported/demo --push owner/demo
+        opengrit export mine/trained --out exported/mine --push owner/mine
     """
     from opengrit.publishing.export import check_target
     from opengrit.publishing.export import export as export_model

@@ -7,29 +7,31 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer import Option
 
-from opengrit.cli import data_import
+from opengrit.cli import data_import, options
 from opengrit.cli.data_import import print_import, settings_of
 from opengrit.core.escaping import harmless
 
 
 def new(
     source: data_import.SourceName,
-    out: Annotated[Path, Option(help="Folder to make; nothing is overwritten.")],
+    out: Annotated[Path, options.output(metavar="FOLDER", help="New folder.")],
     images: data_import.Images = None,
     model: Annotated[
         str | None,
-        Option(
-            help="Packaged model, folder or hub id to train (default: the largest that this machine's GPU holds)."
+        options.model(
+            help="Packaged model, folder or hub id to train (default: the largest that fits this machine's GPU)."
         ),
     ] = None,
     test_share: Annotated[
-        float, Option(help="Share of the rows that is kept to measure with, whole pictures.")
+        float,
+        options.data(
+            metavar="SHARE", help="Share of the rows kept for testing; a picture's rows stay together."
+        ),
     ] = 0.2,
-    seed: Annotated[int, Option(min=0, help="Seed of the split.")] = 0,
+    seed: Annotated[int, options.data(min=0, help="Seed of the split.")] = 0,
     steps: Annotated[
-        int | None, Option(min=1, help="Training steps (default: those of the packaged recipe).")
+        int | None, options.model(min=1, help="Training steps (default: those of the packaged recipe).")
     ] = None,
     columns: data_import.ColumnNames = None,
     boxes: data_import.Boxes = None,
@@ -37,17 +39,17 @@ def new(
     coco: data_import.Coco = "counting",
     skip_bad_rows: data_import.SkipBadRows = False,
 ) -> None:
-    """Make a folder that trains from your own pictures and questions, and print the commands that come next.
+    """Prepare training on your own pictures and questions, and print the next commands.
 
-    SOURCE is read as `opengrit data import` reads it. OUT gets train.jsonl and test.jsonl, which share no picture, and
-    recipe.yaml, a packaged recipe that fits this machine's GPU, for your rows. Nothing in it needs editing, and everything
-    may be edited.
+    SOURCE is read as by `opengrit data import`. OUT gets train.jsonl and test.jsonl, which share no picture, and
+    recipe.yaml: a packaged recipe that fits this machine's GPU, with your rows. Edit what you like; nothing needs editing.
 
     Examples:
 
         opengrit new sheet.csv --images photos/ --out mine/
 
-        opengrit new sheet.xlsx --images photos/ --out mine/ --model Qwen/Qwen2.5-VL-3B-Instruct --steps 50
+        opengrit new sheet.xlsx --images photos/ --out mine/ \\
+            --model Qwen/Qwen2.5-VL-3B-Instruct --steps 50
     """
     from opengrit.models.resolve import resolve
     from opengrit.recipes.choosing import choose
@@ -67,11 +69,11 @@ def new(
         skip_bad_rows=skip_bad_rows,
     )
     print_import(made.imported)
-    typer.echo(f"to train on: {len(made.split.train)}, to measure with: {len(made.split.test)} (in {out})")
+    typer.echo(f"training rows: {len(made.split.train)}, test rows: {len(made.split.test)} (in {out})")
     for note in made.notes:
         typer.echo(f"note: {harmless(note)}")
     typer.echo(
-        f"\nNext, in this folder (opengrit doctor {shlex.quote(str(made.recipe))} looks for what would waste a run):\n"
+        f"\nNext, in this folder (first, opengrit doctor {shlex.quote(str(made.recipe))} finds what would waste a run):\n"
     )
     for command in made.commands:
         typer.echo(f"    {command}")

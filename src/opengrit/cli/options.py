@@ -1,61 +1,83 @@
-"""Options that several commands share, and what their help says."""
+"""Options that several commands share, what their help says, and the panels that the help shows them in."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from typer import Option
+from typer import Argument, Option
 
 PACKAGED = "tiny-qwen2.5-vl"  # the model of ask and serve where none is named
 MODEL_HELP = "Packaged model, run folder, model folder, adapter or hub id"
 
+# Panels of the help; a command shows those that it has options for.
+model = partial(Option, rich_help_panel="Model")
+data = partial(Option, rich_help_panel="Data")
+generation = partial(Option, rich_help_panel="Generation")
+judging = partial(Option, rich_help_panel="Judge and rewards")
+output = partial(Option, rich_help_panel="Output")
+recipe = partial(Option, rich_help_panel="Recipe")
+resuming = partial(Option, rich_help_panel="Resume")
+machine = partial(Option, rich_help_panel="This machine")
+
 # What answers, and how it is asked.
 Endpoint = Annotated[
-    str | None, Option(help="Ask an OpenAI-compatible server at this address (http://host:8000/v1).")
-]
-Strategy = Annotated[
-    str,
-    Option(
-        help="How to ask: grounded, direct, grounded-icl, sft, or a prompt of your own (prompt.txt with {question} in it, or prompt.py:function)."
-    ),
-]
-System = Annotated[
-    str | None, Option(help="Text of a system turn before the question (default: the model's own).")
+    str | None,
+    model(metavar="URL", help="Ask an OpenAI-compatible server at this address (http://host:8000/v1)."),
 ]
 Frame = Annotated[
     str | None,
-    Option(
-        help="Coordinates the model writes: pixels, thousand or unit (default: by model type); behind an endpoint a model type (qwen2_5_vl) will do."
+    model(
+        metavar="FRAME",
+        help="Coordinates the model writes: pixels, thousand or unit (default: by model type). With --endpoint, a model type (qwen2_5_vl) works too.",
     ),
 ]
-MaxPixels = Annotated[int | None, Option(min=1, help="Largest picture the model sees, in pixels (Qwen).")]
-Length = Annotated[int, Option(min=1, help="Longest answer, in tokens.")]
-Temperature = Annotated[float, Option(min=0, help="0 takes the most likely token.")]
-Seed = Annotated[int, Option(min=0, help="Seed of the sampling.")]
-NoProgress = Annotated[bool, Option("--quiet", help="No progress bar.")]
+MaxPixels = Annotated[
+    int | None, model(metavar="PIXELS", min=1, help="Largest picture the model sees, in pixels (Qwen).")
+]
+Strategy = Annotated[
+    str,
+    generation(
+        metavar="NAME|FILE",
+        help="How to ask: grounded, direct, grounded-icl, sft, or a prompt of your own (prompt.txt with {question} in it, or prompt.py:function).",
+    ),
+]
+System = Annotated[
+    str | None, generation(help="System message before the question (default: the model's own).")
+]
+Length = Annotated[int, generation(metavar="TOKENS", min=1, help="Longest answer, in tokens.")]
+Temperature = Annotated[float, generation(min=0, help="0 takes the most likely token.")]
+Seed = Annotated[int, generation(min=0, help="Seed of the sampling.")]
+NoProgress = Annotated[bool, output("--quiet", help="Show no progress bar.")]
 
 # What trains, and where.
+RecipeName = Annotated[
+    Path, Argument(help="Recipe: a YAML file, or the name of a packaged one (opengrit recipe list).")
+]
 Overrides = Annotated[
     list[str] | None,
-    Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe; may be repeated."),
+    recipe("--set", metavar="KEY=VALUE", help="Change one value of the recipe; may be repeated."),
 ]
-TrainingFolder = Annotated[Path, Option(help="Run folder: new, or the one to --resume.")]
-Resume = Annotated[bool, Option("--resume", help="Resume from the last checkpoint in OUT.")]
+TrainingFolder = Annotated[Path, output(metavar="FOLDER", help="Run folder: new, or the one to --resume.")]
+Resume = Annotated[bool, resuming("--resume", help="Resume from the last checkpoint in OUT.")]
 ResumeAnyway = Annotated[
     bool,
-    Option(
+    resuming(
         "--resume-anyway",
-        help="Resume (--resume is not needed) though recipe, data, package versions or number of processes differ from the checkpoint's, or the state of its optimizer is lost; says which.",
+        help="Resume even if the recipe, data, package versions or number of processes differ from the checkpoint's, or its optimizer state is lost. Prints what differs. Implies --resume.",
     ),
 ]
 ResumeFrom = Annotated[
     str | None,
-    Option(
+    resuming(
         metavar="CHECKPOINT",
-        help="Resume from this checkpoint (step-000010), not the last; later ones are set aside. --resume is not needed.",
+        help="Resume from this checkpoint (step-000010) instead of the last; later ones are set aside. Implies --resume.",
     ),
 ]
 Processes = Annotated[
-    int, Option(min=1, help="Processes that train together here: a GPU each, or a share of the cores.")
+    int,
+    machine(
+        min=1, help="Processes that train together on this machine: one GPU each, or a share of the cores."
+    ),
 ]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,62 +22,89 @@ if TYPE_CHECKING:
     from opengrit.runs.folder import RunDir
 
 
+_probes_panel = partial(Option, rich_help_panel="Probes")
+_correlation = partial(Option, rich_help_panel="Correlation")
 _Run = Annotated[Path, Argument(metavar="RUN", help="Folder of an evaluation (opengrit eval).")]
-_Out = Annotated[Path, Option(help="Folder of the probes; unfinished ones resume.")]
+_Out = Annotated[
+    Path, options.output(metavar="FOLDER", help="Folder of the probes; unfinished probes resume.")
+]
 _Model = Annotated[
-    str | None, Option(help="Where the model that answered is now, if it has moved (default: where it was).")
+    str | None, options.model(help="Where the model is now, if it has moved since the evaluation.")
 ]
 _Images = Annotated[
     Path | None,
-    Option(help="Folder that holds the pictures now, if they have moved (default: where they were)."),
+    options.data(metavar="FOLDER", help="Picture folder, if it has moved since the evaluation."),
 ]
 _Probes = Annotated[
     str | None,
-    Option("--probe", help="What to grey out: occlude, keep, shuffle, with commas (default: all)."),
+    _probes_panel(
+        "--probe",
+        metavar="NAME,...",
+        help="What to grey out: occlude, keep, shuffle, separated by commas (default: all).",
+    ),
 ]
-_Limit = Annotated[int | None, Option(min=1, help="Probe only the first N answers.")]
+_Limit = Annotated[int | None, options.data(min=1, help="Probe only the first N answers.")]
 _Correlation = Annotated[
-    bool, Option("--correlation", help="Let a vision judge compare the boxes with random ones.")
+    bool, _correlation("--correlation", help="Let a vision judge compare the boxes with random ones.")
+]
+_Attention = Annotated[
+    bool,
+    _probes_panel(
+        "--attention",
+        help="Measure the attention to the picture while rethinking, with and without the boxes.",
+    ),
 ]
 _JudgeUrl = Annotated[
-    str | None, Option(help="Address of the judge's OpenAI-compatible endpoint (http://host:8000/v1).")
+    str | None,
+    _correlation(
+        metavar="URL", help="Address of the judge's OpenAI-compatible endpoint (http://host:8000/v1)."
+    ),
 ]
-_JudgeModel = Annotated[str | None, Option(help="The judge's name there.")]
-_JudgeKey = Annotated[str, Option(help="Variable that holds the judge's key; unset: none is sent.")]
-_Repeats = Annotated[int, Option(min=1, help="How often --correlation asks about each answer.")]
+_JudgeModel = Annotated[str | None, _correlation(metavar="NAME", help="The judge model's name there.")]
+_JudgeKey = Annotated[
+    str,
+    _correlation(
+        metavar="VARIABLE", help="Environment variable that holds the judge's key (unset: send none)."
+    ),
+]
+_Repeats = Annotated[int, _correlation(min=1, help="How often to ask the judge about each answer.")]
 
 
 def probe(
     run: _Run,
     out: _Out,
+    quiet: options.NoProgress = False,
     probes: _Probes = None,
     limit: _Limit = None,
-    model: _Model = None,
     images: _Images = None,
+    model: _Model = None,
+    attention: _Attention = False,
     correlation: _Correlation = False,
     judge_url: _JudgeUrl = None,
     judge_model: _JudgeModel = None,
     judge_key_env: _JudgeKey = "OPENAI_API_KEY",
     repeats: _Repeats = 3,
-    quiet: options.NoProgress = False,
 ) -> None:
-    """Ask whether the boxes of an evaluation's answers matter to the answers.
+    """Test whether an evaluation's answers depend on their boxes.
 
-    Three probes ask the same model the same questions again about greyed pictures: occlude greys what it pointed at (an
-    answer that rests on it changes), keep greys everything else (the answer stays), shuffle greys boxes of the same
-    sizes at random places (the control). Necessity and sufficiency are printed with 95 % intervals, and
-    `opengrit report RUN OUT` shows them with examples. --correlation asks a vision judge which boxes fit the words, the
-    model's or random ones (GRIT, figure 4); alone it asks no model again. Interrupted probes resume with the same command.
-    The model and the pictures are found from any working folder; --model and --images say where they are now.
+    Three probes ask the same model the same questions about partly grey pictures: occlude greys the boxes (an answer that
+    depends on them changes), keep greys everything else (the answer stays), shuffle greys boxes of the same sizes at random
+    places (the control). Prints necessity and sufficiency with 95 % intervals; `opengrit report RUN OUT` shows them with
+    examples. --attention measures how much of the model's attention goes to the picture while it rethinks, with and without
+    the boxes before it (GRIT, figure 5). --correlation asks a vision judge which boxes fit the words, the model's or random
+    ones (GRIT, figure 4). Without --probe both ask no question again. The same command resumes interrupted probes. It works
+    from any folder; --model and --images are for a model or pictures that have moved.
 
     Examples:
 
-        opengrit probe runs/after --out runs/after-probes
+        opengrit probe mine/tested --out mine/probed
 
-        opengrit probe runs/after --out runs/after-probes --correlation \\
+        opengrit probe mine/tested --out mine/probed --attention --limit 100
+
+        opengrit probe mine/tested --out mine/probed --correlation \\
             --judge-url http://127.0.0.1:8000/v1 --judge-model my-judge
     """
-    wanted = _probes(probes, correlation=correlation)
+    wanted = _probes(probes, default=not (correlation or attention))
     if correlation != (judge_url is not None) or correlation != (judge_model is not None):
         named = [n for n, v in (("--judge-url", judge_url), ("--judge-model", judge_model)) if v is not None]
         raise RecipeError(  # a url may hold a password: it is not repeated
@@ -91,19 +117,31 @@ def probe(
 
         judge = EndpointSettings(url=judge_url, model=judge_model, api_key_env=judge_key_env)
     settle_output()
+    from opengrit.evaluation.probe_run import ask_probes, measure_run, open_probes
     from opengrit.evaluation.since import with_model
+    from opengrit.recipes.own_files import own_files
+    from opengrit.reports.runs import recipe_of
 
     read = _read(run)
     records = list(read.records())[:limit]
     if not records:
         raise RunError(f"probes ask about answers, {run} holds none; finish the evaluation first")
-    recipe = _recipe_of(read) if wanted else None
+    recipe = _recipe_of(read) if wanted or attention else None
+    if attention and recipe is not None and recipe.endpoint is not None:
+        raise RunError(
+            f"attention is measured on a model in this process, {run} was answered by one at {recipe.endpoint.url}; "
+            "evaluate the model's folder (opengrit eval --model) and probe that run"
+        )
     records = _with_pictures(read, records, images=images)
     if recipe is not None:
         recipe = with_model(read, recipe, model=model)
-    kept = _create(read, out, recipe)
-    if recipe is not None:
-        _ask(recipe, records, kept, wanted, quiet=quiet)
+    kept = open_probes(
+        read, out, recipe_of(read)["evaluate"], own=() if recipe is None else own_files(recipe)
+    )
+    if recipe is not None and wanted:
+        ask_probes(recipe, records, kept, wanted, quiet=quiet)
+    if recipe is not None and attention:
+        measure_run(recipe, records, kept, quiet=quiet)
     if judge is not None:
         from opengrit.evaluation.correlation import CHOICES, correlate
 
@@ -119,11 +157,12 @@ def probe(
     typer.echo(f"probes: {kept.path / 'records.jsonl'} (see them with: opengrit report {run} {out})")
 
 
-def _probes(text: str | None, *, correlation: bool) -> tuple[Probe, ...]:
+def _probes(text: str | None, *, default: bool) -> tuple[Probe, ...]:
+    """Those that are named; all or none where none is (`default`)."""
     from opengrit.evaluation.probes import Probe
 
     if text is None:
-        return () if correlation else tuple(Probe)
+        return tuple(Probe) if default else ()
     names = [name.strip() for name in text.split(",")]
     known = [probe.value for probe in Probe]
     for name in names:
@@ -178,58 +217,3 @@ def _with_pictures(run: RunDir, records: Sequence[Record], *, images: Path | Non
         "them with --images, and the same command asks them",
     )
     return list(found.records)
-
-
-def _create(read: RunDir, out: Path, recipe: EvalRecipe | None) -> RunDir:
-    """The folder of the probes: new, or the unfinished one there. `recipe` is that of the questions, where any is asked."""
-    import yaml
-
-    from opengrit.evaluation.metrics import BOOTSTRAP_SEED
-    from opengrit.evaluation.probes import GREY
-    from opengrit.recipes.own_files import own_files
-    from opengrit.reports.runs import recipe_of
-    from opengrit.runs.folder import RECIPE, RunDir, recipe_hash
-    from opengrit.runs.origin import Origin, read_origin, write_origin
-    from opengrit.runs.own_code import keep_own_code
-
-    section = {
-        "run": read.path.resolve().name,
-        "recipe": recipe_hash(read.recipe),
-        "grey": list(GREY),
-        "seed": BOOTSTRAP_SEED,
-        "evaluate": recipe_of(read)["evaluate"],
-    }
-    text = yaml.safe_dump({"probe": section}, sort_keys=False)
-    resume = os.path.isfile(out / RECIPE)
-    run = RunDir.create(out, recipe=text, resume=resume, seeds={"probes": BOOTSTRAP_SEED})
-    origin = read_origin(read.path) or Origin("", None)
-    own = keep_own_code(run.path, () if recipe is None else own_files(recipe))
-    write_origin(run.path, replace(origin, working_folder=os.getcwd(), own_code=own))
-    return run
-
-
-def _ask(
-    recipe: EvalRecipe, records: Sequence[Record], run: RunDir, probes: Sequence[Probe], *, quiet: bool
-) -> None:
-    from opengrit.evaluation import run as evaluation
-    from opengrit.evaluation.probes import run_probes
-    from opengrit.evaluation.rollout import EvaluationProtocol
-    from opengrit.judges.breaker import Breaker
-    from opengrit.judges.settings import open_judge
-    from opengrit.sampling import SamplingSettings
-
-    with evaluation.open_model(recipe, 1) as asked, open_judge(recipe.judge, breaker=Breaker()) as judge:
-        run_probes(
-            asked.samplers[0],
-            records,
-            protocol=EvaluationProtocol(recipe.strategy, asked.frame, judge, recipe.rubric(), recipe.system),
-            settings=replace(
-                SamplingSettings(seed=recipe.seed),
-                temperature=recipe.eval.temperature,
-                max_new_tokens=recipe.eval.max_completion_length,
-            ),
-            probes=probes,
-            run=run,
-            questions_per_batch=recipe.eval.batch_size,
-            quiet=quiet,
-        )

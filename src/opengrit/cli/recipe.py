@@ -7,16 +7,18 @@ from typing import Annotated
 
 import typer
 
-_Name = Annotated[str, typer.Argument(help="Packaged recipe; `opengrit recipe list` names them.")]
+from opengrit.cli import options
+
+_Name = Annotated[str, typer.Argument(help="Packaged recipe (opengrit recipe list names them).")]
 
 
 def list_recipes() -> None:
-    """List the recipes that come with the package: what each is for, its hardware, and the memory, disk and time it takes.
+    """List the packaged recipes: purpose, hardware, memory, disk and time of each.
 
-    A name stands where a command takes a recipe: `opengrit train demo`. Where the working folder has a file of that
-    very name, the file is taken. Paths in a packaged recipe (data/...) start from the working folder.
+    A command that takes a recipe takes its name: `opengrit train demo`. If the working folder has a file of exactly that
+    name, the file is used. Paths in a packaged recipe (data/...) are relative to the working folder.
 
-    Example:
+    Examples:
 
         opengrit recipe list
     """
@@ -31,11 +33,11 @@ def list_recipes() -> None:
                 typer.echo(_line(f"  {recipe.name}", *(_short(getattr(recipe, head)) for head in heads)))
                 typer.echo(f"      {recipe.purpose}")
         typer.echo()
+    typer.echo("Memory is per device; disk holds the model and the checkpoints; time is for training alone.")
+    typer.echo("*: measured; the others are estimated by scripts/recipe_memory.py.")
     typer.echo(
-        "Memory is a device's; disk holds the model and the checkpoints; time is the training's alone."
+        "opengrit recipe show NAME prints a recipe; opengrit recipe copy NAME writes a copy for you to edit."
     )
-    typer.echo("*: measured; the others are estimated, by scripts/recipe_memory.py.")
-    typer.echo("opengrit recipe show NAME prints one, opengrit recipe copy NAME makes it yours to edit.")
 
 
 def _line(name: str, hardware: str = "", memory: str = "", disk: str = "", time: str = "") -> str:
@@ -43,12 +45,14 @@ def _line(name: str, hardware: str = "", memory: str = "", disk: str = "", time:
 
 
 def _short(needed: str) -> str:
-    """A figure as the list has it: a star where it was measured."""
+    """A figure as the list shows it: a star where it was measured."""
     return needed.replace(" (estimated)", "").replace(" (measured)", "*")
 
 
 def show(name: _Name) -> None:
-    """Print a packaged recipe, with its comments: where each value is from.
+    """Print a packaged recipe with its comments, which say where each value comes from.
+
+    `opengrit recipe copy` writes a copy for you to edit.
 
     Examples:
 
@@ -62,14 +66,19 @@ def show(name: _Name) -> None:
 def copy(
     name: _Name,
     out: Annotated[
-        Path | None, typer.Option(help="File to write (default: the recipe's name in the working folder).")
+        Path | None,
+        options.output(metavar="FILE", help="New file (default: the recipe's name in the working folder)."),
     ] = None,
 ) -> None:
-    """Copy a packaged recipe into a file of your own, to edit. Nothing is overwritten.
+    """Copy a packaged recipe to a file of your own, for editing.
+
+    Nothing is overwritten.
 
     Examples:
 
         opengrit recipe copy demo --out mine.yaml
+
+        opengrit train mine.yaml --out mine/trained
 
         opengrit recipe copy accelerate/zero2
     """

@@ -7,30 +7,32 @@ from typing import Annotated, Literal
 
 import typer
 
+from opengrit.cli import options
+
 
 def records(
     run: Annotated[Path, typer.Argument(help="Run folder of eval, train or probe.")],
     to: Annotated[
         Literal["coco", "fiftyone", "label-studio", "csv", "parquet", "jsonl"],
-        typer.Option(help="Format to write."),
+        options.output(help="Format to write."),
     ],
-    out: Annotated[Path, typer.Option(help="New file (csv, parquet, jsonl) or folder (the others).")],
+    out: Annotated[Path, options.output(help="New file (csv, parquet, jsonl) or new folder (the others).")],
     images: Annotated[
         Path | None,
-        typer.Option(help="Folder of the pictures, where they are no longer where the run took them from."),
+        options.data(metavar="FOLDER", help="Picture folder, if it has moved since the run."),
     ] = None,
 ) -> None:
-    """Write what a run's model answered in the format of another program.
+    """Write a run's answers and boxes in the format of another program.
 
-    csv, parquet and jsonl have one row a record, with the columns that docs/records.md lists; coco has a ground truth and
-    results for pycocotools; label-studio has tasks to import; fiftyone has a dataset's folder. Pictures are named, not copied, but for coco.
-    Nothing is overwritten.
+    csv, parquet and jsonl have one row a record; docs/records.md lists the columns. coco has ground truth and results for
+    pycocotools, label-studio has tasks to import, fiftyone has a dataset folder. Only coco copies the pictures; the others
+    name them. Nothing is overwritten.
 
     Examples:
 
-        opengrit records runs/count --to csv --out count.csv
+        opengrit records mine/tested --to csv --out tested.csv
 
-        opengrit records runs/count --to coco --out count-coco
+        opengrit records mine/tested --to coco --out tested-coco
     """
     from opengrit.converters.formats import convert
 

@@ -8,29 +8,29 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from opengrit.cli.options import NoProgress
+from opengrit.cli import options
 from opengrit.core.errors import RunError
 from opengrit.core.output import settle_log
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, the earliest first.")],
-    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, earliest first.")],
+    out: Annotated[Path, options.output(metavar="FILE", help="HTML file to write.")] = Path("report.html"),
     images: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder that holds the pictures now, if they have moved (default: where they were)."
-        ),
+        options.data(metavar="FOLDER", help="Picture folder, if it has moved since the runs."),
     ] = None,
-    quiet: NoProgress = False,
+    quiet: options.NoProgress = False,
 ) -> None:
     """Write one HTML page about runs: tables before and after, reward curves, examples that light up their boxes.
 
-    The first evaluation run is what the later ones are compared with, on the same questions. The page needs no
-    network and can be sent to anybody as a file. It takes memory of about twice the size of the runs' records.jsonl,
-    and 150 MiB. Pictures that cannot be found and data that changed since are told.
+    Later evaluations are compared with the first, on the same questions. The page is one file, needs no network and can
+    be sent to anybody. Writing it takes about twice the size of the runs' records.jsonl in memory, plus 150 MiB. Missing
+    pictures and data that changed since the run are reported.
 
-    Example:
+    Examples:
+
+        opengrit report mine/trained mine/tested --out mine/report.html
 
         opengrit report runs/before runs/demo runs/after --out report.html
     """

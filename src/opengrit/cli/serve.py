@@ -23,6 +23,7 @@ from opengrit.core.output import settle_output
 if TYPE_CHECKING:
     from opengrit.serving.app import ServeSettings
     from opengrit.serving.engine import Engine
+    from opengrit.serving.examples import PageExamples
 
 _NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
@@ -32,43 +33,65 @@ _Model = Annotated[
         help=f"{options.MODEL_HELP} (default: {options.PACKAGED}); with --endpoint the model's name there."
     ),
 ]
-_ModelOption = Annotated[str | None, Option("--model", help="The same as MODEL.")]
+_ModelOption = Annotated[str | None, options.model("--model", help="The same as MODEL.")]
 _Compare = Annotated[
-    str | None, Option(help="A second model; the page asks both and shows them side by side.")
+    str | None,
+    options.model(metavar="MODEL", help="A second model; the page asks both and shows them side by side."),
 ]
 _Name = Annotated[
     list[str] | None,
-    Option(
-        help="The model's public name (default: its name, or its run's folder); given twice, the second is --compare's."
+    options.model(
+        help="The model's public name (default: its name, or its run's folder). Give it twice to name --compare's model too."
     ),
 ]
 _Endpoint = Annotated[
-    str | None, Option(help="Stand in front of an OpenAI-compatible server (vLLM): http://host:8000/v1.")
+    str | None,
+    options.model(metavar="URL", help="Forward to an OpenAI-compatible server (vLLM): http://host:8000/v1."),
 ]
-_EndpointKey = Annotated[str, Option(help="Environment variable that holds the endpoint's key.")]
-_Host = Annotated[str, Option(help="Address to listen on; 0.0.0.0 lets other machines in.")]
-_Port = Annotated[int, Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
-_ApiKeyEnv = Annotated[str | None, Option(help="Environment variable that holds the key clients must send.")]
-_ApiKeyFile = Annotated[Path | None, Option(help="File that holds the key clients must send.")]
+_access = partial(Option, rich_help_panel="Access")
+_limit = partial(Option, rich_help_panel="Limits")
+_EndpointKey = Annotated[
+    str, options.model(metavar="VARIABLE", help="Environment variable that holds the endpoint's key.")
+]
+_Host = Annotated[
+    str, _access(metavar="ADDRESS", help="Address to listen on; 0.0.0.0 admits other machines.")
+]
+_Port = Annotated[int, _access(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
+_ApiKeyEnv = Annotated[
+    str | None,
+    _access(metavar="VARIABLE", help="Environment variable that holds the key clients must send."),
+]
+_ApiKeyFile = Annotated[
+    Path | None, _access(metavar="FILE", help="File that holds the key clients must send.")
+]
 _TrustHost = Annotated[
     list[str] | None,
-    Option(help="Another name this server goes by (behind a proxy or a tunnel); may be repeated."),
+    _access(
+        metavar="HOST", help="Another name of this server (behind a proxy or a tunnel); may be repeated."
+    ),
 ]
 _AllowHost = Annotated[
     list[str] | None,
-    Option(
-        help="Host from which a picture's address is fetched (none otherwise; never from private addresses); "
-        "may be repeated."
+    _access(
+        metavar="HOST",
+        help="Host that picture addresses may be fetched from (default: none; never a private address); may be "
+        "repeated.",
     ),
 ]
-_MaxQueue = Annotated[int, Option(min=0, help="Questions that may wait; the next gets 429 and Retry-After.")]
-_MaxBatch = Annotated[int, Option(min=1, help="Questions answered together.")]
-_MaxLength = Annotated[int, Option(min=1, help="Longest text that may be asked for, in tokens.")]
-_Deadline = Annotated[float, Option(min=0.1, help="Seconds an answer may take, waiting included; then 504.")]
-_Grace = Annotated[
-    float, Option(min=0, help="Seconds that unfinished answers get when the server is stopped.")
+_MaxQueue = Annotated[int, _limit(min=0, help="Questions that may wait; the next gets 429 and Retry-After.")]
+_MaxBatch = Annotated[int, _limit(min=1, help="Questions answered together.")]
+_MaxLength = Annotated[
+    int, _limit(metavar="TOKENS", min=1, help="Longest text a client may ask for, in tokens.")
 ]
-_Page = Annotated[bool, Option("--page/--no-page", help="The page at /, or the API alone.")]
+_Deadline = Annotated[
+    float,
+    _limit(metavar="SECONDS", min=0.1, help="Seconds an answer may take, queueing included; then 504."),
+]
+_Grace = Annotated[
+    float,
+    _limit(metavar="SECONDS", min=0, help="Seconds to finish open answers after the server is told to stop."),
+]
+_Page = Annotated[bool, _access("--page/--no-page", help="Serve the page at /, or the API alone.")]
 
 
 def serve(
@@ -78,41 +101,43 @@ def serve(
     name: _Name = None,
     endpoint: _Endpoint = None,
     endpoint_key_env: _EndpointKey = "OPENAI_API_KEY",
-    strategy: options.Strategy = "grounded",
-    system: options.System = None,
     frame: options.Frame = None,
     max_pixels: options.MaxPixels = None,
+    strategy: options.Strategy = "grounded",
+    system: options.System = None,
     host: _Host = "127.0.0.1",
     port: _Port = 7860,
     api_key_env: _ApiKeyEnv = None,
     api_key_file: _ApiKeyFile = None,
     trust_host: _TrustHost = None,
     allow_host: _AllowHost = None,
+    page: _Page = True,
     max_queue: _MaxQueue = 64,
     max_batch: _MaxBatch = 32,
     max_new_tokens: _MaxLength = 4096,
     deadline: _Deadline = 120.0,
     grace: _Grace = 10.0,
-    page: _Page = True,
 ) -> None:
     """Serve a model: a page for people at /, an API for programs at /v1.
 
-    POST /v1/ground answers with boxes; POST /v1/chat/completions speaks OpenAI's language, so the openai package, LangChain
-    and the like work with base_url http://127.0.0.1:7860/v1. /healthz says whether it is up, /metrics counts for Prometheus.
-    Questions that come together are answered together. Ctrl-C or SIGTERM lets unfinished answers finish.
+    POST /v1/ground answers with boxes. POST /v1/chat/completions is OpenAI's API: the openai package, LangChain and others
+    work with base_url http://127.0.0.1:7860/v1. /healthz reports whether the server is up, /metrics has counters for
+    Prometheus. Questions that arrive together are answered together. Ctrl-C and SIGTERM let open answers finish.
 
-    By default it listens on this machine alone and fetches nothing. With a key, programs send it as
+    By default the server accepts this machine only and fetches nothing. If you set a key, programs send it as
     Authorization: Bearer KEY, and a browser asks for it as a password (any user name).
 
     Examples:
 
-        opengrit serve runs/demo --compare tiny-qwen2.5-vl
+        opengrit serve mine/trained
 
-        MY_KEY=... opengrit serve runs/demo --host 0.0.0.0 --api-key-env MY_KEY
+        opengrit serve mine/trained --compare tiny-qwen2.5-vl
+
+        MY_KEY=... opengrit serve mine/trained --host 0.0.0.0 --api-key-env MY_KEY
 
         opengrit serve my-3b --endpoint http://gpu:8000/v1 --frame qwen2_5_vl
 
-        curl -F image=@dogs.png -F question="How many dogs are there?" \\
+        curl -F image=@photos/0001.jpg -F question="How many dogs are there?" \\
             http://127.0.0.1:7860/v1/ground
     """
     models = _models(model, model_option, compare)
@@ -143,7 +168,8 @@ def serve(
             grace_seconds=grace,
             strategy=asked_with,
             system=system,
-            notes=_notes(models, list(engines)) if endpoint is None else {},
+            only_stickers=_only_stickers(models, list(engines)) if endpoint is None else frozenset(),
+            examples=_examples(models, list(engines)) if endpoint is None and page else None,
         )
         app = build_app(engines, settings, page=page)
         where = address(listening)
@@ -176,14 +202,22 @@ def _engines(models: list[str | None], public: list[str], make: Callable[..., En
     return engines
 
 
-def _notes(models: list[str | None], public: list[str]) -> dict[str, str]:
-    """What askers should know of the packaged models and those trained from them, by their public names."""
-    from opengrit.models.sticker_models import knows_stickers_only, what_it_knows
+def _only_stickers(models: list[str | None], public: list[str]) -> frozenset[str]:
+    """The public names of the packaged models and those trained from them."""
+    from opengrit.models.sticker_models import knows_stickers_only
 
     named = zip(public, models, strict=True)
-    return {
-        name: what_it_knows(name) for name, model in named if knows_stickers_only(model or options.PACKAGED)
-    }
+    return frozenset(name for name, model in named if knows_stickers_only(model or options.PACKAGED))
+
+
+def _examples(models: list[str | None], public: list[str]) -> PageExamples | None:
+    """Questions of the first model's run that has data of its own; None where none has."""
+    from opengrit.serving.examples import run_examples
+    from opengrit.serving.security import UploadLimits
+
+    limits = UploadLimits().picture
+    found = (run_examples(m, name=n, limits=limits) for n, m in zip(public, models, strict=True) if m)
+    return next((examples for examples in found if examples), None)
 
 
 def _announce(where: str, engines: dict[str, Engine], settings: ServeSettings, page: bool) -> None:

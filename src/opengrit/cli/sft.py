@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from opengrit.cli import options
@@ -14,9 +11,7 @@ from opengrit.core.output import settle_output
 
 def sft(
     context: typer.Context,
-    recipe: Annotated[
-        Path, typer.Argument(help="Recipe: a YAML file, or a packaged one by name (opengrit recipe list).")
-    ],
+    recipe: options.RecipeName,
     out: options.TrainingFolder,
     overrides: options.Overrides = None,
     resume: options.Resume = False,
@@ -26,16 +21,16 @@ def sft(
 ) -> None:
     """Fine-tune a model on targets made from rows with boxes (few-shot SFT, what GRIT is compared with).
 
-    A row's target is a reply in the prompt's format with every annotated box in it, in the numbers the model writes;
-    the loss is taken on the reply alone. OUT gets the resolved recipe, metrics.jsonl (a line a step), checkpoints/ and
-    final/, the trained model. Nothing in it is ever overwritten.
+    A row's target is a reply in the prompt's format with all its annotated boxes, in the coordinates the model writes.
+    The loss covers the reply alone. OUT gets the resolved recipe, metrics.jsonl (one line a step), checkpoints/ and
+    final/, the trained model. Nothing is ever overwritten.
 
     Examples:
 
         opengrit sft sft-demo --out runs/sft
 
-        opengrit sft sft-demo --set sft.seed=2 \\
-            --set model=tiny-internvl3 --out runs/sft-2
+        opengrit sft sft-demo --out mine/sft --set \\
+            "data.train=[{file: mine/train.jsonl, images: photos}]"
 
         opengrit sft sft-demo --out runs/sft --resume
     """

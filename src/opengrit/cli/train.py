@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,34 +13,36 @@ from opengrit.core.output import settle_output
 
 def train(
     context: typer.Context,
-    recipe: Annotated[
-        Path, typer.Argument(help="Recipe: a YAML file, or a packaged one by name (opengrit recipe list).")
-    ],
+    recipe: options.RecipeName,
     out: options.TrainingFolder,
     overrides: options.Overrides = None,
     resume: options.Resume = False,
     resume_anyway: options.ResumeAnyway = False,
     resume_from: options.ResumeFrom = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="One line a step instead of a live table.")] = False,
+    quiet: Annotated[
+        bool, options.output("--quiet", help="Print one line a step instead of a live table.")
+    ] = False,
     num_processes: options.Processes = 1,
 ) -> None:
     """Train a model to show its evidence, as a recipe says (GRPO-GR).
 
-    OUT gets the resolved recipe, records.jsonl (every rollout with its reward parts), metrics.jsonl (a line a step),
-    checkpoints/ and final/, the trained model. Nothing in it is ever overwritten, and nothing is deleted unless the recipe
-    says so (train.keep_checkpoints). SIGTERM and Ctrl-C end the run after the step it is in, with a checkpoint (exit codes
-    143 and 130); a second one ends it at once.
+    OUT gets the resolved recipe, records.jsonl (every rollout with its reward parts), metrics.jsonl (one line a step),
+    checkpoints/ and final/, the trained model. Nothing is ever overwritten, and nothing is deleted unless the recipe
+    asks for it (train.keep_checkpoints). Ctrl-C and SIGTERM finish the current step, write a checkpoint and stop (exit codes
+    130 and 143); a second one stops at once.
 
     Examples:
 
         opengrit train demo --out runs/demo
 
+        opengrit train mine/recipe.yaml --out mine/trained
+
+        opengrit train mine/recipe.yaml --out mine/trained --resume
+
         opengrit train demo --set train.seed=2 \\
             --set model=tiny-internvl3 --out runs/demo-2
 
-        opengrit train demo --out runs/demo --resume
-
-        opengrit train demo --out runs/demo --num-processes 2 \\
+        opengrit train demo --out runs/two --num-processes 2 \\
             --set train.per_device_train_batch_size=80
     """
     from opengrit.recipes.training_recipe import load_recipe

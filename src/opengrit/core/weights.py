@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from opengrit.core.errors import ModelError
+from opengrit.core.messages import first_few
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")  # reading one can run what is in it
 
@@ -21,9 +22,9 @@ def require_safetensors(path: str | Path, name: str) -> None:
     pickles = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern))
     if pickles:
         raise ModelError(
-            f"weights are read from safetensors only, {name} has {', '.join(pickles[:3])} in {folder} (pickles, which can "
-            "run code when they are read); save it again as safetensors on a machine you trust, with save_pretrained of "
-            "a current transformers or peft, or take a version of it in safetensors"
+            f"weights are read from safetensors only, {name} has {first_few(pickles)} in {folder} (pickles, which can "
+            "run code when they are read); save it again as safetensors on a machine you trust, with save_pretrained "
+            "of a current transformers or peft, or use a version in safetensors"
         )
 
 
@@ -35,6 +36,6 @@ def refuse_remote_code(config: Any, name: str) -> None:
         for one in named:
             if isinstance(one, str) and "/" in one:
                 raise ModelError(
-                    f"a model computes with code that is installed, the config of {name} names {one!r} on the hub as its "
-                    'attention; take "attn_implementation" out of its config.json'
+                    f"only installed code may run, the config of {name} names {one!r} on the hub as its attention; "
+                    'remove "attn_implementation" from its config.json'
                 )

@@ -11,7 +11,7 @@ from opengrit.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from opengrit.data.grit import BadRows, ParsedFile, load, read, write
-    from opengrit.data.rows import Problem, Severity
+    from opengrit.data.problems import Problem, Severity
     from opengrit.data.sources import load_examples, require_readable
 
 __all__ = [
@@ -30,7 +30,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         **dict.fromkeys(("BadRows", "ParsedFile", "load", "read", "write"), "opengrit.data.grit"),
-        **dict.fromkeys(("Problem", "Severity"), "opengrit.data.rows"),
+        **dict.fromkeys(("Problem", "Severity"), "opengrit.data.problems"),
         **dict.fromkeys(("load_examples", "require_readable"), "opengrit.data.sources"),
     },
 )

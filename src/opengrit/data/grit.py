@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,23 +19,18 @@ from typing import Any
 from opengrit.core.boxes import Box, Size
 from opengrit.core.errors import DataError
 from opengrit.core.escaping import shortened
+from opengrit.core.messages import first_lines
 from opengrit.core.types import Example
 from opengrit.data.doubts import Doubt, find_doubts
 from opengrit.data.file_format import lines_of
 from opengrit.data.missing import missing_file, missing_folder, missing_pictures
-from opengrit.data.rows import Problem, Row, Severity, told_once
+from opengrit.data.problems import Problem, Severity, told_once
+from opengrit.data.rows import Row
 
 log = logging.getLogger(__name__)
 
 _MESSAGE_LINES, _MESSAGE_WIDTH = 50, 1000
 _ROWS_TOLD = 1000  # between two reports of progress
-
-
-def listed(head: str, items: Sequence[object], *, most: int, rest: str) -> str:
-    """A message of several lines: its head, the first items, and how many more there are and where to see them."""
-    lines = [f"  {item}" for item in items[:most]]
-    more = [f"  and {len(items) - most} more; {rest}"] if len(items) > most else []
-    return "\n".join([head, *lines, *more])
 
 
 class BadRows(DataError):
@@ -45,10 +40,12 @@ class BadRows(DataError):
         self.file = file
         self.problems = problems
         count = len({p.line for p in problems})
-        head = f"every row must be what GRIT's format says, {'1 row is' if count == 1 else f'{count} rows are'} not:"
+        head = (
+            f"every row must follow GRIT's format, {'1 row does' if count == 1 else f'{count} rows do'} not:"
+        )
         rest = f"`opengrit data check {file}` lists them all"
         super().__init__(
-            listed(
+            first_lines(
                 head,
                 [shortened(text, _MESSAGE_WIDTH) for _, text in told_once(problems)],
                 most=_MESSAGE_LINES,
@@ -170,7 +167,7 @@ def write(examples: Iterable[Example], out: str | Path, *, images: str | Path | 
     root = (out.parent if images is None else Path(images)).resolve()
     lines = [json.dumps(_as_row(e, root), ensure_ascii=False, allow_nan=False) + "\n" for e in examples]
     if not lines:
-        raise DataError(f"a data file holds at least one row, got none to write to {out}; pass examples")
+        raise DataError(f"a data file holds at least one row, got none for {out}; pass examples")
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         with out.open("x", encoding="utf-8", newline="\n") as stream:
@@ -186,7 +183,7 @@ def _as_row(example: Example, root: Path) -> dict[str, Any]:
     absolute = image.parent.resolve() / image.name
     if not absolute.is_relative_to(root):
         raise DataError(
-            f"a written row's picture lies inside {root}, {example.image} does not; pass images=FOLDER"
+            f"a written row's picture must be inside {root}, {example.image} is not; pass images=FOLDER"
         )
     size, count = example.picture_size, example.count
     row: dict[str, Any] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import shlex
 from collections.abc import Iterable, Sequence
@@ -12,10 +11,9 @@ from pathlib import Path
 import yaml
 
 from opengrit.core.errors import DataError
-from opengrit.core.escaping import shortened
+from opengrit.core.messages import first_few, nearest
 from opengrit.data.benchmarks import BENCHMARKS
 
-_SHOWN = 3  # missing pictures named in one message
 _LOOKED_FOR = 16  # pictures, at most
 _FOLDERS, _ENTRIES = 64, 10_000  # looked into at most, and read of a folder at most
 _OWN_OUT = Path("data")  # where opengrit data get writes without --out
@@ -26,9 +24,7 @@ def missing_pictures(
 ) -> DataError:
     """The error for pictures that are not there: how many of how many, in which folder, and what to do about it."""
     names = sorted(set(missing))
-    shown = ", ".join(shortened(name, 200) for name in names[:_SHOWN]) + (
-        ", ..." if len(names) > _SHOWN else ""
-    )
+    shown = first_few(names, longest=200)
     return DataError(
         f"every row's picture must exist, {len(names)} of {total} named in {source} do not: {shown} (looked for in {folder}); "
         + remedy_for_pictures(source, names, folder=folder)
@@ -50,17 +46,18 @@ def remedy_for_pictures(source: str | Path, missing: Sequence[str], *, folder: s
 def missing_folder(source: str | Path, images: str | Path) -> DataError:
     """The error for a picture folder that is none."""
     beside = os.path.join(os.path.dirname(str(source)), str(images))
-    near = difflib.get_close_matches(
-        os.path.basename(str(images)), _folders_in(_home(source)), n=1, cutoff=0.6
-    )
-    found = beside if os.path.isdir(beside) else os.path.join(_home(source), near[0]) if near else None
+    near = nearest(os.path.basename(str(images)), _folders_in(_home(source)))
+    found = beside if os.path.isdir(beside) else os.path.join(_home(source), near) if near else None
     if found is not None:
-        remedy = f"{'it is' if found == beside else 'did you mean'} {os.path.normpath(found)}: {naming(source, os.path.normpath(found))}"
+        remedy = (
+            f"{'it is' if found == beside else 'did you mean'} {os.path.normpath(found)}: "
+            f"{naming(source, os.path.normpath(found))}"
+        )
     else:
         remedy = fetching(images) or (
-            f"give the folder {source} takes its pictures from with --images (images: in a recipe)"
+            f"name the picture folder of {source} with --images (images: in a recipe)"
         )
-    return DataError(f"images must be a folder that exists, got {images}; {remedy}")
+    return DataError(f"images must be an existing folder, got {images}; {remedy}")
 
 
 def missing_file(file: str | Path) -> DataError:
@@ -69,10 +66,8 @@ def missing_file(file: str | Path) -> DataError:
     if how := fetching(os.path.dirname(str(file))):
         return DataError(f"{rule}; {how}")
     names = [name for name in _names_in(_home(file)) if name.endswith(Path(file).suffix)]
-    near = difflib.get_close_matches(os.path.basename(str(file)), names, n=1, cutoff=0.6)
-    remedy = (
-        f"did you mean {os.path.join(os.path.dirname(str(file)), near[0])}?" if near else "check the path"
-    )
+    near = nearest(os.path.basename(str(file)), names)
+    remedy = f"did you mean {os.path.join(os.path.dirname(str(file)), near)}?" if near else "check the path"
     return DataError(f"{rule}; {remedy}")
 
 

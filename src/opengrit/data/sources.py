@@ -8,10 +8,11 @@ from pathlib import Path
 
 from opengrit.core.errors import DataError, ImageError
 from opengrit.core.images import open_picture
+from opengrit.core.messages import first_lines
 from opengrit.core.types import Example
 from opengrit.data.benchmarks import BENCHMARKS
 from opengrit.data.get import annotation_files
-from opengrit.data.grit import ParsedFile, listed, read, usable
+from opengrit.data.grit import ParsedFile, read, usable
 from opengrit.data.missing import fetching, missing_pictures
 from opengrit.data.tables import TableSettings, files_of, is_source, is_table, read_table
 
@@ -62,7 +63,7 @@ def load_examples(
     if base in {known.name for known in BENCHMARKS}:
         path = os.path.join(parent or "data", base)
         raise DataError(
-            f"a benchmark is named by the folder it was fetched into, got {name!r}, where no `opengrit data get` put it; "
+            f"a benchmark is named by the folder that `opengrit data get` wrote, got {name!r}, which it did not write; "
             + fetching(path)
             + ("" if path == os.path.normpath(name) else f" and name {path}")
         )
@@ -76,7 +77,7 @@ def load_examples(
         )
     if images is not None:
         raise DataError(
-            f"a packaged set brings its own pictures, got images={str(images)!r} with {name}; leave it out"
+            f"a packaged set has its own pictures, got images={str(images)!r} with {name}; leave it out"
         )
     from opengrit.data import stickers  # draws its pictures on first use; a person's own data never needs it
 
@@ -84,8 +85,8 @@ def load_examples(
         return stickers.examples(name)
     except OSError as error:
         raise DataError(
-            f"a packaged set draws its pictures into a folder of yours, {error.filename} cannot be written "
-            f"({error.strerror}); set OPENGRIT_CACHE to a folder that can"
+            f"a packaged set writes its pictures to a cache folder, {error.filename} cannot be written "
+            f"({error.strerror}); set OPENGRIT_CACHE to a writable folder"
         ) from error
 
 
@@ -118,7 +119,7 @@ def require_readable(examples: Sequence[Example]) -> None:
     damaged = [reason for reason in map(_damage, images) if reason is not None]
     if damaged:
         head = f"every row's picture must open, {len(damaged)} of {len(images)} do not:"
-        raise DataError(listed(head, damaged, most=_LISTED, rest="`opengrit data check` lists them all"))
+        raise DataError(first_lines(head, damaged, most=_LISTED, rest="`opengrit data check` lists them all"))
 
 
 def _damage(image: str) -> str | None:

@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import platform
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,8 @@ from opengrit.doctor.findings import Finding
 from opengrit.doctor.fit import Machine
 from opengrit.models.memory_estimate import GB, Sharding
 from opengrit.models.shapes import ModelFacts
-from opengrit.recipes.training_recipe import Model, Recipe
+from opengrit.recipes.model_section import Model
+from opengrit.recipes.training_recipe import Recipe
 from opengrit.rewards.rubric import Rubric
 from opengrit.sampling import Sampler
 
@@ -88,7 +89,7 @@ def _this_machine(num_processes: int) -> Machine:
         memory = torch.cuda.get_device_properties(0).total_memory
         return Machine(torch.cuda.get_device_name(0), num_processes, memory / GB)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Machine("this computer without a GPU", num_processes, memory / GB / num_processes)
+    return Machine("this machine without a GPU", num_processes, memory / GB / num_processes)
 
 
 def _is_set(name: str) -> bool:
@@ -123,9 +124,3 @@ class Context:
     def why_without_model(self) -> str:
         """Why a section that needs the model is skipped."""
         return "--quick leaves out what needs the model" if self.quick else "the model could not be loaded"
-
-
-def first_few(names: Sequence[object], *, most: int = 3) -> str:
-    """The first few of some names, for a message."""
-    listed = ", ".join(str(name) for name in names[:most])
-    return f"{listed} and {len(names) - most} more" if len(names) > most else listed

@@ -18,7 +18,8 @@ from opengrit.doctor.prompts import examine_prompts
 from opengrit.doctor.resources import examine_disk, examine_memory, examine_processes
 from opengrit.doctor.samples import examine_samples
 from opengrit.doctor.settings import examine_settings
-from opengrit.recipes.training_recipe import Model, Recipe
+from opengrit.recipes.model_section import Model
+from opengrit.recipes.training_recipe import Recipe
 from opengrit.sampling import Sampler
 
 if TYPE_CHECKING:

@@ -10,14 +10,13 @@ from opengrit.models.memory_estimate import (
     FLOAT,
     HALF,
     NF4,
-    MemoryEstimate,
     Plan,
     Sharding,
     Trainable,
-    estimate,
 )
 from opengrit.models.shapes import KNOWN, ModelFacts, VisionShape
-from opengrit.recipes.training_recipe import Model, Recipe
+from opengrit.recipes.model_section import Model
+from opengrit.recipes.training_recipe import Recipe
 
 PROMPT_TOKENS = 150  # of the chat template, a question and GRIT's instruction, without the picture; generous
 _DECODED_AT_ONCE = 192  # rows that the transformers sampler writes together
@@ -85,9 +84,3 @@ def plan_of(recipe: Recipe, facts: ModelFacts, machine: Machine) -> Plan:
         sharding=machine.sharding,
         devices=machine.devices,
     )
-
-
-def fit(recipe: Recipe, machine: Machine) -> MemoryEstimate:
-    """What each device of that machine needs for the recipe."""
-    facts = facts_for(recipe.model.name)
-    return estimate(facts, plan_of(recipe, facts, machine))

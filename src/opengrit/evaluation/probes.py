@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
@@ -25,10 +25,10 @@ from opengrit.core.boxes import Box, Size, moved_at_random
 from opengrit.core.errors import ImageError, RunError
 from opengrit.core.images import open_picture
 from opengrit.core.progress import progress_bar
-from opengrit.core.types import Finish, Record
+from opengrit.core.types import Example, Finish, Record
 from opengrit.evaluation.continuing import with_rows_of_now
 from opengrit.evaluation.metrics import BOOTSTRAP_SEED, Estimate, estimate, raw_score
-from opengrit.evaluation.metrics.estimates import key_of, mean_over_keys, seeded_generator
+from opengrit.evaluation.metrics.estimates import key_of, seeded_generator
 from opengrit.evaluation.rollout import EvaluationProtocol, ask, judged, judged_again, transcribed
 from opengrit.judges.answers import is_box_answer, normalise, same_answer
 from opengrit.runs.folder import RunDir
@@ -55,7 +55,7 @@ class Unprobed(Enum):
     FAILED = "the rollout failed"
     TRUNCATED = "truncated"
     NO_ANSWER = "without an answer"
-    BOX_ANSWER = "the expected answer is a box, which words do not compare"
+    BOX_ANSWER = "the expected answer is a box, which cannot be compared as text"
     NO_BOXES = "without boxes"
 
 
@@ -170,8 +170,8 @@ def run_probes(
             known = done.get(probe_id(ASKED, record.id))
             if known is not None and known.failure is None and known.completion != record.completion:
                 raise RunError(
-                    f"probes belong to the answers they were asked about, {record.id!r} has another text now than in "
-                    f"{run.path}; choose another --out"
+                    f"probes resume with the same answers, {record.id!r} has a different text in {run.path}; choose "
+                    "another --out"
                 )
             if known is None or known.verdict != record.verdict or known.example != record.example:
                 # Judged again, or asked again, or moved since.
@@ -187,12 +187,7 @@ def run_probes(
             if again != done[again.id]:
                 done[again.id] = again
                 writer.write_record(again)
-        pending = [
-            (record, probe)
-            for probe in probes
-            for record in records
-            if why_unprobed(record) is None and _is_open(done.get(probe_id(probe.value, record.id)))
-        ]
+        pending = unasked(records, done, probes)
         with progress_bar(quiet) as progress:
             task = progress.add_task("probing", total=len(pending))
             for start in range(0, len(pending), questions_per_batch):
@@ -221,6 +216,18 @@ def probed_now(
     return asked
 
 
+def unasked(
+    records: Sequence[Record], done: Mapping[str, Record], probes: Sequence[Probe] = tuple(Probe)
+) -> list[tuple[Record, Probe]]:
+    """What a run of probes, its records by id, has yet to ask about these answers: never asked, or failed."""
+    return [
+        (record, probe)
+        for probe in probes
+        for record in records
+        if why_unprobed(record) is None and _is_open(done.get(probe_id(probe.value, record.id)))
+    ]
+
+
 def _is_open(known: Record | None) -> bool:
     return known is None or known.failure is not None
 
@@ -235,8 +242,8 @@ def shown(record: Record, probe: Probe, *, seed: int = BOOTSTRAP_SEED) -> Image.
     if picture.size != (size.width, size.height):
         now = f"{picture.width} x {picture.height}"
         return Unsampled(
-            f"a picture keeps the size its record says, {size.width} x {size.height}, but {record.example.image} "
-            f"is now {now}; bring the old file back"
+            f"a picture keeps the size its record says, {size.width} x {size.height}, but {record.example.image} is now "
+            f"{now}; restore the old file"
         )
     return greyed(picture, hidden_boxes(record, probe, seed=seed), probe)
 
@@ -275,6 +282,11 @@ class Trial:
 
     asked: Record
     under: Mapping[Probe, Record]
+
+    @property
+    def example(self) -> Example:
+        """The row that was asked about."""
+        return self.asked.example
 
     def stayed(self, probe: Probe) -> bool | Lost:
         """Whether the answer is still the same under a probe, or why that is not known."""
@@ -369,16 +381,26 @@ def probe_scores(records: Iterable[Record]) -> ProbeScores:
         unprobed=dict(reasons),
         compared={p: sum(not isinstance(s, Lost) for s in stays[p]) for p in Probe},
         lost={p: dict(Counter(s for s in stays[p] if isinstance(s, Lost))) for p in Probe},
-        changed={p: _mean(found, partial(_changed, probe=p)) for p in Probe},
-        necessity=_mean(found, lambda t: _minus(_changed(t, Probe.OCCLUDE), _changed(t, Probe.SHUFFLE))),
-        sufficiency=_mean(found, lambda t: _minus(1.0, _changed(t, Probe.KEEP))),
-        kept_over_occluded=_mean(
+        changed={p: estimate(found, partial(_changed, probe=p)) for p in Probe},
+        necessity=estimate(found, necessity),
+        sufficiency=estimate(found, sufficiency),
+        kept_over_occluded=estimate(
             found, lambda t: _minus(_changed(t, Probe.OCCLUDE), _changed(t, Probe.KEEP))
         ),
         accuracy_asked=estimate(asked, raw_score),
         accuracy={p: estimate(under(p), raw_score) for p in Probe},
-        accuracy_gain={p: _mean(found, partial(_gained_score, probe=p)) for p in Probe},
+        accuracy_gain={p: estimate(found, partial(_gained_score, probe=p)) for p in Probe},
     )
+
+
+def necessity(trial: Trial) -> float | None:
+    """1 if the answer changes with its boxes grey, minus 1 if it changes with random boxes grey. None where one is not known."""
+    return _minus(_changed(trial, Probe.OCCLUDE), _changed(trial, Probe.SHUFFLE))
+
+
+def sufficiency(trial: Trial) -> float | None:
+    """1 if the answer stays with all but its boxes grey, else 0. None where that is not known."""
+    return _minus(1.0, _changed(trial, Probe.KEEP))
 
 
 def _changed(trial: Trial, probe: Probe) -> float | None:
@@ -394,11 +416,6 @@ def _gained_score(trial: Trial, probe: Probe) -> float | None:
 
 def _minus(first: float | None, second: float | None) -> float | None:
     return None if first is None or second is None else first - second
-
-
-def _mean(found: Sequence[Trial], value: Callable[[Trial], float | None]) -> Estimate:
-    """The mean over examples; several samples of one example are averaged first."""
-    return mean_over_keys((key_of(trial.asked.example), value(trial)) for trial in found)
 
 
 def telling_trials(

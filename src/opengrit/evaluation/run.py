@@ -37,8 +37,8 @@ from opengrit.judges.cache import CachedJudge
 from opengrit.judges.settings import open_judge
 from opengrit.models.sticker_models import tell_what_it_knows
 from opengrit.recipes.evaluation_recipe import EvalRecipe, Served
+from opengrit.recipes.model_section import Model
 from opengrit.recipes.own_files import own_files
-from opengrit.recipes.training_recipe import Model
 from opengrit.runs.data_file import write_data
 from opengrit.runs.folder import RECIPE, RunDir
 from opengrit.runs.origin import ModelKind, ModelOrigin, Origin, data_origin, write_origin
@@ -72,11 +72,12 @@ def run_evaluation(
     examples = _examples(recipe)
     if num_processes < 1 or (num_processes > 1 and recipe.endpoint is not None):
         raise RecipeError(
-            f"--num-processes is at least 1, and 1 where a model is served, got {num_processes}; leave it out"
+            f"--num-processes is at least 1, and exactly 1 with --endpoint, got {num_processes}; leave it out"
         )
     model = model_origin(recipe)
     started = os.path.isfile(Path(out) / RECIPE)
-    RunDir.check(out, recipe=recipe.resolved_yaml(), resume=started)
+    text = recipe.text_for(RunDir.open(out).recipe if started else None)
+    RunDir.check(out, recipe=text, resume=started)
     data = {ASKED: fingerprint(examples)}
     known: list[Record] = []
     if started:
@@ -86,20 +87,16 @@ def run_evaluation(
         known = list(RunDir.open(out).records())
         check_answered(Path(out), known, examples, samples=recipe.eval.samples, judge_again=judge_again)
     elif judge_again:
-        raise RunError(
-            f"--judge-again judges the answers of an evaluation that is there, {out} holds none; leave it out"
-        )
+        raise RunError(f"--judge-again needs an existing evaluation, {out} holds none; leave it out")
     frame = _frame_where_all_is_answered(known, examples, samples=recipe.eval.samples)
     with (
-        nullcontext(OpenModel([_NoModel()], frame)) if frame else open_model(recipe, num_processes) as asked,
+        nullcontext(OpenModel([NoModel()], frame)) if frame else open_model(recipe, num_processes) as asked,
         open_judge(recipe.judge, breaker=Breaker()) as judge,
     ):
         model = model_origin(recipe)  # of a hub id, the revision is known by now
         if started:
             check_model(Path(out), model)
-        run = RunDir.create(
-            out, recipe=recipe.resolved_yaml(), resume=started, seeds={"sampling": recipe.seed}
-        )
+        run = RunDir.create(out, recipe=text, resume=started, seeds={"sampling": recipe.seed})
         write_data(run.path, data)
         origins = tuple(
             data_origin(ASKED, source.spec, source.images, table=source.table) for source in recipe.data
@@ -141,7 +138,7 @@ def _frame_where_all_is_answered(
     return frames[wanted[0]] if all(name in frames for name in wanted) else None
 
 
-class _NoModel:
+class NoModel:
     """Stands for a model where nothing is asked of it."""
 
     def sample(self, questions: Sequence[Asked], **_: object) -> list[list[Sampled | Unsampled]]:
@@ -167,7 +164,8 @@ def judging_lines(recipe: EvalRecipe, records: Sequence[Record]) -> list[str]:
         reasons = Counter(verdict.reason for verdict in waiting if isinstance(verdict, Unjudged))
         most = harmless(" ".join(reasons.most_common(1)[0][0].split()))  # a judge's server may have worded it
         lines.append(
-            f"unjudged: {len(waiting)} answers; the same command judges them again, and asks nothing; mostly: {most}"
+            f"unjudged: {len(waiting)} answers; the same command judges them again without asking the model; most "
+            f"frequent reason: {most}"
         )
     return lines
 
@@ -266,7 +264,7 @@ def _served_sampler(endpoint: Served, model: Model) -> EndpointSampler:
 
     if model.max_tiles is not None:
         raise RecipeError(
-            f"max_tiles is set where the model is served, got {model.max_tiles} for {endpoint.url}; leave it out"
+            f"with an endpoint, max_tiles is set on the server, got {model.max_tiles} for {endpoint.url}; leave it out"
         )
     return EndpointSampler.connect(
         endpoint.url,

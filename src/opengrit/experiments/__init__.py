@@ -6,7 +6,7 @@ May import `reports` and the floors below it. Begin with `recipe.py`, then `run.
 from __future__ import annotations
 
 from opengrit.experiments.recipe import TableRecipe, load_table_recipe
-from opengrit.experiments.run import run_table
+from opengrit.experiments.run import finished_runs, run_table, table_so_far
 from opengrit.experiments.ways import Way
 
-__all__ = ["TableRecipe", "Way", "load_table_recipe", "run_table"]
+__all__ = ["TableRecipe", "Way", "finished_runs", "load_table_recipe", "run_table", "table_so_far"]

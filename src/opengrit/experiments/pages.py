@@ -22,6 +22,7 @@ from opengrit.experiments.results import (
     Difference,
     Extra,
     TableResult,
+    Training,
     WayResult,
 )
 from opengrit.experiments.sentences import ascii_minus, findings
@@ -106,7 +107,22 @@ def tests_text(difference: Difference) -> str:
 def failed_text(block: Block) -> str:
     """Which ways had rollouts that failed, in words; empty where none had."""
     failed = [f"{w.way} {w.num_failed} of {w.num_asked}" for w in block.ways if w.num_failed]
-    return f"Failed rollouts, left out and to be asked again: {', '.join(failed)}." if failed else ""
+    return (
+        (f"Failed rollouts (left out; the same command asks them again): {', '.join(failed)}.")
+        if failed
+        else ""
+    )
+
+
+def alarms_text(block: Block) -> str:
+    """Which trainings raised which alarms, in words; empty where none did."""
+    raised = [
+        f"{w.way} seed {seed}: {', '.join(dict.fromkeys(alarm.kind.value for alarm in training.alarms))}"
+        for w in block.ways
+        for seed, training in w.trainings.items()
+        if training.alarms
+    ]
+    return f"Alarms in training: {'; '.join(raised)}." if raised else ""
 
 
 # -- Markdown --------------------------------------------------------------------------------------------------------
@@ -134,8 +150,8 @@ def _markdown_block(block: Block, columns: Sequence[Column]) -> list[str]:
         name = f"**{line.name}**" if line.kind == "way" else line.name
         rows.append(f"| {name} | " + " | ".join(_text(cell) for cell in line.cells) + " |")
     extras = [f"{way}, {name}: {_text(cell)}." for way, name, cell in _extras(block)]
-    failed = failed_text(block)
-    tail = [*(["", *extras] if extras else []), *(["", failed] if failed else [])]
+    said = [text for text in (failed_text(block), alarms_text(block)) if text]
+    tail = [*(["", *extras] if extras else []), *(line for text in said for line in ("", text))]
     return [*head, *rows, *tail, *_markdown_differences(block)]
 
 
@@ -185,7 +201,7 @@ def csv_text(table: TableResult) -> str:
     """Every number of the table, one a line; shares and overlaps are 0 to 1. `seed` is "pooled" or a seed.
 
     A difference stands under the way "grit-minus-WAY", McNemar's p under the quantity "mcnemar_p" with the number of
-    changed answers as n. What is not measured is empty.
+    changed answers as n, an alarm under "alarm/KIND" with the step that raised it. What is not measured is empty.
     """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -209,6 +225,8 @@ def _csv_rows(block: Block) -> Iterator[_Row]:
         for extra in result.extras:
             yield _csv_row(result.way, "pooled", extra.key, extra.estimate)
         yield (result.way, "pooled", "failed", str(result.num_failed), "", "", result.num_asked)
+        for seed, training in result.trainings.items():
+            yield from _csv_training(result.way, str(seed), training)
     yield _csv_row("control", "pooled", "majority_answer", block.majority_answer)
     yield _csv_row("control", "pooled", "whole_picture_iou", block.whole_picture_iou)
     for difference in block.differences:
@@ -216,6 +234,13 @@ def _csv_rows(block: Block) -> Iterator[_Row]:
         yield _csv_row(name, "pooled", difference.column.key, difference.estimate)
         for seed, test in difference.tests:
             yield (name, str(seed), "mcnemar_p", repr(test.p), "", "", test.improved + test.worsened)
+
+
+def _csv_training(way: str, seed: str, training: Training) -> Iterator[_Row]:
+    """How many alarms a training raised, and the step of each kind's first one. Seconds would differ where it resumed."""
+    yield way, seed, "alarms", str(len(training.alarms)), "", "", 1
+    for alarm in {a.kind: a for a in reversed(training.alarms)}.values():
+        yield way, seed, f"alarm/{alarm.kind.value}", str(alarm.step), "", "", 1
 
 
 def _csv_row(way: str, seed: str, quantity: str, found: Estimate) -> _Row:
@@ -302,6 +327,7 @@ def _html_block(block: Block, columns: Sequence[Column]) -> dict[str, object]:
         "runs": [(result.way.value, seeds_text(result)) for result in block.ways],
         "extras": _extras(block),
         "failed": failed_text(block),
+        "alarms": alarms_text(block),
         "differences": _differences(block),
     }
 

@@ -3,34 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from opengrit.core.types import Example, Record
 from opengrit.evaluation import metrics
 from opengrit.evaluation.metrics import Estimate, McNemar, Pooled, Quantity
 from opengrit.evaluation.metrics.estimates import key_of
+from opengrit.evaluation.probes import Trial, necessity, sufficiency
 from opengrit.experiments.recipe import TableRecipe
 from opengrit.experiments.ways import AnyWay, Way
 from opengrit.reports.tables import Unit
+from opengrit.runs.alarms import Alarm
 from opengrit.runs.folder import environment_facts
 from opengrit.runs.recipe_comparison import recipe_hash
 
+_One = TypeVar("_One")
 REFERENCE = Way.GRIT  # what every other way is compared with
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A quantity of the table. `always` shown, or only where it applies to some row or says something new."""
+    """A quantity of the table. `always` shown, or only where it applies to some row or says something new.
+
+    It is one of a record, or where it is `of_trials` of an answer and what became of it with boxes grey.
+    """
 
     key: str
     name: str
     unit: Unit
-    quantity: Quantity
+    quantity: Callable[[Any], float | None]
     always: bool = True
+    of_trials: bool = False
 
 
 ACCURACY = Column("accuracy", "accuracy", Unit.SHARE, metrics.raw_score)
 IOU = Column("grounding_iou", "union IoU", Unit.OVERLAP, metrics.grounding_iou)
+F1 = Column("box_f1", "F1@0.5", Unit.OVERLAP, metrics.box_f1)
+NECESSITY = Column("necessity", "necessity", Unit.SHARE, necessity, always=False, of_trials=True)
+SUFFICIENCY = Column("sufficiency", "sufficiency", Unit.SHARE, sufficiency, always=False, of_trials=True)
 COLUMNS = (
     ACCURACY,
     Column("right", "right or wrong", Unit.SHARE, metrics.right, always=False),
@@ -42,7 +53,9 @@ COLUMNS = (
     Column(
         "unscaled_iou", "IoU, released script's", Unit.OVERLAP, metrics.unscaled_grounding_iou, always=False
     ),
-    Column("box_f1", "F1@0.5", Unit.OVERLAP, metrics.box_f1),
+    F1,
+    NECESSITY,
+    SUFFICIENCY,
     Column("target_iou", "IoU of targets (recall)", Unit.OVERLAP, metrics.target_iou, always=False),
     Column("written_iou", "IoU of boxes (precision)", Unit.OVERLAP, metrics.written_iou, always=False),
     Column("detection_ap", "OVDEval AP", Unit.OVERLAP, metrics.detection_ap, always=False),
@@ -51,17 +64,29 @@ COLUMNS = (
     Column("without_answer", "without answer", Unit.SHARE, metrics.without_answer),
     Column("unjudged", "unjudged", Unit.SHARE, metrics.unjudged),
     Column("truncated", "truncated", Unit.SHARE, metrics.truncated),
+    Column("reply_tokens", "tokens of a reply", Unit.NUMBER, metrics.reply_tokens, always=False),
 )
-COMPARED = (ACCURACY, IOU)
+COMPARED = (ACCURACY, IOU)  # on every page
+PAIRED = (*COMPARED, F1, NECESSITY, SUFFICIENCY)  # in the CSV file
 _VISIBLE = 0.0005  # a difference that three decimals can show
 
 
 @dataclass(frozen=True, slots=True)
+class Training:
+    """What the training of a run noted: its alarms, and the median seconds of a step (None before the second one)."""
+
+    alarms: tuple[Alarm, ...]
+    seconds_per_step: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRecords:
-    """What a model answered: by way, then by seed."""
+    """What a model answered: by way, then by seed; and of some ways how they were probed and trained."""
 
     model: str
     ways: Mapping[AnyWay, Mapping[int, Sequence[Record]]]
+    trials: Mapping[AnyWay, Mapping[int, Sequence[Trial]]] = field(default_factory=dict)
+    trainings: Mapping[AnyWay, Mapping[int, Training]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +109,7 @@ class WayResult:
     num_asked: int
     num_failed: int
     extras: tuple[Extra, ...] = ()
+    trainings: Mapping[int, Training] = field(default_factory=dict)  # by seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,33 +159,55 @@ def measure(
 ) -> TableResult:
     """The table of some records. The same records give the same table, to the last digit."""
     blocks = tuple(
-        _block(one.model, dataset, examples, _of_dataset(one.ways, examples))
+        _block(one.model, dataset, examples, _of_dataset(one, examples))
         for one in found
         for dataset, examples in data.items()
     )
     return TableResult(blocks, _columns(blocks), _facts(recipe, data), _notes(recipe))
 
 
-_Answers = Mapping[AnyWay, Mapping[int, Sequence[Record]]]
+@dataclass(frozen=True, slots=True)
+class _OfWay:
+    """What a way answered on one data set, by seed, and its trials where it was probed."""
+
+    records: Mapping[int, Sequence[Record]]
+    trials: Mapping[int, Sequence[Trial]]
+    trainings: Mapping[int, Training]
+
+    def of(self, column: Column) -> Mapping[int, Sequence[Any]]:
+        """What the column's quantity is one of."""
+        return self.trials if column.of_trials else self.records
+
+    def all_of(self, column: Column) -> list[Any]:
+        return _all(self.of(column))
 
 
-def _of_dataset(ways: _Answers, examples: Sequence[Example]) -> _Answers:
-    """The records of some examples."""
+_Answers = Mapping[AnyWay, _OfWay]
+
+
+def _of_dataset(model: ModelRecords, examples: Sequence[Example]) -> _Answers:
+    """What a model answered about some examples."""
     keys = {key_of(example) for example in examples}
+
+    def about_them(by_seed: Mapping[int, Sequence[Any]]) -> dict[int, list[Any]]:
+        return {
+            seed: [one for one in found if key_of(one.example) in keys] for seed, found in by_seed.items()
+        }
+
     return {
-        way: {s: [r for r in records if key_of(r.example) in keys] for s, records in by_seed.items()}
-        for way, by_seed in ways.items()
+        way: _OfWay(about_them(by_seed), about_them(model.trials.get(way, {})), model.trainings.get(way, {}))
+        for way, by_seed in model.ways.items()
     }
 
 
 def _block(model: str, dataset: str, examples: Sequence[Example], ways: _Answers) -> Block:
-    everything = [r for by_seed in ways.values() for records in by_seed.values() for r in records]
+    everything = [record for of_way in ways.values() for record in _all(of_way.records)]
     majority = metrics.majority_control(everything)
     return Block(
         model=model,
         dataset=dataset,
         num_examples=len(examples),
-        ways=tuple(_way(way, by_seed) for way, by_seed in ways.items()),
+        ways=tuple(_way(way, of_way) for way, of_way in ways.items()),
         majority_answer=metrics.estimate(everything, majority),
         whole_picture_iou=metrics.estimate(everything, metrics.whole_picture_iou),
         differences=tuple(_differences(ways)),
@@ -167,16 +215,23 @@ def _block(model: str, dataset: str, examples: Sequence[Example], ways: _Answers
     )
 
 
-def _way(way: AnyWay, by_seed: Mapping[int, Sequence[Record]]) -> WayResult:
-    runs = list(by_seed.values())
-    records = [record for run in runs for record in run]
+def _way(way: AnyWay, of_way: _OfWay) -> WayResult:
+    runs = list(of_way.records.values())
+    records = _all(of_way.records)
+    seeds = tuple(of_way.records)
+
+    def pooled(column: Column) -> Pooled:
+        by_seed = of_way.of(column)
+        return metrics.pool_seeds([by_seed.get(seed, ()) for seed in seeds], column.quantity)
+
     return WayResult(
         way=way,
-        seeds=tuple(by_seed),
-        quantities={column.key: metrics.pool_seeds(runs, column.quantity) for column in COLUMNS},
+        seeds=seeds,
+        quantities={column.key: pooled(column) for column in COLUMNS},
         num_asked=len(records),
         num_failed=sum(not metrics.is_measured(record) for record in records),
         extras=_extras(runs, records),
+        trainings=of_way.trainings,
     )
 
 
@@ -202,12 +257,12 @@ def _differences(ways: _Answers) -> list[Difference]:
         return []
     ours = ways[REFERENCE]
     found = []
-    for column in COMPARED:
+    for column in PAIRED:
         for way, theirs in ways.items():
             if way is REFERENCE:
                 continue
-            estimate = metrics.paired_difference(_all(theirs), _all(ours), column.quantity)
-            tests = _tests(ours, theirs) if column is ACCURACY else ()
+            estimate = metrics.paired_difference(theirs.all_of(column), ours.all_of(column), column.quantity)
+            tests = _tests(ours.records, theirs.records) if column is ACCURACY else ()
             found.append(Difference(way, column, estimate, tests))
     return found
 
@@ -227,7 +282,7 @@ def _above_controls(ways: _Answers, majority: Quantity) -> tuple[tuple[str, Colu
     """How far the reference lies above what costs nothing, on its own records."""
     if REFERENCE not in ways:
         return ()
-    records = _all(ways[REFERENCE])
+    records = _all(ways[REFERENCE].records)
     controls: tuple[tuple[str, Column, Quantity], ...] = (
         ("the most frequent answer", ACCURACY, majority),
         ("one box around the whole picture", IOU, metrics.whole_picture_iou),
@@ -247,8 +302,8 @@ def _minus(one: Quantity, other: Quantity) -> Callable[[Record], float | None]:
     return difference
 
 
-def _all(by_seed: Mapping[int, Sequence[Record]]) -> list[Record]:
-    return [record for records in by_seed.values() for record in records]
+def _all(by_seed: Mapping[int, Sequence[_One]]) -> list[_One]:
+    return [one for found in by_seed.values() for one in found]
 
 
 # -- what goes with the numbers --------------------------------------------------------------------------------------
@@ -266,7 +321,7 @@ def _columns(blocks: Sequence[Block]) -> tuple[Column, ...]:
                 return True
         return False
 
-    hidden = {"box_count_error"}  # in the CSV file
+    hidden = {"box_count_error", "reply_tokens"}  # in the CSV file
     return tuple(c for c in COLUMNS if c.always or (c.key not in hidden and says_something(c)))
 
 
@@ -297,14 +352,14 @@ def _notes(recipe: TableRecipe) -> tuple[str, ...]:
         w.value for w in recipe.all_ways if len(recipe.seeds_of(w)) == 1 and not (w.learns or w.is_after_grit)
     ]
     notes = [
-        "Each mean has its 95 % bootstrap interval over examples; the seeds of an example are averaged first. The interval "
-        "shows what other examples would give; how far the seeds lie apart shows what other seeds would.",
-        "Nothing is corrected for the number of comparisons: of twenty intervals about one misses by chance.",
-        "IoU compares the union of all boxes written with the union of those annotated. A reply without a box has IoU 0, and "
-        "rows without annotated boxes are left out. direct asks for no boxes.",
-        "Failed, unjudged and truncated replies are left out of the means they say nothing about, and are counted.",
-        "Full format: the five tags in order, an answer, and a box where the row has one. direct and the prompt sft do not "
-        "ask for it.",
+        "Each mean has its 95 % bootstrap interval over examples; the seeds of an example are averaged first. The "
+        "interval shows what other examples would give; the spread of the seeds shows what other seeds would give.",
+        "No correction for multiple comparisons: about one interval in twenty misses by chance.",
+        "IoU compares the union of all written boxes with the union of the annotated ones. A reply without a box has "
+        "IoU 0, and rows without annotated boxes are left out. direct asks for no boxes.",
+        "Failed, unjudged and truncated replies are counted, and left out of the means they cannot inform.",
+        "Full format: the five tags in order, an answer, and a box where the row has one. The prompts direct and sft "
+        "do not ask for it.",
     ]
     if Way.SFT in recipe.ways:
         notes.append(
@@ -312,17 +367,23 @@ def _notes(recipe: TableRecipe) -> tuple[str, ...]:
         )
     if Way.DIRECT_AFTER in recipe.ways:
         notes.append(
-            "direct-after is the model that grit trained, asked plainly: the difference to grit is what writing boxes brings."
+            "direct-after is the model trained by grit, asked plainly: its difference from grit is the effect of "
+            "writing boxes."
+        )
+    if recipe.probe:
+        notes.append(
+            "Necessity: the share of answers that change with their boxes grey, minus that with random boxes of the same sizes "
+            "grey. Sufficiency: the share that stays with all but their boxes grey. Answers without boxes are left out."
         )
     if Way.BLIND in recipe.ways:
         notes.append(
-            "blind is the model that grit trained, asked as grit is about pictures that are grey all over: what it knows without "
-            "looking, and the floor under every accuracy."
+            "blind is the model trained by grit, asked in the same way about grey pictures: what it answers without "
+            "looking, a baseline for every accuracy."
         )
     if asked_once and len(recipe.seeds) > 1 and recipe.is_greedy:
         notes.insert(
             1,
-            f"{', '.join(asked_once)}: nothing is trained and answers are greedy, so there is one run; a second seed would "
-            "give the same.",
+            f"{', '.join(asked_once)}: no training and greedy answers, so there is one run; another seed would give the "
+            "same.",
         )
     return tuple(notes)

@@ -19,12 +19,13 @@ from opengrit.data.fingerprint import fingerprint
 from opengrit.evaluation.continuing import ASKED, check_answered, check_model
 from opengrit.evaluation.rollout import awaits_verdict, record_id
 from opengrit.evaluation.run import model_origin, run_evaluation
+from opengrit.experiments.made import EVALUATION, TRAINING, Made, by_model, made_by, probe
 from opengrit.experiments.pages import write_pages
 from opengrit.experiments.recipe import TableRecipe, TableRun
 from opengrit.experiments.results import ModelRecords, TableResult, measure
-from opengrit.experiments.ways import AnyWay, Way
+from opengrit.experiments.ways import Way
+from opengrit.recipes.data_section import Source
 from opengrit.recipes.evaluation_recipe import EvalRecipe
-from opengrit.recipes.training_recipe import Source
 from opengrit.runs.data_file import (
     Data,
     changes_since,
@@ -47,7 +48,6 @@ from opengrit.runs.recipe_comparison import listed, recipe_changes
 from opengrit.training.checkpoint_sidecar import check_files, read_sidecar
 
 _log = logging.getLogger(__name__)
-TRAINING, EVALUATION = "train", "eval"  # a run's folders
 
 
 def run_table(
@@ -80,16 +80,17 @@ def run_table(
         noted[TRAINING] = fingerprint(rows)
     with _alone_in(folder):
         started = (folder / RECIPE).is_file()
+        text = recipe.text_for(RunDir.open(folder).recipe) if started else recipe.resolved_yaml()
         if started:
             _check_same(folder, recipe)
             _check_data(folder, noted, judge_again=judge_again)
-        RunDir.check(folder, recipe=recipe.resolved_yaml(), resume=started)
+        RunDir.check(folder, recipe=text, resume=started)
         if not started:
-            write_atomically(folder / RECIPE, recipe.resolved_yaml())
+            write_atomically(folder / RECIPE, text)
         if not (folder / ENVIRONMENT).exists():
             write_atomically(folder / ENVIRONMENT, json.dumps(environment_facts(), indent=2) + "\n")
         write_data(folder, noted)
-        found = _all_records(
+        found = _make_all(
             recipe, folder, data, resume_anyway=resume_anyway, judge_again=judge_again, quiet=quiet
         )
         _log.info("writing the table")
@@ -98,7 +99,40 @@ def run_table(
     return table
 
 
-def _all_records(
+def table_so_far(recipe: TableRecipe, out: str | Path) -> TableResult:
+    """The table of the runs that are finished, written as `run_table` does; nothing is asked or trained.
+
+    Raises RunError where the folder holds no such table, or none of its runs is finished.
+    """
+    found, data = finished_runs(recipe, out)
+    if not found:
+        raise RunError(f"a table is written of finished runs, none in {out} is; wait for the first one")
+    table = measure(recipe, found, data)
+    write_pages(table, Path(out))
+    return table
+
+
+def finished_runs(
+    recipe: TableRecipe, out: str | Path
+) -> tuple[list[ModelRecords], dict[str, list[Example]]]:
+    """What the finished runs of a table have come to, also while it is being made, and the rows asked of each data set.
+
+    Nothing is asked, trained or written. Raises RunError where the folder holds no such table.
+    """
+    folder = Path(out).resolve()
+    _check_same(folder, recipe)
+    data = _examples(recipe)
+    asked = [example for examples in data.values() for example in examples]
+    found: dict[TableRun, Made] = {}
+    for run in (run for model in recipe.models for run in recipe.runs(model)):
+        here, wanted = folder / run.folder, _evaluation_of(recipe, run, folder)
+        records = _complete_records(wanted, here / EVALUATION, asked, judge_again=False)
+        if records is not None:
+            found[run] = made_by(here, records)
+    return by_model(found), data
+
+
+def _make_all(
     recipe: TableRecipe,
     folder: Path,
     data: dict[str, list[Example]],
@@ -109,7 +143,7 @@ def _all_records(
 ) -> list[ModelRecords]:
     asked = [example for examples in data.values() for example in examples]
     plan = [run for model in recipe.models for run in recipe.runs(model)]
-    found: dict[str, dict[AnyWay, dict[int, list[Record]]]] = {}
+    found: dict[TableRun, Made] = {}
     for number, run in enumerate(plan, start=1):
         place = f"[{number}/{len(plan)}] {run}"
         records = _records_of(
@@ -122,8 +156,12 @@ def _all_records(
             judge_again=judge_again,
             quiet=quiet,
         )
-        found.setdefault(run.model.title, {}).setdefault(run.way, {})[run.seed] = records
-    return [ModelRecords(title, ways) for title, ways in found.items()]
+        here = folder / run.folder
+        if recipe.is_probed(run.way):
+            _log.info("%s: asking again with boxes grey", place)
+            probe(here, _evaluation_of(recipe, run, folder), records, quiet=quiet)
+        found[run] = made_by(here, records)
+    return by_model(found)
 
 
 def _records_of(
@@ -138,9 +176,11 @@ def _records_of(
     quiet: bool,
 ) -> list[Record]:
     here = folder / run.folder
-    trained_by = run.trained_by
-    trained = None if trained_by is None else folder / trained_by.folder / TRAINING
-    wanted = recipe.evaluation(run, trained=trained)
+    wanted, trained_by, trained = (
+        _evaluation_of(recipe, run, folder),
+        run.trained_by,
+        _training_of(run, folder),
+    )
     started = (here / EVALUATION / RECIPE).is_file()
     if started and trained is None:
         check_model(here / EVALUATION, model_origin(wanted))
@@ -158,6 +198,15 @@ def _records_of(
     _log.info("%s: asking %d questions", place, len(examples))
     _, records = run_evaluation(wanted, here / EVALUATION, judge_again=judge_again and started, quiet=quiet)
     return records
+
+
+def _training_of(run: TableRun, folder: Path) -> Path | None:
+    """The folder of the training whose model a run asks; None where it asks the model as it is."""
+    return None if run.trained_by is None else folder / run.trained_by.folder / TRAINING
+
+
+def _evaluation_of(recipe: TableRecipe, run: TableRun, folder: Path) -> EvalRecipe:
+    return recipe.evaluation(run, trained=_training_of(run, folder))
 
 
 def _complete_records(
@@ -211,8 +260,8 @@ def _check_base(folder: Path, name: str) -> None:
     origin, now = read_origin(folder), identity_of(name)
     if origin is not None and origin.model is not None and origin.model.is_another(now):
         raise RunError(
-            f"a table is of the same models throughout, the training in {folder} began with {origin.model}, and {name!r} is "
-            f"{now} now; bring that one back, or choose another --out for a new table"
+            f"a table needs the same models throughout, the training in {folder} began with {origin.model}, and "
+            f"{name!r} is {now} now; restore that model, or choose another --out for a new table"
         )
 
 
@@ -234,18 +283,19 @@ def _checkpoint_to_name(folder: Path, *, place: str) -> str | None:
     if not checkpoints:
         return None
     raise RunError(
-        f"a training resumes from an undamaged checkpoint, all in {folder} are damaged (the log says how); "
-        "move that folder away, and the same command trains again from the start"
+        f"a training resumes from an undamaged checkpoint, all in {folder} are damaged (see the log); move that folder "
+        "away, and the same command trains again from the start"
     )
 
 
 def _check_same(folder: Path, recipe: TableRecipe) -> None:
     """Raise RunError where the table in the folder is another one: its trainings and answers would be mixed."""
-    changes = recipe_changes(RunDir.open(folder).recipe, recipe.resolved_yaml())
+    kept = RunDir.open(folder).recipe
+    changes = recipe_changes(kept, recipe.text_for(kept))
     if changes:
         raise RunError(
-            f"a table continues with its own recipe, {folder} was started with another ({'; '.join(changes)}); "
-            f"use {folder / RECIPE}, or another --out for a new table"
+            f"a table resumes with its own recipe, {folder} was started with another ({listed(changes)}); use "
+            f"{folder / RECIPE}, or another --out for a new table"
         )
 
 
@@ -266,8 +316,8 @@ def _check_data(folder: Path, now: Data, *, judge_again: bool) -> None:
         return
     again = "--judge-again to judge the kept answers by the new annotation (nothing is asked again), "
     raise RunError(
-        f"a table continues with its own rows and pictures, {folder} was started with others ({listed(found)}); bring the "
-        f"old ones back, {again if can_judge else ''}or choose another --out for a new table"
+        f"a table resumes with its own rows and pictures, {folder} was started with different ones ({listed(found)}); "
+        f"restore the old ones, {again if can_judge else ''}or choose another --out for a new table"
     )
 
 
@@ -300,8 +350,8 @@ def _check(recipe: TableRecipe) -> list[Example]:
     rows = _rows_of(recipe.train_data)
     if Way.SFT in recipe.ways and len(recipe.seeds) > 1 and _seeds_decide_nothing(recipe, num_rows=len(rows)):
         raise RecipeError(
-            f"each seed of sft is another training, but sft.rows_per_step {recipe.sft.rows_per_step} takes all "
-            f"{len(rows)} rows in every step, so that all seeds give one model; lower rows_per_step"
+            f"seeds of sft must differ, but sft.rows_per_step {recipe.sft.rows_per_step} takes all {len(rows)} rows in "
+            "every step, so all seeds give the same model; lower rows_per_step"
         )
     with tempfile.TemporaryDirectory() as scratch:
         for run in runs:
@@ -345,7 +395,10 @@ def _alone_in(folder: Path) -> Iterator[None]:
     try:
         lock(
             descriptor,
-            refusal=f"one process makes a table at a time, another one works in {folder}; wait for it to end, or end it",
+            refusal=(
+                f"only one process at a time makes a table, another one is working in {folder}; wait until it ends, or "
+                "stop it"
+            ),
         )
         yield
     finally:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from opengrit.core.errors import DataError, RunError
+from opengrit.core.messages import first_few
 from opengrit.data.fingerprint import content_of
 from opengrit.runs.origin import ModelKind, ModelOrigin
 
 ASKED = "asked"  # the key of an answer that says how it was asked
-_NAMED = 3  # ids that a note names
 _DIGITS = 16  # of a hash
 
 
@@ -80,8 +80,8 @@ class Answered:
         for number, then in self.models:
             if then.is_another(now):
                 raise DataError(
-                    f"--out holds the answers of one model, line {number} of {path} is by {_told(then)} and asked is "
-                    f"{_told(now)}; ask that one, or choose another name"
+                    f"--out holds the answers of one model, line {number} of {path} is by {_told(then)} and the command "
+                    f"asks {_told(now)}; ask the same model, or choose another name"
                 )
 
 
@@ -127,11 +127,11 @@ def read_answered(path: Path, rows: Sequence[Row | BadRow], how: HowAsked) -> An
     if how.model is not None:
         found.check_model(path, how.model)
     notes = [
-        (unknown, f"an earlier version wrote {unknown} of the answers in {path} and did not note their pictures and settings: "
-         "whether these are the same cannot be checked"),
-        (gone, f"{path} has answers to questions that are not asked now: {_named(gone)}"),
-        (renamed, f"the picture has another name and the same content: {_named(renamed)}"),
-        (other, f"keys that asking does not read have other values now: {_named(other)}"),
+        (unknown, f"an earlier version wrote {unknown} of the answers in {path} without noting their pictures and settings: "
+            "they cannot be checked"),
+        (gone, f"{path} has answers to questions that this command does not ask: {first_few(map(repr, gone))}"),
+        (renamed, f"the picture has another name but the same content: {first_few(map(repr, renamed))}"),
+        (other, f"keys that ask does not read have changed: {first_few(map(repr, other))}"),
         *_order_notes(path, [row.id for row in rows], seen),
     ]  # fmt: skip
     found.notes = tuple(text for counts, text in notes if counts)
@@ -145,9 +145,12 @@ def _order_notes(path: Path, now: Sequence[str], seen: Sequence[str]) -> Iterato
     last = max((place[name] for name in known), default=-1)
     answered = set(known)
     new = [name for name in now[:last] if name not in answered]
-    yield new, f"questions are new between those in {path}: {_named(new)}"
+    yield new, f"questions were added between those in {path}: {first_few(map(repr, new))}"
     moved = [name for before, name in pairwise(known) if place[name] < place[before]]
-    yield moved, f"the questions are in another order than their answers in {path}, from {_named(moved)} on"
+    yield (
+        moved,
+        f"the questions are in another order than their answers in {path}, from {first_few(map(repr, moved))} on",
+    )
 
 
 def _check_row(value: Mapping[str, Any], row: Row, *, place: str) -> None:
@@ -158,11 +161,11 @@ def _check_row(value: Mapping[str, Any], row: Row, *, place: str) -> None:
         return
     if value.get("question") == row.question and value.get("image") == row.image_name:
         raise DataError(
-            f"--out holds answers to the same questions about the same pictures, {row.image} of {row.id!r} has another "
-            f"content than in {place}; bring the old picture back, or choose another name"
+            f"--out holds answers to the same questions about the same pictures, {row.image} of {row.id!r} has changed "
+            f"since {place}; restore the old picture, or choose another name"
         )
     raise DataError(
-        f"--out holds answers to the same questions about the same pictures, {row.id!r} was another one in "
+        f"--out holds answers to the same questions about the same pictures, {row.id!r} was another question in "
         f"{place}; choose another name"
     )
 
@@ -171,8 +174,8 @@ def _check_settings(then: Mapping[str, Any], how: HowAsked, *, place: str) -> No
     for key, now in how.settings.items():
         if key in then and then[key] != now:
             raise DataError(
-                f"--out holds answers that were asked in one way, {key} was {then[key]!r} in {place} and is {now!r} now; "
-                "ask in the same way, or choose another name"
+                f"--out holds answers to one way of asking, {key} was {then[key]!r} in {place} and is {now!r} now; use "
+                "the same setting, or choose another name"
             )
 
 
@@ -206,7 +209,8 @@ def _results(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         value = _result_in(line)
         if value is None:
             raise DataError(
-                f"--out is a file of answers or a new one, line {number} of {path} is none; choose another name"
+                f"--out is a new file or a file of answers, line {number} of {path} is not an answer; choose another "
+                "name"
             )
         yield number, value
 
@@ -218,8 +222,3 @@ def _result_in(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) and isinstance(value.get("id"), str) else None
-
-
-def _named(ids: Sequence[str]) -> str:
-    named = ", ".join(map(repr, ids[:_NAMED]))
-    return f"{named} and {len(ids) - _NAMED} more" if len(ids) > _NAMED else named

@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import queue
 import threading
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image
 
 from opengrit.core.boxes import Size
 from opengrit.core.drawing import draw_boxes
-from opengrit.core.errors import DataError, ImageError, ModelError
-from opengrit.core.images import open_any, picture_size
+from opengrit.core.errors import ImageError, ModelError
+from opengrit.core.images import open_any
 from opengrit.core.output import quieten_libraries
-from opengrit.core.progress import progress_bar
-from opengrit.grounding.prompts import Strategy, strategy_named, user_text
-from opengrit.inference.answer import GROUND_ID, Answer, Unanswered, check_question, read_answer
+from opengrit.grounding.prompts import Strategy, strategy_named
+from opengrit.inference.answer import GROUND_ID, Answer, Unanswered
+from opengrit.inference.asked_model import AskedModel
 from opengrit.inference.listeners import QueueListener, StopSignal
-from opengrit.sampling import Asked, Sampler, SamplingSettings, Unsampled
+from opengrit.sampling import Asked, Sampler, SamplingSettings
 
 if TYPE_CHECKING:
     from opengrit.core.images import AnyPicture
-
-_log = logging.getLogger(__name__)
 
 _MAX_THREADS = 64  # that stream, or wait for an answer on behalf of an event loop
 _MAX_TRIES = 3  # requests for one question at an endpoint
@@ -66,15 +59,16 @@ class Grounder:
         the sampler samples (default: a lock of its own). `stickers_only` is for the packaged models and those trained from
         them: the first picture that is none of sticker world's is answered with a warning in the log.
         """
-        self._sampler = sampler
-        self._frame = frame
-        self._strategy = strategy_named(strategy)
-        self._system = system
-        self._model = model
-        self._seen_size_of = seen_size_of
-        self._lock = threading.Lock() if lock is None else lock
-        self._stickers_only = stickers_only
-        self._told = False
+        self._asked = AskedModel(
+            sampler,
+            frame=frame,
+            strategy=strategy_named(strategy),
+            system=system,
+            name=model,
+            seen_size_of=seen_size_of,
+            lock=threading.Lock() if lock is None else lock,
+            stickers_only=stickers_only,
+        )
         self._threads = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="opengrit-ask")
 
     @classmethod
@@ -126,7 +120,7 @@ class Grounder:
             )
         if model is not None:
             raise ModelError(
-                f"model is the name of a model behind an endpoint's URL, got {model!r} beside {name!r}; leave it out"
+                f"model names a model behind an endpoint's URL, got {model!r} with {name!r}; leave it out"
             )
         from opengrit.models import load
         from opengrit.models.sticker_models import knows_stickers_only
@@ -152,46 +146,33 @@ class Grounder:
     @property
     def sampler(self) -> Sampler:
         """What answers the questions."""
-        return self._sampler
+        return self._asked.sampler
 
     @property
     def frame(self) -> str:
         """The coordinates the model writes: a model type, or "pixels", "thousand" or "unit"."""
-        return self._frame
+        return self._asked.frame
 
     @property
     def model(self) -> str:
         """The model's name in the answers."""
-        return self._model
+        return self._asked.name
 
     @property
     def stickers_only(self) -> bool:
         """Whether the model is a packaged one, or trained from one."""
-        return self._stickers_only
+        return self._asked.stickers_only
 
     def tell_what_it_knows(self, sizes: Iterable[Size], *, name: str | None = None) -> None:
         """Log a warning, once, where a model that knows stickers only is asked about a picture of another size than theirs.
 
         `name` is what the reader calls the model (default: its own name).
         """
-        if self._told or not self._stickers_only:
-            return
-        from opengrit.models.sticker_models import is_sticker_sized, what_it_knows
-
-        foreign = next((size for size in sizes if not is_sticker_sized(size)), None)
-        if foreign is not None:
-            self._told = True
-            _log.warning(
-                "%s (here: %d x %d pixels)", what_it_knows(name or self._model), foreign.width, foreign.height
-            )
+        self._asked.tell_what_it_knows(sizes, name=name)
 
     def seen_size(self, image: AnyPicture) -> Size:
         """The size in pixels in which the model sees a picture. Raises ImageError."""
-        picture = open_any(image)
-        if self._seen_size_of is None:
-            return Size(*picture.size)
-        with self._lock:
-            return self._seen_size_of(picture)
+        return self._asked.seen_size(image)
 
     # -- one question -------------------------------------------------------------------------------------------
 
@@ -210,7 +191,7 @@ class Grounder:
         where the model cannot take them (a picture too slim for its processor) or its endpoint does not answer.
         """
         settings = SamplingSettings(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
-        return self._ask(image, question, settings)
+        return self._asked.ask(image, question, settings)
 
     def stream(
         self,
@@ -249,7 +230,7 @@ class Grounder:
     ) -> Answer:
         """As `ask`, in a thread, so that the event loop stays free. Cancelling it stops the model at its next token."""
         settings = SamplingSettings(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
-        return await self._in_thread(partial(self._ask, image, question, settings))
+        return await self._in_thread(partial(self._asked.ask, image, question, settings))
 
     async def astream(
         self,
@@ -280,26 +261,9 @@ class Grounder:
         settings: SamplingSettings,
     ) -> None:
         try:
-            listener.put(self._ask(image, question, settings, listener))
+            listener.put(self._asked.ask(image, question, settings, listener))
         except Exception as error:  # raised where the pieces are read
             listener.put(error)
-
-    def _ask(
-        self,
-        image: AnyPicture,
-        question: str,
-        settings: SamplingSettings,
-        listener: StopSignal | None = None,
-    ) -> Answer:
-        check_question(question)
-        began = time.perf_counter()
-        picture = open_any(image)
-        [answer] = self._answers([(question, picture, Size(*picture.size))], settings, began, listener)
-        if isinstance(answer, Unanswered):
-            raise ModelError(answer.reason)
-        if isinstance(image, str | os.PathLike):  # a thousand answers hold paths, not pictures
-            return replace(answer, picture=os.path.abspath(image))
-        return answer
 
     # -- many questions -----------------------------------------------------------------------------------------
 
@@ -320,7 +284,7 @@ class Grounder:
         and a progress bar runs on standard error unless `quiet`. `seconds` of an answer are those of its batch.
         """
         settings = SamplingSettings(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
-        return self._ask_many(list(pairs), settings, batch_size, quiet)
+        return self._asked.ask_many(list(pairs), settings, batch_size, quiet)
 
     async def aask_many(
         self,
@@ -334,84 +298,7 @@ class Grounder:
     ) -> list[Answer | Unanswered]:
         """As `ask_many`, in a thread, so that the event loop stays free. Cancelling it stops the model at its next token."""
         settings = SamplingSettings(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
-        return await self._in_thread(partial(self._ask_many, list(pairs), settings, batch_size, quiet))
-
-    def _ask_many(
-        self,
-        pairs: Sequence[tuple[AnyPicture, str]],
-        settings: SamplingSettings,
-        batch_size: int,
-        quiet: bool,
-        listener: StopSignal | None = None,
-    ) -> list[Answer | Unanswered]:
-        if batch_size < 1:
-            raise DataError(f"batch_size is at least 1 question, got {batch_size}; give a larger one")
-        given: list[Answer | Unanswered] = []
-        with progress_bar(quiet) as progress:
-            task = progress.add_task("asking", total=len(pairs))
-            for start in range(0, len(pairs), batch_size):
-                if listener is not None and not listener.wants(0):
-                    break  # cancelled: nobody waits for the rest
-                batch = pairs[start : start + batch_size]
-                given += self._ask_batch(batch, settings, listener)
-                progress.advance(task, len(batch))
-        return given
-
-    def _ask_batch(
-        self,
-        pairs: Sequence[tuple[AnyPicture, str]],
-        settings: SamplingSettings,
-        listener: StopSignal | None,
-    ) -> list[Answer | Unanswered]:
-        began = time.perf_counter()
-        opened: dict[int, Image.Image] = {}
-        ready: dict[int, tuple[str, str | Image.Image, Size]] = {}
-        given: dict[int, Answer | Unanswered] = {}
-        for place, (image, question) in enumerate(pairs):
-            try:
-                check_question(question)
-                ready[place] = question, *_opened(image, opened)
-            except (ImageError, DataError) as error:
-                given[place] = Unanswered(str(question), str(error))
-        if ready:
-            answers = self._answers(list(ready.values()), settings, began, listener)
-            given |= zip(ready, answers, strict=True)
-        return [given[place] for place in range(len(pairs))]
-
-    # -- both ---------------------------------------------------------------------------------------------------
-
-    def _answers(
-        self,
-        questions: Sequence[tuple[str, str | Image.Image, Size]],
-        settings: SamplingSettings,
-        began: float,
-        listener: StopSignal | None,
-    ) -> list[Answer | Unanswered]:
-        """What the model says to each question about its picture, whose size in pixels is given."""
-        self.tell_what_it_knows(size for _, _, size in questions)
-        asked = [
-            Asked(GROUND_ID, picture, user_text(self._strategy, question, family=self._frame), self._system)
-            for question, picture, _ in questions
-        ]
-        with self._lock:
-            groups = self._sampler.sample(asked, samples_per_question=1, settings=settings, listener=listener)
-        seconds = time.perf_counter() - began
-        return [
-            Unanswered(question, sampled.reason)
-            if isinstance(sampled, Unsampled)
-            else read_answer(
-                sampled,
-                question=question,
-                picture_size=size,
-                strategy=self._strategy,
-                system=self._system,
-                frame_name=self._frame,
-                seconds=seconds,
-                model=self._model,
-                picture=os.path.abspath(picture) if isinstance(picture, str) else picture,
-            )
-            for (question, picture, size), [sampled] in zip(questions, groups, strict=True)
-        ]
+        return await self._in_thread(partial(self._asked.ask_many, list(pairs), settings, batch_size, quiet))
 
     async def _in_thread(self, work: Callable[[StopSignal], _T]) -> _T:
         signal = StopSignal()
@@ -428,9 +315,8 @@ class Grounder:
         picture = open_any(image)
         if Size(*picture.size) != answer.picture_size:
             raise ImageError(
-                f"an answer is drawn on the picture it is about, of {answer.picture_size.width} x "
-                f"{answer.picture_size.height} pixels, this one has {picture.width} x {picture.height}; "
-                "give that picture"
+                f"an answer is drawn on its own picture of {answer.picture_size.width} x {answer.picture_size.height} "
+                f"pixels, got {picture.width} x {picture.height}; give that picture"
             )
         return draw_boxes(picture, answer.boxes)
 
@@ -439,17 +325,3 @@ def _unless_failed(piece: str | Answer | Exception) -> str | Answer:
     if isinstance(piece, Exception):
         raise piece
     return piece
-
-
-def _opened(image: AnyPicture, opened: dict[int, Image.Image]) -> tuple[str | Image.Image, Size]:
-    """What the sampler is given, and the picture's size. Raises ImageError.
-
-    A file is left to the sampler; a picture in memory is opened once, however often a batch asks about it.
-    """
-    if isinstance(image, str | os.PathLike):
-        path = Path(image)
-        return str(path), picture_size(path)
-    if id(image) not in opened:
-        opened[id(image)] = open_any(image)
-    picture = opened[id(image)]
-    return picture, Size(*picture.size)

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 
 from opengrit.core.errors import ModelError
 from opengrit.core.escaping import shortened
+from opengrit.core.messages import first_few
 from opengrit.core.types import Unjudged, Verdict
 from opengrit.core.weights import refuse_remote_code, require_safetensors
 from opengrit.judges.model_judge import (
@@ -36,7 +37,7 @@ def _require_whole(model: Any, found: Mapping[str, Any], source: str) -> None:
     if wrong:
         raise ModelError(
             f"a local judge's checkpoint holds every weight in its shape and as a finite number, that of {source} does not "
-            f"({len(wrong)}, among them {', '.join(sorted(wrong)[:3])}); check that its folder is complete, or name another "
+            f"({len(wrong)}: {first_few(sorted(wrong))}); check that its folder is complete, or name another "
             "with judge.model"
         )
 

@@ -23,7 +23,7 @@ from opengrit.models.weight_files import require_buildable, require_floats, stor
 from opengrit.models.weights import load_adapter, require_finite, require_fit, without_tables
 
 if TYPE_CHECKING:
-    from opengrit.recipes.training_recipe import Model
+    from opengrit.recipes.model_section import Model
 
 _PLACEHOLDER_IDS = (
     "image_token_id",
@@ -61,11 +61,11 @@ def check_quantization(name: str, quantization: str | None) -> None:
     rule = f"model.quantization {quantization} needs"
     if importlib.util.find_spec("bitsandbytes") is None:
         raise RecipeError(
-            f"{rule} bitsandbytes, it is not installed; install opengrit[qlora] or set model.quantization: null"
+            f"{rule} bitsandbytes, which is not installed; install opengrit[qlora] or set model.quantization: null"
         )
     if names_adapter(name):
         raise RecipeError(
-            f"a whole model is quantized, {name} is an adapter; set model.quantization: null, or name its base"
+            f"only whole models can be quantized, {name} is an adapter; set model.quantization: null, or name its base"
         )
 
 

@@ -54,11 +54,12 @@ def of_another_world(examples: Iterable[Example]) -> list[Example]:
     ]
 
 
-def what_it_knows(name: str) -> str:
-    """A sentence on what a packaged model is for; `name` is what the reader calls it."""
+def what_it_knows(name: str, *others: str) -> str:
+    """A sentence on what a packaged model is for, or several; the names are what the reader calls them."""
+    knows, answers = ("know", "they answer") if others else ("knows", "it answers")
     return (
-        f"{name} knows emoji stickers only: what it answers about other pictures means nothing; for photos use a model "
-        f"of the hub, for example {FOR_PHOTOS}"
+        f"{' and '.join((name, *others))} {knows} emoji stickers only: what {answers} about other pictures means "
+        f"nothing; for photos use a hub model, for example {FOR_PHOTOS}"
     )
 
 

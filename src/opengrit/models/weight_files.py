@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from opengrit.core.errors import ModelError, first_line
 from opengrit.core.escaping import shortened
+from opengrit.core.messages import first_few
 from opengrit.models.shapes import ModelFacts, Part
 
 WHOLE = "model.safetensors"
@@ -29,7 +30,6 @@ _COUNTERS = (
     "relative_position_index",
 )  # whole numbers by their nature
 _LARGER = 2  # a config may ask for this many times the numbers in the files before it is refused unbuilt
-_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,7 @@ class StoredTensor:
 def some(keys: Iterable[Any]) -> str:
     """How many keys there are, and the first few by name."""
     names = sorted(map(str, keys))
-    more = ", ..." if len(names) > _NAMED else ""
-    return f"{len(names)}: {', '.join(shortened(name, 120) for name in names[:_NAMED])}{more}"
+    return f"{len(names)}: {first_few(names, longest=120)}"
 
 
 def stored_model(path: str | Path, name: str, *, config: Any = None) -> dict[str, StoredTensor]:
@@ -82,7 +81,7 @@ def require_inside(folder: Path, file: Path, name: str) -> None:
     if root.parent.name == "snapshots" and real.is_relative_to(root.parent.parent / "blobs"):
         return
     raise ModelError(
-        f"a model's files lie in its folder, {file.name} of {name} is a link to {real}; copy the file to {file}"
+        f"a model's files must be in its folder, {file.name} of {name} is a link to {real}; copy the file to {file}"
     )
 
 
@@ -106,13 +105,14 @@ def _files_of(index: Path, folder: Path, name: str) -> list[Path]:
     for shard in _shards(index, name):
         if Path(shard).name != shard or "\\" in shard or shard in (".", ".."):
             raise ModelError(
-                f"a model's shards lie in its folder, {index.name} of {name} names {shortened(shard)!r}; "
-                "write the names of files beside it into its weight_map, or save the model again"
+                f"a model's shards must be in its folder, {index.name} of {name} names {shortened(shard)!r}; write "
+                "names of files in this folder into its weight_map, or save the model again"
             )
         file = folder / shard
         if not file.is_file():
             raise ModelError(
-                f"a model has all its shards, {name} lacks {shard}, which its {index.name} names; copy or download it again"
+                f"a model needs all its shards, {name} lacks {shard}, which its {index.name} names; copy or download it "
+                "again"
             )
         require_inside(folder, file, name)
         files.append(file)
@@ -128,12 +128,12 @@ def _shards(index: Path, name: str) -> list[str]:
             raise TypeError("metadata is no object")
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(
-            f"an index of shards has metadata and a weight_map from tensors to files, {index.name} of {name} has not "
-            f"({first_line(error)}); copy or download it again, or save the model again"
+            f"an index of shards needs metadata and a weight_map from tensors to files, {index.name} of {name} does not "
+            f"have them ({first_line(error)}); copy or download it again, or save the model again"
         ) from error
     if not all(isinstance(shard, str) for shard in shards):
         raise ModelError(
-            f"an index of shards maps tensors to names of files, {index.name} of {name} does not; save the model again"
+            f"an index of shards must map tensors to file names, {index.name} of {name} does not; save the model again"
         )
     return shards
 
@@ -148,7 +148,7 @@ def _stored(files: Iterable[Path], name: str) -> dict[str, StoredTensor]:
             found[key] = tensor
     if twice:
         raise ModelError(
-            f"a tensor is in one shard, those of {name} hold some twice ({some(twice)}); save the model again"
+            f"a tensor must be in only one shard, those of {name} hold some twice ({some(twice)}); save the model again"
         )
     return found
 
@@ -160,8 +160,8 @@ def _header(file: Path, name: str) -> dict[str, StoredTensor]:
             return {key: StoredTensor(file, tuple(s.get_shape()), s.get_dtype()) for key, s in slices.items()}
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(
-            f"a model's weights must be readable and whole, {file.name} of {name} is not ({first_line(error)}); "
-            "copy or download it again"
+            f"a model's weights must be readable and complete, {file.name} of {name} is not ({first_line(error)}); copy "
+            "or download it again"
         ) from error
 
 
@@ -180,8 +180,8 @@ def require_floats(stored: Mapping[str, StoredTensor], config: Any, name: str) -
     if other:
         kinds = ", ".join(sorted({tensor.dtype for tensor in other.values()}))
         raise ModelError(
-            f"weights are floating-point numbers of 16, 32 or 64 bits, {name} keeps some as {kinds} ({some(other)}) and has "
-            "no quantization_config that says how to read them; take the model before it was quantized"
+            f"weights are floating-point numbers of 16, 32 or 64 bits, {name} keeps some as {kinds} ({some(other)}) and "
+            "has no quantization_config that says how to read them; use the model from before quantization"
         )
 
 
@@ -197,7 +197,7 @@ def require_buildable(config: Any, stored: Mapping[str, StoredTensor], name: str
     if layers > _LARGER * len(stored):
         raise ModelError(
             f"a model's config and weights belong together, that of {name} asks for {layers} layers and its files hold "
-            f"{len(stored)} tensors; take config.json from where the weights came from"
+            f"{len(stored)} tensors; use the config.json of the weights' source"
         )
     try:
         facts = ModelFacts.from_config(config.to_dict())
@@ -215,7 +215,7 @@ def require_buildable(config: Any, stored: Mapping[str, StoredTensor], name: str
     if wanted > _LARGER * there:
         raise ModelError(
             f"a model's config and weights belong together, that of {name} asks for {wanted} numbers and its files hold "
-            f"{there}; take config.json from where the weights came from"
+            f"{there}; use the config.json of the weights' source"
         )
 
 

@@ -52,8 +52,9 @@ def choose(*, device_gb: float | None, model: str | None = None) -> Choice:
         return Choice(
             *demo,
             demo[1].model.name,
-            f"{here}, so {demo[1].model.name} is trained: it knows emoji stickers only and learns nothing about photos; it shows "
-            f"that everything runs. On a GPU with {_needs(least[0]):.0f} GB and more add --model {least[1].model.name}",
+            f"{here}, so the recipe trains {demo[1].model.name}, which knows emoji stickers only and learns nothing "
+            f"about photos; use it to see that everything runs. On a GPU with {_needs(least[0]):.0f} GB or more, add "
+            f"--model {least[1].model.name}",
         )
     if model is not None and model.startswith(PACKAGED_MODEL):
         return Choice(
@@ -76,14 +77,23 @@ def choose(*, device_gb: float | None, model: str | None = None) -> Choice:
         packaged,
         recipe,
         model or recipe.model.name,
-        f"{here}, and {packaged.name} needs one with {_needs(packaged):.0f} GB free: train where there is one",
+        f"{here}, and {packaged.name} needs one with {_needs(packaged):.0f} GB free: train on such a machine",
     )
 
 
-def written_recipe(choice: Choice, *, data: str, values: Mapping[str, Any]) -> str:
-    """The packaged recipe's text with another head, data section and model, and these values ("train.max_steps"); comments stay.
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A value that is written into a packaged recipe, and what the comment beside it says."""
 
-    `data` is the section's YAML. Raises RecipeError for a key that the packaged recipe has not.
+    value: Any
+    comment: str = "opengrit new"
+
+
+def written_recipe(choice: Choice, *, data: str, values: Mapping[str, Setting]) -> str:
+    """The packaged recipe's text with another head, data section and model, and these values ("train.max_steps").
+
+    Its comments stay, but for those of a value that is replaced. `data` is the section's YAML. Raises RecipeError for a key
+    that the packaged recipe has not.
     """
     head = (
         f"# Made by `opengrit new` from the packaged recipe {choice.packaged.name}, for your own rows; yours to edit.\n"
@@ -92,20 +102,27 @@ def written_recipe(choice: Choice, *, data: str, values: Mapping[str, Any]) -> s
     text = re.sub(r"\A(?:#.*\n|\n)*", "", choice.packaged.path.read_text(encoding="utf-8"))
     due = dict(values)
     if choice.model != choice.recipe.model.name:
-        due["model.name" if re.search(r"^model:\s*$", text, re.MULTILINE) else "model"] = choice.model
+        due["model.name" if re.search(r"^model:\s*$", text, re.MULTILINE) else "model"] = Setting(
+            choice.model
+        )
     text = re.sub(r"^data:\n(?:[ ].*\n|\n)*", lambda _: f"{data}\n", text, flags=re.MULTILINE)
-    section, lines = "", []
+    section = ""
+    lines: list[str] = []
     for line in text.splitlines():
         key = re.match(r"(  )?(\w+):", line)
         if key and key[1] is None:
             section = key[2]
         name = key and (f"{section}.{key[2]}" if key[1] else section)
         if key and name in due:
-            line = f"{key[0]} {json.dumps(due.pop(name), ensure_ascii=False)}  # opengrit new"
+            setting = due.pop(name)
+            line = f"{key[0]} {json.dumps(setting.value, ensure_ascii=False)}  # {setting.comment}"
+            while lines and re.match(r" +#", lines[-1]):  # of the value that was there
+                lines.pop()
         lines.append(line)
     if due:
         raise RecipeError(
-            f"a packaged recipe has every key that is set for your rows, {choice.packaged.name} has no {', '.join(due)}; report it"
+            f"a packaged recipe must have every key that is set for your rows, {choice.packaged.name} has no "
+            f"{', '.join(due)}; please report it"
         )
     return head + "\n".join(lines) + "\n"
 

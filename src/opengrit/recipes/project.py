@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -18,7 +17,7 @@ from opengrit.data.importing import Imported, import_table, scratch_beside, writ
 from opengrit.data.sources import require_readable
 from opengrit.data.split import Split, split_by_picture
 from opengrit.data.tables import TableSettings
-from opengrit.recipes.choosing import Choice, written_recipe
+from opengrit.recipes.choosing import Choice, Setting, written_recipe
 from opengrit.recipes.training_recipe import Recipe, load_recipe
 
 
@@ -87,7 +86,7 @@ def _split(examples: Sequence[Example], *, test_share: float, seed: int) -> tupl
     if "train" in names and len(names - {"train", None}) == 1:
         train = tuple(example for example in examples if example.split in ("train", None))
         test = tuple(example for example in examples if example.split not in ("train", None))
-        return Split(train, test), ("the split that the rows name is kept",)
+        return Split(train, test), ("the rows' own split is kept",)
     return split_by_picture(examples, test_share=test_share, seed=seed), ()
 
 
@@ -96,11 +95,16 @@ def _recipe_text(choice: Choice, out: Path, *, images: Path, rows: int, max_step
     questions = min(train.questions_per_step, rows)
     completions = questions * train.num_generations
     at_once = max(size for size in range(1, train.per_device_train_batch_size + 1) if completions % size == 0)
-    steps = train.max_steps if max_steps is None else max_steps
-    wanted = {"questions_per_step": questions, "per_device_train_batch_size": at_once, "max_steps": steps}
-    changed: dict[str, Any] = {
-        f"train.{name}": value for name, value in wanted.items() if value != getattr(train, name)
-    }
+    changed: dict[str, Setting] = {}
+    if rows != train.questions_per_step:
+        changed["train.questions_per_step"] = Setting(questions, f"of your {rows} rows")
+    if questions != train.questions_per_step:
+        passes = completions // at_once
+        changed["train.per_device_train_batch_size"] = Setting(
+            at_once, f"{completions} completions in {passes} passes" if passes > 1 else "all in one pass"
+        )
+    if max_steps not in (None, train.max_steps):
+        changed["train.max_steps"] = Setting(max_steps)
     sources = {
         part: [{"file": (out / f"{name}.jsonl").as_posix(), "images": images.as_posix()}]
         for part, name in (("train", "train"), ("eval", "test"))
@@ -118,7 +122,7 @@ def _findings(folder: Path, pictures: Path) -> tuple[str, ...]:
         return ()
     first = f"{leaks[0].test_id} and {leaks[0].train_id} have the {leaks[0].kind.value}"
     return (
-        f"{len(leaks)} test rows share a picture with training rows ({first}): figures of the test would mislead",
+        f"{len(leaks)} test rows share a picture with training rows ({first}): test figures would mislead",
     )
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
 TrackerName = Literal["trackio", "wandb", "tensorboard", "mlflow"]
-TRACKERS: tuple[TrackerName, ...] = get_args(TrackerName)
 
 
 def _listed(value: Any) -> Any:
@@ -21,11 +20,16 @@ ReportTo = Annotated[
     tuple[TrackerName, ...],
     BeforeValidator(_listed),
     Field(
-        description="trackers that get the metrics besides metrics.jsonl: trackio, wandb, tensorboard, mlflow "
-        "(pip install 'opengrit[track]'); default: none"
+        description=(
+            "trackers that get the metrics in addition to metrics.jsonl: trackio, wandb, tensorboard, mlflow (pip "
+            "install 'opengrit[track]'); default: none"
+        )
     ),
 ]
 Project = Annotated[
     str,
-    Field(min_length=1, description="what trackio, wandb and mlflow list the run under (transformers' name)"),
+    Field(
+        min_length=1,
+        description=("project that trackio, wandb and mlflow list the run under (transformers' name)"),
+    ),
 ]

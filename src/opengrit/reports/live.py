@@ -58,17 +58,26 @@ class ShownLiveReply:
     facts: tuple[tuple[str, str], ...]
 
 
-def answer_html(question: str, replies: Sequence[LiveReply], *, src: str, size: Size, id: str) -> Markup:
+def answer_html(
+    question: str, replies: Sequence[LiveReply], *, src: str, size: Size, id: str, note: str = ""
+) -> Markup:
     """The fragment: the question, and for each model the picture at `src` with its boxes beside its text.
 
-    `size` is the picture's in pixels (boxes are named in them), `id` begins every id in the fragment. Everything else
-    is escaped.
+    `size` is the picture's in pixels (boxes are named in them), `id` begins every id in the fragment, `note` is what the
+    reader should know of the models. Everything is escaped.
     """
     shown = [_show(reply, size, id=f"{id}-t{i}") for i, reply in enumerate(replies)]
     progress = _together(replies)
     return Markup(
         render(
-            "answer.html.j2", id=id, question=question, src=src, size=size, replies=shown, progress=progress
+            "answer.html.j2",
+            id=id,
+            question=question,
+            src=src,
+            size=size,
+            replies=shown,
+            progress=progress,
+            note=note,
         )
     )
 

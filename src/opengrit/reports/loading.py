@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from opengrit.core.errors import RunError
+from opengrit.core.messages import first_few
 from opengrit.reports.probe_results import ProbeResults, holds_probes, read_probe_results
 from opengrit.reports.runs import RunView, read_runs, recipe_of
 from opengrit.reports.seeds import TRAINED_BY, TRAINING_SEED
@@ -49,9 +50,10 @@ def _refuse_table(run: RunDir) -> None:
     if "ways" not in recipe_of(run):
         return
     inside = sorted(str(file.parent) for file in run.path.glob(f"runs/*/*/*/*/{RECIPE}"))
-    which = f" ({', '.join(inside[:_NAMED])}{', ...' if len(inside) > _NAMED else ''})" if inside else ""
+    which = f" ({first_few(inside, most=_NAMED)})" if inside else ""
     raise RunError(
-        f"a report shows runs, {run.path} is a table of them; see {run.path / 'table.html'}, or name runs inside it{which}"
+        f"a report shows runs, {run.path} is a table of runs; see {run.path / 'table.html'}, or name runs inside "
+        f"it{which}"
     )
 
 

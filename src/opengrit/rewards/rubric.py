@@ -7,12 +7,12 @@ is kept and the docstring says what was dropped.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from opengrit.core.errors import RecipeError
+from opengrit.core.messages import nearest
 from opengrit.core.plugins import FORM, looks_own
 from opengrit.core.types import Example, Score, Unjudged, boxes_are_one_to_one, is_counting
 from opengrit.judges.answers import is_box_answer
@@ -158,10 +158,10 @@ class Rubric:
         if any(kept.values()) and not self.own:
             remedy = f"write rewards: {{{', '.join(f'{name}: {weight:g}' for name, weight in kept.items())}}}"
         else:
-            remedy = f"leave {', '.join(idle)} out of rewards:"
+            remedy = f"remove {', '.join(idle)} from rewards:"
         raise RecipeError(
-            f"every reward must apply to some row, and '{name}' needs {need.value}, of which there are "
-            f"none in {len(examples)} rows; {remedy} or add such rows"
+            f"every reward must apply to some row, '{name}' needs {need.value} and none of {len(examples)} rows "
+            f"qualifies; {remedy} or add such rows"
         )
 
 
@@ -192,6 +192,6 @@ def unknown_reward(name: str) -> str:
 
 
 def _unknown(kind: str, name: str, known: Mapping[str, object], *, place: str) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    remedy = f"did you mean '{close[0]}', of" if close else "write one of"
+    close = nearest(name, known)
+    remedy = f"did you mean '{close}', of" if close else "write one of"
     return f"{place} must name {kind}, got '{name}'; {remedy} {', '.join(known)}{'?' if close else ''}"

@@ -221,45 +221,59 @@ class RunDir:
                 p.name for p in self.path.iterdir() if p.name != LOCK and not p.name.startswith(STAGED)
             )
             if found:
-                # A training resumes where it is asked to; the other commands resume their own runs unasked.
-                kind = kind_of(recipe)
-                can_resume = kind in _TRAININGS and self._is_run and self._kind in (kind, None)
-                also = ", or --resume to resume the run in it" if can_resume else ""
                 raise RunError(
-                    f"a new run gets a new folder, {self.path} holds {found[0]}; choose another --out{also}"
+                    f"a new run needs a new folder, {self.path} holds {self._held(found[0])}; choose another "
+                    f"--out{self._or_resume(kind_of(recipe))}"
                 )
         elif os.path.lexists(self.path):
             raise RunError(f"a run's folder is a folder, {self.path} is a file; choose another --out")
 
+    def _held(self, first: str) -> str:
+        """What is in the folder, for a message; `first` is the name of something in it."""
+        if not self._is_run or self._kind is None:
+            return first
+        began = self._has_steps or self._kind not in _TRAININGS
+        return "a run" if began else "a run without a checkpoint"
+
+    def _or_resume(self, kind: str | None) -> str:
+        # A training resumes where it is asked to; the other commands resume their own runs unasked.
+        if kind not in _TRAININGS or not self._is_run or self._kind not in (kind, None):
+            return ""
+        return f", or --resume to {'resume' if self._has_steps else 'start'} the run in it"
+
+    @property
+    def _has_steps(self) -> bool:
+        return bool(self.checkpoints()) or os.path.isdir(self.path / FINAL)
+
     def _check_same(self, recipe: str, *, anyway: bool) -> None:
         if not self._is_run:
             raise RunError(
-                f"there must be a run to resume, {self.path} holds none; leave out --resume to start one"
+                f"--resume needs a run to resume, {self.path} holds none; leave it out to start one"
             )
         if recipe_hash(self.recipe) == recipe_hash(recipe):
             return
         kind = kind_of(recipe)
         if None not in (kind, self._kind) and kind != self._kind:
             raise RunError(
-                f"a run is resumed by the command that started it, {self.path} holds a run of another kind; "
-                "choose another --out"
+                f"a run resumes with the command that started it, {self.path} holds a run of another command; choose "
+                "another --out"
             )
         changes = listed(recipe_changes(self.recipe, recipe))
         finished = os.path.isdir(self.path / FINAL)
         if not anyway and not finished:
             own = self._recipe_files()[-1]
             raise RunError(
-                f"a run is resumed with its own recipe, {self.path} was started with another ({changes}); "
+                f"a run resumes with its own recipe, {self.path} was started with another ({changes}); "
                 + (
-                    f"use {own}, another --out for a new run, or --resume-anyway to resume all the same"
+                    f"use {own}, another --out for a new run, or --resume-anyway to resume with the new recipe"
                     if kind in _TRAININGS
                     else f"use the settings in {own}, or another --out"
                 )
             )
         if finished:
             raise RunError(
-                f"a finished run is not trained on, {self.path} has its {FINAL}/ ({changes}); "
-                f"start a new run with model: {self.path} and another --out"
+                f"a finished run cannot be continued, {self.path} has its {FINAL}/ ({changes}); start a new run with "
+                f"model: {self.path} and another --out"
             )
 
 
@@ -293,7 +307,7 @@ def write_atomically(path: Path, text: str) -> None:
         os.replace(staged, path)
     except OSError as error:
         raise RunError(
-            f"a file must be writable in its place, {path} is not ({error.strerror}); check its name and the free space"
+            f"a file must be writable, {path} is not ({error.strerror}); check its name and the free space"
         ) from error
     finally:
         Path(staged).unlink(missing_ok=True)  # renamed away where all went well

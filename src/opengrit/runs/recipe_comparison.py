@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from opengrit.core.messages import first_few
+
 # Sections that tell kinds of runs apart. A table's recipe has train: and sft: as well, so its own stands before them.
 _KINDS = ("evaluate", "probe", "ways", "train", "sft")
 _LISTED = 8  # differences that an error lists
@@ -33,8 +35,7 @@ def recipe_changes(then: str, now: str) -> list[str]:
 
 def listed(changes: Sequence[str]) -> str:
     """Differences for an error's one sentence: the first few, and how many more there are."""
-    more = [f"and {len(changes) - _LISTED} more"] if len(changes) > _LISTED else []
-    return "; ".join([*changes[:_LISTED], *more])
+    return first_few(changes, most=_LISTED, between="; ")
 
 
 def kind_of(recipe: str) -> str | None:

@@ -7,13 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from opengrit.core.output import quieten_libraries
-from opengrit.recipes.evaluation_recipe import (
-    EvalRecipe,
-    evaluation_recipe,
-    judge_of,
-    rewards_of,
-    sources_of,
-)
+from opengrit.recipes.evaluation_recipe import EvalRecipe, recipe_of_options
 from opengrit.recipes.training_recipe import Recipe, load_recipe
 from opengrit.scripting.run import Run
 
@@ -80,22 +74,21 @@ def evaluate(
     if isinstance(model, EvalRecipe):
         recipe = model
     else:
-        sets = [data] if isinstance(data, str) else list(data)
-        recipe = evaluation_recipe(
-            model={"name": os.fspath(model), "frame": frame},
-            data=sources_of(sets, [] if images is None else [Path(images)]),
+        recipe = recipe_of_options(
+            os.fspath(model),
+            [data] if isinstance(data, str) else data,
+            images=[] if images is None else [Path(images)],
             strategy=strategy,
             system=system,
-            eval={
-                "max_completion_length": max_new_tokens,
-                "batch_size": batch_size,
-                "samples": samples,
-                "temperature": temperature,
-            },
+            samples=samples,
+            temperature=temperature,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
             limit=limit,
+            frame=frame,
             seed=seed,
-            judge=judge_of(judge),
-            rewards=rewards_of(rewards),
+            judge=judge,
+            rewards=rewards,
         )
     quieten_libraries()
     run, _ = run_evaluation(recipe, Path(out), num_processes=num_processes, quiet=quiet)

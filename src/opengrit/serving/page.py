@@ -13,25 +13,18 @@ from markupsafe import Markup
 from opengrit.reports.viewer import asset
 from opengrit.serving.decoders import DecoderPool
 from opengrit.serving.engine import Engine
+from opengrit.serving.examples import PageExample, sticker_examples
 from opengrit.serving.gradio_lockdown import GradioLockdown
-from opengrit.serving.page_backend import MAX_QUESTION, PageBackend, PageExample, PageSettings, picture_path
+from opengrit.serving.page_backend import (
+    MAX_QUESTION,
+    PageBackend,
+    PageSettings,
+    picture_path,
+    short_names,
+)
 from opengrit.serving.theme import theme
 
-__all__ = ["PageSettings", "mount_page", "sticker_examples"]
-
-_EXAMPLE_NUMBERS = (33, 38, 43, 40, 23, 28)
-
-
-def sticker_examples() -> list[PageExample]:
-    """Six questions about stickers, none of which a model was trained on: three of counting, three of place."""
-    from opengrit.data.stickers.sets import asked, png_bytes
-    from opengrit.data.stickers.world import draw
-
-    questions = asked("dev")
-    return [
-        PageExample(png_bytes(draw(questions[i].scene)), questions[i].question, f"stickers-{i}")
-        for i in _EXAMPLE_NUMBERS
-    ]
+__all__ = ["PageSettings", "mount_page"]
 
 
 def mount_page(
@@ -48,7 +41,9 @@ def mount_page(
     """
     settings = settings or PageSettings()
     backend = PageBackend(engines, settings, decoders or DecoderPool(settings.limits))
-    page = _build_page(backend, list(engines), settings.notes)
+    examples = settings.examples or sticker_examples()
+    sidebar = _sidebar_html(backend.add_examples(examples.examples), examples.source)
+    page = _build_page(list(engines), sidebar)
     app.include_router(backend.routes())
     mounted = gr.mount_gradio_app(
         app,
@@ -70,12 +65,13 @@ def mount_page(
     return mounted
 
 
-def _build_page(backend: PageBackend, names: list[str], notes: Sequence[str]) -> gr.Blocks:
+def _build_page(names: list[str], sidebar: str) -> gr.Blocks:
     """The page's parts and what they do, without style, script and routes; `names` are the engines'."""
+    choices = [(shown, name) for name, shown in short_names(names).items()]
     with gr.Blocks(
         title="OpenGRIT", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True
     ) as page:
-        _html(_static("header.html") + _notes_html(notes), elem_id="og-top")
+        _html(_static("header.html"), elem_id="og-top")
         with gr.Row(elem_id="og-layout"):
             with gr.Column(elem_id="og-form", min_width=280):
                 _html(_static("upload.html"), elem_id="og-upload-block")
@@ -89,7 +85,7 @@ def _build_page(backend: PageBackend, names: list[str], notes: Sequence[str]) ->
                 )
                 models = gr.CheckboxGroup(
                     label="Models (choose two to compare)",
-                    choices=names,
+                    choices=choices,
                     value=names[:2],
                     visible=len(names) > 1,
                     elem_id="og-models",
@@ -101,7 +97,7 @@ def _build_page(backend: PageBackend, names: list[str], notes: Sequence[str]) ->
             with gr.Column(elem_id="og-result-block", min_width=280):
                 _html(_static("result.html"))
             with gr.Column(elem_id="og-sidebar", min_width=280):
-                _html(_sidebar_html(backend.add_examples(sticker_examples())))
+                _html(sidebar)
         gr.HTML(
             value=None,
             html_template="",
@@ -115,12 +111,6 @@ def _build_page(backend: PageBackend, names: list[str], notes: Sequence[str]) ->
         stop.click(fn=None, js="() => { opengritPage.stop(); }")
     page.queue(api_open=False)
     return page
-
-
-def _notes_html(notes: Sequence[str]) -> str:
-    return str(
-        Markup("").join(Markup('<p class="og-note" role="note">{}</p>').format(note) for note in notes)
-    )
 
 
 def _head() -> str:
@@ -141,7 +131,7 @@ def _static(name: str) -> str:
     return files("opengrit.serving").joinpath("static", name).read_text(encoding="utf-8")
 
 
-def _sidebar_html(examples: Sequence[tuple[str, PageExample]]) -> str:
+def _sidebar_html(examples: Sequence[tuple[str, PageExample]], source: str) -> str:
     buttons = Markup("").join(
         Markup(
             '<button type="button" data-example="{name}" data-question="{question}">'
@@ -149,4 +139,4 @@ def _sidebar_html(examples: Sequence[tuple[str, PageExample]]) -> str:
         ).format(name=name, question=example.question, src=picture_path(name))
         for name, example in examples
     )
-    return str(Markup(_static("sidebar.html")).format(examples=buttons))
+    return str(Markup(_static("sidebar.html")).format(examples=buttons, source=source))

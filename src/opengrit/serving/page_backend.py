@@ -22,11 +22,13 @@ from opengrit.core.types import Completion, Transcript
 from opengrit.grounding.frames import UNIT_BY_MODEL_TYPE, Unit, frame_for
 from opengrit.grounding.transcribing import transcribe
 from opengrit.inference.answer import Answer, check_question
+from opengrit.models.sticker_models import is_sticker_sized, what_it_knows
 from opengrit.reports.live import LiveReply, Progress, answer_html
 from opengrit.sampling import SamplingSettings
 from opengrit.serving.bodies import read_json
 from opengrit.serving.decoders import OPEN_FORMATS, DecoderPool
 from opengrit.serving.engine import Ask, Busy, Engine, NoAnswer, TooLate, cancel_all
+from opengrit.serving.examples import PageExample, PageExamples
 from opengrit.serving.security import MAX_ASPECT, Refused, UploadLimits
 from opengrit.serving.session_store import SessionStore, StoredPicture, plain_name, prepare
 from opengrit.serving.streams import ClosingStream
@@ -40,17 +42,11 @@ _NOTHING = Transcript("", None, None, None, (), (), ())
 
 
 @dataclass(frozen=True, slots=True)
-class PageExample:
-    """A picture's file and a question to try on it."""
-
-    content: bytes
-    question: str
-    name: str = "example"
-
-
-@dataclass(frozen=True, slots=True)
 class PageSettings:
-    """How long an answer may take on the page, how it is asked for, which pictures it takes, and what stands below its title."""
+    """How long an answer may take on the page, how it is asked for, and which pictures it takes.
+
+    `only_stickers` names the engines whose models know sticker world alone; `examples` are offered to ask (default: stickers).
+    """
 
     deadline_seconds: float = 120.0
     strategy: str = "grounded"
@@ -58,7 +54,8 @@ class PageSettings:
     limits: Limits = field(
         default_factory=lambda: replace(DEFAULT_LIMITS, max_aspect=MAX_ASPECT, formats=OPEN_FORMATS)
     )
-    notes: tuple[str, ...] = ()
+    only_stickers: frozenset[str] = frozenset()
+    examples: PageExamples | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +72,11 @@ class Question:
         """The question in a request's body. Raises Refused."""
         value = read_json(content, UploadLimits(json_values=200))
         if not isinstance(value, dict):
-            raise Refused(400, "a question is a JSON object, this is none; reload the page")
+            raise Refused(400, "a question is a JSON object, this is not; reload the page")
         names = value.get("models") or []
         texts = [value.get(name) or "" for name in ("picture", "question", "id")]
         if not isinstance(names, list) or not all(isinstance(text, str) for text in (*names, *texts)):
-            raise Refused(400, "a question is made of texts, this is not; reload the page")
+            raise Refused(400, "a question consists of texts, this does not; reload the page")
         return cls(texts[0], texts[1].strip(), tuple(names), texts[2])
 
 
@@ -93,6 +90,7 @@ class PageBackend:
         self._stops: dict[str, asyncio.Event] = {}
         self._decoders = decoders
         self._asked = 0
+        self._shown = short_names(list(engines))
 
     # -- pictures -------------------------------------------------------------------------------------------------
 
@@ -129,7 +127,8 @@ class PageBackend:
         picture = StoredPicture(content, title, shown.size, shown.content, shown.media_type)
         name = self._store.add_picture(picture)
         waiting = [LiveReply("", Progress.WAITING, _NOTHING)]
-        html = answer_html("", waiting, src=picture_path(name), size=picture.size, id=f"p-{name}")
+        note = self._note(picture.size, list(self._engines))
+        html = answer_html("", waiting, src=picture_path(name), size=picture.size, id=f"p-{name}", note=note)
         return JSONResponse({"name": name, "src": picture_path(name), "html": str(html)})
 
     async def is_alive(self) -> Response:
@@ -170,7 +169,7 @@ class PageBackend:
         """The page's updates while the answers to a question grow, each a line of JSON."""
         content = await _read_body(request, _MAX_ASK_BYTES)
         if content is None:
-            return _refusal(413, "A question is shorter; write it shorter.")
+            return _refusal(413, "The question is too long; write it shorter.")
         try:
             question = Question.read(content)
         except Refused as refused:
@@ -188,6 +187,7 @@ class PageBackend:
         self._asked += 1
         id, src = f"a{self._asked}", picture_path(asked.picture)
         names = [name for name in self._engines if len(self._engines) == 1 or name in asked.models]
+        note = self._note(stored.size, names)
         stopped = asyncio.Event()
         self._stop(asked.id)
         self._stops[asked.id] = stopped
@@ -195,7 +195,9 @@ class PageBackend:
         try:
             async with aclosing(self._answers(stored, asked.question, names, stopped)) as changes:
                 async for replies in changes:
-                    html = str(answer_html(asked.question, replies, src=src, size=stored.size, id=id))
+                    html = str(
+                        answer_html(asked.question, replies, src=src, size=stored.size, id=id, note=note)
+                    )
                     status = _status(replies)
                     yield _update(html, status=status, running=True)
             yield _update(html, status=status, running=False)
@@ -229,7 +231,7 @@ class PageBackend:
         if not asked.picture:
             return "Choose a picture first: drop one, paste one, or take an example."
         if stored is None:
-            return "The server does not have this picture any more; choose it again."
+            return "The server no longer has this picture; choose it again."
         if not asked.question:
             return "Write a question first."
         if len(asked.question) > MAX_QUESTION:
@@ -242,11 +244,18 @@ class PageBackend:
             return _sentence(str(error))
         return ""
 
+    def _note(self, size: Size, names: Sequence[str]) -> str:
+        """What an asker should know of these engines where a picture of this size is none of sticker world's."""
+        knowing_little = [self._shown[name] for name in names if name in self._settings.only_stickers]
+        if not knowing_little or is_sticker_sized(size):
+            return ""
+        return f"{what_it_knows(*knowing_little)}."
+
     async def _answers(
         self, stored: StoredPicture, question: str, names: Sequence[str], stopped: asyncio.Event
     ) -> AsyncGenerator[list[LiveReply]]:
         """The answers of these engines so far, whenever one has changed, but not too often."""
-        replies = {name: LiveReply(name, Progress.WRITING, _NOTHING) for name in names}
+        replies = {name: LiveReply(self._shown[name], Progress.WRITING, _NOTHING) for name in names}
         yield list(replies.values())
         began = time.perf_counter()
         async with self._deadline():
@@ -293,7 +302,8 @@ class PageBackend:
             spent_seconds=spent_seconds,
         )
         seen_size = _seen_size(engine, stored.size)
-        reply = LiveReply(engine.name, Progress.WRITING, _NOTHING, placed=seen_size is not None)
+        shown = self._shown[engine.name]
+        reply = LiveReply(shown, Progress.WRITING, _NOTHING, placed=seen_size is not None)
         frame = frame_for(engine.frame, seen_size or stored.size)
         text = ""
         try:
@@ -324,7 +334,7 @@ class PageBackend:
     def _finished(self, engine: Engine, answer: Answer, stored: StoredPicture) -> LiveReply:
         name = self._store.add_answer(answer, stored)
         return LiveReply(
-            engine.name,
+            self._shown[engine.name],
             Progress.DONE,
             answer.transcript,
             seconds=answer.seconds,
@@ -334,6 +344,12 @@ class PageBackend:
                 ("Answer (JSON)", f"page/answers/{name}.json"),
             ),
         )
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """What the page calls each of these models: a hub id without its owner, where no two are then called the same."""
+    last = [name.rpartition("/")[2] or name for name in names]
+    return {name: short if last.count(short) == 1 else name for name, short in zip(names, last, strict=True)}
 
 
 async def _lines(updates: AsyncGenerator[dict[str, Any]]) -> AsyncGenerator[str]:
@@ -385,7 +401,7 @@ def _refusal(status: int, problem: str) -> JSONResponse:
 
 
 def _gone() -> Response:
-    problem = "The server does not have this any more; ask again."
+    problem = "The server no longer has this; ask again."
     return Response(problem, status_code=404, media_type="text/plain")
 
 

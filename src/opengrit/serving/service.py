@@ -16,12 +16,14 @@ from PIL import Image
 from opengrit.core.errors import DataError, ImageError
 from opengrit.grounding.prompts import Strategy
 from opengrit.inference.answer import Answer, check_question
+from opengrit.models.sticker_models import what_it_knows
 from opengrit.sampling import SamplingSettings
 from opengrit.serving import chat
 from opengrit.serving.bodies import BodyReader, decode_base64, decode_data_uri
 from opengrit.serving.chat import ReplyForm
 from opengrit.serving.decoders import DecoderPool
 from opengrit.serving.engine import Ask, Engine, TooLate, answered, cancel_all
+from opengrit.serving.examples import PageExamples
 from opengrit.serving.fetch import Fetcher
 from opengrit.serving.schemas import ChatRequest, GroundForm, GroundRequest, read
 from opengrit.serving.security import (
@@ -40,7 +42,9 @@ class ServeSettings:
     """How the server answers: who may ask, how much at once, for how long, and from which hosts pictures are fetched.
 
     Seconds: `deadline_seconds` for one answer, `grace_seconds` for the answers in progress when the server is stopped.
-    `strategy` and `system` are how questions are put that do not say how themselves. `notes` say by a model's name what its askers should know; they stand on the page and in /v1/models.
+    `strategy` and `system` are how questions are put that do not say how themselves. `only_stickers` names the models that know sticker world
+    alone, which the page says where one is asked about another picture, and /v1/models says always. `examples` are what the
+    page offers to ask (default: stickers).
     """
 
     access: Access = field(default_factory=Access)
@@ -51,7 +55,8 @@ class ServeSettings:
     grace_seconds: float = 10.0
     strategy: str = Strategy.GROUNDED.value
     system: str | None = None
-    notes: Mapping[str, str] = field(default_factory=dict)
+    only_stickers: frozenset[str] = frozenset()
+    examples: PageExamples | None = None
 
 
 class ClientGone(Exception):
@@ -82,8 +87,9 @@ class Service:
         """One engine in OpenAI's shape. Raises Refused."""
         engine = self._engine(name)
         found = {"id": engine.name, "object": "model", "created": self._since, "owned_by": "opengrit"}
-        note = self._settings.notes.get(engine.name)
-        return found if note is None else found | {"note": note}
+        if engine.name not in self._settings.only_stickers:
+            return found
+        return found | {"note": what_it_knows(engine.name)}
 
     async def ground(self, request: Request) -> Response:
         """POST /v1/ground."""
@@ -103,8 +109,8 @@ class Service:
             case kind:
                 raise Refused(
                     415,
-                    f"a body is application/json or multipart/form-data, got {kind[:80]!r}; "
-                    "set the header Content-Type",
+                    f"a body must be application/json or multipart/form-data, got {kind[:80]!r}; set the header "
+                    "Content-Type",
                 )
         began = time.perf_counter()
         engine = self._engine(asked.model)
@@ -132,7 +138,9 @@ class Service:
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions."""
         if (kind := _media_type(request)) != "application/json":
-            raise Refused(415, f"a body is application/json, got {kind[:80]!r}; set the header Content-Type")
+            raise Refused(
+                415, f"a body must be application/json, got {kind[:80]!r}; set the header Content-Type"
+            )
         engine, ask, reply = await self._chat_ask(request)
         if reply.stream:
             return await self._streamed(request, engine, ask, with_usage=reply.with_usage)

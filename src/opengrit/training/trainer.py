@@ -13,7 +13,7 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from opengrit.core.types import Example, Record
-from opengrit.evaluation.rollout import EvaluationProtocol, roll_out
+from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.grounding.prompts import asked_for
 from opengrit.models.families import Loaded, base_model
 from opengrit.recipes.asking import AskingAgain
@@ -40,19 +40,9 @@ from opengrit.training.credit import RewardColumns, flat_groups, flat_rows, idle
 from opengrit.training.data_order import EvenOrder
 from opengrit.training.metrics import MetricSums, StepLog, add_lengths, add_pass, add_scores, merged, put_sums
 from opengrit.training.progress_table import ProgressTable
-from opengrit.training.redrawing import redrawn
 from opengrit.training.retention import CheckpointRetention
-from opengrit.training.rollouts import (
-    STOP,
-    JudgeSettings,
-    Rollouts,
-    RolloutScorer,
-    lay_out,
-    pieces,
-    prompts_of,
-    split_rows,
-    trl_rows,
-)
+from opengrit.training.rollout_sampling import OwnRows, RolloutSampling
+from opengrit.training.rollouts import STOP, JudgeSettings, Rollouts, RolloutScorer, split_rows, trl_rows
 from opengrit.training.sampler_check import SamplerCheck, agreement
 from opengrit.training.scoring import RowScorer
 from opengrit.training.settings import check_processor, check_settings
@@ -65,8 +55,6 @@ from opengrit.training.trainable_weights import vision_is_fixed
 from opengrit.training.training_evaluation import TrainingEvaluation
 
 log = logging.getLogger(__name__)
-_SEED_STEP = 1_000_003  # keeps the seeds of different runs and steps apart
-_SEED_OF_DRAW = 2**64  # and those of a group's second draw
 
 
 class GritTrainer(GRPOTrainer):
@@ -115,10 +103,9 @@ class GritTrainer(GRPOTrainer):
         check_settings(args, num_rows=len(examples))
         check_processor(loaded.processor)
         self.examples, self.protocol, self.run = list(examples), protocol, run
-        self.evaluations, self.stop = tuple(evaluations), stop
+        self.evaluations = tuple(evaluations)
         self.retention = retention or CheckpointRetention()
         self.scorer = RolloutScorer(protocol, judge_settings or JudgeSettings(), asking_again)
-        self.resample_flat_groups = resample_flat_groups
         self.skips = False  # the current generation is not learned from
         self._flat_groups: list[bool | None] = []  # of the current generation, on all processes
         self.metric_sums = MetricSums()  # of this process, since the last line of the log
@@ -149,15 +136,23 @@ class GritTrainer(GRPOTrainer):
         trackers = trackers or Trackers()
         for added in (self.nonfinite_guard, GritCallback(self), *trackers.callbacks):
             self.add_callback(added)
-        setting = Setting(
-            max_completion_length=self.max_completion_length,
-            frame=protocol.frame,
-            asks_for_boxes=asked_for(protocol.strategy, system=protocol.system).boxes,
-            num_iterations=args.num_iterations,
-            beta=args.beta,
-        )
-        self.step_log = StepLog(run, setting=setting, progress=progress, trackers=trackers)
+        self.step_log = StepLog(run, setting=self._setting(), progress=progress, trackers=trackers)
         self.loaded = replace(loaded, model=self.model)
+        self.rollout_sampler = rollout_sampler
+        self._set_up_sampling(stop, resample_flat_groups)
+        self._set_up_scoring()
+
+    def _setting(self) -> Setting:
+        """What the alarms know of the run."""
+        return Setting(
+            max_completion_length=self.max_completion_length,
+            frame=self.protocol.frame,
+            asks_for_boxes=asked_for(self.protocol.strategy, system=self.protocol.system).boxes,
+            num_iterations=self.args.num_iterations,
+            beta=self.args.beta,
+        )
+
+    def _set_up_sampling(self, stop: tuple[str, ...], resample_flat_groups: int) -> None:
         self.sampler = TransformersSampler(
             self.loaded,
             vision_is_fixed=vision_is_fixed(self.loaded),
@@ -165,12 +160,32 @@ class GritTrainer(GRPOTrainer):
             encoded_at_once=sys.maxsize if asks_for_fsdp() else ENCODED_AT_ONCE,
         )
         self.second_sampler = TransformersSampler(self.loaded, kept_bytes=0)  # its pictures are shown once
-        self.rollout_sampler = rollout_sampler
+        self.rollout_sampling = RolloutSampling(
+            self.sampler,
+            self.second_sampler,
+            protocol=self.protocol,
+            scorer=self.scorer,
+            settings=SamplingSettings(
+                temperature=self.temperature,
+                top_p=self.top_p,
+                top_k=self.top_k,
+                max_new_tokens=self.max_completion_length,
+                seed=self.args.seed,
+                stop=stop,
+            ),
+            resample_flat_groups=resample_flat_groups,
+            end_ids=self.eos_token_ids,
+            appended_id=self._tokenizer.eos_token_id,
+            autocast=self.accelerator.autocast,
+        )
+
+    def _set_up_scoring(self) -> None:
         models = [self.accelerator.unwrap_model(m) for m in (self.model, self.ref_model) if m is not None]
         self.shares_prefix = all([share_prefix(base_model(model)) for model in models])
         self.times = StepTimes()
         self.row_scorer = RowScorer(self.sampler, self.accelerator, self.shares_prefix)
         # An entropy bonus needs the entropy's gradient, which TRL's head has.
+        args = self.args
         tiled = not (args.cast_lm_head_to_fp32 or args.entropy_coef or args.use_adaptive_entropy)
         for model in models:
             add_tiled_head(base_model(model), temperature=self.temperature, entropy=True, tiled=tiled)
@@ -198,21 +213,6 @@ class GritTrainer(GRPOTrainer):
         return self.order.num_batches * self.num_iterations
 
     # -- experience -------------------------------------------------------------------------------------------
-
-    def sampling_settings(self, generation: int) -> SamplingSettings:
-        """How the rollouts of the `generation`-th batch are sampled: the same each time, and on every process.
-
-        A completion's random numbers come from the seed, its question and its place in the group, so that several
-        processes sample what one would.
-        """
-        return SamplingSettings(
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k,
-            max_new_tokens=self.max_completion_length,
-            seed=self.args.seed * _SEED_STEP + generation,
-            stop=self.stop,
-        )
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self._batch_examples = [self.examples[row["example"]] for row in inputs]
@@ -249,61 +249,17 @@ class GritTrainer(GRPOTrainer):
     def _roll_out(self) -> dict[str, Any]:
         """Sample and parse the current batch, and start to judge it; what TRL asks of a rollout function."""
         gather_weights(self.model, self.ref_model)
-        num_rows = len(self._batch_examples)
-        first_row = self.accelerator.process_index * num_rows
-        size, places = pieces(num_rows, group=self.num_generations, first_row=first_row)
-        sampler = self._sampler_of_rollouts()
-
-        def sample(wanted: Sequence[int], draw: int) -> list[list[Record]]:
-            groups = self._sample(sampler, size, [(i, places[i]) for i in wanted], draw=draw)
-            self.scorer.start([record for group in groups for record in group])
-            return groups
-
-        groups = sample(range(len(places)), 0)
-        prompts = prompts_of(groups, sampler, preparer=self.sampler, protocol=self.protocol)
-        if self.resample_flat_groups:
-            groups = redrawn(
-                groups,
-                times=self.resample_flat_groups,
-                group=self.num_generations,
-                first_row=first_row,
-                sample=sample,
-                settle=self.scorer.settle,
-                sums=self.metric_sums,
-            )
-        self.rollouts = lay_out(
-            groups, prompts, sampler, end_ids=self.eos_token_ids, appended_id=self._tokenizer.eos_token_id
+        rows = OwnRows(
+            self._batch_examples,
+            group=self.num_generations,
+            first_row=self.accelerator.process_index * len(self._batch_examples),
+            generation=self._step // self._passes_per_generation,
+            step=self.state.global_step + 1,
         )
-        self._ask_again(sampler)
+        self.rollouts = self.rollout_sampling.roll_out(rows, self._sampler_of_rollouts(), self.metric_sums)
         add_lengths(self.metric_sums, self.rollouts.records, self.rollouts.lengths)
         self.times.add_tokens(sum(self.rollouts.lengths))
         return self.rollouts.for_trl()
-
-    def _sample(
-        self, sampler: Sampler, size: int, wanted: Sequence[tuple[int, int]], *, draw: int
-    ) -> list[list[Record]]:
-        """Pieces of `size` completions: of each its number on this process, and its place in its group."""
-        settings = self.sampling_settings(self._step // self._passes_per_generation)
-        settings = replace(settings, seed=settings.seed + draw * _SEED_OF_DRAW)
-        with self.accelerator.autocast():
-            return roll_out(
-                sampler,
-                [self._batch_examples[piece * size] for piece, _ in wanted],
-                protocol=self.protocol,
-                samples_per_question=size,
-                settings=[replace(settings, first_sample=place) for _, place in wanted],
-                step=self.state.global_step + 1,
-            )
-
-    def _ask_again(self, sampler: Sampler) -> None:
-        # vLLM samples as it was configured to.
-        by_model = sampler is self.sampler or isinstance(sampler, VllmSampler)
-        with self.accelerator.autocast():
-            cost = self.scorer.ask_again(
-                self.rollouts.records, self.second_sampler if by_model else sampler, stop=self.stop
-            )
-        for name, value in (asdict(cost) if cost is not None else {}).items():
-            self._log_metric(f"asking_again/{name}", float(value))
 
     def _sampler_of_rollouts(self) -> Sampler:
         if self.rollout_sampler is None and self.use_vllm:
@@ -328,7 +284,7 @@ class GritTrainer(GRPOTrainer):
             records, skip_reason = self.scorer.finish(self.rollouts.records)
         self.rollouts, self.skips = replace(self.rollouts, records=records), skip_reason is not None
         if self.skips and self.accelerator.is_main_process:
-            log.warning("step %d is not learned from: %s", self.state.global_step + 1, skip_reason)
+            log.warning("step %d is skipped: %s", self.state.global_step + 1, skip_reason)
         totals = [math.nan if self.skips or r.score.total is None else r.score.total for r in records]
         add_scores(self.metric_sums, records, totals)
         rows = self.columns.of(records, skipped=self.skips)

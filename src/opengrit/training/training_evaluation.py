@@ -12,7 +12,7 @@ from opengrit.evaluation.probes import probed_now
 from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.grounding.prompts import strategy_named
 from opengrit.recipes.asking import Eval
-from opengrit.recipes.training_recipe import EvalSource
+from opengrit.recipes.data_section import EvalSource
 from opengrit.sampling import Sampler, SamplingSettings
 from opengrit.training.rollouts import STOP
 

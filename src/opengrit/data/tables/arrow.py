@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from opengrit.core.errors import DataError, first_line
 from opengrit.core.escaping import shortened
+from opengrit.data.hub_errors import network_errors
 from opengrit.data.tables.rows import RawRow, Table
 from opengrit.data.tables.settings import TableSettings
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 HUB = "hub:"
 _SAVED = ("dataset_info.json", "dataset_dict.json")  # of a folder that `save_to_disk` wrote
+_SECONDS = 10.0  # that the hub has to answer
 _BATCH = 64  # rows with their pictures in memory at once
 
 
@@ -52,7 +55,7 @@ def parquet(path: Path, settings: TableSettings) -> Table:
         schema = pyarrow.parquet.ParquetFile(path).schema_arrow
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(
-            f"a .parquet file is one, {path} cannot be read ({first_line(error)}); fetch it again"
+            f"a .parquet file must be Parquet, {path} cannot be read ({first_line(error)}); fetch it again"
         ) from error
     return Table(
         str(path),
@@ -79,14 +82,15 @@ def saved(spec: str) -> Table:
         found = datasets.load_from_disk(folder)
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
-            f"a folder of datasets is one that save_to_disk wrote, {folder} cannot be read ({first_line(error)}); save it again"
+            f"a datasets folder must come from save_to_disk, {folder} cannot be read ({first_line(error)}); save it "
+            "again"
         ) from error
     if isinstance(found, datasets.Dataset):
         return _from_dataset(spec, found)
     split = split or ("train" if "train" in found or len(found) != 1 else next(iter(found)))
     if split not in found:
         raise DataError(
-            f"a split is one that {folder} has ({', '.join(found)}), got {split!r}; write {folder}:{next(iter(found))}"
+            f"a split must be one of {folder} ({', '.join(found)}), got {split!r}; write {folder}:{next(iter(found))}"
         )
     return _from_dataset(spec, found[split])
 
@@ -96,14 +100,43 @@ def from_hub(spec: str) -> Table:
 
     name, _, rest = spec.removeprefix(HUB).partition(":")
     config, _, split = rest.rpartition(":")
+    if not (datasets.config.HF_HUB_OFFLINE or _was_downloaded(name)):
+        require_reachable(name)
     try:
         found = datasets.load_dataset(name, config or None, split=split or "train")
     except Exception as error:  # the client raises what its HTTP, file system and builders raise
         raise DataError(
-            f"a hub data set is named owner/name:split or owner/name:configuration:split and can be reached, {spec} cannot be "
-            f"read ({shortened(first_line(error), 300)}); check the name, the split and the network"
+            f"a hub data set is named owner/name:split or owner/name:configuration:split and must be readable, {spec} "
+            f"is not ({shortened(first_line(error), 300)}); check the name, the split and the network"
         ) from error
     return _from_dataset(spec, found)
+
+
+def require_reachable(name: str, *, endpoint: str | None = None) -> None:
+    """Raise DataError at once where the hub does not answer: datasets would try for half a minute before it says so.
+
+    What the hub answers is left to datasets.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        HfApi(endpoint=endpoint).dataset_info(name, timeout=_SECONDS)
+    except (HfHubHTTPError, OfflineModeIsEnabled, ValueError):  # ValueError: no name that the hub could have
+        return
+    except network_errors() as error:
+        raise DataError(
+            f"a hub data set is fetched from the hub, {HUB}{name} is not on this machine and the hub does not answer "
+            f"({shortened(first_line(error), 300)}); check the network, or name files of this machine"
+        ) from error
+
+
+def _was_downloaded(name: str) -> bool:
+    """Whether datasets keeps anything of this name's owner, in which case it looks there when the hub does not answer."""
+    import datasets
+
+    kept = Path(datasets.config.HF_DATASETS_CACHE)
+    return any(kept.glob(f"{glob.escape(name.partition('/')[0])}*"))
 
 
 def _from_dataset(spec: str, found: Dataset) -> Table:

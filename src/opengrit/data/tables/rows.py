@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from opengrit.data.rows import Problem
+from opengrit.data.problems import Problem
 from opengrit.data.tables.settings import Corners, Units
 
 

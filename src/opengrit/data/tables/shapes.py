@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from opengrit.data.rows import PLACEHOLDER
+from opengrit.data.foreign_rows import PLACEHOLDER
 from opengrit.data.tables.rows import BoxStyle, RawRow
 from opengrit.data.tables.settings import Units
 

@@ -8,11 +8,21 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from opengrit.core.types import Example, Record
 
+
+class AboutExample(Protocol):
+    """What says something of one example: a record, or a trial of its boxes."""
+
+    @property
+    def example(self) -> Example: ...
+
+
+One = TypeVar("One", bound=AboutExample)
 Quantity = Callable[[Record], float | None]
 ExampleKey = tuple[str, str]  # an example's data set and id
 
@@ -58,7 +68,10 @@ def seeded_generator(seed: int, *parts: str | int) -> np.random.Generator:
 
 
 def estimate(
-    records: Sequence[Record], quantity: Quantity, *, generator: np.random.Generator | None = None
+    records: Sequence[One],
+    quantity: Callable[[One], float | None],
+    *,
+    generator: np.random.Generator | None = None,
 ) -> Estimate:
     """The mean of a quantity over the examples it applies to, each example weighing the same."""
     return mean_over_keys(((key_of(r.example), quantity(r)) for r in records), generator=generator)
@@ -73,9 +86,9 @@ def mean_over_keys(
 
 
 def paired_difference(
-    before: Sequence[Record],
-    after: Sequence[Record],
-    quantity: Quantity,
+    before: Sequence[One],
+    after: Sequence[One],
+    quantity: Callable[[One], float | None],
     *,
     generator: np.random.Generator | None = None,
 ) -> Estimate:
@@ -154,7 +167,7 @@ class Pooled:
     spread: float | None
 
 
-def pool_seeds(runs: Sequence[Sequence[Record]], quantity: Quantity) -> Pooled:
+def pool_seeds(runs: Sequence[Sequence[One]], quantity: Callable[[One], float | None]) -> Pooled:
     """A quantity over the records of each training seed: all together, one by one, and how far they lie apart."""
     seeds = tuple(estimate(run, quantity) for run in runs)
     values = [seed.value for seed in seeds if seed.value is not None]
@@ -185,7 +198,9 @@ def exact_mcnemar(was: dict[ExampleKey, float], is_now: dict[ExampleKey, float])
     return McNemar(improved=improved, worsened=worsened, p=p)
 
 
-def _example_means(records: Sequence[Record], quantity: Quantity) -> dict[ExampleKey, float]:
+def _example_means(
+    records: Sequence[One], quantity: Callable[[One], float | None]
+) -> dict[ExampleKey, float]:
     return _means_by_key((key_of(record.example), quantity(record)) for record in records)
 
 

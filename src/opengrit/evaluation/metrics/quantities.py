@@ -48,6 +48,12 @@ def binarised(record: Record) -> float | None:
     return None if score is None else float(score > 0.0)
 
 
+def reply_tokens(record: Record) -> float | None:
+    """How many tokens the reply has; None where they are not known (an endpoint's reply)."""
+    tokens = record.completion.token_ids
+    return float(len(tokens)) if is_measured(record) and tokens else None
+
+
 # The boxes.
 
 

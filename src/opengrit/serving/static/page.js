@@ -246,6 +246,11 @@ var opengritPage = (function () {
       });
     }
     if (part.dataset.entry && !running) { render(entries[Number(part.dataset.entry)].html); markEntry(part.dataset.entry); showStatus(""); scrollToResult(); }
+    if (part.getAttribute("href") === "#og-own") {
+      event.preventDefault(); /* following the link would take the focus away */
+      byId("og-own").open = true;
+      byId("og-own").querySelector("summary").focus();
+    }
     if (part.closest(".og-downloads")) { event.preventDefault(); fetchFile(part); }
   });
   document.addEventListener("change", function (event) {

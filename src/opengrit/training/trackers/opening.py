@@ -15,7 +15,7 @@ from opengrit.core.errors import RecipeError
 from opengrit.core.types import Record
 from opengrit.recipes.sft_recipe import SftTrain
 from opengrit.recipes.trackers import TrackerName
-from opengrit.recipes.training_recipe import Train
+from opengrit.recipes.train_section import Train
 from opengrit.runs.folder import RunDir
 from opengrit.training.trackers.protocol import Tracked, Tracker
 from opengrit.training.trackers.rollouts import shown_rollouts

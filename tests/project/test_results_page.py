@@ -1,0 +1,75 @@
+"""The page of results: figures of other weights are never shown, and its chain runs from a training to its sentences."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+TINY = (
+    "limit=2", "seeds=[0]", "ways=[direct, grit]", "eval.max_completion_length=40",
+    "train={bf16: false, max_steps: 2, num_generations: 2, questions_per_step: 2, save_steps: 2, beta: 0, "
+    "per_device_train_batch_size: 4, max_completion_length: 40, gradient_checkpointing: false}",
+)  # fmt: skip
+
+
+@pytest.mark.trains
+def test_the_page_is_composed_of_what_was_trained_and_asked_with_the_weights_of_now(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import results
+
+    page, readme = tmp_path / "results.md", tmp_path / "README.md"
+    changes = [word for change in TINY for word in ("--set", change)]
+    part = ["--table", "compose", "--model", "tiny-qwen2.5-vl", "--page", str(page), "--readme", str(readme)]
+    results.main(["--out", str(tmp_path / "runs"), *part, *changes])
+
+    file = tmp_path / "results" / "compose-tiny-qwen2.5-vl.csv"
+    rows = list(csv.DictReader(file.read_text().splitlines()))
+    made = {row["quantity"]: row["value"] for row in rows if row["way"] == "made-with"}
+    assert (made["questions"], made["steps"], len(made["base_sha256"])) == ("2", "2", 64)
+    whole = tmp_path / "runs" / "compose" / "tiny-qwen2.5-vl" / "table.csv"
+    told = {tuple(row[k] for k in ("data", "way", "seed", "quantity")): row["value"] for row in rows}
+    for row in csv.DictReader(whole.read_text().splitlines()):
+        key = row["data"], row["way"], row["seed"], row["quantity"]
+        if key in told:
+            assert float(told[key]) == pytest.approx(float(row["value"]), abs=5e-5)
+    text = page.read_text()
+    assert f"|`tiny-qwen2.5-vl`|{made['base_sha256'][:12]}|" in text
+    assert f"[compose](results/{file.name})" in text
+    assert "Not measured yet: questions of two looks (InternVL); table 1 in miniature; " in text
+    assert "|Qwen compose*|" in text
+    assert (tmp_path / "results" / "answers-better.svg").read_text().count("Qwen compose*") == 1
+
+    before = file.read_text()
+    results.main(
+        ["--out", str(tmp_path / "runs"), "--so-far", *part, *changes]
+    )  # the same, and nothing is run
+    assert (file.read_text(), page.read_text()) == (before, text)
+
+    file.write_text(before.replace(made["base_sha256"], "0" * 64))
+    results.compose(page)
+    assert f"Measured with earlier weights and not shown: {file.name}." in page.read_text()
+    assert "|Qwen compose*|" not in page.read_text()
+
+
+def test_a_sentence_says_above_below_or_not_told_apart_as_the_intervals_do(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import measured
+    from opengrit.evaluation.metrics import Estimate
+
+    found = [
+        ("a", Estimate(0.1, 9, 0.05, 0.15)),
+        ("b", Estimate(-0.1, 9, -0.2, -0.01)),
+        ("c", Estimate(0.01, 9, -0.1, 0.1)),
+        ("d", measured.NOTHING),
+    ]
+    said = measured.verdict("`grit`", "the base", found, measured.SHARE)
+    assert (
+        said == "`grit` against the base: above on a (+10.0); below on b (-10.0); not told apart on c (+1.0)."
+    )
+    assert measured.difference(found[1][1], measured.SHARE) == "**-10.0 [-20.0,-1.0]**"
+    assert measured.difference(measured.negative(found[0][1]), measured.SHARE) == "**-10.0 [-15.0,-5.0]**"
+    assert measured.difference(found[2][1], measured.OVERLAP) == "+0.010 [-0.100,+0.100]"
+    assert measured.shown(measured.NOTHING, measured.SHARE) == "-"
