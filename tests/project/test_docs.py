@@ -85,14 +85,6 @@ def test_every_make_target_the_pages_show_is_a_target() -> None:
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def test_the_figures_in_the_readme_are_those_of_the_results() -> None:
-    results = text_of(ROOT / "docs" / "results.md")
-    figures = re.findall(r"\d[\d.]* \[[\d., ]+\]", text_of(README))
-    assert len(figures) == 10
-    for figure in figures:
-        assert figure in results
-
-
 def test_the_readme_is_a_front_door_and_no_map() -> None:
     assert len(text_of(README).splitlines()) <= 150
 
