@@ -17,7 +17,7 @@ def test_a_wheel_without_a_file_of_the_package_is_refused(tmp_path: Path) -> Non
     wheel = tmp_path / "opengrit.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("opengrit/py.typed", "")
-    with pytest.raises(SystemExit, match="lacks opengrit/reports/page.css"):
+    with pytest.raises(SystemExit, match=r"lacks opengrit/reports/page\.css"):
         script("wheel_test").check_whole(wheel, tmp_path)
     with zipfile.ZipFile(wheel, "a") as archive:
         archive.writestr("opengrit/reports/page.css", "")
