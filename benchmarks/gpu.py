@@ -40,7 +40,7 @@ class Part:
 
 
 PARTS = (
-    Part("device", "Device and versions", 25, 35),
+    Part("device", "Device and versions", 40, 35),
     Part("step", "One training step in the process", 150, 45),
     Part("decode", "Decoding against the memory's bandwidth", 80, 45),
     Part("memory", "Peak memory against the estimate", 160, 100),

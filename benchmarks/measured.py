@@ -32,6 +32,11 @@ class Raw:
     rows: dict[tuple[str, str, str, str], Estimate]
 
     @property
+    def name(self) -> str:
+        """The model, in a word."""
+        return SHORT.get(self.model, self.model)
+
+    @property
     def sets(self) -> list[str]:
         """Its data sets; the one of all together is the last."""
         return list(dict.fromkeys(data for data, *_ in self.rows))
@@ -85,14 +90,14 @@ def shown(found: Estimate, unit: Unit) -> str:
         return "-"
     if found.low is None or found.high is None:
         return written(found.value, unit)
-    return f"{written(found.value, unit)} [{written(found.low, unit)}, {written(found.high, unit)}]"
+    return f"{written(found.value, unit)} [{written(found.low, unit)},{written(found.high, unit)}]"
 
 
 def difference(found: Estimate, unit: Unit) -> str:
     """A difference with its interval, in bold where that does not hold 0."""
     if found.value is None or found.low is None or found.high is None:
         return "-"
-    text = ascii_minus(f"{signed(found.value, unit)} [{signed(found.low, unit)}, {signed(found.high, unit)}]")
+    text = ascii_minus(f"{signed(found.value, unit)} [{signed(found.low, unit)},{signed(found.high, unit)}]")
     return f"**{text}**" if found.clear_of_zero else text
 
 
@@ -110,16 +115,16 @@ def verdict(subject: str, other: str, found: Sequence[tuple[str, Estimate]], uni
     if not known:
         return f"{subject} against {other}: not measured yet."
     groups = {
-        "above it": [(p, e) for p, e in known if e.clear_of_zero and (e.value or 0) > 0],
-        "below it": [(p, e) for p, e in known if e.clear_of_zero and (e.value or 0) < 0],
-        "not told apart from it": [(p, e) for p, e in known if not e.clear_of_zero],
+        "above": [(p, e) for p, e in known if e.clear_of_zero and (e.value or 0) > 0],
+        "below": [(p, e) for p, e in known if e.clear_of_zero and (e.value or 0) < 0],
+        "not told apart": [(p, e) for p, e in known if not e.clear_of_zero],
     }
     said = [
         f"{name} on {', '.join(f'{p} ({ascii_minus(signed(e.value or 0, unit))})' for p, e in members)}"
         for name, members in groups.items()
         if members
     ]
-    return f"Against {other}, {subject} is {'; '.join(said)}."
+    return f"{subject} against {other}: {'; '.join(said)}."
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -128,11 +133,14 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         return []
     return [
         "",
-        f"| {' | '.join(heads)} |",
+        f"|{'|'.join(heads)}|",
         "|---" * len(heads) + "|",
-        *(f"| {' | '.join(row)} |" for row in rows),
+        *(f"|{'|'.join(row)}|" for row in rows),
         "",
     ]
+
+
+SHORT = {"tiny-qwen2.5-vl": "Qwen", "tiny-internvl3": "InternVL"}
 
 
 def short(data: str) -> str:
@@ -153,7 +161,7 @@ class Files:
         """File, data set and what to call the two, of some tables; `together`: all sets of a table as one."""
         found = []
         for raw in self.of(*names):
-            trained = " (trained on compose)" if raw.table == "compose" and len(names) > 1 else ""
+            star = "*" if raw.table == "compose" else ""
             for data in [raw.whole] if together else [d for d in raw.sets if d != ALL_SETS]:
-                found.append((raw, data, f"{raw.model}, {short(data)}{trained}"))
+                found.append((raw, data, f"{raw.name} {short(data)}{star}"))
         return found

@@ -9,12 +9,12 @@ from forest import Mark, forest
 from measured import (
     OVERLAP,
     SHARE,
+    SHORT,
     Files,
     Raw,
     difference,
     negative,
     read,
-    short,
     shown,
     table,
     unit_of,
@@ -58,13 +58,13 @@ def answers_better(files: Files) -> list[str]:
             "`grit`", other, [(name, raw.minus(data, way, "accuracy")) for raw, data, name in places], SHARE
         )
         for way, other in (
-            ("direct", "the base asked plainly (`direct`)"),
-            ("grounded", "the base asked to point (`grounded`)"),
+            ("direct", "the base asked plainly"),
+            ("grounded", "the base asked to point"),
         )
     ]
     after = verdict(
-        "the answer after boxes",
-        "its own model asked plainly (`direct-after`)",
+        "`grit`",
+        "its own model asked plainly",
         [(name, raw.minus(data, "direct-after", "accuracy")) for raw, data, name in places],
         SHARE,
     )
@@ -151,7 +151,7 @@ def drift(files: Files) -> list[str]:
     quantities = ("accuracy", "grounding_iou", "box_f1", "necessity", "sufficiency")
     rows = []
     for raw in files.of("drift", "drift-200"):
-        name = f"{raw.model}, {raw.made['learning_rate']}, {raw.made['steps']} steps"
+        name = f"{raw.name}, {raw.made['learning_rate']} x {raw.made['steps']}"
         alarms = [_alarms(raw, way) for way in ("grit", *OBJECTIVES)]
         rows.append(
             [
@@ -192,7 +192,7 @@ def counts(files: Files) -> list[str]:
         "without-count": "ten and ten rows, none",
     }
     rows = [
-        [f"{raw.model}: {what}", *(shown(raw.of(f"stickers/{d}", way, q), unit_of(q)) for d in ("count", "spatial") for q in ("accuracy", "grounding_iou"))]
+        [f"{raw.name}: {what}", *(shown(raw.of(f"stickers/{d}", way, q), unit_of(q)) for d in ("count", "spatial") for q in ("accuracy", "grounding_iou"))]
         for raw in files.of("count-ablation")
         for way, what in ways.items()
         if raw.of(raw.whole, way, "accuracy").value is not None
@@ -213,16 +213,16 @@ def cost(files: Files) -> list[str]:
         for raw, data, name in files.places("compose", "stickers", together=True)
     ]
     seconds = [
-        [raw.model, *(_number(_ratio(raw, way)) for way in OBJECTIVES)]
+        [raw.name, *(_number(_ratio(raw, way)) for way in OBJECTIVES)]
         for raw in files.of("drift")
         if raw.seeds(raw.whole, "grit", "alarms")
     ]
     more = [
         [
-            f"{raw.model}, {short(data)}",
+            name,
             *(shown(raw.of(data, way, "accuracy"), SHARE) for way in ("grit", "rows-100", "rows-500")),
         ]
-        for raw, data, _ in files.places("more-rows")
+        for raw, data, name in files.places("more-rows")
     ]
     return [
         "## What does it cost?", "",
@@ -248,13 +248,13 @@ def _ratio(raw: Raw, way: str) -> float | None:
 
 INTRODUCTION = """# Results
 
-Five questions, answered by what `python benchmarks/results.py --out runs/evidence` measured; it composes this page, its sentences too, and
-continues where it was broken off. The models are the [packaged tiny ones](tiny-models.md), whose world is stickers: what carries over to a 3B
-model on photos is the machinery, not these numbers.
+Five questions, answered by what `python benchmarks/results.py --out runs/evidence` measured. The command continues where it was broken off, and
+composes this page, its sentences too. The models are the [packaged tiny ones](tiny-models.md) (Qwen, InternVL), whose world is stickers: what carries
+over to a 3B model on photos is the machinery, not these numbers. [The table](table.md) says what each way does. Ways learned from
+`stickers/train20`; those of compose* from `stickers/compose20`.
 
-A mean is followed by its 95 % bootstrap interval over questions, seeds pooled by question; differences are paired by question, and bold where their
-interval does not hold 0. Nothing is corrected for the number of comparisons: of twenty intervals about one misses by chance.
-[The table](table.md) says what each way does."""
+A mean is followed by its 95 % bootstrap interval over questions, seeds pooled by question. Differences are paired by question, and bold where
+their interval does not hold 0; nothing is corrected for the number of comparisons. A dash: not measured."""
 
 
 def compose(page: Path, readme: Path | None = None) -> None:
@@ -280,26 +280,32 @@ def compose(page: Path, readme: Path | None = None) -> None:
 
 
 def made_with(files: Files, folder: Path, *, stale: Sequence[Raw]) -> list[str]:
-    rows = [
-        [f"[{TABLES[raw.table]}]({folder.name}/{raw.table}-{raw.model}.csv)", raw.model, raw.made["base_sha256"][:12], raw.made["opengrit"],
-         raw.made["recipe"], raw.made["questions"], raw.made["date"]]
-        for raw in files.raws
-    ]  # fmt: skip
-    here = {(raw.table, raw.model) for raw in files.raws}
+    """Where the figures lie, by model, with what they were made with; and what is missing."""
     models = packaged_names()
+    rows = []
+    for model in models:
+        raws = [raw for name in TABLES for raw in files.of(name) if raw.model == model]
+        if raws:
+            links = ", ".join(f"[{raw.table}]({folder.name}/{raw.table}-{model}.csv)" for raw in raws)
+            said = [
+                " and ".join(sorted({raw.made[key] for raw in raws}))
+                for key in ("base_sha256", "opengrit", "date")
+            ]
+            rows.append([f"`{model}`", said[0][:12], *said[1:], links])
+    here = {(raw.table, raw.model) for raw in files.raws}
     lacking = {what: [m for m in models if (name, m) not in here] for name, what in TABLES.items()}
     missing = [
-        what if names == models else f"{what} ({', '.join(names)})"
+        what if names == models else f"{what} ({', '.join(SHORT.get(name, name) for name in names)})"
         for what, names in lacking.items()
         if names
     ]
-    said = [f"Not measured yet: {', '.join(missing)}."] if missing else []
+    said = [f"Not measured yet: {'; '.join(missing)}."] if missing else []
     if stale:
         names = ", ".join(f"{raw.table}-{raw.model}.csv" for raw in stale)
         said.append(f"Measured with earlier weights and not shown: {names}.")
     return [
-        "## Made with", "", "Each file has every set, way and seed. A dash above: not measured.",
-        *table(["file", "model", "weights, SHA-256", "opengrit", "recipe", "questions", "date"], rows), *said,
+        "## Made with", "", "The files have every set, way and seed, and the hash of their recipe.",
+        *table(["model", "weights", "opengrit", "measured", "files"], rows), *said,
     ]  # fmt: skip
 
 
@@ -358,7 +364,7 @@ def _percent(raw: Raw, data: str, way: str, quantity: str = "accuracy") -> Mark:
 def drift_figure(files: Files) -> str | None:
     groups = [
         (
-            f"{raw.model}, {raw.made['learning_rate']}: {what}",
+            f"{raw.name}, {raw.made['learning_rate']} x {raw.made['steps']}: {what}",
             [_percent(raw, raw.whole, way, quantity) for way in ("grit", *OBJECTIVES)],
         )
         for raw in files.of("drift", "drift-200")

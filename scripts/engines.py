@@ -309,8 +309,9 @@ def main() -> None:
                     else f"{name} is not set up, its tests are skipped: {reason}"
                 )
         except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)
-            raise
+            pool.shutdown(wait=False, cancel_futures=True)
+            print("interrupted: what is ready is kept, the same command goes on", file=sys.stderr)
+            raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

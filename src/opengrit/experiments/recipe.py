@@ -193,7 +193,6 @@ class TableRecipe(RecipeSection):
         """The recipe with every default written out; loading it gives an equal recipe."""
         left_out: dict[str, Any] = {"train": {"seed"}, "sft": {"seed"}}
         left_out |= {} if self.objectives else {"objectives": True}
-        left_out |= {} if self.probe else {"probe": True}
         written = self.model_dump(mode="json", exclude=left_out)
         return yaml.safe_dump(written, sort_keys=False, allow_unicode=True)
 
