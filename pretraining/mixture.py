@@ -145,7 +145,7 @@ class Teacher:
                 tries.append(side_question(scene, kind, anchor, relation))
             elif first.looks == "comparison":
                 pair = tuple(rng.sample(sorted({*names, *first_kinds(first)}), 2))
-                tries.append(comparison_question(scene, pair, more=rng.random() < 0.5))
+                tries.append(comparison_question(scene, pair))
             elif first.looks == "superlative":
                 word = rng.choice(list(SUPERLATIVES))
                 tries.append(superlative_question(scene, first.key_words[1], word, relation))
