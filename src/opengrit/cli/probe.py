@@ -213,7 +213,7 @@ def _with_pictures(run: RunDir, records: Sequence[Record], *, images: Path | Non
     tell(
         run,
         found,
-        consequence="probes of the answers about them fail and are left out: bring them back, or give the folder that holds "
+        consequence="probes of the answers about them fail and are left out: restore them, or name the folder that holds "
         "them with --images, and the same command asks them",
     )
     return list(found.records)
