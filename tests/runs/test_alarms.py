@@ -116,7 +116,7 @@ NOT_EARNED = [
     {"completions__mean_length": 9.0, "reward": 2.6},  # shorter and better
     {"completions__mean_length": 144.0, "reward": 2.6},
     {"truncated": 0.4},
-    {"grounding_iou": 0.06},
+    {"grounding_iou": 0.06, "accuracy": 0.6},  # boxes and answers get worse
     {"boxes": 2.0, "rejected_boxes": 0.5, "boxes_in_another_unit": 0.5},
     {"grounding_iou": 0.0, "boxes": 0.2},  # few boxes: their absence, and no frame, makes the IoU small
     {"entropy": 0.07},

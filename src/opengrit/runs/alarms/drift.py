@@ -14,12 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from opengrit.runs.alarms.windows import Row, every_window, fall_of, number_of
+from opengrit.runs.alarms.windows import WINDOW, Row, every_window, fall_of, number_of
 
 # Forty steps of the demo: at 3e-4 the IoU falls to 0.7 of its best, in training and evaluation; at 1e-4 to 0.94.
 _IOU_TO = 0.85
 _SHRANK_TO = 0.8  # of its largest window
 _IN_FORMAT = 0.8  # of the completions: before, boxes are those of a format that is not learned yet
+_POINTS = 0.5  # boxes a completion: fewer are another failure
 _LESS_NEEDED = 0.1  # of the mean of necessity and sufficiency; at 3e-4 it falls by 0.11 to 0.13
 _PATIENCE = 2  # evaluations in a row
 _FEWEST = 10  # questions
@@ -65,9 +66,11 @@ def drift(rows: Sequence[Row], evaluations: Mapping[int, Evaluation]) -> str | N
 
 
 def _iou_fell(rows: Sequence[Row]) -> str | None:
-    known = [row for row in rows if _knows(row, "grounding_iou", "accuracy")]
+    known = [
+        row for row in rows if _knows(row, "grounding_iou", "accuracy", "boxes") and row["boxes"] >= _POINTS
+    ]
     fall = fall_of(known, "grounding_iou", to=_IOU_TO)
-    if fall is None:
+    if fall is None or max(row["grounding_iou"] for row in known[-WINDOW:]) > _IOU_TO * fall.best:
         return None
     accuracies = {step: statistics.fmean(values) for step, values in every_window(known, "accuracy")}
     if accuracies[max(accuracies)] < accuracies[fall.step]:

@@ -10,7 +10,10 @@ from opengrit.runs.alarms.windows import WINDOW, Row, number_of
 
 # One cause, one alarm: the effects of a cause raise none of their own.
 _FOLLOWS = {
-    Kind.TRUNCATED: (Kind.REWARD_IS_ZERO, Kind.FLAT_GROUPS, Kind.NO_BOXES, Kind.SHORTER),
+    Kind.TRUNCATED: (Kind.REWARD_IS_ZERO, Kind.FLAT_GROUPS, Kind.NO_BOXES, Kind.SHORTER, Kind.DRIFT),
+    Kind.FORMAT_FELL: (Kind.DRIFT,),
+    Kind.UNIT: (Kind.DRIFT,),
+    Kind.FRAME: (Kind.DRIFT,),
     Kind.REWARD_IS_ZERO: (Kind.FLAT_GROUPS,),
 }
 
