@@ -109,7 +109,7 @@ def rethinking_of(record: Record, tokenizer: Any) -> Rethinking | Unread:
 
 
 def readings_of(record: Record, found: Rethinking, *, seed: int) -> dict[Reading, tuple[int, ...]]:
-    """What stands before the rethinking in each reading; those with fewer tokens only where there are others than boxes'.
+    """What stands before the rethinking in each reading; those with fewer tokens only if some tokens are not those of boxes.
 
     What is drawn depends on the seed, the data set, the example and the sample, and on nothing else.
     """

@@ -293,7 +293,7 @@ def _table(
 
 
 def is_plain(records: Sequence[Record]) -> bool:
-    """Whether the questions were put without a word of boxes, and no answer has one all the same."""
+    """Whether the questions were put without a word of boxes, and no answer has one anyway."""
     return bool(records) and all(
         record.strategy == Strategy.DIRECT and not record.transcript.boxes for record in records
     )

@@ -19,8 +19,8 @@ from opengrit.core.boxes import Size
 from opengrit.core.errors import OpenGritError
 from opengrit.core.images import DEFAULT_LIMITS, Limits
 from opengrit.core.types import Completion, Transcript
-from opengrit.evaluation.rollout import transcribe
 from opengrit.grounding.frames import UNIT_BY_MODEL_TYPE, Unit, frame_for
+from opengrit.grounding.transcribing import transcribe
 from opengrit.inference.answer import Answer, check_question
 from opengrit.models.sticker_models import is_sticker_sized, what_it_knows
 from opengrit.reports.live import LiveReply, Progress, answer_html
@@ -245,7 +245,7 @@ class PageBackend:
         return ""
 
     def _note(self, size: Size, names: Sequence[str]) -> str:
-        """What an asker should know of these engines where a picture of this size is none of sticker world's."""
+        """What an asker should know of these engines where a picture of this size is not sticker world's."""
         knowing_little = [self._shown[name] for name in names if name in self._settings.only_stickers]
         if not knowing_little or is_sticker_sized(size):
             return ""
