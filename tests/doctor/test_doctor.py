@@ -229,7 +229,7 @@ PLANTED = [
             environment=having(torch="2.14.1", torchvision="0.28.0")),
     Planted("torchvision of another build", "torchvision", "built for cu130 and torchvision for cpu",
             environment=having(torch="2.14.1+cu130", torchvision="0.29.1+cpu")),
-    Planted("16 bits without a GPU", "device", "no GPU here", changes=["train.bf16=true"]),
+    Planted("16 bits without a GPU", "device", "has no GPU", changes=["train.bf16=true"]),
     Planted("vLLM not installed", "vllm", "opengrit[vllm]", changes=["train.vllm_mode=colocate"], environment=without("vllm")),
     Planted("8-bit optimizer not installed", "bitsandbytes", "train.optim adamw_8bit",
             changes=["train.optim=adamw_8bit"], environment=without("bitsandbytes")),
