@@ -234,7 +234,7 @@ PLANTED = [
     Planted("8-bit optimizer not installed", "bitsandbytes", "train.optim adamw_8bit",
             changes=["train.optim=adamw_8bit"], environment=without("bitsandbytes")),
     # The recipe.
-    Planted("learning rate a thousand times too high", "learning rate", "0.1, and about 7e-05 is usual",
+    Planted("learning rate a thousand times too high", "learning rate", "0.1, usual for 2.4 million parameters is about 7e-05",
             changes=["train.learning_rate=0.1"]),
     Planted("learning rate of nothing", "learning rate", "nothing would change", Level.WARN,
             changes=["train.learning_rate=1.0e-9"]),
