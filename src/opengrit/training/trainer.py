@@ -34,7 +34,7 @@ from opengrit.runs.folder import RunDir
 from opengrit.sampling import Sampler, SamplingSettings
 from opengrit.sampling.transformers_engine import ENCODED_AT_ONCE, TransformersSampler
 from opengrit.sampling.vllm import VllmSampler, forgetting_pictures
-from opengrit.training.callbacks import GritCallback, NonFiniteGuard
+from opengrit.training.callbacks import GritCallback, NonFiniteGuard, TimesCallback
 from opengrit.training.checkpoint import restore_weights, save_checkpoint
 from opengrit.training.credit import RewardColumns, flat_groups, flat_rows, idle_rows, with_object_credit
 from opengrit.training.data_order import EvenOrder
@@ -134,7 +134,7 @@ class GritTrainer(GRPOTrainer):
             self.remove_callback(callback)
         self.nonfinite_guard = NonFiniteGuard(self)
         trackers = trackers or Trackers()
-        for added in (self.nonfinite_guard, GritCallback(self), *trackers.callbacks):
+        for added in (self.nonfinite_guard, GritCallback(self), TimesCallback(self), *trackers.callbacks):
             self.add_callback(added)
         self.step_log = StepLog(run, setting=self._setting(), progress=progress, trackers=trackers)
         self.loaded = replace(loaded, model=self.model)
