@@ -163,8 +163,8 @@ BAD = {
     "no question": ({"question": " "}, "question", "write the question"),
     "no answer": ({"answer": ""}, "answer", "write the answer"),
     "a long question": ({"question": "x" * 2001}, "question", "at most 2000 characters"),
-    "a placeholder": ({"question": "<image> What?"}, "question", "words alone"),
-    "a tag": ({"answer": "<answer>2</answer>"}, "answer", "the bare answer"),
+    "a placeholder": ({"question": "<image> What?"}, "question", "no picture placeholder"),
+    "a tag": ({"answer": "<answer>2</answer>"}, "answer", "must be only the answer"),
     "half a character": ({"answer": "\ud83d"}, "answer", ""),
     "a box outside": ({"boxes": [[0, 0, 101, 80]]}, "boxes", "100 x 80 pixels"),
     "a box turned round": ({"boxes": [[30, 0, 10, 80]]}, "boxes", "draw it again"),
@@ -172,7 +172,7 @@ BAD = {
     "fractions": ({"boxes": [[0, 0, 10.5, 3]]}, "boxes", "whole pixels"),
     "many boxes": ({"boxes": [[0, 0, 9, 9]] * 201}, "boxes", "at most 200"),
     "no picture": ({"picture": "../secret.png"}, "picture", "a picture's number"),
-    "a damaged picture": ({"picture": 1}, "picture", "this is none of them"),
+    "a damaged picture": ({"picture": 1}, "picture", "this is not"),
 }
 
 
@@ -202,7 +202,7 @@ def test_strangers_and_wrong_ways_are_refused(client, out):
     ):  # fmt: skip
         assert client.get(path).status_code in (404, 422), path
     assert client.get("/api/rows").status_code == 405
-    assert "this is none of them" in client.get("/api/pictures/1").json()["problem"]
+    assert "this is not" in client.get("/api/pictures/1").json()["problem"]
     assert out.read_bytes() == b""
 
 

@@ -132,7 +132,7 @@ BAD_ROWS: dict[str, tuple[dict[str, Any] | str, str]] = {
         {"question": "How many?", "answer": 1, "image": "bomb.png"},
         "at most 80000000 pixels",
     ),
-    "no picture at all": (ROW | {"image": "text.png"}, "this is none of them: pictures/text.png"),
+    "no picture at all": (ROW | {"image": "text.png"}, "this is not: pictures/text.png"),
     "a path that climbs": (ROW | {"image": "../outside.png"}, "got '../outside.png' with \"..\""),
     "an absolute path": (ROW | {"image": "/etc/hostname"}, "got the absolute path '/etc/hostname'"),
     "a link that leads out": (ROW | {"image": "link.png"}, "got 'link.png', which leads outside"),
@@ -188,7 +188,7 @@ def test_every_damaged_picture_is_named_in_one_message() -> None:
     [
         ("none.png", "there is none at none.png"),
         ("pictures", "--draw names a folder where many"),
-        ("good.jsonl", "this is none of them: good.jsonl"),
+        ("good.jsonl", "this is not: good.jsonl"),
         ("pictures/torn.png", "damaged"),
         ("pictures/bomb.png", "at most 80000000 pixels"),
         ("pictures/thin.png", "2 x 1000 pixels does not (absolute aspect ratio must be smaller than 200"),
@@ -202,8 +202,8 @@ def test_ask_refuses_what_is_no_picture(picture: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("", "--draw", "out.png"), "a question is text with something in it, got ''"),
-        (("\udcff", "--draw", "out.png"), "a question is text with something in it"),
+        (("", "--draw", "out.png"), "a question is non-empty text, got ''"),
+        (("\udcff", "--draw", "out.png"), "a question is non-empty text"),
         (("<|image_pad|>",), "must not contain the model's picture token '<|image_pad|>'"),
         (("Why?", "--strategy", "groundd"), "is one of direct, grounded, grounded-icl, sft, got 'groundd'"),
         (("Why?", "--draw", "out.gif"), "--draw writes PNG or JPEG, got out.gif"),
@@ -221,7 +221,7 @@ def test_ask_refuses_options_that_cannot_work(arguments: tuple[str, ...], said: 
         (("max_steps", "max_step"), "recipe.yaml:5: train.max_step is not a key of a recipe; did you mean max_steps?"),
         (("data:", "dta:"), "recipe.yaml:2: dta is not a key of a recipe; did you mean data?"),
         (("max_steps: 1", "max_steps: [1"), "recipe.yaml:6: a recipe is YAML, this is not (expected ',' or ']', but got ':'); fix that line"),
-        (("bf16: false", "bf16: false\n  bf16: true"), "train.bf16 stands on line 12 and on line 13"),
+        (("bf16: false", "bf16: false\n  bf16: true"), "train.bf16 is on line 12 and on line 13"),
         (("beta: 0", "beta: .nan"), "train.beta"),
         (("step: 1\n  per_device_train_batch_size: 2", "step: 3\n  per_device_train_batch_size: 6"), "data.train has 2 rows"),
         (("train:\n", "lora: {target_modules: [q_prj]}\ntrain:\n"), "has no 'q_prj'; its linear layers are"),
@@ -241,7 +241,7 @@ def test_a_wrong_recipe_is_refused_and_the_key_that_was_meant_is_named(
 @pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed here")
 def test_an_optimizer_that_is_not_installed_is_refused_before_the_run_starts() -> None:
     said = refused("train", recipe("good.jsonl"), "--out", "run", "--set", "train.optim=adamw_8bit")
-    assert "needs bitsandbytes, it is not installed; install opengrit[qlora]" in said
+    assert "needs bitsandbytes, which is not installed; install opengrit[qlora]" in said
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_a_wrong_set_is_refused_and_named(override: str, said: str) -> None:
 
 @pytest.mark.parametrize("file", ["none.yaml", "pictures", "pictures/a.png"])
 def test_a_recipe_that_is_no_text_file_is_refused(file: str) -> None:
-    assert f"a recipe is a readable YAML file or the name of a packaged one, {file} is not" in refused(
+    assert f"a recipe is a readable YAML file or the name of a packaged recipe, {file} is not" in refused(
         "train", file, "--out", "run"
     )
 
@@ -291,12 +291,12 @@ def broken_models() -> dict[str, tuple[Callable[[Path], object] | None, str]]:
         weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
 
     return {
-        "unpackaged": (None, "'unpackaged' is none of them; check the spelling"),
-        "nowhere/at/all": (None, "'nowhere/at/all' is none of them; check the spelling"),
+        "unpackaged": (None, "'unpackaged' is not; check the spelling"),
+        "nowhere/at/all": (None, "'nowhere/at/all' is not; check the spelling"),
         "pictures": (None, "pictures holds neither; name the folder that save_pretrained wrote"),
         "half": (halve_the_weights, "of half is not (Error while deserializing header"),
-        "missing": (lose_a_weight, "and no other, that of missing does not (missing 1: "),
-        "reshaped": (reshape_a_weight, "and no other, that of reshaped does not (of another shape 1: "),
+        "missing": (lose_a_weight, "in their shapes, that of missing does not (missing 1: "),
+        "reshaped": (reshape_a_weight, "in their shapes, that of reshaped does not (of another shape 1: "),
         "weightless": (lambda folder: (folder / "model.safetensors").unlink(), "no file named model.safetensors"),
         "toneless": (lambda folder: (folder / "tokenizer.json").write_text("{}"), "AutoProcessor, toneless does not"),
         "stranger": (lambda folder: (folder / "config.json").write_text('{"model_type": "bert"}'), "got model_type 'bert'"),
@@ -348,18 +348,18 @@ def test_an_adapter_without_its_weights_is_refused() -> None:
     ("arguments", "said"),
     [
         (("--data", "stickers/cuont"), "a sticker set is one of train20, count, spatial, unseen, compose, compose20, spatial20, dev, got 'cuont'"),
-        (("--data", "pictures"), "a folder or a pattern of data files has at least one of .csv, .tsv, .xlsx, .parquet, .json, .jsonl, pictures has"),
+        (("--data", "pictures"), "a folder or pattern of data files needs at least one of .csv, .tsv, .xlsx, .parquet, .json, .jsonl, pictures has"),
         (("--data", "none.jsonl"), "none.jsonl is not (No such file or directory)"),
         (("--data", "folder.jsonl"), ".json, .jsonl, folder.jsonl has none"),
         (("--data", "empty.jsonl"), "empty.jsonl is empty"),
         (("--data", "stickers/count", "--images", "pictures"), "leave --images out"),
-        (("--data", "good.jsonl", "--images", "nowhere"), "images must be a folder that exists, got nowhere"),
-        (("--data", "good.jsonl", "--images", "good.jsonl"), "images must be a folder that exists"),
+        (("--data", "good.jsonl", "--images", "nowhere"), "images must be an existing folder, got nowhere"),
+        (("--data", "good.jsonl", "--images", "good.jsonl"), "images must be an existing folder"),
         (("--data", "good.jsonl", "--images", "pictures", "--images", "pictures"), "got 2 for 1 files"),
         (("--data", "good.jsonl", "--data", "good.jsonl", "--images", "pictures"), "'good:1' occurs more than once"),
         (("--data", "good.jsonl", "--images", "pictures", "--strategy", "groundd"), "strategy: input should be 'direct'"),
         (("--data", "good.jsonl", "--images", "pictures", "--frame", "px"), "model.frame: input should be 'pixels'"),
-        (("--data", "good.jsonl", "--images", "pictures", "--samples", "2"), "error: samples is 1 where temperature is 0"),
+        (("--data", "good.jsonl", "--images", "pictures", "--samples", "2"), "error: samples is 1 if temperature is 0"),
         (("--data", "good.jsonl", "--images", "pictures", "--temperature", "inf"), "temperature"),
         (("--data", "good.jsonl", "--images", "pictures", "--max-pixels", "1"), "at least 28 x 28 = 784"),
     ],
@@ -383,21 +383,21 @@ def test_a_run_never_goes_where_something_else_is(out: str) -> None:
 
 def test_resuming_needs_a_run_and_its_own_recipe() -> None:
     file = recipe("good.jsonl")
-    assert "there must be a run to resume, run holds none" in refused(
+    assert "--resume needs a run to resume, run holds none" in refused(
         "train", file, "--out", "run", "--resume"
     )
     Path("run").mkdir()
     Path("run/recipe.yaml").write_text("model: another\n")
-    assert "a run is resumed with its own recipe" in refused("train", file, "--out", "run", "--resume")
+    assert "a run resumes with its own recipe" in refused("train", file, "--out", "run", "--resume")
     data = ("--data", "good.jsonl", "--images", "pictures")
-    assert "a run is resumed with its own recipe" in refused("eval", "--model", MODEL, *data, "--out", "run")
+    assert "a run resumes with its own recipe" in refused("eval", "--model", MODEL, *data, "--out", "run")
 
 
 @pytest.mark.parametrize(
     ("files", "said"),
     [
         ({}, "a run folder holds recipe.yaml, run does not"),
-        ({"recipe.yaml": "model: a"}, "run holds a recipe alone; name the folder"),
+        ({"recipe.yaml": "model: a"}, "run has only a recipe; name the --out folder"),
         ({"recipe.yaml": ": :\n- x"}, "a run's recipe is YAML, run/recipe.yaml is not"),
         ({"recipe.yaml": "evaluate: {}", "records.jsonl": "junk\n"}, "line 1 of run/records.jsonl"),
         ({"recipe.yaml": "evaluate: {}", "records.jsonl": '{"id": 3}\n'}, "run/records.jsonl:1: a record has the field"),
@@ -430,7 +430,7 @@ def test_stickers_are_not_made_below_a_file() -> None:
 def test_a_cache_that_cannot_be_written_says_which_variable_moves_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENGRIT_CACHE", "good.jsonl")
     said = refused("eval", "--model", MODEL, "--data", "stickers/train20", "--out", "run")
-    assert "set OPENGRIT_CACHE to a folder that can" in said
+    assert "set OPENGRIT_CACHE to a writable folder" in said
 
 
 @contextmanager

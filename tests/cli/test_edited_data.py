@@ -74,9 +74,7 @@ def test_a_corrected_annotation_is_judged_again_on_request_and_nothing_is_asked(
     path = data_set(tmp_path / "data")
     save(path, [row | {"answer": 1} for row in rows_of(path)])
     again = evaluation(path, served)
-    assert "--judge-again judges the answers of an evaluation that is there" in command(
-        *again, "--judge-again", code=2
-    )
+    assert "--judge-again needs an existing evaluation" in command(*again, "--judge-again", code=2)
     command(*again)
     run = RunDir.open(path.parent / "run")
     before = {record.id: record for record in run.records()}
@@ -128,7 +126,7 @@ def test_an_evaluation_of_an_earlier_version_is_compared_with_its_records(
     with caplog.at_level("WARNING", logger="opengrit"):
         said = command(*again, code=2)
     assert "did not note its data" in logged(caplog)
-    assert "bring the old" in said
+    assert "restore the old" in said
     shutil.copyfile(tmp_path / "kept.jsonl", path)
     caplog.clear()
     command(*again)
@@ -150,9 +148,7 @@ def test_probes_notice(edit: str, tmp_path: Path, served: Stub, caplog) -> None:
     EDITS[edit](path)
     if edit == "picture":
         said = command(*again, code=2)
-        assert re.search(
-            r"1 of those of \S+ have another content now \(\S+1.png\); bring the old ones back", said
-        )
+        assert re.search(r"1 of \S+ have changed \(\S+1.png\); restore the old ones", said)
         assert not out.exists()
         return
     with caplog.at_level("WARNING", logger="opengrit"):
@@ -204,14 +200,14 @@ def test_probes_follow_a_correction_that_was_judged_again(tmp_path: Path, served
 # -- ask --------------------------------------------------------------------------------------------------------------
 
 SAID_BY_ASK = {
-    "insert": r"note: questions are new between those in \S+: 'new' asked: 1 ",
-    "delete": r"note: \S+ has answers to questions that are not asked now: 'r1'",
+    "insert": r"note: questions were added between those in \S+: 'new' asked: 1 ",
+    "delete": r"note: \S+ has answers to questions that this command does not ask: 'r1'",
     "reorder": r"note: the questions are in another order than their answers in \S+, from 'r1' on|from 'r2' on",
-    "answer": r"note: keys that asking does not read have other values now: 'r1'",
-    "question": r"'r1' was another one in line 2 of \S+; choose another name",
-    "box": r"note: keys that asking does not read have other values now: 'r1'",
-    "picture": r"\S+1.png of 'r1' has another content than in line 2 of \S+; bring the old picture back",
-    "name": r"note: the picture has another name and the same content: 'r1'",
+    "answer": r"note: keys that ask does not read have changed: 'r1'",
+    "question": r"'r1' was another question in line 2 of \S+; choose another name",
+    "box": r"note: keys that ask does not read have changed: 'r1'",
+    "picture": r"\S+1.png of 'r1' has changed since line 2 of \S+; restore the old picture",
+    "name": r"note: the picture has another name but the same content: 'r1'",
 }
 
 
@@ -245,7 +241,7 @@ def test_asking_notices(edit: str, tmp_path: Path, served: Stub) -> None:
         (["--strategy", "direct"], "strategy was 'grounded' in line 1 of .* and is 'direct' now"),
         (["--max-new-tokens", 9], "max_new_tokens was 1000"),
         (["--seed", 9], "seed was 0"),
-        (["--model", "other"], "line 1 of .* is by toy behind an endpoint and asked is other behind an endpoint"),
+        (["--model", "other"], "line 1 of .* is by toy behind an endpoint and the command asks other behind an endpoint"),
     ],
 )  # fmt: skip
 def test_answers_of_two_kinds_are_not_mixed(change: list, message: str, tmp_path: Path) -> None:
@@ -287,13 +283,15 @@ def test_a_models_answers_are_told_from_those_of_another_in_the_same_folder(
     tiny_random.save(tiny_random.qwen(seed=5), Path("model"))
     save(path, rows)
     said = command(*again, "--model", "model", code=2)
-    assert re.search(r"by the folder model \(SHA-256 \w+\) and asked is the folder \S+/model \(SHA-256", said)
+    assert re.search(
+        r"by the folder model \(SHA-256 \w+\) and the command asks the folder \S+/model \(SHA-256", said
+    )
     assert len(Path("answers.jsonl").read_text().splitlines()) == 3
     # A file of an earlier version has the models' names alone.
     lines = [json.loads(line) for line in Path("answers.jsonl").read_text().splitlines()]
     save(Path("old.jsonl"), [{k: v for k, v in line.items() if k != "asked"} for line in lines[:2]])
     again[again.index("answers.jsonl")] = "old.jsonl"
-    assert "by 'model' and asked is the folder" in command(*again, "--model", "copy", code=2)
+    assert "by 'model' and the command asks the folder" in command(*again, "--model", "copy", code=2)
     assert "an earlier version wrote 2 of the answers" in command(*again, "--model", "model")
 
 

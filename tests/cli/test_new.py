@@ -265,7 +265,7 @@ def test_pictures_inside_a_source_become_files_and_its_own_split_is_kept(shapes:
     datasets.Dataset.from_list(rows).to_parquet("rows.parquet")
     made = run("new", "rows.parquet", "--out", "mine", "--model", "tiny-qwen2.5-vl")
     assert made.exit_code == 0, made.output
-    assert "the split that the rows name is kept" in made.output
+    assert "the rows' own split is kept" in made.output
     recipe = parse_recipe(Path("mine/recipe.yaml").read_text(encoding="utf-8"))
     (trained,), (tested,) = recipe.data.train, recipe.data.eval
     assert [one.answer for one in load(tested.spec, images=tested.images)] == ["0", "1", "2"]

@@ -97,7 +97,7 @@ def test_a_folder_of_an_earlier_run_never_becomes_a_hub_id(
     command("probe", run, "--out", "probes", "--probe", "keep", "--quiet")  # beside the run
     (tmp_path / "project" / "runs" / "mine").rename(tmp_path / "model")
     said = command("probe", run, "--out", "more", "--probe", "keep", "--quiet", code=2)
-    assert "did not note whether that was a folder or a hub id" in said
+    assert "without a note whether that is a folder or a hub id" in said
     command("probe", run, "--out", "more", "--probe", "keep", "--quiet", "--model", tmp_path / "model")
 
 
@@ -111,7 +111,7 @@ def test_an_evaluation_does_not_continue_with_another_model_of_the_same_name(
     tiny_random.save(tiny_random.qwen(seed=5), Path("runs/mine/final"))
     before = (run / "records.jsonl").read_bytes()
     said = command(*asked, code=2)
-    assert "continues with the model it asked" in said
+    assert "resumes with the same model" in said
     assert said.count("SHA-256") == 2
     assert (run / "records.jsonl").read_bytes() == before
     shutil.rmtree("runs/mine/final")

@@ -189,7 +189,7 @@ def test_a_picture_folder_under_data_goes_to_its_file() -> None:
     said = run("train", "my.yaml", *FITS, "--out", "runs/one", code=2)
     assert "my.yaml:4: data.images is not a key of a recipe" in said
     edit("  images: photos\n", "")  # take it out
-    edit("train: [mine.jsonl]", told(r"take it out and write (.*)", said))
+    edit("train: [mine.jsonl]", told(r"remove it and write (.*)", said))
     next_stage()
 
 
@@ -242,7 +242,7 @@ def test_equal_mistakes_are_told_once() -> None:
     assert said.count("known here:") == 2  # of a data set, and of train
     Path("mine.jsonl").write_text('{"question": "How many?", "image": "0.png"}\n' * 40, encoding="utf-8")
     said = run("data", "check", "mine.jsonl", "--images", "photos", code=2)
-    assert said.count("every row has this field") == 1
+    assert said.count("every row needs this field") == 1
     assert "(39 more lines have the same problem: 2-40)" in said
 
 
@@ -270,7 +270,7 @@ def test_a_leak_is_told_with_the_lines_to_take_out() -> None:
     write_rows("test.jsonl", [9, 1, 10, 4], sized=True)
     command = ("data", "check", "mine.jsonl", "--images", "photos", "--against", "test.jsonl")
     edit("[mine.jsonl]", f"[{SOURCE}]\n  eval: [{{file: test.jsonl, images: photos}}]")
-    numbers = told(r"take these lines out of what is measured on, of test: ([\d, ]+)", run(*command, code=1))
+    numbers = told(r"remove these lines from the test rows, of test: ([\d, ]+)", run(*command, code=1))
     assert numbers in findings(code=1)["leaks"]["remedy"]
     gone = {int(number) for number in numbers.split(", ")}
     assert gone == {2, 4}

@@ -146,7 +146,7 @@ def test_what_will_not_pass_is_not_tried_again(fault: Fault) -> None:
 def test_a_reply_that_does_not_end_is_given_up_after_the_time_out(fault: Fault) -> None:
     with fault_server(fault) as server:
         reply, spend = ask(server.url, hello, timeout_seconds=0.2, max_tries=2, deadline_seconds=30.0)
-    assert reply == NoReply("no whole reply in 0.2 s")
+    assert reply == NoReply("no complete reply in 0.2 s")
     assert spend == Spend(requests=2, failed=2)
 
 

@@ -141,7 +141,7 @@ def test_a_missing_file_a_folder_and_a_pipe_are_refused(tmp_path: Path) -> None:
 def test_an_animation_is_refused_and_a_single_frame_is_not(tmp_path: Path, suffix: str) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, BLUE)]
     frames[0].save(tmp_path / f"two.{suffix}", save_all=True, append_images=frames[1:])
-    with pytest.raises(ImageError, match="save the frame you mean as PNG"):
+    with pytest.raises(ImageError, match="save the frame you want as PNG"):
         open_picture(tmp_path / f"two.{suffix}")
     frames[0].save(tmp_path / f"one.{suffix}")
     assert open_picture(tmp_path / f"one.{suffix}").size == (8, 8)
@@ -270,7 +270,7 @@ def test_an_animation_in_memory_is_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"two.{suffix}"
     frames[0].save(path, save_all=True, append_images=frames[1:])
     for image in (path.read_bytes(), Image.open(path)):
-        with pytest.raises(ImageError, match="save the frame you mean"):
+        with pytest.raises(ImageError, match="save the frame you want"):
             open_any(image)
 
 

@@ -158,8 +158,8 @@ def test_a_clipped_box_is_logged_where_nobody_listens(
     [
         ([50, 0, 106, 25], "leaves it by 6 pixels"),
         ([0, 0, 1000, 1000], "leaves it by 950 pixels"),
-        ([200, 10, 220, 30], "no area in it"),
-        ([-20, 10, -5, 30], "no area in it"),
+        ([200, 10, 220, 30], "lies outside"),
+        ([-20, 10, -5, 30], "lies outside"),
         ([30, 5, 10, 25], "left < right"),
         ([10, 5, 10, 25], "left < right"),
         ([10, 5, 30], "four numbers"),
@@ -190,7 +190,7 @@ def test_what_cannot_be_a_box_is_an_error(tmp_path: Path, box: object, said: str
         ({"answer": {"a": 1}}, "answer", "an object"),
         ({"answer": ["cat", "dog"]}, "answer", "holds numbers"),
         ({"answer": []}, "answer", "holds numbers"),
-        ({"answer": " "}, "answer", "something in it"),
+        ({"answer": " "}, "answer", "non-empty"),
         ({"answer": float("nan")}, "answer", "finite"),
         ({"question": ""}, "question", "an empty string"),
         ({"question": 3}, "question", "a number"),
@@ -202,8 +202,8 @@ def test_what_cannot_be_a_box_is_an_error(tmp_path: Path, box: object, said: str
         ({"width": 10.5}, "width", "from 1 to"),
         ({"height": "50"}, "height", "from 1 to"),
         ({"bboxs": None}, "bboxs", "list of boxes"),
-        ({"dataset": 1}, "dataset", "must be a string"),
-        ({"split": []}, "split", "must be a string"),
+        ({"dataset": 1}, "dataset", "must be a non-empty string"),
+        ({"split": []}, "split", "must be a non-empty string"),
         ({"key_words": [1]}, "key_words", "list of strings"),
     ],
 )
@@ -250,7 +250,7 @@ def test_a_missing_field_suggests_the_one_that_was_meant(tmp_path: Path) -> None
     (problem,) = problems_of(tmp_path, without("question") | {"Question": "Who?"})
     assert (problem.field, problem.message) == (
         "question",
-        'every row has this field, this one has not; rename "Question"',
+        'every row needs this field, this one does not have it; rename "Question"',
     )
 
 
@@ -273,7 +273,7 @@ def test_every_bad_row_is_reported_at_once_and_nothing_is_loaded(tmp_path: Path)
         (4, "bboxs[0]"),
     ]
     message = str(caught.value)
-    assert "3 rows are not" in message
+    assert "3 rows do not" in message
     assert all(str(p) in message for p in caught.value.problems)
     assert isinstance(caught.value, DataError)
 
@@ -298,7 +298,7 @@ def test_a_folder_is_no_file_and_a_file_no_image_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is a folder"):
         load(tmp_path)
     file = jsonl(tmp_path / "a.jsonl", ROW)
-    with pytest.raises(DataError, match="images must be a folder"):
+    with pytest.raises(DataError, match="images must be an existing folder"):
         load(file, images=file)
 
 
@@ -323,7 +323,7 @@ def test_writing_never_overwrites_and_never_names_a_picture_outside(tmp_path: Pa
     examples = load(jsonl(tmp_path / "one.jsonl", ROW))
     with pytest.raises(DataError, match="never overwritten"):
         write(examples, tmp_path / "one.jsonl")
-    with pytest.raises(DataError, match="lies inside"):
+    with pytest.raises(DataError, match="must be inside"):
         write(examples, tmp_path / "elsewhere" / "two.jsonl")
     assert not (tmp_path / "elsewhere").exists()
 
@@ -344,7 +344,7 @@ def test_a_spec_may_name_a_packaged_set(tmp_path: Path, monkeypatch: pytest.Monk
     examples = load_examples("stickers/train20")
     assert len(examples) == 20
     assert all(Path(e.image).is_file() for e in examples)
-    with pytest.raises(DataError, match="brings its own pictures"):
+    with pytest.raises(DataError, match="has its own pictures"):
         load_examples("stickers/train20", images=tmp_path)
 
 

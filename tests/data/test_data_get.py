@@ -142,7 +142,7 @@ def test_a_download_that_breaks_off_is_taken_up_by_the_next_call(tmp_path: Path,
     ("content", "said"),
     [
         ("".join(mme_rows().splitlines(keepends=True)[:239]), "has 240 rows"),
-        (mme_rows().replace('"answer": "Yes"', '"answer": null', 1), "every row must be"),
+        (mme_rows().replace('"answer": "Yes"', '"answer": null', 1), "every row must follow"),
         ("", "has 240 rows"),
     ],
 )
@@ -179,9 +179,9 @@ def test_a_mirror_may_lie_in_any_of_the_usual_ways(tmp_path: Path, layout: str) 
 
 
 def test_a_mirror_without_the_file_or_that_is_none_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"mme_val\.jsonl is in none of"):
+    with pytest.raises(DataError, match=r"mme_val\.jsonl is not in"):
         get("mme", tmp_path / "data", mirror=tmp_path)
-    with pytest.raises(DataError, match="a mirror is a folder"):
+    with pytest.raises(DataError, match="--from must be an existing folder"):
         get("mme", tmp_path / "data", mirror=tmp_path / "nowhere")
 
 

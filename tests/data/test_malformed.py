@@ -164,7 +164,7 @@ def test_an_answer_in_a_reply_s_clothes_is_an_error_with_the_bare_answer(
     answer: str, bare: str, tmp_path: Path
 ) -> None:
     said = said_of(tmp_path, ROW | {"answer": answer})
-    assert "answer: is the bare answer" in said
+    assert "answer: must be only the answer" in said
     assert said.endswith(bare if "take" in bare else f"write {bare}")
 
 
@@ -189,7 +189,9 @@ def test_an_answer_with_other_signs_is_fine(answer: str, tmp_path: Path) -> None
 )
 def test_what_stands_for_a_picture_in_a_question_is_an_error(sign: str, tmp_path: Path) -> None:
     said = said_of(tmp_path, ROW | {"question": f"{sign}\nWhat is this?"})
-    assert f"question: is words alone, the picture is put in by the program, got {sign!r}" in said
+    assert (
+        f"question: must have no picture placeholder (the program inserts the picture), got {sign!r}" in said
+    )
 
 
 # Rows of other trainers: done key by key as told, they load.
@@ -256,9 +258,9 @@ def png(width: int = 100, height: int = 50) -> bytes:
 @pytest.mark.parametrize(
     ("image", "said"),
     [
-        (base64.b64encode(png()).decode(), "the picture itself in"),
-        ("data:image/png;base64," + base64.b64encode(png()).decode(), "the picture itself in"),
-        ("https://example.org/a.png", "download it into the folder"),
+        (base64.b64encode(png()).decode(), "the picture itself as"),
+        ("data:image/png;base64," + base64.b64encode(png()).decode(), "the picture itself as"),
+        ("https://example.org/a.png", "download it into the picture folder"),
         ("file:///home/me/a.png", "without file://"),
         (["a.png"], "got a list"),
         ({"bytes": "x", "path": "a.png"}, "got an object"),

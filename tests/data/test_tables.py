@@ -259,7 +259,7 @@ def test_columns_are_found_by_what_is_in_them(tmp_path: Path, photos: Path) -> N
     found = imported(sheet(tmp_path / "a.csv", text), photos, tmp_path)
     assert found.columns == "picture=Datei, question=Frage, answer=Antwort"
     assert [Path(one.image).name for one in found.examples] == ["cat.png", "dogs.png"]
-    assert found.notes == ("1 blank rows are left out",)
+    assert found.notes == ("1 blank rows are skipped",)
 
 
 def test_what_is_ambiguous_is_an_error_with_the_candidates_until_it_is_said(
@@ -268,10 +268,10 @@ def test_what_is_ambiguous_is_an_error_with_the_candidates_until_it_is_said(
     text = "photo,picture,question,label,target\ncat.png,dogs.png,How many?,1,2\n"
     path = sheet(tmp_path / "a.csv", text)
     with pytest.raises(
-        DataError, match=r"holds a row's picture, .* has photo, picture; .*--columns picture=photo"
+        DataError, match=r"can hold the picture, .* has photo, picture; .*--columns picture=photo"
     ):
         imported(path, photos, tmp_path)
-    with pytest.raises(DataError, match=r"holds a row's answer, .* has label, target; "):
+    with pytest.raises(DataError, match=r"can hold the answer, .* has label, target; "):
         imported(path, photos, tmp_path, columns=Columns(picture="photo"))
     (one,) = imported(path, photos, tmp_path, columns=Columns(picture="photo", answer="Target")).examples
     assert (Path(one.image).name, one.answer) == ("cat.png", "2")
@@ -310,7 +310,7 @@ def test_counts_beside_a_blank_are_whole_numbers_and_the_blank_is_named(tmp_path
     pandas.DataFrame(rows).to_excel(tmp_path / "a.xlsx", index=False)
     for number in (30, 31, 32):  # a spreadsheet drops the zeros of 000000000030.jpg
         Image.new("RGB", (9, 9)).save(photos / f"{number:012d}.jpg")
-    with pytest.raises(BadTable, match=r"1 of 3 cannot:\n  row 3: answer: is blank"):
+    with pytest.raises(BadTable, match=r"1 of 3 are not:\n  row 3: answer: is blank"):
         imported(tmp_path / "a.xlsx", photos, tmp_path)
     found = import_table(str(tmp_path / "a.xlsx"), images=photos, pictures=tmp_path / "p", skip_bad_rows=True)
     assert [(one.answer, Path(one.image).name) for one in found.examples] == [
@@ -361,10 +361,10 @@ def test_every_bad_row_is_listed_with_its_number_and_nothing_is_written(tmp_path
         imported(path, photos, tmp_path)
     said = str(caught.value)
     assert "8 of 11 cannot" in said
-    assert "row 4: a row has a value for each name" in said
+    assert "row 4: a row has one value for each header name" in said
     assert "rows 9, 10: question: is blank" in said  # one problem, told once
-    assert "rows 3, 5, 12: image: a row's picture is a file in" in said
-    assert "row 7: image: a name means one file" in said
+    assert "rows 3, 5, 12: image: a row's picture must be a file in" in said
+    assert "row 7: image: a name must mean one file" in said
     assert "row 8: image: " in said
     assert not (tmp_path / "pictures").exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv", "photos"]
@@ -385,8 +385,8 @@ def test_a_row_that_is_there_twice_is_taken_once(tmp_path: Path, photos: Path) -
     text = "image,question,answer\ncat.png,Q?,1\ncat,Q?,1\ncat.png,Q?,2\n"
     found = imported(sheet(tmp_path / "a.csv", text), photos, tmp_path)
     assert [one.answer for one in found.examples] == ["1", "2"]
-    assert found.notes[0].endswith("an earlier one are left out: 1")
-    assert "two answers to the same question" in str(found.doubts[0])
+    assert found.notes[0].endswith("rows (same picture, question and answer) are left out: 1")
+    assert "with two different answers" in str(found.doubts[0])
 
 
 # -- boxes -----------------------------------------------------------------------------------------------------------
@@ -441,7 +441,7 @@ def test_boxes_that_fail_alike_are_one_line(tmp_path: Path, photos: Path) -> Non
         imported(lines(rows, tmp_path / "a.jsonl"), photos, tmp_path)
     said = str(caught.value).splitlines()
     assert len(said) == 4
-    assert said[1].startswith("  rows 1, 3, 5, 7: bboxs: a box lies in its picture")
+    assert said[1].startswith("  rows 1, 3, 5, 7: bboxs: a box must lie in its picture")
     assert said[1].endswith("(this is row 1)")
     assert said[2].startswith("  rows 2, 4, 6, 8: bboxs: a box has left < right")
 
@@ -562,7 +562,7 @@ def test_a_file_is_read_as_its_program_saves_it(
         ("a.csv", b"image,question,answer\n", "at least one row"),
         ("a.csv", b"image,question,answer\ncat.png,Left, or right?,1\ncat.png,Up, or down?,1\n", "put those that hold a ',' in quotes"),
         ("a.csv", b"cat.png,How many cats?,1\ndogs.png,How many dogs?,2\n", "write a row of names above it"),
-        ("a.csv", ONE.encode() + b'dogs.png,"How many dogs?,2\ncat.png,Is it one?,Yes\n', r"in row 3 of .* are not closed"),
+        ("a.csv", ONE.encode() + b'dogs.png,"How many dogs?,2\ncat.png,Is it one?,Yes\n', r"in row 3 of .* do not"),
         ("a.xlsx", b"no workbook", "Excel workbook"),
         ("a.parquet", b"no parquet", "fetch it again"),
         ("a.json", b"[1, 2]", "a list of objects"),

@@ -225,7 +225,7 @@ PLANTED = [
     Planted("trl of another minor version", "trl", "needs trl", environment=having(trl="1.15.2")),
     Planted("transformers too old", "transformers", "is 4.57.0", environment=having(transformers="4.57.0")),
     Planted("a package that is not there", "scipy", "is not installed", environment=without("scipy")),
-    Planted("torchvision of another torch", "torchvision", "goes with torchvision 0.29",
+    Planted("torchvision of another torch", "torchvision", "needs torchvision 0.29",
             environment=having(torch="2.14.1", torchvision="0.28.0")),
     Planted("torchvision of another build", "torchvision", "built for cu130 and torchvision for cpu",
             environment=having(torch="2.14.1+cu130", torchvision="0.29.1+cpu")),
@@ -241,7 +241,7 @@ PLANTED = [
     Planted("temperature near 0", "temperature", "teach nothing", changes=["train.temperature=0.01"]),
     Planted("temperature near 0, seen in the samples", "flat groups", "samples hardly differ", Level.FAIL,
             changes=["train.temperature=0.01"], needs_model=True),
-    Planted("completions too short for the format", "completion length", "most would be cut off",
+    Planted("completions too short for the format", "completion length", "most would be truncated",
             changes=["train.max_completion_length=12"]),
     Planted("completions too short for these rows", "completion length", "most completions would be cut off",
             changes=["train.max_completion_length=41"], needs_model=True),
@@ -265,7 +265,7 @@ PLANTED = [
             changes=["train.questions_per_step=40"]),
     Planted("a picture of a few pixels", "tiny pictures", "tiny.png", Level.WARN, rows=tiny_picture),
     Planted("photos for a model of stickers", "what it knows", "20 of 20 rows", Level.WARN, rows=enlarge),
-    Planted("a question twice", "duplicates", "are asked twice", Level.WARN,
+    Planted("a question twice", "duplicates", "occur twice", Level.WARN,
             rows=lambda rows, images: rows.append(dict(rows[0]))),
     Planted("sizes of another picture", "picture sizes", "says 300 x 100", Level.WARN,
             rows=changed(width=300, height=100, bboxs=[])),
@@ -509,7 +509,7 @@ def test_the_room_for_checkpoints_is_that_of_those_that_lie_there_at_once(change
 def test_what_the_recipes_say_of_their_memory_is_what_the_doctor_finds():
     paper = ["grit20-qwen2.5-vl-3b", "--device-gb", "80", "--num-processes", "5"]
     alone, shared = planned(*paper), planned(*paper, "--sharding", "zero2")
-    assert "share it out over the 5 devices" in alone["memory"]["remedy"]
+    assert "shard it over the 5 devices" in alone["memory"]["remedy"]
     head = packaged_recipe(paper[0]).path.read_text()
     total = re.search(r"ZeRO-2: (\d+) of 80 GB a device", head)
     assert shared["memory"]["level"] == "ok"
@@ -534,7 +534,7 @@ def test_code_of_the_recipes_own_is_named_executed_on_samples_and_found_where_it
     good = look(recipe=str(tmp_path / "half.yaml"))
     own = of(good, "own code")
     assert own.level is Level.OK
-    assert f"is executed: {tmp_path / 'mine.py'} (SHA-256 " in own.found
+    assert f"runs the Python in them: {tmp_path / 'mine.py'} (SHA-256 " in own.found
     assert "half 0.50" in of(good, "reward").found
     broken = of(look(recipe=str(tmp_path / "wild.yaml")), "reward")
     assert (broken.level, "returned 7.0" in broken.found) == (Level.FAIL, True)

@@ -28,7 +28,7 @@ def test_nothing_is_estimated_from_sizes_that_are_not_known(tmp_path: Path) -> N
     (memory,) = [one for one in found if one["name"] == "memory"]
     assert (memory["level"], memory["found"]) == (
         "skipped",
-        "the sizes of the pictures of 20 rows are not known: they are not there, and the rows do not give them",
+        "picture sizes of 20 rows are not known: the pictures are missing, and the rows do not give the sizes",
     )
     (pictures,) = [one for one in found if one["name"] == "pictures"]
     assert f"20 of 20 pictures of {tmp_path / 'mine.jsonl'} are not in {tmp_path}: " in pictures["found"]

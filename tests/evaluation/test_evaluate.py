@@ -298,6 +298,6 @@ def test_what_was_not_judged_is_told_with_its_most_frequent_reason():
     judge = {"kind": "endpoint", "url": "http://127.0.0.1:1/v1", "model": "m"}
     recipe = EvalRecipe.model_validate({"model": {"name": "m"}, "data": [{"name": "d"}], "judge": judge})
     assert judging_lines(recipe, records)[1:] == [
-        "unjudged: 3 answers; the same command judges them again, and asks nothing; mostly: the judge is\ufffd[2J down"
+        "unjudged: 3 answers; the same command judges them again without asking the model; most frequent reason: the judge is\ufffd[2J down"
     ]
     assert len(judging_lines(recipe, [record])) == 1

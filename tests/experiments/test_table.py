@@ -136,9 +136,9 @@ def test_the_recipes_that_come_with_the_project_are_possible(name):
     [
         (TRAINED, "way=[grit]", "way is not a key of this recipe; did you mean ways"),
         (TRAINED, "ways=[grit, sfd]", "ways.1: input should be 'direct'"),
-        (TRAINED, "ways=[grit, grit]", "each is named once, grit is named twice"),
-        (TRAINED, "seeds=[]", "at least one is named, none is"),
-        (TRAINED, "seeds=[true]", "seeds.0: true and false are not a value"),
+        (TRAINED, "ways=[grit, grit]", "each entry may occur once, grit occurs twice"),
+        (TRAINED, "seeds=[]", "needs at least one entry, has none"),
+        (TRAINED, "seeds=[true]", "seeds.0: this key takes no true or false"),
         (TRAINED, "train.seed=3", "seeds lists the seeds, seed is 3 here"),
         (TRAINED, "sft.seed=3", "seeds lists the seeds, seed is 3 here"),
         (
@@ -146,7 +146,7 @@ def test_the_recipes_that_come_with_the_project_are_possible(name):
             "ways=[direct, blind]",
             "blind ask the model that grit trains, ways leaves grit out; add grit",
         ),
-        (TRAINED, "objectives={grit: {}}", "has a name of its own, .*got 'grit'; rename"),
+        (TRAINED, "objectives={grit: {}}", "needs a new name of .*got 'grit'; rename"),
         (
             TRAINED,
             "objectives={kl: {train: {beta: -1}}}",
@@ -395,7 +395,7 @@ def test_what_cannot_run_is_refused_before_anything_is_written(tmp_path, monkeyp
     assert not out.exists()
     out.mkdir()
     (out / "mine.txt").write_text("")
-    with pytest.raises(RunError, match="a new run gets a new folder"):
+    with pytest.raises(RunError, match="a new run needs a new folder"):
         run_table(good, out)
 
 
@@ -414,7 +414,7 @@ def test_sets_in_files_of_one_name_are_refused_before_anything_is_written(tmp_pa
 @pytest.mark.slow
 def test_a_training_that_cannot_be_is_refused_before_anything_is_written(tmp_path):
     out = tmp_path / "table"
-    with pytest.raises(RecipeError, match="all seeds give one model; lower rows_per_step"):
+    with pytest.raises(RecipeError, match="all seeds give the same model; lower rows_per_step"):
         run_table(parse(TableRecipe, TRAINED, ["sft.rows_per_step=20", "ways=[sft]"]), out)
     with pytest.raises(RecipeError, match="questions_per_step is 21"):
         run_table(parse(TableRecipe, TRAINED, ["train.questions_per_step=21", "ways=[grit]"]), out)
@@ -530,7 +530,7 @@ def test_two_tables_do_not_work_in_one_folder(tmp_path):
             assert asked.wait(timeout=300)
             second = CliRunner().invoke(app, ["table", str(recipe), "--out", str(tmp_path / "table")])
             assert second.exit_code == 2
-            assert "one process makes a table at a time" in second.stderr
+            assert "only one process at a time makes a table" in second.stderr
         finally:
             first.process.kill()
             first.code()

@@ -113,18 +113,18 @@ def test_an_endpoint_that_does_not_answer_is_one_error_line(folder):
         (("photos", "Why?", "--json"), "--json prints the answer to one question"),
         (("photos", "Why?", "--draw", "out.png"), "--draw names a folder"),
         (("photos", "Why?", "--images", "photos"), "--images is the picture folder of --batch"),
-        (("photos", " "), "a question is text with something in it"),
+        (("photos", " "), "a question is non-empty text"),
         (("photos", "Why?", "--draw", "photos/a.png/x"), "--draw is a folder"),
         ((".", "Why?"), "a folder of pictures holds files named"),
         (("--batch", "none.jsonl"), "--batch is a JSONL file in UTF-8, none.jsonl is not"),
         (("--batch", "photos/a.png"), "--batch is a JSONL file in UTF-8"),
-        (("--batch", "empty.jsonl"), "--batch holds a question a line"),
+        (("--batch", "empty.jsonl"), "--batch holds one question a line"),
         (("--batch", "twice.jsonl"), "'x' occurs twice"),
         (("--batch", "twice.jsonl", "--question", "Why?"), "--batch holds pictures and questions"),
         (("photos/a.png", "Why?", "--endpoint", "localhost:8000"), "--endpoint is an http or https address"),
         (
             ("photos/a.png", "Why?", "--endpoint", "http://127.0.0.1:9"),
-            "in which coordinates its model writes",
+            "which coordinates its model writes",
         ),
         (("photos", "Why?", "--strategy", "groundd"), "is one of direct, grounded"),
     ],
@@ -183,7 +183,7 @@ def test_a_file_of_questions_gives_a_line_each_and_a_bad_row_is_a_line_with_an_e
     assert 'with ".."' in errors["outside"]
     assert "has text under 'question', line 7 does not" in errors["unasked"]
     assert "line 9 is not" in errors["line 9"]
-    assert "something in it" in errors["empty"]
+    assert "non-empty" in errors["empty"]
     assert stderr.endswith("asked: 9 (6 failed)\n")
 
 
@@ -222,10 +222,10 @@ def test_asked_again_it_resumes_after_what_the_output_holds(folder):
 def test_an_output_of_something_else_is_left_alone(folder):
     path = batch_file(folder, {"image": "photos/a.png", "question": "Colour?", "id": "a"})
     for content, said in (
-        ("precious notes\n", "line 1 of out.jsonl is none"),
-        ('{"id": [], "question": "Colour?"}\n', "line 1 of out.jsonl is none"),
-        ("[1]\n", "line 1 of out.jsonl is none"),
-        ('{"id": "a", "question": "Shape?", "answer": "round"}\n', "'a' was another one in line 1"),
+        ("precious notes\n", "line 1 of out.jsonl is not an answer"),
+        ('{"id": [], "question": "Colour?"}\n', "line 1 of out.jsonl is not an answer"),
+        ("[1]\n", "line 1 of out.jsonl is not an answer"),
+        ('{"id": "a", "question": "Shape?", "answer": "round"}\n', "'a' was another question in line 1"),
     ):
         (folder / "out.jsonl").write_text(content)
         assert said in run("--batch", path, "--out", "out.jsonl", code=2)[1]
@@ -238,7 +238,10 @@ def test_a_row_put_above_the_answered_ones_is_not_taken_for_one_of_them(folder):
         run("--batch", batch_file(folder, rows[1]), "--out", "out.jsonl", stub=stub)
         written = (folder / "out.jsonl").read_bytes()
         path = batch_file(folder, *rows)  # the question of line 1 is the same one, its picture is not
-        assert "'line 1' was another one" in run("--batch", path, "--out", "out.jsonl", stub=stub, code=2)[1]
+        assert (
+            "'line 1' was another question"
+            in run("--batch", path, "--out", "out.jsonl", stub=stub, code=2)[1]
+        )
     assert (folder / "out.jsonl").read_bytes() == written
 
 

@@ -68,7 +68,7 @@ def test_a_recipes_prompt_lies_beside_it_and_is_read_once(prompt):
         ("p.py:f", "def f(question):\n    return 7", r"returned 7 .*fix .*p\.py:1"),
         ("p.py:f", "def f(question):\n    exit()", r"SystemExit .*fix .*p\.py:2"),
         ("p.py:f", "async def f(question):\n    return question", r"write it without async .*p\.py:1"),
-        ("gone.txt", "", r"names .*gone\.txt, which is no file"),
+        ("gone.txt", "", r"names .*gone\.txt, which is not a file"),
     ],
 )
 def test_a_prompt_that_cannot_be_used_is_refused(tmp_path, strategy, code, message):

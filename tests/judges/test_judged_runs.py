@@ -164,7 +164,7 @@ def test_an_outage_of_several_steps_changes_no_weight_is_counted_and_learning_go
     said = caplog.text
     assert "the judge is down and is not asked for now" in said
     assert "the judge answers again" in said
-    assert "step 2 is not learned from: 0 of" in said
+    assert "step 2 is skipped: 0 of" in said
 
 
 @pytest.mark.trains

@@ -159,12 +159,14 @@ def test_a_training_that_has_not_ended_is_refused_with_its_newest_checkpoint(tmp
     for step in (2, 10):
         run.checkpoint_path(step).mkdir()
     for folder in (run.path, run.path / "checkpoints"):
-        with pytest.raises(ModelError, match=r"has not; finish it with --resume, .*checkpoints/step-000010$"):
+        with pytest.raises(
+            ModelError, match=r"has not ended; finish it with --resume, .*checkpoints/step-000010$"
+        ):
             resolve(str(folder))
     (run.path / "final").mkdir()
     (run.path / "final" / "config.json").write_text("{}")
     assert resolve(str(run.path)) == str(run.path / "final")
     with pytest.raises(
-        ModelError, match=r"for the trained model, or one of them, .*checkpoints/step-000010$"
+        ModelError, match=r"for the trained model, or one checkpoint, .*checkpoints/step-000010$"
     ):
         resolve(str(run.path / "checkpoints"))

@@ -49,7 +49,7 @@ def test_a_model_that_sees_is_taken_and_one_that_does_not_is_an_error(family: st
         ModelError, match=r"takes encoded pictures .* does not in transformers .*install transformers>=5\.18"
     ):
         require_sight(as_in_5_17(FAMILIES[family](), names_it=False))
-    with pytest.raises(ModelError, match=r"random-.* gives a black and a chequered one the very same logits"):
+    with pytest.raises(ModelError, match=r"random-.* gives the same logits for a black and a chequered one"):
         require_sight(as_in_5_17(FAMILIES[family](), names_it=True))
 
 
@@ -57,7 +57,7 @@ def test_a_tower_that_says_the_same_of_every_picture_is_refused_by_load(tmp_path
     loaded = tiny_random.qwen()
     with torch.no_grad():
         loaded.model.model.visual.merger.mlp[2].weight.zero_()
-    with pytest.raises(ModelError, match="the very same logits"):
+    with pytest.raises(ModelError, match="the same logits"):
         load(str(tiny_random.save(loaded, tmp_path / "blind")))
 
 
@@ -66,7 +66,7 @@ def test_logits_that_are_no_numbers_are_refused_by_load(tmp_path: Path) -> None:
     loaded = tiny_random.qwen()
     with torch.no_grad():
         loaded.model.lm_head.weight.fill_(3e38)
-    with pytest.raises(ModelError, match="gives logits that are NaN or infinite"):
+    with pytest.raises(ModelError, match="are NaN or infinite"):
         load(str(tiny_random.save(loaded, tmp_path / "loud")))
 
 
@@ -80,5 +80,5 @@ def test_a_processor_of_another_vocabulary_is_refused_with_the_token() -> None:
 def test_a_forward_pass_that_fails_is_told_as_the_models_fault() -> None:
     loaded = tiny_random.qwen()
     del loaded.model.model.language_model.layers[1].mlp
-    with pytest.raises(ModelError, match=r"random-qwen fails at it \(AttributeError: .*mlp"):
+    with pytest.raises(ModelError, match=r"random-qwen fails \(AttributeError: .*mlp"):
         require_sight(replace(loaded))

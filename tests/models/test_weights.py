@@ -286,7 +286,7 @@ def test_a_shard_outside_the_folder_is_refused(saved: Path, tmp_path: Path) -> N
         index.write_text(json.dumps(facts | {"weight_map": changed}))
         for way in (load, lambda path: restore_weights(tiny_random.qwen().model, Path(path))):
             with pytest.raises(
-                ModelError, match=r"shards lie in its folder, model\.safetensors\.index\.json of .* names"
+                ModelError, match=r"shards must be in its folder, model\.safetensors\.index\.json of .* names"
             ):
                 way(str(folder))
     index.write_text(json.dumps(facts))
@@ -349,11 +349,11 @@ def test_a_base_outside_is_refused_and_one_given_explicitly_is_not(
         load(str(folder))
     (folder / "base").unlink()
     with pytest.raises(
-        ModelError, match=r"names 'base', which is not .*write its hub id or the folder it is in now"
+        ModelError, match=r"names 'base', which is not .*write its hub id or its present folder"
     ):
         load(str(folder))
     name_base(str(folder))
-    with pytest.raises(ModelError, match="is an adapter itself"):
+    with pytest.raises(ModelError, match="is itself an adapter"):
         load(str(folder))
     shutil.copytree(tmp_path / "whole", folder / "base")
     for base in ("base", "whole", str(tmp_path / "whole")):  # its own, below the working folder, a whole path

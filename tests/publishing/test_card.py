@@ -83,7 +83,7 @@ def test_the_card_has_what_the_run_was_made_of(trained):
     weights = (trained.path / "final" / "model.safetensors").read_bytes()
     assert f"model.safetensors `{hashlib.sha256(weights).hexdigest()}`" in card
     assert "not measured" in card.lower()
-    assert "its base, asked plainly or under this prompt" in card
+    assert "its base, asked plainly or with this prompt" in card
 
 
 def test_the_command_on_the_card_asks(trained, tmp_path):
@@ -147,7 +147,7 @@ def test_an_adapters_card_names_its_base_and_replaces_the_empty_form(adapter):
     assert head["library_name"] == "peft"
     assert "base_model" not in head  # the hub knows no model of this name
     assert "An adapter (LoRA) for **tiny-qwen2.5-vl**" in card
-    assert "stickers on plain backgrounds and nothing else" in card
+    assert "only pictures of stickers on plain backgrounds" in card
     assert "CC BY 4.0 (Twemoji)" in card
     config = json.loads((adapter.path / "final" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "tiny-qwen2.5-vl"
@@ -221,7 +221,7 @@ def test_an_estimate_is_shown_with_its_interval_and_its_n():
 def test_figures_come_back_from_json_and_garbage_does_not():
     one = measured([RECORD], data="d")
     assert from_json(json.loads(json.dumps({"step": 3, **to_json(one)}))) == one
-    with pytest.raises(ValueError, match="figures are what opengrit wrote"):
+    with pytest.raises(ValueError, match="figures must be as opengrit wrote them"):
         from_json(to_json(one) | {"accuracy": ["a", 1, None, None]})
     with pytest.raises(ValueError, match="at least one record"):
         measured([], data="d")

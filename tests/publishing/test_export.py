@@ -166,13 +166,13 @@ def test_an_adapter_is_exported_by_itself(runs, tmp_path):
 def test_what_cannot_be_exported_is_refused_and_nothing_is_written(runs, exported, tmp_path):
     (tmp_path / "there").mkdir()
     run = runs["qwen-full"].path
-    with pytest.raises(RunError, match="an export gets a new folder"):
+    with pytest.raises(RunError, match="an export needs a new folder"):
         export(run, tmp_path / "there")
     with pytest.raises(ModelError, match="leave out --adapter"):
         export(run, tmp_path / "out", adapter=True)
-    with pytest.raises(RunError, match="a model without one"):
+    with pytest.raises(RunError, match="a model without a run"):
         export("tiny-qwen2.5-vl", tmp_path / "out")
-    with pytest.raises(RunError, match="another run; name folders of opengrit eval"):
+    with pytest.raises(RunError, match="is not one; name folders of opengrit eval"):
         export(run, tmp_path / "out", evaluations=[run])
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
@@ -180,7 +180,7 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(runs, exporte
 def test_an_adapter_of_a_local_base_is_not_exported_by_itself(runs, tmp_path):
     text = RUNS["internvl-lora"].replace("tiny-internvl3", str(runs["internvl-full"].path / "final"))
     run = fine_tune(parse(SftRecipe, text, ["sft.max_steps=1"]), tmp_path / "run")
-    with pytest.raises(ModelError, match="has its base on the hub"):
+    with pytest.raises(ModelError, match="needs a base on the hub"):
         export(run.path, tmp_path / "out", adapter=True)
     out = export(run.path, tmp_path / "whole")
     card = (out / "README.md").read_text()
@@ -220,7 +220,7 @@ def test_evaluations_of_the_model_and_its_base_go_on_the_card_and_others_do_not(
     assert f"| {np.mean(right):.3f} [" in rows[1]
     assert f"n {len(right)} |" in rows[1]
     assert "its base, asked" not in card.split("Not measured:")[1]
-    with pytest.raises(RunError, match="of this model or of its base"):
+    with pytest.raises(RunError, match="of this model or its base"):
         export(runs["qwen-full"].path, tmp_path / "other", evaluations=[ours.path])
 
 

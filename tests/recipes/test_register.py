@@ -63,9 +63,9 @@ def test_a_file_of_the_name_goes_before_the_packaged_recipe_and_a_folder_does_no
     [
         ("dmo", "did you mean demo?"),
         ("grit20-qwen2.5-vl-3b-24gb", "did you mean grit20-qwen2.5-vl-3b-24gb-lora?"),
-        ("recipes/demo.yaml", "write demo, which comes with the package"),
-        ("demo.yaml", "write demo, which comes with the package"),
-        ("mine.yaml", "check the path, or take one of opengrit recipe list"),
+        ("recipes/demo.yaml", "write demo, a packaged recipe"),
+        ("demo.yaml", "write demo, a packaged recipe"),
+        ("mine.yaml", "check the path, or choose one from opengrit recipe list"),
     ],
 )
 def test_a_recipe_that_is_not_there_is_sent_to_the_one_meant(written, said, tmp_path, monkeypatch):

@@ -130,18 +130,18 @@ def test_all_mistakes_are_reported_at_once() -> None:
         ("train: {learning_rate: .nan}", "train.learning_rate"),
         ("train: {learning_rate: .inf}", "train.learning_rate"),
         ("train: {top_p: 1.5}", "less than or equal to 1"),
-        ("train: {per_device_train_batch_size: 3}", "(80) is divided evenly"),
-        ("train: {warmup_steps: 200}", "warmup_steps is smaller than max_steps"),
+        ("train: {per_device_train_batch_size: 3}", "(80) must be divisible"),
+        ("train: {warmup_steps: 200}", "warmup_steps must be smaller than max_steps"),
         ("train: {save_steps: 0}", "train.save_steps"),
         ("train: {loss_type: gpro}", "train.loss_type"),
         ("train: null", "mapping of keys"),
-        ("eval: {samples: 4}", "samples is 1 where temperature is 0"),
+        ("eval: {samples: 4}", "samples is 1 if temperature is 0"),
         ("strategy: grunded", "'grounded-icl'"),
         ("rewards: papr", "'paper', 'released', 'answer_only' or 'random'"),
         ("rewards: {corect: 1}", "did you mean 'correct'"),
         ("rewards: {correct: true}", "true and false"),
         ("rewards: {correct: .nan}", "finite"),
-        ("rewards: {correct: 0}", "some reward has a weight other than 0"),
+        ("rewards: {correct: 0}", "at least one reward needs a weight other than 0"),
         ("rewards: {}", "at least one reward"),
         ("lora: {r: 0}", "lora.r"),
         ("lora: {target_modules: 3}", "lora.target_modules"),
@@ -166,21 +166,21 @@ def test_an_impossible_value_is_one_error_that_names_its_key(extra: str, said: s
         ("model: a\n", "data is required"),
         ("model: a\ndata: {train: []}\n", "at least one data set"),
         ("model: a\ndata: {train: stickers/train20}\n", "must be a list"),
-        ("model: a\ndata: {train: [{name: a, file: b}]}\n", "either name, file or hub"),
-        ("model: a\ndata: {train: [{images: b}]}\n", "either name, file or hub"),
-        ("model: a\ndata: {train: [{name: a, boxes: xywh}]}\n", "no columns and boxes of its own"),
+        ("model: a\ndata: {train: [{name: a, file: b}]}\n", "exactly one of name, file and hub"),
+        ("model: a\ndata: {train: [{images: b}]}\n", "exactly one of name, file and hub"),
+        ("model: a\ndata: {train: [{name: a, boxes: xywh}]}\n", "takes no columns or boxes"),
         (
             "model: a\ndata: {train: [{file: a.csv, columns: {picture: p, ask: q}}]}\n",
             "data.train.0.columns.ask is not a key",
         ),
-        ("model: a\ndata: {train: [{name: a, images: b}]}\n", "brings its own pictures"),
+        ("model: a\ndata: {train: [{name: a, images: b}]}\n", "has its own pictures"),
         (
             "model: {name: a, min_pixels: 9, max_pixels: 4}\ndata: {train: [a]}\n",
-            "min_pixels is at most max_pixels",
+            "min_pixels must be at most max_pixels",
         ),
         ("model: {name: a, frame: thousands}\ndata: {train: [a]}\n", "'thousand'"),
         ("model: ''\ndata: {train: [a]}\n", "model.name"),
-        ("model: a\nmodel: b\n", "model stands on line 1 and on line 2"),
+        ("model: a\nmodel: b\n", "model is on line 1 and on line 2"),
         ("a: [1\n", "is YAML"),
         ("[1]\n", "mapping of sections"),
         ("", "mapping of sections"),
@@ -238,7 +238,7 @@ def test_a_judge_is_a_bare_kind_or_a_section() -> None:
 
 def test_weights_in_four_bits_learn_through_adapters_only() -> None:
     message = error_of("model: {name: a, quantization: nf4}\ndata: {train: [a]}\n")
-    assert "weights in 4 bits cannot learn" in message
+    assert "weights in 4 bits cannot be trained" in message
     assert "add lora: {}" in message
     both = error_of("model: {name: a, quantization: nf4, dtype: bfloat16}\ndata: {train: [a]}\nlora: {}\n")
     assert "a quantized model has no dtype" in both
@@ -439,7 +439,7 @@ def test_fewer_rows_than_a_step_of_fine_tuning_are_told_every_size_at_once() -> 
 @pytest.mark.parametrize(
     ("train", "message", "remedy"),
     [
-        ("loss_type: dapo, importance_sampling_level: sequence", "long ones would weigh more", "loss_type: grpo, num_iterations: 2"),
+        ("loss_type: dapo, importance_sampling_level: sequence", "long completions would weigh more", "loss_type: grpo, num_iterations: 2"),
         ("loss_type: vespo, importance_sampling_level: sequence", "vespo makes a ratio", "importance_sampling_level: token"),
         ("loss_type: luspo", "luspo scales a ratio", "importance_sampling_level: sequence"),
         ("importance_sampling_level: sequence", "sequence changes nothing", "num_iterations: 2"),

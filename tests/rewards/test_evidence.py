@@ -69,7 +69,7 @@ def test_an_attempt_of_which_nothing_was_asked_again_is_not_measured() -> None:
     one = Attempt(COUNTING, Completion(TEXT), parse(TEXT, FRAME), RIGHT)
     score = rubric.score(one)
     assert score.total is None
-    assert "only a training with asking_again" in (score.missing or "")
+    assert "second questions of a training with asking_again" in (score.missing or "")
     assert rubric.of_first_answers().score(one).total == 0.5  # half of the tags
 
 
@@ -79,7 +79,7 @@ BASE = "model: tiny-qwen2.5-vl\ndata: {train: [stickers/train20]}\n"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("rewards: {correct: 1, kept: 0.5}\nasking_again: {}", "kept alone is won by the largest boxes.*set hidden: 0.5 too"),
+        ("rewards: {correct: 1, kept: 0.5}\nasking_again: {}", "kept alone favours the largest boxes.*set hidden: 0.5 too"),
         ("rewards: {correct: 1, kept: 0.5, hidden: 0}\nasking_again: {}", "hidden earns nothing"),
         ("rewards: {correct: 1, hidden: 0.5}", "add asking_again: {}"),
         ("rewards: paper\nasking_again: {}", "rewards names neither"),

@@ -212,7 +212,7 @@ def test_a_gate_that_is_none_is_refused(where: str, message: str) -> None:
 
 
 def test_a_reward_of_boxes_is_refused_where_no_row_can_earn_it() -> None:
-    with pytest.raises(RecipeError, match="'box_f1' needs rows with a box for each thing"):
+    with pytest.raises(RecipeError, match="'box_f1' needs rows with a box for each object"):
         Rubric({"box_f1": 1.0, "correct": 1.0}).check([GROUP])
     assert SPECS["box_f1"].needs == {Requirement.COUNTABLE_BOXES}
 

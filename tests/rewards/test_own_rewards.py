@@ -85,7 +85,7 @@ def test_two_files_of_one_name_do_not_share_a_module(tmp_path):
         (tmp_path / folder / "mine.py").write_text(f"def {folder}(attempt): return {value}\n")
     made = recipe(tmp_path, "{a/mine.py:a: 1, b/mine.py:b: 1}", "")
     assert made.rubric().score(SHORT).parts == {"a": 0.25, "b": 0.75}
-    with pytest.raises(RecipeError, match="have the same; rename one"):
+    with pytest.raises(RecipeError, match="have the same name; rename one"):
         own_files(made)
 
 
@@ -116,11 +116,11 @@ def test_the_recipe_keeps_what_was_written_and_the_runs_copy_takes_the_place_of_
         ("{mine.py:length: 1}", "\nimport sys\nsys.exit(0)", r"SystemExit \(0\); fix .*mine\.py:3$"),
         ("{other.py:length: 1}", "", r"starts at the recipe's file .*'other\.py:length' names .*check the path"),
         ("{no_such_package.rewards:length: 1}", "", r"no_such_package\.rewards cannot .*or name its file \(rewards\.py:length\)"),
-        ("{mine.py:correct: 1}", "def correct(attempt): return 1.0", "has that of another reward; rename"),
+        ("{mine.py:correct: 1}", "def correct(attempt): return 1.0", "has the name of another reward; rename"),
         ("{mine.py:f: {weight: 1, colour: red}}", "def f(attempt, *, target='red'): return 1.0", "unexpected keyword argument 'colour'"),
         ("{mine.py:f: 1}", "def f(attempt, *, target): return 1.0", "missing a required argument: 'target'"),
         ("{mine.py:f: {weight: 1, k: three}}", "def f(attempt, *, k: int): return 1.0", r"k of mine\.py:f is 'three' \(input should be a valid integer"),
-        ("{mine.py:f: 1}", "def f(attempt): return 1.0\nf.range = (1, 0)", r"the smaller one first, that of mine\.py:f is \(1, 0\)"),
+        ("{mine.py:f: 1}", "def f(attempt): return 1.0\nf.range = (1, 0)", r"the smaller first, that of mine\.py:f is \(1, 0\)"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_refused_before_anything_loads(tmp_path, rewards, code, message):
@@ -135,7 +135,7 @@ def test_what_cannot_be_used_is_refused_before_anything_loads(tmp_path, rewards,
         ("{mine.py:f: {k: 1}}", r"rewards\.mine\.py:f\.weight is required"),
         ("{mine.py:f: {weight: true}}", "true and false"),
         ("{correct: {weight: 1, k: 1}}", "correct takes no keywords but weight and where, got k"),
-        ("{mine.py:f: 0}", "some reward has a weight other than 0"),
+        ("{mine.py:f: 0}", "at least one reward needs a weight other than 0"),
     ],
 )
 def test_a_reward_that_is_written_wrongly_is_refused_with_its_line(tmp_path, rewards, message):

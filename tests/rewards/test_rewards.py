@@ -581,5 +581,5 @@ def unjudged_record() -> Record:
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_a_judge_of_the_wrong_length_is_named_with_the_rows(count: int) -> None:
-    with pytest.raises(RewardError, match=rf"one opinion a case, got {count} for 2 from c#0 on"):
+    with pytest.raises(RewardError, match=rf"one opinion for each case, got {count} for 2 from c#0 on"):
         with_verdicts([unjudged_record()] * 2, [RIGHT] * count, rubric=Rubric.named("paper"))

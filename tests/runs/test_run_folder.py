@@ -72,7 +72,7 @@ def test_resume_refuses_another_recipe_and_an_empty_folder(tmp_path: Path) -> No
     before = contents(tmp_path)
     with pytest.raises(RunError, match="its own recipe"):
         RunDir.create(tmp_path / "one", recipe=RECIPE + "lora: null\n", resume=True)
-    with pytest.raises(RunError, match="leave out --resume"):
+    with pytest.raises(RunError, match="leave it out"):
         RunDir.create(tmp_path / "two", recipe=RECIPE, resume=True)
     assert contents(tmp_path) == before
     assert not (tmp_path / "two").exists()
@@ -163,7 +163,7 @@ def test_a_second_writer_is_refused_until_the_first_has_closed(tmp_path: Path) -
     pytest.importorskip("fcntl", reason="this system has no advisory locks")
     run = RunDir.create(tmp_path, recipe=RECIPE)
     first = run.append_records()
-    with pytest.raises(RunError, match="one process writes"):
+    with pytest.raises(RunError, match="only one process at a time writes"):
         run.append_records()
     first.close()
     run.append_records().close()
@@ -232,7 +232,7 @@ def test_a_run_of_another_kind_is_refused_without_its_keys(kind: str, tmp_path: 
     run = RunDir.create(tmp_path, recipe=KINDS[kind]).path
     for other in KINDS.keys() - {kind}:
         assert refusal(run, KINDS[other], resume=True).endswith(
-            f"{run} holds a run of another kind; choose another --out"
+            f"{run} holds a run of another command; choose another --out"
         )
         assert refusal(run, KINDS[other]).endswith("; choose another --out")
 

@@ -214,9 +214,9 @@ def test_the_tokens_that_a_server_counts_are_passed_on_and_estimates_are_not(
 @pytest.mark.parametrize(
     ("status", "remedy", "passed_on"),
     [
-        (400, "change what it names", 400),
+        (400, "change what the reason names", 400),
         (404, "name a model that it serves", 404),
-        (422, "change what it names", 422),
+        (422, "change what the reason names", 422),
         (401, "put its key into the variable OPENAI_API_KEY", None),
         (500, "check that it runs", None),
     ],
@@ -346,5 +346,5 @@ def test_an_endpoint_with_several_models_or_without_a_frame_is_refused() -> None
             sampler(stub.url, frame=None)
         with pytest.raises(RecipeError, match="got 'pixel' in the recipe or the command's options"):
             sampler(stub.url, frame="pixel")
-        with pytest.raises(ModelError, match="min_pixels is at most max_pixels"):
+        with pytest.raises(ModelError, match="min_pixels must be at most max_pixels"):
             sampler(stub.url, max_pixels=100)

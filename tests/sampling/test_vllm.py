@@ -166,7 +166,7 @@ def test_each_family_is_handed_over_as_its_chat_template_writes_it(family, tmp_p
     expanded = VllmSampler(
         TransformersSampler(loaded), FakeVllm([[1]], loaded).generate, expands_pictures=False
     )
-    with pytest.raises(ModelError, match=r"vLLM must read the prompt that is learned from"):
+    with pytest.raises(ModelError, match=r"vLLM must read the prompt that is trained on"):
         expanded.sample([ask(tmp_path)], samples_per_question=1, settings=SamplingSettings())
 
 

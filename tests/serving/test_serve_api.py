@@ -868,7 +868,7 @@ def test_sigterm_lets_the_answer_under_way_finish_and_ends_with_0(command, scene
 WRONG_OPTIONS = {
     ("--api-key-env", "NO_SUCH_KEY"): "a key has at least one character",
     ("--api-key-file", "/nowhere/key"): "--api-key-file names a text file",
-    ("--host", "203.0.113.7", "--port", "0"): "--host and --port name a free address",
+    ("--host", "203.0.113.7", "--port", "0"): "--host and --port must name a free address",
     ("http://127.0.0.1:9/v1", "--port", "0"): "an address is named with --endpoint",
     ("one", "--model", "two"): "the model is named once",
     ("--name", "a", "--name", "b"): "--name is given once for each model",

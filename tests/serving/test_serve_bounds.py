@@ -249,7 +249,7 @@ def test_a_log_repeats_itself_once_a_minute_with_a_count():
     assert said == [
         "connection 0 at 0x0 failed",
         "something else",
-        "connection 7 at 0x1f failed (999 more like it were left out)",
+        "connection 7 at 0x1f failed (999 similar messages omitted)",
     ]
 
 

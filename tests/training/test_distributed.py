@@ -540,8 +540,8 @@ def test_each_process_gets_every_argument_but_the_number_of_processes():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "demo", "--num-processes", "3"], "divided evenly over 3 processes"),
-        (["sft", "sft-demo", "--num-processes", "7"], "divided evenly over 7 processes"),
+        (["train", "demo", "--num-processes", "3"], "divide evenly over 3 processes"),
+        (["sft", "sft-demo", "--num-processes", "7"], "divide evenly over 7 processes"),
     ],
 )
 def test_a_number_of_processes_that_does_not_divide_the_work_is_refused_at_once(

@@ -72,7 +72,7 @@ def test_a_training_notices(way: str, edit: str, trained: Path, edited: Path, tm
         return
     said = command(*again, code=2)
     assert re.search(f"data train: {SAID[edit]}", said), said
-    assert "--resume-anyway to resume all the same" in said
+    assert "resume anyway with --resume-anyway" in said
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
     if way == "train":
         assert re.search(f"data eval {re.escape(str(edited))}: {SAID[edit]}", said)
@@ -106,7 +106,7 @@ def test_a_checkpoint_knows_its_data_where_the_file_is_gone(
     (out / "data.jsonl").unlink()
     EDITS["picture"](edited)
     said = command("sft", trained / "sft.yaml", "--out", out, "--resume", code=2)
-    assert "data train: rows or pictures are others than when the checkpoint was written" in said
+    assert "data train: rows or pictures changed since the checkpoint was written" in said
 
 
 def test_a_checkpoint_names_no_folder_of_this_machine_in_what_it_says_of_its_data(trained: Path) -> None:
@@ -117,8 +117,8 @@ def test_a_checkpoint_names_no_folder_of_this_machine_in_what_it_says_of_its_dat
 @pytest.mark.parametrize(
     ("lost", "meaning"),
     [
-        (("optimizer.pt",), "optimizer.pt is missing: the optimizer's running means are gone"),
-        (("scheduler.pt",), "scheduler.pt is missing: .*schedule of the learning rate start anew"),
+        (("optimizer.pt",), "optimizer.pt is missing: the optimizer state is lost"),
+        (("scheduler.pt",), "scheduler.pt is missing: .*learning rate schedule start from the beginning"),
         (("rng_state.pth",), "rng_state.pth is missing: random numbers start from the seed"),
         (("optimizer.pt", "scheduler.pt", "checkpoint.json"), "optimizer.pt is missing: .*scheduler.pt is missing: "),
     ],
@@ -183,7 +183,7 @@ def test_a_line_that_is_no_rollout_stops_a_resume(trained: Path, tmp_path: Path)
     (out / "records.jsonl").write_text('{"id": "1/e0#0"}\n' + whole)
     again = ["train", trained / "train.yaml", "--out", out, "--resume"]
     assert re.search(
-        r"line 1 of \S+ is not \(it has no 'example'\); remove that line", command(*again, code=2)
+        r"line 1 of \S+ does not \(it has no 'example'\); remove that line", command(*again, code=2)
     )
     (out / "records.jsonl").write_text(
         whole + '{"id": "torn'

@@ -142,7 +142,7 @@ def test_a_signal_after_the_last_step_that_no_checkpoint_holds_throws_nothing_aw
     last = len(json.loads((tmp_path / "lengths").read_text())["record write"]) - 1
     late = go(recipe, tmp_path / "run", before=at(Moment("record write", last), terminate))
     assert late.code() == 0, late.said
-    assert "SIGTERM came after the last step, which no checkpoint holds" in late.said
+    assert "SIGTERM came after the last step, which has no checkpoint" in late.said
     assert steps(tmp_path / "run") == []
     check_same_weights(tmp_path / "run", tmp_path / "whole")
 
@@ -192,7 +192,7 @@ def test_a_second_training_in_a_folder_is_refused_before_it_loads_a_model(
         weights = scene / "base" / "model.safetensors"
         shutil.move(weights, scene / "elsewhere")  # there is no model to load
         try:
-            with pytest.raises(RunError, match=r"another process is training in .*; wait for it to end"):
+            with pytest.raises(RunError, match=r"another process is training in .*; wait until it ends"):
                 train(wanted, out, resume=True)
         finally:
             shutil.move(scene / "elsewhere", weights)

@@ -77,7 +77,7 @@ def test_an_evaluation_and_its_probes_score_with_it_and_continue_with_the_same_s
     (tmp_path / "mine.py").write_text(SHORT_THOUGHT.replace("1.0 +", "2.0 +"))
     refused = CliRunner().invoke(app, asked)
     assert refused.exit_code == 2
-    assert "continues with the code it was started with" in refused.output
+    assert "resumes with the same code" in refused.output
     # Probes ask again with the copy that the evaluation kept.
     run("probe", str(evaluation), "--out", str(probes), "--probe", "keep", "--quiet")
     assert (probes / "own_code" / "mine.py").read_text() == SHORT_THOUGHT

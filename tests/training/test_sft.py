@@ -202,9 +202,9 @@ def test_the_loss_falls_and_a_resumed_run_ends_with_the_same_weights(tmp_path):
     (broken / "recipe.yaml").write_bytes((whole.path / "recipe.yaml").read_bytes())
     (broken / "checkpoints").mkdir()
     (whole.path / "checkpoints" / "step-000003").rename(broken / "checkpoints" / "step-000003")
-    with pytest.raises(RunError, match="a new run gets a new folder"):
+    with pytest.raises(RunError, match="a new run needs a new folder"):
         fine_tune(small(), broken)
-    with pytest.raises(RunError, match="resumed with its own recipe"):
+    with pytest.raises(RunError, match="resumes with its own recipe"):
         fine_tune(small("sft.seed=7"), broken, resume=True)
     resumed = fine_tune(small(), broken, resume=True)
     assert [line["step"] for line in resumed.metrics()] == [4]
@@ -242,11 +242,11 @@ def test_a_resolved_recipe_loads_as_an_equal_one():
     [
         ("sft.max_step=3", "sft.max_step is not a key of this recipe; did you mean max_steps"),
         ("train={}", "train is not a key of this recipe"),
-        ("sft.rows_per_step=7", "is divided evenly by per_device_train_batch_size"),
-        ("sft.warmup_steps=100", "warmup_steps is smaller than max_steps"),
+        ("sft.rows_per_step=7", "must be divisible by per_device_train_batch_size"),
+        ("sft.warmup_steps=100", "warmup_steps must be smaller than max_steps"),
         ("strategy=direct", "strategy: input should be 'grounded' or 'sft'"),
-        ("data.eval=[stickers/count]", "fine-tuning measures nothing"),
-        ("sft.max_steps=true", "true and false are not a value"),
+        ("data.eval=[stickers/count]", "fine-tuning does not evaluate"),
+        ("sft.max_steps=true", "this key takes no true or false"),
     ],
 )
 def test_an_impossible_recipe_is_refused_with_a_remedy(change, message):

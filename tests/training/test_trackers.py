@@ -139,7 +139,7 @@ def test_a_picture_that_is_gone_and_a_failed_rollout_are_left_out_of_the_table(t
 
     gone = replace(RECORD, example=replace(RECORD.example, image=str(tmp_path / "gone.png")))
     assert shown_rollouts([gone, replace(RECORD, failure="no picture")]) == []
-    assert "left out of the trackers' table" in caplog.text
+    assert "missing from the trackers' table" in caplog.text
 
 
 def test_fine_tuning_reports_its_loss_and_leaves_no_table(tmp_path):

@@ -429,7 +429,7 @@ def test_an_adapter_is_trained_alone_and_resumes_exactly(tmp_path):
 
 
 def test_fewer_rows_than_a_step_asks_are_refused(tmp_path):
-    with pytest.raises(RecipeError, match="2 are asked for and the data has 1 rows; add rows"):
+    with pytest.raises(RecipeError, match="2 are requested and the data has 1 rows; add rows"):
         trainer(tmp_path, rows=1)
 
 

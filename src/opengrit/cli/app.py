@@ -60,7 +60,7 @@ class _Commands(Group):
             if error.errno not in _REFUSALS or error.filename is None:
                 raise
             typer.echo(
-                f"error: files must be readable and writable, {harmless(str(error.filename))} is not ({error.strerror}); "
+                f"error: a file must be readable and writable, {harmless(str(error.filename))} is not ({error.strerror}); "
                 "check its path, its permissions and the free disk space",
                 err=True,
             )

@@ -191,7 +191,7 @@ class Endpoint:
                 try:
                     return chunks, await anext(chunks)
                 except StopAsyncIteration:
-                    raise Failed("the stream is empty or not of the protocol") from None
+                    raise Failed("the stream is empty or does not follow the protocol") from None
 
             opened = await self._sent(once)
             await open_now.enter_async_context(opening.pop_all())
@@ -207,7 +207,7 @@ class Endpoint:
             return None
         except TimeoutError:
             raise Failed(
-                "the stream ran into its deadline" if seconds == left else "the stream stalled"
+                "the stream did not end before its deadline" if seconds == left else "the stream stalled"
             ) from None
         except EXPECTED as error:
             raise explained(error) from error
@@ -265,7 +265,7 @@ class Endpoint:
             async with asyncio.timeout(self.settings.timeout_seconds):
                 return await once()
         except TimeoutError:
-            failure = Failed(f"no whole reply in {self.settings.timeout_seconds:g} s")
+            failure = Failed(f"no complete reply in {self.settings.timeout_seconds:g} s")
         except Failed as error:
             failure = error
         except EXPECTED as error:

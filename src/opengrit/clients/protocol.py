@@ -155,7 +155,7 @@ class StreamedReply:
     def add(self, chunk: Any) -> str:
         """The new text of a chunk, possibly none."""
         if not isinstance(chunk, openai.BaseModel):
-            raise Failed("the stream is not of the protocol")
+            raise Failed("the stream does not follow the protocol")
         value = chunk.to_dict(mode="python", warnings=False)
         if value.get("error"):
             raise Failed(f"the server says: {_error_text(value['error'])}")
@@ -211,7 +211,7 @@ def explained(error: BaseException) -> Failed:
     if isinstance(error, UnicodeEncodeError):
         return Failed("the question is not valid text and cannot be sent", again=False, declined=True)
     if isinstance(error, ValueError):
-        return Failed("the stream is not of the protocol")
+        return Failed("the stream does not follow the protocol")
     root = next((cause for cause in causes if isinstance(cause, ConnectionError)), causes[-1])
     return Failed(f"connection: {root or type(root).__name__}")
 
@@ -228,8 +228,7 @@ def _status_explained(error: openai.APIStatusError) -> Failed:
     if 300 <= status < 400:
         target = _address(error.response.headers.get("location", ""))
         return Failed(
-            f"HTTP {status}: a redirect to {target} is not followed, only the address that was named is asked; write the "
-            "final address as the url",
+            f"HTTP {status}: a redirect to {target} is not followed; write the final address as the url",
             again=False,
             status=status,
         )

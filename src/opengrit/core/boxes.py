@@ -43,7 +43,7 @@ class Box:
         left, top, right, bottom = self.left, self.top, self.right, self.bottom
         # neither NaN nor an infinity passes
         if not (0.0 <= left <= 1.0 and 0.0 <= top <= 1.0 and 0.0 <= right <= 1.0 and 0.0 <= bottom <= 1.0):
-            raise ValueError(f"a box lies in the unit square, got {(left, top, right, bottom)}")
+            raise ValueError(f"a box must lie in the unit square, got {(left, top, right, bottom)}")
         if left >= right or top >= bottom:
             raise ValueError(f"a box has left < right and top < bottom, got {(left, top, right, bottom)}")
 

@@ -128,7 +128,7 @@ def confined(path: str, root: str | Path) -> Path:
         DataError: the path is empty, absolute, climbs with "..", holds a NUL, or leads out through a link.
     """
     shown = repr(shortened(path, 200))
-    rule = f"an image is named by a relative path inside its folder {root}"
+    rule = f"an image needs a relative path inside its folder {root}"
     if not path.strip() or "\0" in path or not encodable(path):
         raise DataError(f"{rule}, got {shown}; give the file's name")
     flavours = (PurePosixPath(path), PureWindowsPath(path))
@@ -157,7 +157,7 @@ def _open_header(path: Path, limits: Limits) -> Image.Image:
         status = os.stat(path)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise ImageError(
-            f"a picture must be a file that exists, there is none at {path}; check the name"
+            f"a picture must be an existing file, there is none at {path}; check the name"
         ) from error
     if not stat.S_ISREG(status.st_mode):
         raise ImageError(f"a picture must be a file, {path} is a folder or a device; name the file in it")
@@ -176,8 +176,7 @@ def _identified(source: Path | io.BytesIO, path: str, limits: Limits) -> Image.I
         ) from error
     except Image.UnidentifiedImageError as error:
         raise ImageError(
-            f"a picture is a {_listed(limits.formats)} file, this is none of them: {path}; "
-            "convert it to PNG or JPEG"
+            f"a picture is a {_listed(limits.formats)} file, this is not: {path}; convert it to PNG or JPEG"
         ) from error
     except _DAMAGE as error:
         raise _damaged(error, path) from error
@@ -203,7 +202,7 @@ def _check_header(image: Image.Image, path: str, limits: Limits) -> None:
         raise _damaged(error, path) from error
     if animated:
         raise ImageError(
-            f"a picture has one frame, this {image.format} has several: {path}; save the frame you mean as PNG"
+            f"a picture must have one frame, this {image.format} has several: {path}; save the frame you want as PNG"
         )
 
 
@@ -241,8 +240,7 @@ def _upright_rgb(image: Image.Image, path: str) -> Image.Image:
         rgb = _to_rgb(image, path)
     except _DAMAGE as error:
         raise ImageError(
-            f"a picture must decode completely, this one is damaged ({error}): {path}; "
-            "copy it again from where it came from"
+            f"a picture must decode completely, this one is damaged ({error}): {path}; copy it again from its source"
         ) from error
     transpose = _UPRIGHT.get(orientation)
     return rgb if transpose is None else rgb.transpose(transpose)
@@ -270,8 +268,8 @@ def _open_array(array: np.ndarray[Any, Any], limits: Limits) -> Image.Image:
         )
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
         raise ImageError(
-            f"an array is height x width, with 3 or 4 channels behind them, got {name}; "
-            "move the channels to the end with array.transpose(1, 2, 0)"
+            f"an array is height x width, or height x width x 3 or 4 channels, got {name}; move the channels to the end "
+            "with array.transpose(1, 2, 0)"
         )
     _check_size((array.shape[1], array.shape[0]), name, limits)
     return _upright_rgb(Image.fromarray(array), name)
@@ -294,7 +292,7 @@ def _to_rgb(image: Image.Image, path: str) -> Image.Image:
         return _grey16_to_rgb(image, path)
     if image.mode == "F":
         raise ImageError(
-            f"a picture holds whole numbers a channel, this one holds floating point: {path}; save it as 8-bit PNG"
+            f"a picture has integer channels, this one has floating point: {path}; save it as 8-bit PNG"
         )
     if not image.has_transparency_data:
         return image.convert("RGB")

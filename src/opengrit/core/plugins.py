@@ -178,7 +178,9 @@ def load(reference: Reference) -> OwnFunction:
         known = [key for key, value in vars(module).items() if inspect.isfunction(value)]
         near = nearest(name, known)
         remedy = f"did you mean {near}?" if near else f"it defines {', '.join(known) or 'no function'}"
-        raise RecipeError(f"a recipe names a function, {file.path} has no function {name!r}; {remedy}")
+        raise RecipeError(
+            f"a recipe must name an existing function, {file.path} has no function {name!r}; {remedy}"
+        )
     return OwnFunction(file, found)
 
 
@@ -200,9 +202,9 @@ def keywords_of(
         signature.bind(*[None] * arguments, **dict.fromkeys(named), **keywords)
     except TypeError as error:
         raise RecipeError(
-            f"the keywords of a call are those of the function, {function.file.reference} is called with "
-            f"{', '.join([*named, *keywords]) or 'none'} and is {function.name}{signature} ({error}); change one of the two "
-            f"({function.place})"
+            f"a call's keywords must fit the function, {function.file.reference} is called with "
+            f"{', '.join([*named, *keywords]) or 'none'} and is {function.name}{signature} ({error}); change one of the "
+            f"two ({function.place})"
         ) from error
     try:
         hints = get_type_hints(function.call)
@@ -219,7 +221,7 @@ def _read_as(hint: Any, key: str, value: Any, function: OwnFunction) -> Any:
     except ValidationError as error:
         rule = error.errors()[0]["msg"]
         raise RecipeError(
-            f"a keyword is what the function's annotation says, {key} of {function.file.reference} is "
+            f"a keyword must fit the function's annotation, {key} of {function.file.reference} is "
             f"{shortened(repr(value))} ({rule[0].lower() + rule[1:]}); change it, or the annotation ({function.place})"
         ) from error
 
@@ -234,8 +236,8 @@ def _file(reference: Reference, written: str) -> OwnFile:
         kept = Path(reference.folder) / OWN_CODE / os.path.basename(written)
         if not kept.is_file():
             raise RecipeError(
-                f"a path of your own code starts at the recipe's file (of an option: at the working folder), {str(reference)!r} names "
-                f"{path}, which is no file; check the path"
+                "a path of your own code is relative to the recipe's folder (for an option: the working folder), "
+                f"{str(reference)!r} names {path}, which is not a file; check the path"
             )
         path = all_of(kept)[-1]
     return OwnFile(str(reference), os.path.abspath(path), _read(reference, path))
@@ -246,7 +248,7 @@ def _read(reference: Reference, path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(
-            f"a file of your own is readable UTF-8, {path} of {str(reference)!r} is not ({first_line(error)}); fix it"
+            f"your own file must be readable UTF-8, {path} of {str(reference)!r} is not ({first_line(error)}); fix it"
         ) from error
 
 
@@ -291,13 +293,13 @@ def _not_run(file: OwnFile, error: BaseException) -> RecipeError:
     where = OwnFunction(file, _not_run).raised_at(error) if line is None else f"{file.path}:{line}"
     where = where if where.startswith(file.path) else file.path
     return RecipeError(
-        f"code of your own can be executed, {file.reference} cannot: {type(error).__name__} ({first_line(error)}); fix {where}"
+        f"your own code must run, {file.reference} does not: {type(error).__name__} ({first_line(error)}); fix {where}"
     )
 
 
 def _no_module(reference: Reference, module: str, error: Exception | None) -> RecipeError:
     said = f" ({first_line(error)})" if error else ""
     return RecipeError(
-        f"{str(reference)!r} names a Python module that can be imported, {module} cannot{said}; install its package, add its "
+        f"{str(reference)!r} must name an importable Python module, {module} is not{said}; install its package, add its "
         f"folder to PYTHONPATH, or name its file ({module.rpartition('.')[2]}.py:{reference.name})"
     )

@@ -15,7 +15,7 @@ Count = Annotated[int, Field(ge=1)]
 def not_bool(value: Any) -> Any:
     """Refuses true and false, which pydantic takes for 1 and 0; for pydantic's BeforeValidator."""
     if isinstance(value, bool):
-        raise ValueError("true and false are not a value for this key; write a number or a name")
+        raise ValueError("this key takes no true or false; write a number or a name")
     return value
 
 

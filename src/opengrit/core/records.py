@@ -88,11 +88,11 @@ def from_json(value: Any) -> Record:
         return record
     except KeyError as error:
         raise RunError(
-            f"a record has the field {error}, this one has not; it was written by another version"
+            f"a record has the field {error}, this one does not; another version wrote it"
         ) from error
     except (TypeError, ValueError, AttributeError) as error:
         raise RunError(
-            f"a record's fields hold what opengrit writes, this one does not ({error}); fix it"
+            f"a record's fields must be as opengrit writes them, these are not ({error}); fix it"
         ) from error
 
 

@@ -23,8 +23,8 @@ def require_safetensors(path: str | Path, name: str) -> None:
     if pickles:
         raise ModelError(
             f"weights are read from safetensors only, {name} has {first_few(pickles)} in {folder} (pickles, which can "
-            "run code when they are read); save it again as safetensors on a machine you trust, with save_pretrained of "
-            "a current transformers or peft, or take a version of it in safetensors"
+            "run code when they are read); save it again as safetensors on a machine you trust, with save_pretrained "
+            "of a current transformers or peft, or use a version in safetensors"
         )
 
 
@@ -36,6 +36,6 @@ def refuse_remote_code(config: Any, name: str) -> None:
         for one in named:
             if isinstance(one, str) and "/" in one:
                 raise ModelError(
-                    f"a model computes with code that is installed, the config of {name} names {one!r} on the hub as its "
-                    'attention; take "attn_implementation" out of its config.json'
+                    f"only installed code may run, the config of {name} names {one!r} on the hub as its attention; "
+                    'remove "attn_implementation" from its config.json'
                 )

@@ -115,7 +115,7 @@ def _pope_rows(source: Path, dataset: str) -> str:
             question, answer, image = row["text"], row["label"].strip().capitalize(), row["image"]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
-                f"a line of POPE has text, label and image, line {number} of {source} has not ({error}); fetch it again"
+                f"a line of POPE has text, label and image, line {number} of {source} does not ({error}); fetch it again"
             ) from error
         if answer not in ("Yes", "No"):
             raise DataError(
@@ -152,7 +152,9 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         pictures=Pictures(_COCO, _COCO_LICENCE, "000000538194.jpg", 247, "about 45 MB"),
         datasets=("vsr",),
         answers="yes/no (206 rows) or a word (82 rows); by rule, or by a judge that knows synonyms",
-        note="one box around the whole picture scores grounding IoU 0.588: read every figure next to that control",
+        note=(
+            "one box around the whole picture scores grounding IoU 0.588: compare every figure with that control"
+        ),
         hosts=("coco",),
     ),
     _grit(
@@ -162,7 +164,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         pictures=Pictures(_GENOME, _GENOME_LICENCE, "VG_100K_2/2414837.jpg", 465, "about 50 MB"),
         datasets=("tallyqa",),
         answers="a whole number, in figures or words",
-        note="often one box is drawn around a group: as many boxes as things in 102 rows only, 50 of them zeros",
+        note="often one box covers a group: only 102 rows have as many boxes as things, 50 of them with 0",
         hosts=("visual-genome",),
     ),
     Benchmark(
@@ -175,7 +177,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         pictures=Pictures(_GENOME, _GENOME_LICENCE, "VG_100K_2/2414837.jpg", 465, "about 50 MB"),
         datasets=("tallyqa",),
         answers="a whole number, in figures or words",
-        note="not GRIT's own: figures on it do not compare with table 1, and box counts mean something here",
+        note="not GRIT's own: figures do not compare with table 1, but box counts are meaningful here",
         hosts=("visual-genome",),
     ),
     _grit(
@@ -196,7 +198,9 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         ),
         datasets=("mathvista_mini",),
         answers="an option by letter or by text (540 rows), a number (458 rows) or a list of numbers (2 rows)",
-        note="the question asks for an option's letter, the row's answer is its text: both are right",
+        note=(
+            "the question asks for an option's letter, and the row's answer is its text; both count as right"
+        ),
         archives=Archives(
             "AI4Math/MathVista",
             (ArchiveFile("data/testmini-00000-of-00001-725687bf7a18d64b.parquet", "142 MB"),),
@@ -245,7 +249,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     ),
     Benchmark(
         name="treebench",
-        title="TreeBench: small things in full scenes, each question with the boxes of its targets",
+        title="TreeBench: small objects in crowded scenes, each question with its targets' boxes",
         files=(AnnotationFile("TreeBench.tsv", 405, saved_as="treebench.jsonl"),),
         repository="HaochenWang/TreeBench",
         page="https://huggingface.co/datasets/HaochenWang/TreeBench",
@@ -258,7 +262,9 @@ BENCHMARKS: tuple[Benchmark, ...] = (
             "part of the file",
         ),
         datasets=("treebench",),
-        answers="an option by letter; the targets' IoU is recall alone, and stands beside the IoU of what was written",
+        answers=(
+            "an option by letter; the targets' IoU is recall alone, so it is shown with the IoU of the written boxes"
+        ),
         to_grit=treebench_rows,
         archives=Archives(
             "HaochenWang/TreeBench", (ArchiveFile("TreeBench.tsv", "size unknown"),), treebench_pictures
@@ -266,7 +272,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     ),
     Benchmark(
         name="pope",
-        title="POPE on COCO: is the thing there? (random, popular, adversarial)",
+        title="POPE on COCO: is the object there? (random, popular, adversarial)",
         files=tuple(
             AnnotationFile(f"coco_pope_{kind}.json", None, saved_as=f"pope_{kind}.jsonl")
             for kind in ("random", "popular", "adversarial")
@@ -293,8 +299,8 @@ def benchmark(name: str) -> Benchmark:
         return found
     names = ", ".join(known.name for known in BENCHMARKS)
     remedy = (
-        ", which is packaged: use it by name, or write it as files with `opengrit data make stickers`"
+        ", which is packaged: use its name, or write it as files with `opengrit data make stickers`"
         if name.startswith("stickers")
-        else "; a file of your own in GRIT's format needs no getting: name it with --data"
+        else "; a file of your own in GRIT's format needs no download: name it with --data"
     )
     raise DataError(f"a benchmark to get is one of {names}, got {name!r}{remedy}")

@@ -246,7 +246,7 @@ def remedy_for_leaks(leaks: Iterable[Leak], *, test_rows: int) -> str:
     if not ids:
         return ""
     if len(ids) == test_rows:
-        return "measure on other rows than those that are trained on"
+        return "measure on rows that are not in training"
     lines: dict[str, list[str]] = defaultdict(list)
     for name, _, line in (id_.rpartition(":") for id_ in ids):
         lines[name].append(line)
@@ -255,7 +255,7 @@ def remedy_for_leaks(leaks: Iterable[Leak], *, test_rows: int) -> str:
         + (" and others" if len(numbers) > _LINES_SHOWN else "")
         for name, numbers in lines.items()
     )
-    return f"take these lines out of what is measured on, {shown}"
+    return f"remove these lines from the test rows, {shown}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,8 +84,9 @@ def _widths(boxes: Sequence[WrittenBox]) -> Doubt | None:
     x, y, w, h = first.numbers
     return Doubt(
         f"bboxs seem to be x, y, width, height (COCO), where corners are expected: {fitting} of {telling} sides fit the "
-        f"picture as a width or height, of corners less than half would (the first is {_shown(first.numbers)} in line "
-        f"{first.line}); if so, write [x, y, x + width, y + height], here {_shown((x, y, x + w, y + h))}",
+        "picture as a width or height, where corners would fit in less than half of the cases (the first is "
+        f"{_shown(first.numbers)} in line {first.line}); if so, write [x, y, x + width, y + height], here "
+        f"{_shown((x, y, x + w, y + h))}",
         misleads=True,
     )
 
@@ -101,8 +102,8 @@ def _thousandths(boxes: Sequence[WrittenBox]) -> Doubt | None:
         return None
     telling = [side for box in boxes for side in box.sides if side[2] >= _LARGE]
     return Doubt(
-        f"bboxs seem to be thousandths of the picture (0 to 1000), where pixels are expected: no number is above 1000 in "
-        f"{len(telling)} sides of {_LARGE} pixels and more; if so, multiply by width / 1000 and height / 1000",
+        "bboxs seem to be thousandths of the picture (0 to 1000) instead of pixels: no number is above 1000 in "
+        f"{len(telling)} sides of {_LARGE} or more pixels; if so, multiply by width / 1000 and height / 1000",
         misleads=True,
     )
 
@@ -118,8 +119,8 @@ def _contradictions(examples: Iterable[Example]) -> Doubt | None:
         return None
     shown = " and ".join(f"{shortened(answer, 40)!r} in {id_}" for answer, id_ in list(twice[0].items())[:2])
     return Doubt(
-        f"{len(twice)} questions have two answers to the same question about the same picture (the first: {shown}); keep the "
-        "right one",
+        f"{len(twice)} questions about a picture occur with two different answers (the first: {shown}); keep the right "
+        "one",
         misleads=True,
     )
 
@@ -130,9 +131,9 @@ def _sentences(examples: Sequence[Example]) -> Doubt | None:
     if len(found) < max(1.0, _MANY * len(examples)):
         return None
     return Doubt(
-        f"{len(found)} of {len(examples)} answers are sentences, which the rule judge finds right in the same words only (the "
-        f"first: {shortened(found[0].answer)!r} in {found[0].id}); write the word or the number alone, or let a model judge "
-        "(judge: {kind: endpoint, ...} in a recipe)",
+        f"{len(found)} of {len(examples)} answers are sentences, which the rule judge accepts only in the same words "
+        f"(the first: {shortened(found[0].answer)!r} in {found[0].id}); write only the word or number, or let a model "
+        "judge (judge: {kind: endpoint, ...} in a recipe)",
         misleads=False,
     )
 

@@ -14,7 +14,7 @@ from opengrit.core.errors import DataError
 from opengrit.core.escaping import shortened
 
 _MARK = b"\xef\xbb\xbf"  # of UTF-8: editors write it, it says nothing
-_NAMED = "give it the ending of what it is, and it is read as it is: cp {file} {file}"
+_NAMED = "give it the matching extension: cp {file} {file}"
 _PACKED = {  # by their first bytes: what it is, and how to get lines out of it
     b"\x1f\x8b": ("gzip", "unpack it: gunzip -k {file}"),
     b"PK\x03\x04": ("a zip archive or a spreadsheet", f"unpack it: unzip {{file}}, or {_NAMED}.xlsx"),
@@ -47,7 +47,7 @@ def _content(path: Path) -> bytes:
     try:
         if path.exists() and not path.is_file():
             raise DataError(
-                f"a data file is a file, {path} is a folder or a device; name the .jsonl file in it"
+                f"a data file must be a file, {path} is a folder or a device; name the .jsonl file in it"
             )
         return path.read_bytes()
     except OSError as error:

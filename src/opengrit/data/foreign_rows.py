@@ -83,9 +83,8 @@ def advice(row: Mapping[str, Any], *, required: tuple[str, ...]) -> str:
     names = ", ".join(key.key for key in used)
     steps = ", ".join(map(str, used))
     return (
-        f"a row has {', '.join(required)}, this one has the keys of another trainer ({shortened(names)}); let "
-        f"opengrit data import write it, or {steps}; take "
-        "<answer> tags and \\boxed{} off the answer"
+        f"a row has {', '.join(required)}, this row has the keys of another trainer ({shortened(names)}); convert the "
+        f"file with opengrit data import, or {steps}; remove <answer> tags and \\boxed{{}} from the answer"
     )
 
 

@@ -125,14 +125,14 @@ class Plan:
         for step in self.steps:
             rows = UNKNOWN if step.file.rows is None else str(step.file.rows)
             if step.here:
-                lines.append(f"here already: {step.target} ({rows} rows wanted)")
+                lines.append(f"already here: {step.target} ({rows} rows expected)")
             else:
                 lines.append(f"{step.source} -> {step.target} ({_bytes(step.size)}, rows: {rows})")
         count = UNKNOWN if pictures.count is None else str(pictures.count)
         lines += [
             f"pictures: {pictures.source}; {count} of them, size {pictures.size}; licence: {pictures.licence}",
-            f"a row names its picture like {pictures.named!r}: --pictures brings them into {self.folder / 'images'}; "
-            "of those that you have, name the folder with eval's option --images",
+            f"a row names its picture like {pictures.named!r}: --pictures fetches them into {self.folder / 'images'}; "
+            "if you have them already, name their folder with eval --images",
         ]
         return "\n".join(lines)
 
@@ -152,7 +152,9 @@ def plan(
     """
     known, folder = benchmark(name), Path(out) / name
     if mirror is not None and not Path(mirror).is_dir():
-        raise DataError(f"a mirror is a folder that exists, got {mirror}; name the folder that has the files")
+        raise DataError(
+            f"--from must be an existing folder, got {mirror}; name the folder that has the files"
+        )
     steps = [_step(known, file, folder, mirror=mirror, hub=hub, revision=revision) for file in known.files]
     return Plan(known, folder, revision, tuple(steps))
 
@@ -246,7 +248,7 @@ def _in_mirror(known: Benchmark, file: AnnotationFile, mirror: Path) -> Path:
     if found is None:
         looked = ", ".join(str(place) for place in _places_in(known, mirror))
         raise DataError(
-            f"a mirror holds every annotation file, {file.name} is in none of {looked}; copy it there from {known.page}"
+            f"--from must have every annotation file, {file.name} is not in {looked}; copy it there from {known.page}"
         )
     return found
 
@@ -255,12 +257,12 @@ def _how_to_fetch_by_hand(known: Benchmark, folder: Path, why: str) -> str:
     names = ", ".join(file.name for file in known.files)
     place = f"{known.page}, folder {known.folder}" if known.folder else known.page
     what_next = (
-        f"download {names} from {place} where there is a network, copy them into a folder, and run "
-        f"`opengrit data get {known.name} --out {folder.parent} --from FOLDER`"
+        f"download {names} from {place} on a machine with network access, copy them into a folder, and run `opengrit "
+        f"data get {known.name} --out {folder.parent} --from FOLDER`"
     )
     if known.to_grit is None:
-        what_next += f"; or put them into {folder} and run it without --from"
-    return f"the annotation files of {known.name} must be fetched, they cannot be ({why}); {what_next}"
+        what_next += f"; or put them into {folder} and run the command without --from"
+    return f"the annotation files of {known.name} cannot be fetched ({why}); {what_next}"
 
 
 def _fetch(planned: Plan, step: Step, hub: Hub) -> None:
@@ -296,7 +298,8 @@ def _verify(path: Path, file: AnnotationFile, folder: Path, *, published: Path |
     provenance = _read_provenance(folder).get(path.name, {}).get("sha256")
     if provenance is not None and sha256_of(path) != provenance:
         raise DataError(
-            f"a fetched file stays as it was, {path} is not what {folder / SOURCE} says; move it away to fetch it again"
+            f"a fetched file must not change, {path} differs from what {folder / SOURCE} records; move it away to fetch "
+            "it again"
         )
     rows = sum(1 for line in path.read_bytes().split(b"\n") if line.strip())
     if file.rows is not None and rows != file.rows:
@@ -307,7 +310,7 @@ def _verify(path: Path, file: AnnotationFile, folder: Path, *, published: Path |
         errors = read(path).errors
         if errors:
             raise DataError(
-                f"every row must be what GRIT's format says, {len(errors)} are not, first: {errors[0]}"
+                f"every row must follow GRIT's format, {len(errors)} do not; the first: {errors[0]}"
             )
 
 
@@ -340,7 +343,7 @@ def _read_provenance(folder: Path) -> dict[str, dict[str, Any]]:
         return {str(name): dict(entry) for name, entry in files.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{path} says where files came from, it cannot be read ({error}); move it away and get them again"
+            f"{path} records where files came from, and cannot be read ({error}); move it away and fetch them again"
         ) from error
 
 

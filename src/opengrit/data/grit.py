@@ -40,7 +40,9 @@ class BadRows(DataError):
         self.file = file
         self.problems = problems
         count = len({p.line for p in problems})
-        head = f"every row must be what GRIT's format says, {'1 row is' if count == 1 else f'{count} rows are'} not:"
+        head = (
+            f"every row must follow GRIT's format, {'1 row does' if count == 1 else f'{count} rows do'} not:"
+        )
         rest = f"`opengrit data check {file}` lists them all"
         super().__init__(
             first_lines(
@@ -165,7 +167,7 @@ def write(examples: Iterable[Example], out: str | Path, *, images: str | Path | 
     root = (out.parent if images is None else Path(images)).resolve()
     lines = [json.dumps(_as_row(e, root), ensure_ascii=False, allow_nan=False) + "\n" for e in examples]
     if not lines:
-        raise DataError(f"a data file holds at least one row, got none to write to {out}; pass examples")
+        raise DataError(f"a data file holds at least one row, got none for {out}; pass examples")
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         with out.open("x", encoding="utf-8", newline="\n") as stream:
@@ -181,7 +183,7 @@ def _as_row(example: Example, root: Path) -> dict[str, Any]:
     absolute = image.parent.resolve() / image.name
     if not absolute.is_relative_to(root):
         raise DataError(
-            f"a written row's picture lies inside {root}, {example.image} does not; pass images=FOLDER"
+            f"a written row's picture must be inside {root}, {example.image} is not; pass images=FOLDER"
         )
     size, count = example.picture_size, example.count
     row: dict[str, Any] = {

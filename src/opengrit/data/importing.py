@@ -42,10 +42,8 @@ class BadTable(DataError):
     def __init__(self, read: ReadTable) -> None:
         groups = _groups(read)
         bad = {row for group in groups for row in group.rows}
-        head = (
-            f"every row of {read.parsed.file} becomes one of GRIT's, {len(bad)} of {read.parsed.rows} cannot:"
-        )
-        last = "correct them, or leave them out with --skip-bad-rows; nothing is written"
+        head = f"every row of {read.parsed.file} must be usable, {len(bad)} of {read.parsed.rows} are not:"
+        last = "correct them, or leave them out with --skip-bad-rows; nothing was written"
         super().__init__("\n".join([head, *(f"  {group}" for group in groups), last]))
 
 
@@ -100,7 +98,7 @@ def import_table(
             folder = pictures
     notes = [*read.notes, *(str(problem) for problem in read.parsed.warnings)]
     if twice:
-        notes.append(f"rows with the picture, question and answer of an earlier one are left out: {twice}")
+        notes.append(f"repeated rows (same picture, question and answer) are left out: {twice}")
     skipped = [f"left out: {group}" for group in _groups(read)]
     return Imported(tuple(examples), folder, str(read.columns), (*notes, *skipped), read.parsed.doubts)
 
@@ -162,8 +160,8 @@ def _groups(read: ReadTable) -> list[_Alike]:
     if names:
         shown = first_few(names, most=_NAMES, longest=80)
         message = (
-            f"image: a row's picture is a file in {read.parsed.folder}, not there: {shown}; copy them there, or give "
-            "the folder that holds them with --images"
+            f"image: a row's picture must be a file in {read.parsed.folder}, missing: {shown}; copy them there, or name "
+            "their folder with --images"
         )
         found[message] = [(one.row, message) for one in read.missing]
     groups = []

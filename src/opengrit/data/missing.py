@@ -49,12 +49,15 @@ def missing_folder(source: str | Path, images: str | Path) -> DataError:
     near = nearest(os.path.basename(str(images)), _folders_in(_home(source)))
     found = beside if os.path.isdir(beside) else os.path.join(_home(source), near) if near else None
     if found is not None:
-        remedy = f"{'it is' if found == beside else 'did you mean'} {os.path.normpath(found)}: {naming(source, os.path.normpath(found))}"
+        remedy = (
+            f"{'it is' if found == beside else 'did you mean'} {os.path.normpath(found)}: "
+            f"{naming(source, os.path.normpath(found))}"
+        )
     else:
         remedy = fetching(images) or (
-            f"give the folder {source} takes its pictures from with --images (images: in a recipe)"
+            f"name the picture folder of {source} with --images (images: in a recipe)"
         )
-    return DataError(f"images must be a folder that exists, got {images}; {remedy}")
+    return DataError(f"images must be an existing folder, got {images}; {remedy}")
 
 
 def missing_file(file: str | Path) -> DataError:

@@ -99,9 +99,12 @@ def _clipped(name: str, corners: _Corners, size: Size, notes: Notes) -> Box | No
     has_area = unit[0] < unit[2] and unit[1] < unit[3]
     if has_area and max(across, down) <= CUSTOMARY_OVERHANG_PIXELS:
         return Box(*unit)
-    rule = f"a box lies in its picture of {size.width} x {size.height} pixels, [{', '.join(f'{c:g}' for c in corners)}]"
+    rule = (
+        f"a box must lie in its picture of {size.width} x {size.height} pixels, "
+        f"[{', '.join(f'{c:g}' for c in corners)}]"
+    )
     if not has_area:
-        notes.error(name, f"{rule} has no area in it; correct the box, or width and height")
+        notes.error(name, f"{rule} lies outside; correct the box, or width and height")
         return None
     if across > _largest_overhang(size.width) or down > _largest_overhang(size.height):
         notes.error(

@@ -119,22 +119,22 @@ class Row:
             if name not in row:
                 near = _near(name, row)
                 hint = f'rename "{shortened(near)}"' if near else "add it"
-                self.error(name, f"every row has this field, this one has not; {hint}")
+                self.error(name, f"every row needs this field, this one does not have it; {hint}")
         for name in [name for name in row if name not in _FIELDS]:
             meant = _meant(name)
             if meant and meant not in row and meant not in _REQUIRED:
                 self.warn(
                     name,
-                    f'no such field in GRIT\'s rows, it is ignored; rename it "{meant}" if that is meant',
+                    f'GRIT\'s rows have no such field, it is ignored; rename it "{meant}" if you meant that',
                 )
             elif "bboxs" not in row and (how := boxes_in(name)):
-                self.warn(name, f"no such field in GRIT's rows, it is ignored; {how}")
+                self.warn(name, f"GRIT's rows have no such field, it is ignored; {how}")
 
     def _text(self, row: dict[str, Any], name: str) -> str:
         value = row[name]
         if not isinstance(value, str) or not value.strip():
             shown = "an empty string" if value == "" else kind_of(value)
-            self.error(name, f"must be a string with something in it, got {shown}; write the text in quotes")
+            self.error(name, f"must be a non-empty string, got {shown}; write the text in quotes")
             return ""
         if not encodable(value):
             self.error(
@@ -150,7 +150,8 @@ class Row:
         if placeholder:
             self.error(
                 "question",
-                f"is words alone, the picture is put in by the program, got {placeholder[0]!r}; take it out of the question",
+                f"must have no picture placeholder (the program inserts the picture), got {placeholder[0]!r}; remove it "
+                "from the question",
             )
         return question
 
@@ -161,7 +162,7 @@ class Row:
             if bare is not None:
                 written = json.dumps(shortened(bare), ensure_ascii=False)
                 remedy = f"write {written}" if bare else "take the tags off"
-                self.error(name, f"is the bare answer, got {shown(answer)}; {remedy}")
+                self.error(name, f"must be only the answer, got {shown(answer)}; {remedy}")
             return answer
         if isinstance(value, bool) or value is None or isinstance(value, dict):
             self.error(
@@ -173,8 +174,8 @@ class Row:
             if not value or any(finite(item) is None for item in value):
                 self.error(
                     "answer",
-                    "a list in an answer holds numbers (a box), this one does not; write one string, and others that are "
-                    'right too as the list "also_accepted"',
+                    "a list in an answer holds numbers (a box), this one does not; write one string, and other right "
+                    'answers as the list "also_accepted"',
                 )
                 return ""
             return str(value)
@@ -227,7 +228,8 @@ class Row:
                 given = row.get(name, "nothing")
                 self.error(
                     name,
-                    f"must be a whole number of pixels from 1 to {_LARGEST_SIDE}, got {shown(given)}; write the picture's own",
+                    f"must be a whole number of pixels from 1 to {_LARGEST_SIDE}, got {shown(given)}; write the "
+                    "picture's size",
                 )
             else:
                 sides.append(int(number))
@@ -264,13 +266,13 @@ _BASE64 = re.compile(r"(iVBORw0KGgo|/9j/|R0lGOD|UklGR|Qk[0-9A-Za-z+/])[0-9A-Za-z
 def _no_path(image: str) -> str:
     """What an image field holds instead of a path, and what to do; "" for what may be a path."""
     if image.startswith("data:") or _BASE64.match(image):
-        return f"the picture itself in {len(image)} characters; save it as a file and write the file's name"
+        return f"the picture itself as {len(image)} characters; save it as a file and write the file's name"
     scheme, colon, _ = image.partition("://")
     if not colon:
         return ""
     if scheme.lower() == "file":
-        return f"the address {shown(image)}; write the path below the folder of pictures, without file://"
-    return f"the address {shown(image)}; download it into the folder of pictures and write the file's name"
+        return f"the address {shown(image)}; write the path below the picture folder, without file://"
+    return f"the address {shown(image)}; download it into the picture folder and write the file's name"
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)

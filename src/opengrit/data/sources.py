@@ -63,7 +63,7 @@ def load_examples(
     if base in {known.name for known in BENCHMARKS}:
         path = os.path.join(parent or "data", base)
         raise DataError(
-            f"a benchmark is named by the folder it was fetched into, got {name!r}, where no `opengrit data get` put it; "
+            f"a benchmark is named by the folder that `opengrit data get` wrote, got {name!r}, which it did not write; "
             + fetching(path)
             + ("" if path == os.path.normpath(name) else f" and name {path}")
         )
@@ -77,7 +77,7 @@ def load_examples(
         )
     if images is not None:
         raise DataError(
-            f"a packaged set brings its own pictures, got images={str(images)!r} with {name}; leave it out"
+            f"a packaged set has its own pictures, got images={str(images)!r} with {name}; leave it out"
         )
     from opengrit.data import stickers  # draws its pictures on first use; a person's own data never needs it
 
@@ -85,8 +85,8 @@ def load_examples(
         return stickers.examples(name)
     except OSError as error:
         raise DataError(
-            f"a packaged set draws its pictures into a folder of yours, {error.filename} cannot be written "
-            f"({error.strerror}); set OPENGRIT_CACHE to a folder that can"
+            f"a packaged set writes its pictures to a cache folder, {error.filename} cannot be written "
+            f"({error.strerror}); set OPENGRIT_CACHE to a writable folder"
         ) from error
 
 

@@ -45,7 +45,7 @@ def split_by_picture(
         groups[picture_of(example.image) or example.image].append(place)
     if len(groups) < 2:
         raise DataError(
-            f"rows are split by picture, these are about {len(groups)}; give rows about at least two different pictures"
+            f"rows are split by picture, these have only {len(groups)}; give rows about at least two different pictures"
         )
     chance = random.Random(seed)
     shuffled = sorted(groups.values())

@@ -89,7 +89,7 @@ def _this_machine(num_processes: int) -> Machine:
         memory = torch.cuda.get_device_properties(0).total_memory
         return Machine(torch.cuda.get_device_name(0), num_processes, memory / GB)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Machine("this computer without a GPU", num_processes, memory / GB / num_processes)
+    return Machine("this machine without a GPU", num_processes, memory / GB / num_processes)
 
 
 def _is_set(name: str) -> bool:

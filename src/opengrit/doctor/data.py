@@ -117,17 +117,17 @@ def _pictures(found: FileCheck) -> Iterator[Finding]:
         first = other[0]
         yield _AREA.warn(
             "picture sizes",
-            f"{len(other)} rows of {found.file} give another shape than their picture's, so their boxes are elsewhere: "
-            f"{first.id} says {first.in_row.width} x {first.in_row.height}, the file is "
-            f"{first.in_file.width} x {first.in_file.height}",
+            f"{len(other)} rows of {found.file} name another shape than their picture's, so their boxes are misplaced: "
+            f"{first.id} says {first.in_row.width} x {first.in_row.height}, the file is {first.in_file.width} x "
+            f"{first.in_file.height}",
             "correct width and height, and the boxes with them",
         )
     if found.duplicates:
         yield _AREA.warn(
             "duplicates",
-            f"{len(found.duplicates)} questions of {found.file} are asked twice about one picture: "
+            f"{len(found.duplicates)} questions of {found.file} occur twice for the same picture: "
             f"{first_few(found.duplicates[0])}",
-            "keep one of each, or they count double",
+            "keep one of each, or they count twice",
         )
 
 
@@ -138,7 +138,7 @@ def _rows(context: Context) -> Iterator[Finding]:
         yield _AREA.fail(
             "ids",
             f"{len(twice)} ids appear more than once among the training rows: {first_few(twice)}",
-            "name each file once, and give files of one name in different folders different names",
+            "name each file once, and rename files that have the same name in different folders",
         )
     asked = context.recipe.train.questions_per_step
     if len(examples) + context.unsized < asked:
@@ -152,8 +152,8 @@ def _rows(context: Context) -> Iterator[Finding]:
     elif len(examples) + context.unsized < _FEW_ROWS:
         yield _AREA.warn(
             "rows",
-            f"{len(examples)} rows are few: the model can learn them by heart",
-            "GRIT learns from 20; add some, of different kinds",
+            f"{len(examples)} rows are few: the model can memorise them",
+            "GRIT learns from 20; add rows of different kinds",
         )
     small = [e.image for e in examples if min(e.picture_size.width, e.picture_size.height) < _TINY]
     if small:
@@ -177,13 +177,13 @@ def _answers(examples: Sequence[Example]) -> Iterator[Finding]:
     if len(answers) == 1 and len(examples) > 1:
         yield _AREA.fail(
             "answers",
-            f"the answer to every training row is {answer!r}: a model earns it without looking",
+            f"the answer to every training row is {answer!r}: a model is rewarded without looking",
             "add rows with other answers",
         )
     elif most > _LOPSIDED * len(examples):
         yield _AREA.warn(
             "answers",
-            f"the answer to {most} of {len(examples)} training rows is {answer!r}: always saying it nearly suffices",
+            f"the answer to {most} of {len(examples)} training rows is {answer!r}: always giving it nearly suffices",
             "balance the answers",
         )
     else:
@@ -195,7 +195,7 @@ def _answers(examples: Sequence[Example]) -> Iterator[Finding]:
 def _rewards(context: Context) -> Iterator[Finding]:
     rubric = context.rubric
     if rubric is None:
-        yield _AREA.skipped("rewards", "code of your own cannot be used: see above")
+        yield _AREA.skipped("rewards", "your own code cannot be used: see above")
         return
     try:
         rubric.check(context.examples)
@@ -207,18 +207,16 @@ def _rewards(context: Context) -> Iterator[Finding]:
 
 def _leaks(context: Context) -> Iterator[Finding]:
     if not context.evaluated:
-        yield _AREA.ok(
-            "leaks", "data.eval names nothing to measure with; opengrit eval can, before and after"
-        )
+        yield _AREA.ok("leaks", "data.eval names no data set; measure with opengrit eval before and after")
         return
     leaks = find_leaks(context.examples, context.evaluated)
     grave = [leak for leak in leaks if leak.kind is not LeakKind.QUESTION]
     if grave:
         yield _AREA.fail(
             "leaks",
-            f"{len(grave)} of {len(context.evaluated)} evaluation rows show a picture that is trained on, so that "
-            f"measuring would reward having seen it: {grave[0].test_id} and {grave[0].train_id} ({grave[0].shared})",
+            f"{len(grave)} of {len(context.evaluated)} evaluation rows show a training picture, so evaluation would "
+            f"reward having seen it: {grave[0].test_id} and {grave[0].train_id} ({grave[0].shared})",
             remedy_for_leaks(leaks, test_rows=len(context.evaluated)),
         )
         return
-    yield _AREA.ok("leaks", "no picture is in training and evaluation both")
+    yield _AREA.ok("leaks", "no picture is in both training and evaluation")

@@ -40,7 +40,7 @@ def examine_environment(context: Context) -> Iterator[Finding]:
         else:
             yield _AREA.ok(package, f"{package} {environment.version(package)}, for {why}")
     if environment.offline:
-        yield _AREA.ok("hub", "offline (HF_HUB_OFFLINE): only models that are on this machine can be used")
+        yield _AREA.ok("hub", "offline (HF_HUB_OFFLINE): only models on this machine can be used")
 
 
 def _pins(environment: Environment) -> Iterator[Finding]:
@@ -48,7 +48,7 @@ def _pins(environment: Environment) -> Iterator[Finding]:
     for requirement in wrong:
         found, needed = environment.version(requirement.name), f"{requirement.name}{requirement.specifier}"
         has = "is not installed" if found is None else f"is {found}"
-        text = f"{requirement.name} {has}, and opengrit needs {needed}"
+        text = f"{requirement.name} {has}, opengrit needs {needed}"
         fails = found is None or requirement.name in _ESSENTIAL
         yield _AREA.graded(requirement.name, text, f"pip install '{needed}'", fails=fails, warns=True)
     if not wrong:
@@ -86,7 +86,7 @@ def _torchvision(context: Context) -> Iterator[Finding]:
     if numbers[0] and numbers[1] and int(numbers[0][1]) == 2:
         belongs = int(numbers[0][2]) + _TORCHVISION_BEHIND
         if int(numbers[1][2]) != belongs:
-            text = f"torch {torch} goes with torchvision 0.{belongs}, here is {vision}"
+            text = f"torch {torch} needs torchvision 0.{belongs}, installed is {vision}"
             yield _AREA.fail("torchvision", text, remedy)
             return
     if all(builds) and builds[0] != builds[1]:
@@ -108,17 +108,17 @@ def _device(environment: Environment, *, bf16: bool) -> Finding:
     if bf16 and not environment.has_gpu:
         return _AREA.fail(
             "device",
-            "train.bf16 computes in 16 bits, and there is no GPU here to do it on",
+            "train.bf16 computes in 16 bits, and this machine has no GPU",
             "set train.bf16: false to train on the CPU (toy models only), or run on a machine with a GPU",
         )
     if bf16 and not environment.has_bf16:
         return _AREA.fail(
             "device",
-            f"train.bf16 computes in bfloat16, which {machine.name} does not have",
+            f"train.bf16 computes in bfloat16, which {machine.name} does not support",
             "set train.bf16: false, or use a GPU of the Ampere generation or later",
         )
     if not environment.has_gpu:
-        return _AREA.ok("device", "no GPU: trains on the CPU in 32 bits, which is for toy models")
+        return _AREA.ok("device", "no GPU: training runs on the CPU in 32 bits, which suits toy models only")
     bits = 16 if bf16 else 32
     return _AREA.ok("device", f"{machine.name}, {machine.device_gb:.0f} GB, computing in {bits} bits")
 

@@ -24,7 +24,7 @@ def examine_judge(context: Context) -> Iterator[Finding]:
     """Puts one right answer before the judge. The scores that runs share are neither read nor written."""
     section = context.recipe.judge
     if section.kind == "rule":
-        yield _AREA.ok("judge", "the rule: needs no network and costs nothing")
+        yield _AREA.ok("judge", "the rule judge: needs no network and costs nothing")
         return
     if section.kind == "own":
         yield from _own(section)
@@ -76,7 +76,7 @@ def examine_judge(context: Context) -> Iterator[Finding]:
     if not opinion.correct:
         yield _AREA.warn(
             "judge",
-            f"{found}; but {_TRIAL.given!r} where {_TRIAL.expected!r} is expected is right, and it marks it wrong",
+            f"{found}; but it marks {_TRIAL.given!r} wrong where {_TRIAL.expected!r} is expected, which is right",
             f"use a stronger judge, or lower judge.correct_from ({section.correct_from:g})",
         )
         return
@@ -94,6 +94,6 @@ def _own(section: JudgeSection) -> Iterator[Finding]:
     )
     said = opinion.reason if isinstance(opinion, Unjudged) else "right" if opinion.correct else "wrong"
     if isinstance(opinion, Unjudged) or not opinion.correct:
-        yield _AREA.warn("judge", f"{found}{said} to it", "look at what it takes for right")
+        yield _AREA.warn("judge", f"{found}{said} to it", "check what it accepts as right")
         return
     yield _AREA.ok("judge", found + said)

@@ -72,17 +72,17 @@ def _is_cached(name: str) -> bool:
 
 
 def _absent(context: Context, name: str) -> Finding:
-    found = f"{name} is not on this machine, so nothing that needs it was looked at"
+    found = f"{name} is not on this machine, so nothing that needs it was checked"
     facts = context.facts
     size = "" if facts is None else f" (about {facts.parameters() * 2 / 1e9:.0f} GB)"
     if context.environment.offline:
         return _AREA.fail(
             "model",
-            f"{found}, and HF_HUB_OFFLINE forbids to fetch it",
+            f"{found}, and HF_HUB_OFFLINE forbids downloading it",
             f"fetch it first: hf download {name}{size}; or name a folder",
         )
     return _AREA.warn(
-        "model", found, f"opengrit train would download it{size}; to look at it first: hf download {name}"
+        "model", found, f"opengrit train would download it{size}; to check it first: hf download {name}"
     )
 
 
@@ -98,8 +98,8 @@ def _padding(folder: str) -> Iterator[Finding]:
     if side == "right":
         yield _AREA.warn(
             "padding side",
-            f'{file.name} of the model pads on the right ("padding_side": "right"), and completions follow their '
-            "prompts: opengrit pads on the left all the same, other trainers and servers may not",
+            f'{file.name} of the model pads on the right ("padding_side": "right"), but completions follow their '
+            "prompts: opengrit pads on the left anyway, other trainers and servers may not",
             f'write "padding_side": "left" in {file}',
         )
 
@@ -138,7 +138,7 @@ def _loaded(context: Context, loaded: Loaded) -> Iterator[Finding]:
     if unit_of(chosen) != unit_of(own):
         yield _AREA.warn(
             "frame",
-            f"boxes are read in the frame {chosen}, and models of type {own} write {unit_of(own)}",
+            f"boxes are read in the frame {chosen}, but models of type {own} write {unit_of(own)}",
             "leave model.frame out (a trained model keeps its own in opengrit.json), unless it was trained that way",
         )
 

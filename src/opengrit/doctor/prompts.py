@@ -38,7 +38,7 @@ _KNOWN_BOXES = (Box(0.0, 0.0, 0.5, 0.5), Box(0.25, 0.1, 0.9, 1.0), Box(0.6, 0.7,
 def examine_prompts(context: Context) -> Iterator[Finding]:
     """Needs the model's processor, and no forward pass."""
     if context.rubric is None:
-        yield _AREA.skipped("prompts", "code of your own cannot be used: see above")
+        yield _AREA.skipped("prompts", "your own code cannot be used: see above")
         return
     yield from _own_prompt(context)
     if context.loaded is None:
@@ -62,7 +62,7 @@ def examine_prompts(context: Context) -> Iterator[Finding]:
         seen.append(example)
     if failed:
         found, remedy = split_message(failed[0])
-        yield _AREA.fail("prompts", f"{len(failed)} prompts cannot be made; the first: {found}", remedy)
+        yield _AREA.fail("prompts", f"{len(failed)} prompts cannot be built; the first: {found}", remedy)
     if seen:
         yield _lengths(context)
         yield from _replies(context, seen)
@@ -80,11 +80,11 @@ def _own_prompt(context: Context) -> Iterator[Finding]:
     if unread:
         missing.append(f"asks for {', '.join(unread)}, which nothing reads")
     if not asks.answer_tag:
-        missing.append("asks for no <answer>, so that all of a reply is taken for its answer")
+        missing.append("asks for no <answer>, so the whole reply counts as the answer")
     if not asks.boxes:
         missing.append("asks for no boxes")
     elif not {"<think>", "<rethink>"} & set(_TAGS.findall(words)):
-        missing.append("asks for boxes and for no <think>, so that none is in a thought")
+        missing.append("asks for boxes but not for <think>, so no box is in a thought")
     if not missing:
         yield _AREA.ok("own prompt", f"{context.strategy} asks for boxes and for tags that are read")
         return
@@ -120,13 +120,13 @@ def _round_trip(context: Context, preparer: Any) -> Finding:
         size = prompt.picture.seen_size
         return _AREA.ok(
             "frame",
-            f"boxes on a known picture of {_KNOWN_PICTURE[0]} x {_KNOWN_PICTURE[1]}, seen as {size.width} x {size.height} "
-            f"and written in the frame {frame.name}, come back within one step",
+            f"boxes on a known picture of {_KNOWN_PICTURE[0]} x {_KNOWN_PICTURE[1]}, seen as {size.width} x "
+            f"{size.height} and written in the frame {frame.name}, are read back within one step",
         )
     return _AREA.fail(
         "frame",
-        f"boxes written in the frame {frame.name} on a known picture do not come back",
-        "please report this model and its processor; until then name another model.frame",
+        f"boxes written in the frame {frame.name} on a known picture are not read back",
+        "please report this model and its processor; until then set another model.frame",
     )
 
 
@@ -198,6 +198,6 @@ def _detail(context: Context, examples: Sequence[Example]) -> Iterator[Finding]:
         yield _AREA.warn(
             "picture detail",
             f"{len(shrunk)} of {len(sizes)} pictures are shown to the model at less than a quarter of their width "
-            f"({size.width} x {size.height} as {seen.width} x {seen.height}): small things cannot be seen",
+            f"({size.width} x {size.height} as {seen.width} x {seen.height}): small objects cannot be seen",
             "raise model.max_pixels",
         )

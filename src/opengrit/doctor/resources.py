@@ -40,14 +40,14 @@ def examine_memory(context: Context) -> Iterator[Finding]:
     if facts is None:
         name = context.recipe.model.name
         yield Area.MEMORY.skipped(
-            "memory", f"neither the hub's table nor a config here says how large {name} is"
+            "memory", f"neither our table nor a config on this machine gives the size of {name}"
         )
         return
     if context.unsized:
         yield Area.MEMORY.skipped(
             "memory",
-            f"the sizes of the pictures of {context.unsized} rows are not known: they are not there, and the rows do not "
-            "give them",
+            f"picture sizes of {context.unsized} rows are not known: the pictures are missing, and the rows do not give "
+            "the sizes",
         )
         return
     found = _estimate(context, facts, context.recipe)
@@ -55,7 +55,7 @@ def examine_memory(context: Context) -> Iterator[Finding]:
     parts = sorted(_parts(found).items(), key=lambda part: -part[1])[:_PARTS_SHOWN]
     listed = ", ".join(f"{name} {_gb(size)}" for name, size in parts if size >= GB / 20)
     devices = "a device" if context.environment.has_gpu else "a process"
-    text = f"about {_gb(found.total)} of {machine.device_gb:.0f} GB {devices} ({listed}), by arithmetic"
+    text = f"about {_gb(found.total)} of {machine.device_gb:.0f} GB {devices} ({listed}), estimated"
     if share <= _NEARLY_FULL:
         yield Area.MEMORY.ok("memory", text)
         return
@@ -67,9 +67,9 @@ def examine_memory(context: Context) -> Iterator[Finding]:
     )
     if _fits_sharded(context, facts):
         changes.insert(
-            0, f"share it out over the {machine.devices} devices with DeepSpeed ZeRO-2 (--sharding zero2)"
+            0, f"shard it over the {machine.devices} devices with DeepSpeed ZeRO-2 (--sharding zero2)"
         )
-    remedy = "; or ".join(changes[:_CHANGES_SHOWN]) or "take a smaller model, or devices with more memory"
+    remedy = "; or ".join(changes[:_CHANGES_SHOWN]) or "choose a smaller model, or devices with more memory"
     yield Area.MEMORY.graded(
         "memory",
         text,
@@ -236,7 +236,7 @@ def examine_processes(context: Context) -> Iterator[Finding]:
     except RecipeError as error:
         yield Area.PROCESSES.fail(
             "processes",
-            f"a step's {train.completions_per_step} completions do not divide over {count} processes of "
+            f"a step's {train.completions_per_step} completions do not divide evenly over {count} processes of "
             f"per_device_train_batch_size {train.per_device_train_batch_size}",
             split_message(str(error))[1],
         )

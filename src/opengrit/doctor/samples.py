@@ -43,7 +43,7 @@ def examine_samples(context: Context) -> Iterator[Finding]:
         )
         return
     if context.rubric is None:
-        yield _AREA.skipped("samples", "code of your own cannot be used: see above")
+        yield _AREA.skipped("samples", "your own code cannot be used: see above")
         return
     try:
         context.groups = _sample(context, context.rubric.of_first_answers())
@@ -105,10 +105,10 @@ def _stops(context: Context, records: Sequence[Record]) -> Finding:
         f"cut off at {limit} tokens"
     )
     remedy = (
-        "raise train.max_completion_length; if they ramble past their answer, the base does not know the format: "
-        "fine-tune a little first (opengrit sft)"
+        "raise train.max_completion_length; if they continue after their answer, the base does not know the format: "
+        "fine-tune first (opengrit sft)"
     )
-    why = "what is cut off teaches nothing"
+    why = "truncated completions teach nothing"
     return _AREA.graded("stop", found, remedy, fails=cut > _MOSTLY_CUT * n, warns=cut > _CUT * n, why=why)
 
 
@@ -122,13 +122,14 @@ def _format(context: Context, records: Sequence[Record]) -> Iterator[Finding]:
     if boxes == 0.0:
         yield _AREA.warn(
             "format",
-            f"{found}: what is never written is never rewarded",
-            "ask with strategy grounded-icl, fine-tune a little first (opengrit sft), or take a base that can detect",
+            f"{found}: boxes that are never written are never rewarded",
+            "ask with strategy grounded-icl, fine-tune first (opengrit sft), or choose a base model that can detect "
+            "objects",
         )
     elif formed == 0.0:
         yield _AREA.warn(
             "format",
-            f"{found}: the whole format must turn up by chance before it is learned",
+            f"{found}: the full format must occur by chance before it can be learned",
             "ask with strategy grounded-icl, or sample more (train.num_generations)",
         )
     else:
@@ -155,9 +156,9 @@ def _reward(context: Context, records: Sequence[Record]) -> Iterator[Finding]:
     if max(map(abs, totals)) < _NOTHING:
         yield _AREA.fail(
             "reward",
-            f"{found}: where all earn 0 nothing is learned",
-            "check that answers can be right as they are asked for (strategy, judge), and reward what the base does at "
-            "times (tag_walk, bleu1)",
+            f"{found}: if all earn 0, nothing is learned",
+            "check that the judge can accept answers in the form the prompt asks for (strategy, judge), and reward "
+            "what the base sometimes does (tag_walk, bleu1)",
         )
         return
     yield _AREA.ok("reward", found)
@@ -167,7 +168,7 @@ def _reward(context: Context, records: Sequence[Record]) -> Iterator[Finding]:
         yield _AREA.warn(
             "reward parts",
             f"no sample earns anything from {', '.join(idle)}",
-            "it starts to count once some completion earns it; if none can, take it out of rewards:",
+            "it counts as soon as some completion earns it; if none can, remove it from rewards:",
         )
 
 
@@ -183,12 +184,12 @@ def _answers(context: Context, records: Sequence[Record]) -> Iterator[Finding]:
     yield _AREA.graded(
         "answers of the base",
         f"none of {len(opinions)} judged samples is right",
-        "take a base that knows such pictures, or ask what it can answer at times (strategy, easier rows); look at some "
-        "answers first (opengrit ask)",
+        "choose a base that knows such pictures, or ask what it can sometimes answer (strategy, easier rows); look at "
+        "some answers first (opengrit ask)",
         fails=by_rule,
         warns=True,
         why="answers that are never right teach nothing but the format",
-        why_warn="judged by rule here, the recipe's judge may see more in them",
+        why_warn="the rule judged them here; the recipe's judge may accept more of them",
     )
 
 
@@ -196,13 +197,13 @@ def _groups(context: Context) -> Finding:
     size = context.recipe.train.num_generations
     groups = [[record.score.total for record in group] for group in context.groups]
     chance = mean_of([flat_chance(group, size=size) for group in groups if len(group) >= size])
-    found = f"of groups of {size} about {_percent(chance)} would earn the same in all their completions, and teach nothing"
+    found = f"in about {_percent(chance)} of groups of {size} all completions would earn the same, and teach nothing"
     if chance.value is None or chance.value < _FLAT:
         return _AREA.ok("flat groups", found)
     records = [record for group in context.groups for record in group]
     best = min(_mean(records, right) or 0.0, _mean(records, follows_format) or 0.0) >= 0.9
     cause, remedy = (
-        ("nearly all is right already: there is nothing left to learn", "train on harder rows")
+        ("nearly all answers are right already: there is nothing left to learn", "train on harder rows")
         if best
         else (
             "samples hardly differ",
@@ -244,11 +245,15 @@ def _units(context: Context, records: Sequence[Record]) -> Iterator[Finding]:
     another = sum(one.reason is Rejection.ANOTHER_UNIT for r in records for one in r.transcript.rejected)
     if not another:
         return
-    found = f"{another} of the {written} boxes in {len(records)} samples are written in another unit than the frame {context.loaded.frame}"
+    found = (
+        f"{another} of the {written} boxes in {len(records)} samples are not in the unit of the frame "
+        f"{context.loaded.frame}"
+    )
     yield _AREA.graded(
         "unit of the boxes",
         found,
-        "if this model writes fractions of the picture, set model.frame: unit; else teach it the frame (opengrit sft)",
+        "if this model writes fractions of the picture, set model.frame: unit; otherwise teach it the frame (opengrit "
+        "sft)",
         fails=another > _MOSTLY_ANOTHER_UNIT * written,
         warns=True,
         why="fractions, per cent, or pixels; they are rejected, and earn nothing",
@@ -261,7 +266,7 @@ def _frames(context: Context, records: Sequence[Record]) -> Iterator[Finding]:
     pointed = [r for r in records if is_complete(r) and r.example.boxes and _points(r)]
     if not pointed:
         yield _AREA.skipped(
-            "boxes", "no sample points in a row whose boxes are known: no frame can be checked"
+            "boxes", "no sample has a box in a row with known boxes: the frame cannot be checked"
         )
         return
     chosen = context.loaded.frame
@@ -280,8 +285,8 @@ def _frames(context: Context, records: Sequence[Record]) -> Iterator[Finding]:
     elif own < _BAD_IOU:
         yield _AREA.warn(
             "frame of the samples",
-            f"{found}: in no frame do they fit",
-            "the base does not find things in these pictures; check that the rows' boxes are right, and give it larger "
+            f"{found}: they fit in no frame",
+            "the base does not find objects in these pictures; check that the rows' boxes are right, and try larger "
             "pictures (model.min_pixels)",
         )
     else:

@@ -38,7 +38,7 @@ def examine_settings(context: Context) -> Iterator[Finding]:
         yield _AREA.ok(
             "settings",
             f"{train.max_steps} steps of {train.questions_per_step} questions x {train.num_generations} completions, "
-            f"learning rate {train.learning_rate:g}, temperature {train.temperature:g}: nothing odd",
+            f"learning rate {train.learning_rate:g}, temperature {train.temperature:g}: nothing unusual",
         )
 
 
@@ -49,7 +49,7 @@ def _own_code(context: Context) -> Iterator[Finding]:
         if files:
             listed = ", ".join(f"{file.path} (SHA-256 {file.sha256[:12]})" for file in files)
             yield _AREA.ok(
-                "own code", f"this recipe uses files of your own, and Python in them is executed: {listed}"
+                "own code", f"this recipe uses your own files, and runs the Python in them: {listed}"
             )
         context.strategy = strategy_named(context.recipe.strategy)
         if context.recipe.judge.kind == "own":
@@ -71,9 +71,7 @@ def _rate(context: Context) -> Iterator[Finding]:
     recipe, size = context.recipe, context.facts.parameters()
     usual = usual_rate(size, lora=recipe.lora is not None)
     rate = recipe.train.learning_rate
-    found = (
-        f"train.learning_rate is {rate:g}, and about {usual:.0e} is usual for {_in_words(size)} parameters"
-    )
+    found = f"train.learning_rate is {rate:g}, usual for {_in_words(size)} parameters is about {usual:.0e}"
     found += " with adapters" if recipe.lora is not None else ""
     if rate > _FAR * usual or rate < _IDLE * usual:
         yield _AREA.graded(
@@ -115,8 +113,8 @@ def _sampling(context: Context) -> Iterator[Finding]:
     if in_format and length < _SHORTEST_REPLY:
         yield _AREA.fail(
             "completion length",
-            f"train.max_completion_length is {length}, and a reply in the format takes {_SHORTEST_REPLY} tokens and more: "
-            "most would be cut off, and what is cut off teaches nothing",
+            f"train.max_completion_length is {length}, but a reply in the format takes at least {_SHORTEST_REPLY} "
+            "tokens: most would be truncated, and truncated completions teach nothing",
             "raise it (GRIT: 1000)",
         )
 
@@ -138,7 +136,7 @@ def _prompt(context: Context) -> Iterator[Finding]:
     if recipe.strategy == "direct" and earned & asks_for_tags:
         yield _AREA.warn(
             "strategy",
-            f"strategy direct asks for no tags and no boxes, and {', '.join(sorted(earned & asks_for_tags))} reward them",
+            f"strategy direct asks for no tags and no boxes, but {', '.join(sorted(earned & asks_for_tags))} reward them",
             "set strategy: grounded, or rewards: answer_only",
         )
 

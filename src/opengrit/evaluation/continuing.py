@@ -40,8 +40,8 @@ def check_model(folder: Path, now: ModelOrigin) -> None:
     if origin is None or origin.model is None or not origin.model.is_another(now):
         return
     raise RunError(
-        f"an evaluation continues with the model it asked, that in {folder} asked {origin.model}, and {now.name!r} is "
-        f"{now} now; bring that one back, or choose another --out for a new evaluation"
+        f"an evaluation resumes with the same model, that in {folder} asked {origin.model}, and {now.name!r} is {now} "
+        "now; restore that model, or choose another --out for a new evaluation"
     )
 
 
@@ -50,8 +50,8 @@ def check_own_code(folder: Path, files: Sequence[OwnFile]) -> None:
     changes = own_code_changes(folder, files)
     if changes:
         raise RunError(
-            f"an evaluation continues with the code it was started with, {folder} used another ({listed(changes)}; its own "
-            f"is kept in {folder / OWN_CODE}); bring that one back, or choose another --out for a new evaluation"
+            f"an evaluation resumes with the same code, {folder} used another version ({listed(changes)}; its copy is "
+            f"in {folder / OWN_CODE}); restore that version, or choose another --out for a new evaluation"
         )
 
 
@@ -67,8 +67,8 @@ def check_answered(
     for name in known:
         if name not in wanted:
             raise RunError(
-                f"an evaluation holds answers to its own questions, {name!r} in {folder} is none of the {len(wanted)}; "
-                "bring the old rows back, or choose another --out for a new evaluation"
+                f"an evaluation's answers must belong to its questions, {name!r} in {folder} is not among the "
+                f"{len(wanted)}; restore the old rows, or choose another --out for a new evaluation"
             )
     differing = {name for name, record in known.items() if _differs(record.example, wanted[name])}
     if not differing:
@@ -100,7 +100,7 @@ def _refuse(folder: Path, found: Sequence[str], only_annotation: bool, *, judge_
         return
     again = "--judge-again to judge the kept answers by the new annotation (nothing is asked again), "
     raise RunError(
-        f"an evaluation continues with the rows and pictures it asked about, {folder} was started with others "
-        f"({listed(found)}); bring the old ones back, {again if only_annotation else ''}or choose another --out for a new "
+        f"an evaluation resumes with the same rows and pictures, {folder} was started with different ones "
+        f"({listed(found)}); restore the old ones, {again if only_annotation else ''}or choose another --out for a new "
         "evaluation"
     )

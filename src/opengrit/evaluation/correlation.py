@@ -180,8 +180,8 @@ def correlate(
     others = {choice.judge for choice in known if choice.judge != settings.model}
     if others:
         raise RunError(
-            f"a file of choices is one judge's, {out} holds those of {min(others)!r} and not of {settings.model!r}; "
-            "choose another --out"
+            f"a file of choices holds those of one judge, {out} holds those of {min(others)!r} and not of "
+            f"{settings.model!r}; choose another --out"
         )
     done = {choice.key: choice for choice in known}
     questions = [
@@ -240,7 +240,7 @@ async def _ask(endpoint: Endpoint, question: _Question, *, seed: int) -> Choice:
         else:
             letter = read_choice(reply.text)
             if letter is None:
-                failure = f"the judge's reply is no choice: {' '.join(reply.text.split())[:80]}"
+                failure = f"the judge's reply is not a choice: {' '.join(reply.text.split())[:80]}"
             else:
                 picked = (letter == "A") == first_shown
     return Choice(

@@ -47,7 +47,7 @@ _ESTIMATES = (
 def measured(records: Sequence[Record], *, data: str) -> Measured:
     """The figures of records of one data set, all asked under one prompt. Raises ValueError where there are none."""
     if not records:
-        raise ValueError(f"figures are of at least one record, there is none of {data}")
+        raise ValueError(f"figures need at least one record, got none of {data}")
     found = summarise(records).overall
     return Measured(
         data=data,
@@ -79,7 +79,7 @@ def from_json(value: Mapping[str, Any]) -> Measured:
         plain = {field.name: value[field.name] for field in fields(Measured)}
         return Measured(**plain | {name: _estimate(plain[name]) for name in _ESTIMATES})
     except (KeyError, TypeError) as error:
-        raise ValueError(f"figures are what opengrit wrote, these are not ({error!r})") from error
+        raise ValueError(f"figures must be as opengrit wrote them, these are not ({error!r})") from error
 
 
 def _estimate(value: Sequence[Any]) -> Estimate:

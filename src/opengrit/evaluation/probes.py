@@ -55,7 +55,7 @@ class Unprobed(Enum):
     FAILED = "the rollout failed"
     TRUNCATED = "truncated"
     NO_ANSWER = "without an answer"
-    BOX_ANSWER = "the expected answer is a box, which words do not compare"
+    BOX_ANSWER = "the expected answer is a box, which cannot be compared as text"
     NO_BOXES = "without boxes"
 
 
@@ -170,8 +170,8 @@ def run_probes(
             known = done.get(probe_id(ASKED, record.id))
             if known is not None and known.failure is None and known.completion != record.completion:
                 raise RunError(
-                    f"probes belong to the answers they were asked about, {record.id!r} has another text now than in "
-                    f"{run.path}; choose another --out"
+                    f"probes resume with the same answers, {record.id!r} has a different text in {run.path}; choose "
+                    "another --out"
                 )
             if known is None or known.verdict != record.verdict or known.example != record.example:
                 # Judged again, or asked again, or moved since.
@@ -242,8 +242,8 @@ def shown(record: Record, probe: Probe, *, seed: int = BOOTSTRAP_SEED) -> Image.
     if picture.size != (size.width, size.height):
         now = f"{picture.width} x {picture.height}"
         return Unsampled(
-            f"a picture keeps the size its record says, {size.width} x {size.height}, but {record.example.image} "
-            f"is now {now}; bring the old file back"
+            f"a picture keeps the size its record says, {size.width} x {size.height}, but {record.example.image} is now "
+            f"{now}; restore the old file"
         )
     return greyed(picture, hidden_boxes(record, probe, seed=seed), probe)
 

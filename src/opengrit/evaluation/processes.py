@@ -52,7 +52,7 @@ class ProcessSampler:
     ) -> list[list[Sampled | Unsampled]]:
         """As the model's own sampler gives them. Raises RunError where the process died; nobody can listen."""
         if listener is not None:
-            raise ValueError("a sampler in another process has no listener, got one; leave it out")
+            raise ValueError("a sampler in another process takes no listener, got one; leave it out")
         with suppress(BrokenPipeError):  # a dead process is noticed where its answer is read
             self._pipe.send((list(questions), samples_per_question, settings))
         return self._receive()
@@ -73,8 +73,8 @@ class ProcessSampler:
             code = self._process.exitcode or 0
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
             raise RunError(
-                f"each process of an evaluation lives to its end, {self._process.name} {how}; what was answered is kept: "
-                "run the same command again to resume, with fewer processes where memory ran out"
+                f"no process of an evaluation may die, {self._process.name} {how}; its answers are kept: run the same "
+                "command again to resume, with fewer processes if memory ran out"
             ) from error
         if isinstance(answer, OpenGritError):
             raise answer

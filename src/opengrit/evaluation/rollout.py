@@ -159,7 +159,8 @@ def settled(records: Sequence[Record], opinions: Sequence[Verdict | Unjudged]) -
     num_cases = sum(isinstance(known, Case) for known in settlements)
     if len(opinions) != num_cases:
         raise RewardError(
-            f"a judge gives one opinion a case, got {len(opinions)} for {num_cases} from {records[0].id} on; fix the judge"
+            f"a judge gives one opinion for each case, got {len(opinions)} for {num_cases} from {records[0].id} on; fix "
+            "the judge"
         )
     rest = iter(opinions)
     verdicts = [next(rest) if isinstance(known, Case) else known for known in settlements]

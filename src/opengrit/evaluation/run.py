@@ -71,7 +71,7 @@ def run_evaluation(
     examples = _examples(recipe)
     if num_processes < 1 or (num_processes > 1 and recipe.endpoint is not None):
         raise RecipeError(
-            f"--num-processes is at least 1, and 1 where a model is served, got {num_processes}; leave it out"
+            f"--num-processes is at least 1, and exactly 1 with --endpoint, got {num_processes}; leave it out"
         )
     model = model_origin(recipe)
     started = os.path.isfile(Path(out) / RECIPE)
@@ -86,9 +86,7 @@ def run_evaluation(
         known = list(RunDir.open(out).records())
         check_answered(Path(out), known, examples, samples=recipe.eval.samples, judge_again=judge_again)
     elif judge_again:
-        raise RunError(
-            f"--judge-again judges the answers of an evaluation that is there, {out} holds none; leave it out"
-        )
+        raise RunError(f"--judge-again needs an existing evaluation, {out} holds none; leave it out")
     frame = _frame_where_all_is_answered(known, examples, samples=recipe.eval.samples)
     with (
         nullcontext(OpenModel([NoModel()], frame)) if frame else open_model(recipe, num_processes) as asked,
@@ -165,7 +163,8 @@ def judging_lines(recipe: EvalRecipe, records: Sequence[Record]) -> list[str]:
         reasons = Counter(verdict.reason for verdict in waiting if isinstance(verdict, Unjudged))
         most = harmless(" ".join(reasons.most_common(1)[0][0].split()))  # a judge's server may have worded it
         lines.append(
-            f"unjudged: {len(waiting)} answers; the same command judges them again, and asks nothing; mostly: {most}"
+            f"unjudged: {len(waiting)} answers; the same command judges them again without asking the model; most "
+            f"frequent reason: {most}"
         )
     return lines
 
@@ -263,7 +262,7 @@ def _served_sampler(endpoint: Served, model: Model) -> EndpointSampler:
 
     if model.max_tiles is not None:
         raise RecipeError(
-            f"max_tiles is set where the model is served, got {model.max_tiles} for {endpoint.url}; leave it out"
+            f"with an endpoint, max_tiles is set on the server, got {model.max_tiles} for {endpoint.url}; leave it out"
         )
     return EndpointSampler.connect(
         endpoint.url,

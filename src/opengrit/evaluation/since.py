@@ -85,7 +85,7 @@ def with_pictures(run: RunDir, records: Sequence[Record], *, images: Path | None
     missing = [path for path in dict.fromkeys(paths) if path not in there]
     if missing:
         _log.warning(
-            "%d of %d pictures of %s cannot be found (%s); give the folder that holds them with --images",
+            "%d of %d pictures of %s cannot be found (%s); name their folder with --images",
             len(missing),
             len(set(paths)),
             run.path,
@@ -98,7 +98,7 @@ def tell(run: RunDir, found: Since, *, consequence: str) -> None:
     """Log what is not as it was; `consequence` says what becomes of the answers about pictures that are missing."""
     if found.rows:
         _log.warning(
-            "the data of %s changed since (%s); this is about what was asked and answered then",
+            "the data of %s changed since (%s); what follows is about the old data",
             run.path,
             listed(found.rows),
         )
@@ -115,7 +115,7 @@ def in_words(found: Since) -> str:
     """What is not as it was, for a page that goes to others; "" where nothing is known to have changed."""
     words = [found.rows_counted] if found.rows_counted else []
     if found.exchanged:
-        words.append(f"{len(found.exchanged)} pictures have another content")
+        words.append(f"{len(found.exchanged)} pictures have changed")
     if found.missing:
         words.append(f"{len(found.missing)} of {found.num_pictures} pictures are missing")
     return listed(words)
@@ -125,14 +125,13 @@ def require_same_pictures(run: RunDir, found: Since) -> None:
     """Raise RunError where pictures have another content than was asked about, or all are missing."""
     if found.exchanged:
         raise RunError(
-            f"probes ask about the pictures that were asked about, {len(found.exchanged)} of those of {run.path} have "
-            f"another content now ({first_few(found.exchanged)}); bring the old ones back, or evaluate again with another "
-            "--out and probe that"
+            f"probes need the evaluation's pictures, {len(found.exchanged)} of {run.path} have changed "
+            f"({first_few(found.exchanged)}); restore the old ones, or evaluate again with another --out and probe that"
         )
     if found.missing and len(found.missing) == found.num_pictures:
         raise RunError(
-            f"probes ask about the pictures that were asked about, none of {run.path} can be found "
-            f"({first_few(found.missing)}); bring them back, or give the folder that holds them with --images"
+            f"probes need the evaluation's pictures, none of {run.path} can be found ({first_few(found.missing)}); "
+            "restore them, or name their folder with --images"
         )
 
 
@@ -154,13 +153,13 @@ def with_model(run: RunDir, recipe: EvalRecipe, *, model: str | None) -> EvalRec
     except ModelError as error:
         where = "" if then is None else f", which was {then}"
         raise ModelError(
-            f"the model that answered in {run.path}{where}, must be there, and is not ({error}); name where it is now with "
+            f"the evaluation's model, in {run.path}{where}, must exist and does not ({error}); name its place with "
             "--model"
         ) from error
     if then is not None and then.is_another(now):
         raise ModelError(
-            f"the model that answered is asked again, in {run.path} it was {then}, and {name!r} is {now} now; name the old "
-            "one with --model, or evaluate the new one with another --out"
+            f"probes ask the evaluation's model again, in {run.path} it was {then}, and {name!r} is {now} now; name the "
+            "old one with --model, or evaluate the new one with another --out"
         )
     return recipe.model_copy(update={"model": recipe.model.model_copy(update={"name": name})})
 
@@ -174,8 +173,8 @@ def _model_name(run: RunDir, name: str, origin: Origin | None) -> str:
         if (start / name).is_dir():
             return str(start / name)
     raise ModelError(
-        f"the model that answered in {run.path} was {name!r}, and it did not note whether that was a folder or a hub id; "
-        "name the one that it was with --model"
+        f"the model that answered in {run.path} was {name!r}, without a note whether that is a folder or a hub id; name "
+        "it with --model"
     )
 
 

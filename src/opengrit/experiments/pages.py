@@ -107,7 +107,11 @@ def tests_text(difference: Difference) -> str:
 def failed_text(block: Block) -> str:
     """Which ways had rollouts that failed, in words; empty where none had."""
     failed = [f"{w.way} {w.num_failed} of {w.num_asked}" for w in block.ways if w.num_failed]
-    return f"Failed rollouts, left out and to be asked again: {', '.join(failed)}." if failed else ""
+    return (
+        (f"Failed rollouts (left out; the same command asks them again): {', '.join(failed)}.")
+        if failed
+        else ""
+    )
 
 
 def alarms_text(block: Block) -> str:

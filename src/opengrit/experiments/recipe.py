@@ -33,7 +33,7 @@ class TableModel(Model):
     """A model of the table: in memory, or behind an endpoint, which can only be asked."""
 
     label: str | None = Field(
-        default=None, min_length=1, description="its name in the table; null: the model's own name"
+        default=None, min_length=1, description="the model's name in the table; null: its own name"
     )
     endpoint: Served | None = Field(
         default=None, description="an OpenAI-compatible server that runs it; null: it runs here"
@@ -54,7 +54,7 @@ class TableObjective(RecipeSection):
 
     rewards: Rewards = Field(default="paper", description="a named set, or weights by the reward's name")
     train_data: tuple[Annotated[Source, BeforeValidator(data_source)], ...] | None = Field(
-        default=None, description="data sets that it learns from; null: the table's train_data"
+        default=None, description="training data sets; null: the table's train_data"
     )
     advantage: Advantage = Field(
         default=Advantage(), description="how the rewards of a group become advantages"
@@ -63,7 +63,7 @@ class TableObjective(RecipeSection):
         default=None, description="the second questions of the rewards kept and hidden; null: none"
     )
     train: dict[str, Any] = Field(
-        default={}, description="keys of the table's train that are another here, such as beta: 0.04"
+        default={}, description="keys of the table's train section that differ here, such as beta: 0.04"
     )
 
 
@@ -71,54 +71,58 @@ class TableRecipe(RecipeSection):
     """Everything a table does. Each way runs with each model and seed, and is evaluated on every data set."""
 
     models: tuple[Annotated[TableModel, BeforeValidator(named)], ...] = Field(
-        description="models compared, each by itself; a bare string is a name"
+        description="models to compare, each separately; a bare string is a name"
     )
     data: tuple[Annotated[Source, BeforeValidator(data_source)], ...] = Field(
-        description="data sets measured on, each a part of the table"
+        description="evaluation data sets, each a part of the table"
     )
     train_data: tuple[Annotated[Source, BeforeValidator(data_source)], ...] = Field(
-        default=(), description="data sets that sft, grpo-answer and grit learn from, taken together"
+        default=(), description="training data sets of sft, grpo-answer and grit, taken together"
     )
-    ways: tuple[Way, ...] = Field(default=tuple(Way), description="ways compared (default: all)")
+    ways: tuple[Way, ...] = Field(default=tuple(Way), description="ways to compare (default: all)")
     objectives: dict[str, TableObjective] = Field(
-        default={}, description="more ways, by names of your own: GRPO with other rewards, rows or settings"
+        default={}, description="more ways, under your own names: GRPO with other rewards, rows or settings"
     )
     seeds: tuple[Seed, ...] = Field(
         default=(0, 1, 2),
-        description="a training and its sampling each; where nothing is trained or sampled there is one run",
+        description="a run for each seed; ways that neither train nor sample have one run",
     )
     strategy: Strategy = Field(
-        default="grounded", description="prompt that grpo-answer and grit learn and are asked with"
+        default="grounded", description="prompt of grpo-answer and grit, in training and evaluation"
     )
     sft_strategy: Literal["grounded", "sft"] = Field(
-        default="grounded", description="prompt that sft learns and is asked with, and its targets' form"
+        default="grounded", description="prompt of sft, in training and evaluation, and form of its targets"
     )
     judge: Annotated[JudgeSection, BeforeValidator(judge_section)] = Field(
         default=JudgeSection(),
-        description="who says whether an answer is right, in training and in the table (rule: needs no network)",
+        description=(
+            "what decides whether an answer is right, in training and in the table (rule: needs no network)"
+        ),
     )
-    train: Train = Field(default=Train(), description="how grpo-answer and grit learn; seeds gives the seed")
-    sft: SftTrain = Field(default=SftTrain(), description="how sft learns; seeds gives the seed")
+    train: Train = Field(
+        default=Train(), description=("training settings of grpo-answer and grit; seeds gives the seed")
+    )
+    sft: SftTrain = Field(default=SftTrain(), description="training settings of sft; seeds gives the seed")
     lora: Lora | None = Field(default=None, description="adapters; null: all weights are trained")
-    freeze_vision: bool = Field(default=False, description="keep the vision tower as it is")
-    eval: Eval = Field(default=Eval(), description="how it is measured; ways gives the prompt")
+    freeze_vision: bool = Field(default=False, description="freeze the vision tower")
+    eval: Eval = Field(default=Eval(), description="evaluation settings; ways gives the prompt")
     probe: bool = Field(
         default=False,
         description="ask each way that points again with boxes grey, as opengrit probe does: necessity and sufficiency",
     )
     limit: Count | None = Field(
-        default=None, description="ask only the first rows of each data set; null: all"
+        default=None, description="number of rows to ask of each data set, from the first; null: all"
     )
 
     @field_validator("models", "data", "ways", "seeds")
     @classmethod
     def _some_and_each_once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if not value:
-            raise ValueError("at least one is named, none is; add one")
+            raise ValueError("needs at least one entry, has none; add one")
         names = [_name_of(item) for item in value]
         for i, name in enumerate(names):
             if name in names[:i]:
-                raise ValueError(f"each is named once, {name} is named twice; leave one out")
+                raise ValueError(f"each entry may occur once, {name} occurs twice; leave one out")
         return value
 
     @field_validator("train", "sft")
@@ -154,7 +158,7 @@ class TableRecipe(RecipeSection):
         for i, folder in enumerate(folders):
             if folder in folders[:i]:
                 raise ValueError(
-                    f"models have folders of their own, two would be {folder}; give one of them another label"
+                    f"each model needs its own folder, two would be {folder}; give one of them another label"
                 )
         return self
 
@@ -167,7 +171,8 @@ class TableRecipe(RecipeSection):
         for name, own in self.objectives.items():
             if re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name) is None or name in set(Way):
                 raise ValueError(
-                    f"an objective has a name of its own, in small letters, digits, points and hyphens, got {name!r}; rename it"
+                    f"an objective needs a new name of lower-case letters, digits, points and hyphens, got {name!r}; "
+                    "rename it"
                 )
             if "seed" in own.train:
                 raise ValueError(f"seeds lists the seeds, objectives.{name}.train has one too; leave it out")

@@ -352,14 +352,14 @@ def _notes(recipe: TableRecipe) -> tuple[str, ...]:
         w.value for w in recipe.all_ways if len(recipe.seeds_of(w)) == 1 and not (w.learns or w.is_after_grit)
     ]
     notes = [
-        "Each mean has its 95 % bootstrap interval over examples; the seeds of an example are averaged first. The interval "
-        "shows what other examples would give; how far the seeds lie apart shows what other seeds would.",
-        "Nothing is corrected for the number of comparisons: of twenty intervals about one misses by chance.",
-        "IoU compares the union of all boxes written with the union of those annotated. A reply without a box has IoU 0, and "
-        "rows without annotated boxes are left out. direct asks for no boxes.",
-        "Failed, unjudged and truncated replies are left out of the means they say nothing about, and are counted.",
-        "Full format: the five tags in order, an answer, and a box where the row has one. direct and the prompt sft do not "
-        "ask for it.",
+        "Each mean has its 95 % bootstrap interval over examples; the seeds of an example are averaged first. The "
+        "interval shows what other examples would give; the spread of the seeds shows what other seeds would give.",
+        "No correction for multiple comparisons: about one interval in twenty misses by chance.",
+        "IoU compares the union of all written boxes with the union of the annotated ones. A reply without a box has "
+        "IoU 0, and rows without annotated boxes are left out. direct asks for no boxes.",
+        "Failed, unjudged and truncated replies are counted, and left out of the means they cannot inform.",
+        "Full format: the five tags in order, an answer, and a box where the row has one. The prompts direct and sft "
+        "do not ask for it.",
     ]
     if Way.SFT in recipe.ways:
         notes.append(
@@ -367,7 +367,8 @@ def _notes(recipe: TableRecipe) -> tuple[str, ...]:
         )
     if Way.DIRECT_AFTER in recipe.ways:
         notes.append(
-            "direct-after is the model that grit trained, asked plainly: the difference to grit is what writing boxes brings."
+            "direct-after is the model trained by grit, asked plainly: its difference from grit is the effect of "
+            "writing boxes."
         )
     if recipe.probe:
         notes.append(
@@ -376,13 +377,13 @@ def _notes(recipe: TableRecipe) -> tuple[str, ...]:
         )
     if Way.BLIND in recipe.ways:
         notes.append(
-            "blind is the model that grit trained, asked as grit is about pictures that are grey all over: what it knows without "
-            "looking, and the floor under every accuracy."
+            "blind is the model trained by grit, asked in the same way about grey pictures: what it answers without "
+            "looking, a baseline for every accuracy."
         )
     if asked_once and len(recipe.seeds) > 1 and recipe.is_greedy:
         notes.insert(
             1,
-            f"{', '.join(asked_once)}: nothing is trained and answers are greedy, so there is one run; a second seed would "
-            "give the same.",
+            f"{', '.join(asked_once)}: no training and greedy answers, so there is one run; another seed would give the "
+            "same.",
         )
     return tuple(notes)

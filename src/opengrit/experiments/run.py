@@ -260,8 +260,8 @@ def _check_base(folder: Path, name: str) -> None:
     origin, now = read_origin(folder), identity_of(name)
     if origin is not None and origin.model is not None and origin.model.is_another(now):
         raise RunError(
-            f"a table is of the same models throughout, the training in {folder} began with {origin.model}, and {name!r} is "
-            f"{now} now; bring that one back, or choose another --out for a new table"
+            f"a table needs the same models throughout, the training in {folder} began with {origin.model}, and "
+            f"{name!r} is {now} now; restore that model, or choose another --out for a new table"
         )
 
 
@@ -283,8 +283,8 @@ def _checkpoint_to_name(folder: Path, *, place: str) -> str | None:
     if not checkpoints:
         return None
     raise RunError(
-        f"a training resumes from an undamaged checkpoint, all in {folder} are damaged (the log says how); "
-        "move that folder away, and the same command trains again from the start"
+        f"a training resumes from an undamaged checkpoint, all in {folder} are damaged (see the log); move that folder "
+        "away, and the same command trains again from the start"
     )
 
 
@@ -294,8 +294,8 @@ def _check_same(folder: Path, recipe: TableRecipe) -> None:
     changes = recipe_changes(kept, recipe.text_for(kept))
     if changes:
         raise RunError(
-            f"a table continues with its own recipe, {folder} was started with another ({listed(changes)}); "
-            f"use {folder / RECIPE}, or another --out for a new table"
+            f"a table resumes with its own recipe, {folder} was started with another ({listed(changes)}); use "
+            f"{folder / RECIPE}, or another --out for a new table"
         )
 
 
@@ -316,8 +316,8 @@ def _check_data(folder: Path, now: Data, *, judge_again: bool) -> None:
         return
     again = "--judge-again to judge the kept answers by the new annotation (nothing is asked again), "
     raise RunError(
-        f"a table continues with its own rows and pictures, {folder} was started with others ({listed(found)}); bring the "
-        f"old ones back, {again if can_judge else ''}or choose another --out for a new table"
+        f"a table resumes with its own rows and pictures, {folder} was started with different ones ({listed(found)}); "
+        f"restore the old ones, {again if can_judge else ''}or choose another --out for a new table"
     )
 
 
@@ -350,8 +350,8 @@ def _check(recipe: TableRecipe) -> list[Example]:
     rows = _rows_of(recipe.train_data)
     if Way.SFT in recipe.ways and len(recipe.seeds) > 1 and _seeds_decide_nothing(recipe, num_rows=len(rows)):
         raise RecipeError(
-            f"each seed of sft is another training, but sft.rows_per_step {recipe.sft.rows_per_step} takes all "
-            f"{len(rows)} rows in every step, so that all seeds give one model; lower rows_per_step"
+            f"seeds of sft must differ, but sft.rows_per_step {recipe.sft.rows_per_step} takes all {len(rows)} rows in "
+            "every step, so all seeds give the same model; lower rows_per_step"
         )
     with tempfile.TemporaryDirectory() as scratch:
         for run in runs:
@@ -395,7 +395,10 @@ def _alone_in(folder: Path) -> Iterator[None]:
     try:
         lock(
             descriptor,
-            refusal=f"one process makes a table at a time, another one works in {folder}; wait for it to end, or end it",
+            refusal=(
+                f"only one process at a time makes a table, another one is working in {folder}; wait until it ends, or "
+                "stop it"
+            ),
         )
         yield
     finally:

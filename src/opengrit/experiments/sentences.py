@@ -44,7 +44,7 @@ def _finding(block: Block, column: Column) -> str | None:
         if found:
             sentences.append(f"{text} {_list(found)}.")
     if unknown:
-        sentences.append(f"Too little was measured to compare it with {', '.join(d.other for d in unknown)}.")
+        sentences.append(f"Too few results to compare it with {', '.join(d.other for d in unknown)}.")
     sentences += _controls(block, column)
     return " ".join(sentences)
 
@@ -57,7 +57,7 @@ def _controls(block: Block, column: Column) -> list[str]:
             continue
         text = f"{name} ({_difference_text(estimate, column)})"
         (above if estimate.low > 0 else not_above).append(text)
-    found = (("It lies above", above), ("It is not shown to lie above", not_above))
+    found = (("It lies above", above), ("It is not shown to be above", not_above))
     return [f"{text} {' and '.join(names)}." for text, names in found if names]
 
 

@@ -170,6 +170,4 @@ def read_answer(
 def check_question(question: str) -> None:
     """Raise DataError for an empty question, or one with half a character."""
     if not isinstance(question, str) or not question.strip() or not encodable(question):
-        raise DataError(
-            f"a question is text with something in it, got {question!r}; write what you want to know"
-        )
+        raise DataError(f"a question is non-empty text, got {question!r}; write a question")

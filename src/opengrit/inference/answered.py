@@ -80,8 +80,8 @@ class Answered:
         for number, then in self.models:
             if then.is_another(now):
                 raise DataError(
-                    f"--out holds the answers of one model, line {number} of {path} is by {_told(then)} and asked is "
-                    f"{_told(now)}; ask that one, or choose another name"
+                    f"--out holds the answers of one model, line {number} of {path} is by {_told(then)} and the command "
+                    f"asks {_told(now)}; ask the same model, or choose another name"
                 )
 
 
@@ -127,11 +127,11 @@ def read_answered(path: Path, rows: Sequence[Row | BadRow], how: HowAsked) -> An
     if how.model is not None:
         found.check_model(path, how.model)
     notes = [
-        (unknown, f"an earlier version wrote {unknown} of the answers in {path} and did not note their pictures and settings: "
-         "whether these are the same cannot be checked"),
-        (gone, f"{path} has answers to questions that are not asked now: {first_few(map(repr, gone))}"),
-        (renamed, f"the picture has another name and the same content: {first_few(map(repr, renamed))}"),
-        (other, f"keys that asking does not read have other values now: {first_few(map(repr, other))}"),
+        (unknown, f"an earlier version wrote {unknown} of the answers in {path} without noting their pictures and settings: "
+            "they cannot be checked"),
+        (gone, f"{path} has answers to questions that this command does not ask: {first_few(map(repr, gone))}"),
+        (renamed, f"the picture has another name but the same content: {first_few(map(repr, renamed))}"),
+        (other, f"keys that ask does not read have changed: {first_few(map(repr, other))}"),
         *_order_notes(path, [row.id for row in rows], seen),
     ]  # fmt: skip
     found.notes = tuple(text for counts, text in notes if counts)
@@ -145,7 +145,7 @@ def _order_notes(path: Path, now: Sequence[str], seen: Sequence[str]) -> Iterato
     last = max((place[name] for name in known), default=-1)
     answered = set(known)
     new = [name for name in now[:last] if name not in answered]
-    yield new, f"questions are new between those in {path}: {first_few(map(repr, new))}"
+    yield new, f"questions were added between those in {path}: {first_few(map(repr, new))}"
     moved = [name for before, name in pairwise(known) if place[name] < place[before]]
     yield (
         moved,
@@ -161,11 +161,11 @@ def _check_row(value: Mapping[str, Any], row: Row, *, place: str) -> None:
         return
     if value.get("question") == row.question and value.get("image") == row.image_name:
         raise DataError(
-            f"--out holds answers to the same questions about the same pictures, {row.image} of {row.id!r} has another "
-            f"content than in {place}; bring the old picture back, or choose another name"
+            f"--out holds answers to the same questions about the same pictures, {row.image} of {row.id!r} has changed "
+            f"since {place}; restore the old picture, or choose another name"
         )
     raise DataError(
-        f"--out holds answers to the same questions about the same pictures, {row.id!r} was another one in "
+        f"--out holds answers to the same questions about the same pictures, {row.id!r} was another question in "
         f"{place}; choose another name"
     )
 
@@ -174,8 +174,8 @@ def _check_settings(then: Mapping[str, Any], how: HowAsked, *, place: str) -> No
     for key, now in how.settings.items():
         if key in then and then[key] != now:
             raise DataError(
-                f"--out holds answers that were asked in one way, {key} was {then[key]!r} in {place} and is {now!r} now; "
-                "ask in the same way, or choose another name"
+                f"--out holds answers to one way of asking, {key} was {then[key]!r} in {place} and is {now!r} now; use "
+                "the same setting, or choose another name"
             )
 
 
@@ -209,7 +209,8 @@ def _results(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         value = _result_in(line)
         if value is None:
             raise DataError(
-                f"--out is a file of answers or a new one, line {number} of {path} is none; choose another name"
+                f"--out is a new file or a file of answers, line {number} of {path} is not an answer; choose another "
+                "name"
             )
         yield number, value
 

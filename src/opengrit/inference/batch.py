@@ -100,7 +100,7 @@ def read_rows(path: Path, *, images: Path | None = None) -> list[Row | BadRow]:
     root = path.parent if images is None else images
     rows = [_row(line, number, root) for number, line in enumerate(lines, start=1) if line.strip()]
     if not rows:
-        raise DataError(f"--batch holds a question a line, {path} holds none; write one")
+        raise DataError(f"--batch holds one question a line, {path} is empty; write one")
     seen: set[str] = set()
     for row in rows:
         if row.id in seen:
@@ -116,7 +116,8 @@ def rows_of_folder(folder: Path, question: str) -> list[Row | BadRow]:
     names = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in _PICTURES and p.is_file())
     if not names:
         raise DataError(
-            f"a folder of pictures holds files named {', '.join(sorted(_PICTURES))}, {folder} holds none; name another"
+            f"a folder of pictures holds files named {', '.join(sorted(_PICTURES))}, {folder} holds none; name another "
+            "folder"
         )
     return [Row(name, str(folder / name), name, question) for name in names]
 
@@ -248,7 +249,8 @@ def check_drawings(folder: Path | None, rows: Sequence[Row | BadRow]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(
-            f"--draw is a folder where many pictures are asked about, {folder} cannot be one ({error.strerror}); choose another"
+            f"--draw is a folder when there are many pictures, {folder} cannot be a folder ({error.strerror}); choose "
+            "another"
         ) from error
     for row in rows:
         path = drawing_path(folder, row.id)

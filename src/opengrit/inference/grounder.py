@@ -120,7 +120,7 @@ class Grounder:
             )
         if model is not None:
             raise ModelError(
-                f"model is the name of a model behind an endpoint's URL, got {model!r} beside {name!r}; leave it out"
+                f"model names a model behind an endpoint's URL, got {model!r} with {name!r}; leave it out"
             )
         from opengrit.models import load
         from opengrit.models.sticker_models import knows_stickers_only
@@ -315,9 +315,8 @@ class Grounder:
         picture = open_any(image)
         if Size(*picture.size) != answer.picture_size:
             raise ImageError(
-                f"an answer is drawn on the picture it is about, of {answer.picture_size.width} x "
-                f"{answer.picture_size.height} pixels, this one has {picture.width} x {picture.height}; "
-                "give that picture"
+                f"an answer is drawn on its own picture of {answer.picture_size.width} x {answer.picture_size.height} "
+                f"pixels, got {picture.width} x {picture.height}; give that picture"
             )
         return draw_boxes(picture, answer.boxes)
 

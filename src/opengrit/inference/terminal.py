@@ -78,7 +78,7 @@ def stream_text(
         if console.is_terminal:
             stream = stream or TextStream(console, frame_for(grounder.frame, grounder.seen_size(picture)))
             stream.write(piece)
-    raise ModelError("a stream ends with its answer, this one ended without; report it")
+    raise ModelError("a stream ends with its answer, this one ended without one; please report it")
 
 
 def style_of(number: int) -> str:

@@ -116,19 +116,19 @@ class MakersLayout:
             )
         except (OSError, ValueError, LookupError, TypeError, ZeroDivisionError) as error:
             raise ModelError(
-                f"an InternVL in its makers' layout has llm_config and vision_config in its config.json, {file} has not "
-                f"({type(error).__name__}: {first_line(error)}); name the folder that was downloaded"
+                f"an InternVL in its makers' layout has llm_config and vision_config in its config.json, {file} does "
+                f"not ({type(error).__name__}: {first_line(error)}); name the folder that was downloaded"
             ) from error
         kind, version = config.get("model_type"), config.get("ps_version", "v1")
         layer = config.get("select_layer", -1)
         if kind != MAKERS_INTERNVL or layout.text_model not in _TEXT_MODELS:
             raise ModelError(
-                f"what is converted is an {MAKERS_INTERNVL} on {', '.join(_TEXT_MODELS)}, {file} is {kind!r} on "
-                f"{layout.text_model!r}; take a version in transformers' layout, whose name ends in -hf"
+                f"only {MAKERS_INTERNVL} on {', '.join(_TEXT_MODELS)} can be converted, {file} is {kind!r} on "
+                f"{layout.text_model!r}; use a version in transformers' layout, whose name ends in -hf"
             )
         if version != "v2" or layer != -1:
             raise ModelError(
-                f"transformers' InternVL shuffles pixels as v2 does and takes the last layer, {file} says ps_version "
+                f"transformers' InternVL shuffles pixels as v2 does and uses the last layer, {file} says ps_version "
                 f"{version!r} and select_layer {layer}; it cannot be converted"
             )
         return layout
@@ -156,7 +156,7 @@ class MakersLayout:
         if name.startswith("language_model."):
             return name
         raise ModelError(
-            f"a weight of an InternVL belongs to its vision model, projector or text model, {name} does not; take the "
+            f"a weight of an InternVL belongs to its vision model, projector or text model, {name} does not; use the "
             "published files"
         )
 
@@ -176,18 +176,20 @@ def convert(source: str | Path, out: str | Path, *, tokenizer: str | Path | None
     source, out = Path(source), Path(out)
     if not source.is_dir():
         raise ModelError(
-            f"what is converted is a folder, there is none at {source}; download the model first: hf download OWNER/NAME "
+            f"the model to convert must be a folder, {source} is not; download the model first: hf download OWNER/NAME "
             "--local-dir FOLDER"
         )
     if out.exists():
-        raise ModelError(f"a converted model gets a new folder, {out} exists; choose another name with --out")
+        raise ModelError(
+            f"a converted model needs a new folder, {out} exists; choose another name with --out"
+        )
     require_layers(source / "config.json", str(source))
     layout = MakersLayout.of(source)
     require_safetensors(source, str(source))
     tensors = stored_model(source, str(source))
     if not tensors:
         raise ModelError(
-            f"a model's folder holds its weights in safetensors, {source} holds none; download it whole"
+            f"a model's folder must have safetensors weights, {source} has none; download it completely"
         )
     processor = _processor(layout, Path(tokenizer) if tokenizer is not None else source)
     config = _config(layout, processor, tied="language_model.lm_head.weight" not in _names(layout, tensors))
@@ -211,8 +213,8 @@ def _names(layout: MakersLayout, tensors: Mapping[str, StoredTensor]) -> dict[st
             new = layout.converted(name, torch.empty(stored.shape, device="meta"))
         except (RuntimeError, ValueError) as error:
             raise ModelError(
-                f"a model's config and weights belong together, {name} has the shape {list(stored.shape)}, which does not "
-                f"divide as the config says ({first_line(error)}); take both from one place"
+                f"a model's config and weights belong together, {name} has the shape {list(stored.shape)}, which does "
+                f"not divide as the config says ({first_line(error)}); use both from the same source"
             ) from error
         found |= {key: tuple(value.shape) for key, value in new.items()}
     return found
@@ -235,8 +237,8 @@ def _require_whole(
     for what, names in (("are missing", missing), ("are left over", extra), ("have another shape", other)):
         if names:
             raise ModelError(
-                f"a model's config and weights belong together, of {source} {what} after renaming {some(names)}; take both "
-                "from one place, whole"
+                f"a model's config and weights belong together, of {source} {what} after renaming {some(names)}; use "
+                "both from the same source, complete"
             )
 
 
@@ -296,8 +298,8 @@ def _config(layout: MakersLayout, processor: Any, *, tied: bool) -> Any:
         )
     except (TypeError, ValueError, LookupError, AttributeError, StrictDataclassError) as error:
         raise ModelError(
-            f"a config has values that transformers' InternVL takes, this one has not ({first_line(error)}); take the "
-            "published config.json"
+            f"a config must have values that transformers' InternVL accepts, this one does not ({first_line(error)}); "
+            "use the published config.json"
         ) from error
 
 
@@ -336,16 +338,16 @@ def _tokenizer(folder: Path) -> Any:
         reader = Qwen2Tokenizer
     else:
         raise ModelError(
-            f"a tokenizer is read from tokenizer.json, or vocab.json and merges.txt, {folder} has neither (another one needs "
-            "code of its makers'); name the folder of the same model in transformers' layout with --tokenizer"
+            f"a tokenizer needs tokenizer.json, or vocab.json and merges.txt, {folder} has neither (other tokenizers "
+            "need remote code); name the folder of the same model in transformers' layout with --tokenizer"
         )
     vocabulary = reader.from_pretrained(folder, trust_remote_code=False).get_vocab()
     missing = [token for token in (*_TOKENS.values(), _TURN_END) if token not in vocabulary]
     video = next((token for token in _VIDEO_TOKENS if token in vocabulary), None)
     if missing or video is None:
         raise ModelError(
-            f"the tokenizer of an InternVL knows {', '.join([*_TOKENS.values(), _TURN_END, _VIDEO_TOKENS[1]])}, that in {folder} "
-            f"lacks {', '.join(missing) or _VIDEO_TOKENS[1]}; take the published tokenizer"
+            f"the tokenizer of an InternVL knows {', '.join([*_TOKENS.values(), _TURN_END, _VIDEO_TOKENS[1]])}, that in "
+            f"{folder} lacks {', '.join(missing) or _VIDEO_TOKENS[1]}; use the published tokenizer"
         )
     return reader.from_pretrained(
         folder,

@@ -58,8 +58,8 @@ def family_of(model_type: str) -> Family:
     """The family of a config's `model_type`; ModelError for one we do not know."""
     if model_type not in _FAMILIES:
         raise ModelError(
-            f"a model's config names one of the families {', '.join(sorted(_FAMILIES))}, got model_type {model_type!r}; "
-            "choose a model of one of these families"
+            f"a model's config must name one of the families {', '.join(sorted(_FAMILIES))}, got model_type "
+            f"{model_type!r}; choose a model of one of these families"
         )
     return _FAMILIES[model_type]
 

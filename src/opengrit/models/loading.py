@@ -60,11 +60,11 @@ def check_quantization(name: str, quantization: str | None) -> None:
     rule = f"model.quantization {quantization} needs"
     if importlib.util.find_spec("bitsandbytes") is None:
         raise RecipeError(
-            f"{rule} bitsandbytes, it is not installed; install opengrit[qlora] or set model.quantization: null"
+            f"{rule} bitsandbytes, which is not installed; install opengrit[qlora] or set model.quantization: null"
         )
     if names_adapter(name):
         raise RecipeError(
-            f"a whole model is quantized, {name} is an adapter; set model.quantization: null, or name its base"
+            f"only whole models can be quantized, {name} is an adapter; set model.quantization: null, or name its base"
         )
 
 

@@ -34,7 +34,7 @@ def require_layers(file: Path, name: str) -> None:
     if layers > _MOST_LAYERS:
         raise ModelError(
             f"a model's config and weights belong together, that of {name} asks for {layers} layers, which no model has "
-            f"(at most {_MOST_LAYERS} are taken); take config.json from where the weights came from"
+            f"(the limit is {_MOST_LAYERS}); use the config.json of the weights' source"
         )
 
 
@@ -49,8 +49,8 @@ def _model_type(file: Path) -> str | None:
 
 def _in_makers_layout(name: str, folder: str) -> ModelError:
     return ModelError(
-        f"a model computes with code that is installed, {name} is an InternVL in its makers' layout, which needs code of "
-        f"theirs; convert it, which runs none of it: opengrit convert internvl {folder} --out NEW, and name NEW"
+        f"only installed code may run, {name} is an InternVL in its makers' layout, which needs remote code; convert it "
+        f"(this runs no code of the model): opengrit convert internvl {folder} --out NEW, and name NEW"
     )
 
 
@@ -99,9 +99,7 @@ def load_pretrained(auto_class: str, path: str, name: str, **kwargs: Any) -> Any
                 raise _in_makers_layout(
                     name, f"FOLDER (after hf download {name} --local-dir FOLDER)"
                 ) from error
-            remedy = (
-                "code of a model's makers is never run here: take a version that transformers has a class for"
-            )
+            remedy = "remote code is never run: use a version that transformers has a class for"
         elif not Path(path).is_dir():
             offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
             remedy = (

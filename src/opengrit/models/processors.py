@@ -47,8 +47,8 @@ def prepare_processor(processor: Any, name: str) -> None:
     turn = _rendered_turn(processor, name)
     if turn.count(processor.image_token) != 1:
         raise ModelError(
-            f"a model's chat template shows the picture once, that of {name} shows it {turn.count(processor.image_token)} "
-            "times; use the processor and the template that belong to the model"
+            f"a model's chat template must show the picture once, that of {name} shows it "
+            f"{turn.count(processor.image_token)} times; use the processor and the template that belong to the model"
         )
     if not turn.rstrip().endswith(_THOUGHT):
         return
@@ -57,8 +57,8 @@ def prepare_processor(processor: Any, name: str) -> None:
     processor.chat_template = head + re.sub(r"^(\\n|\s)+", "", tail) if opening else template
     if _rendered_turn(processor, name) != turn[: turn.rindex(_THOUGHT)]:
         raise ModelError(
-            f"the model itself opens its thought with {_THOUGHT}, the chat template of {name} does it already; "
-            f"take the {_THOUGHT} behind the generation prompt out of its chat template"
+            f"the model itself must open its thought with {_THOUGHT}, the chat template of {name} already does; remove "
+            f"the {_THOUGHT} after the generation prompt from its chat template"
         )
 
 
@@ -69,7 +69,7 @@ def _rendered_turn(processor: Any, name: str) -> str:
         return processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
     except TEMPLATE_ERRORS as error:  # none is there, or it does not take a picture
         raise ModelError(
-            f"a model's processor has a chat template that takes a picture, that of {name} has none "
+            f"a model's processor needs a chat template that takes a picture, that of {name} has none "
             f"({first_line(error)}); use the processor that belongs to the model"
         ) from error
 
@@ -78,7 +78,7 @@ def _bound_tiles(processor: Any, *, max_tiles: int, name: str) -> None:
     image_processor = processor.image_processor
     if "num_patches" not in image_processor(images=[Image.new("RGB", (64, 64))], return_tensors="pt"):
         raise ModelError(
-            f"max_tiles bounds the pictures of models that cut them into tiles, {name} does not; leave it out"
+            f"max_tiles limits the pictures of models that cut them into tiles, {name} does not; leave it out"
         )
     image_processor.max_patches = max_tiles
     image_processor.min_patches = min(image_processor.min_patches, max_tiles)
@@ -86,8 +86,8 @@ def _bound_tiles(processor: Any, *, max_tiles: int, name: str) -> None:
     made = int(image_processor(images=[wide], crop_to_patches=True, return_tensors="pt")["num_patches"][0])
     if made > max_tiles + 1:  # the thumbnail comes on top
         raise ModelError(
-            f"max_tiles must bound the tiles of a picture, {name} made {made} with max_tiles {max_tiles}; "
-            "this version of its processor ignores the bound"
+            f"max_tiles must limit the tiles of a picture, {name} made {made} with max_tiles {max_tiles}; this version "
+            "of its processor ignores the limit"
         )
 
 
@@ -96,8 +96,8 @@ def _bound_pixels(processor: Any, *, min_pixels: int | None, max_pixels: int | N
     size = dict(image_processor.size)
     if size.get("shortest_edge") is None or size.get("longest_edge") is None:
         raise ModelError(
-            f"min_pixels and max_pixels bound the pictures of models that resize freely, {name} cuts pictures into fixed "
-            "tiles; leave both out"
+            f"min_pixels and max_pixels limit the pictures of models that resize freely, {name} cuts pictures into "
+            "fixed tiles; leave both out"
         )
     if min_pixels is not None:
         size["shortest_edge"] = min_pixels
@@ -106,7 +106,7 @@ def _bound_pixels(processor: Any, *, min_pixels: int | None, max_pixels: int | N
     side = image_processor.patch_size * image_processor.merge_size
     if not side * side <= size["longest_edge"] or size["shortest_edge"] > size["longest_edge"]:
         raise ModelError(
-            f"min_pixels is at most max_pixels, and max_pixels at least {side} x {side} = {side * side}, got "
+            f"min_pixels must be at most max_pixels, and max_pixels at least {side} x {side} = {side * side}, got "
             f"{size['shortest_edge']} and {size['longest_edge']} for {name}; change them in the recipe"
         )
     image_processor.size = {"shortest_edge": size["shortest_edge"], "longest_edge": size["longest_edge"]}
@@ -115,6 +115,6 @@ def _bound_pixels(processor: Any, *, min_pixels: int | None, max_pixels: int | N
     made = int(grid.prod()) * image_processor.patch_size**2
     if made > size["longest_edge"]:
         raise ModelError(
-            f"max_pixels must bound the resized picture, {name} made {made} pixels of a larger one with max_pixels "
-            f"{size['longest_edge']}; this version of its processor ignores the bound"
+            f"max_pixels must limit the resized picture, {name} made {made} pixels of a larger one with max_pixels "
+            f"{size['longest_edge']}; this version of its processor ignores the limit"
         )

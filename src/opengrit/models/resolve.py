@@ -49,11 +49,11 @@ def resolve(name: str) -> str:
     if path.is_absolute() or not looks_like_hub_id:
         raise ModelError(
             f"a model is a packaged name ({', '.join(packaged_names()) or 'none is installed'}), a folder or a hub id "
-            f"(owner/name), {name!r} is none of them; check the spelling"
+            f"(owner/name), {name!r} is not; check the spelling"
         )
     if any(Path(owner).glob(f"*/{RECIPE}")):  # a misspelt run: asking the hub would take long and say less
         raise ModelError(
-            f"a model is a folder that exists or a hub id, there is no {repository} in {owner}/; check the spelling"
+            f"a model is an existing folder or a hub id, there is no {repository} in {owner}/; check the spelling"
         )
     return name
 
@@ -70,12 +70,12 @@ def _no_model_in(path: Path) -> ModelError:
     newest = checkpoints[-1]
     if (run.path / FINAL).is_dir():
         return ModelError(
-            f"a model is one folder, {path} holds checkpoints; name {run.path} for the trained model, or one of them, "
-            f"as {newest}"
+            f"a model is a single folder, {path} holds checkpoints; name {run.path} for the trained model, or one "
+            f"checkpoint, such as {newest}"
         )
     return ModelError(
-        f"a training's model is there when it has ended, that in {run.path} has not; finish it with --resume, or name a "
-        f"checkpoint, as {newest}"
+        f"a run has a model when its training has ended, {run.path} has not ended; finish it with --resume, or name a "
+        f"checkpoint, such as {newest}"
     )
 
 
@@ -97,14 +97,14 @@ def base_of(path: str) -> str:
     file = Path(path) / ADAPTER_CONFIG
     if ".." in Path(recorded).parts or ".." in PureWindowsPath(recorded).parts:
         raise ModelError(
-            f'an adapter names its base model by a hub id or a folder without "..", {file} has {recorded!r}; '
-            "write the hub id or the folder's whole path as its base_model_name_or_path"
+            f'an adapter names its base model by a hub id or a folder without "..", {file} has {recorded!r}; write the '
+            "hub id or the folder's absolute path as its base_model_name_or_path"
         )
     base = _resolved_base(recorded, file)
     if (Path(base) / ADAPTER_CONFIG).is_file():
         raise ModelError(
-            f"an adapter's base is a whole model, that of {path} is an adapter itself ({base}); merge that one into its "
-            "base first (peft's merge_and_unload), or name a whole model as base_model_name_or_path"
+            f"an adapter's base must be a whole model, that of {path} is itself an adapter ({base}); merge that one "
+            "into its base first (peft's merge_and_unload), or name a whole model as base_model_name_or_path"
         )
     return base
 
@@ -118,8 +118,8 @@ def _resolved_base(recorded: str, file: Path) -> str:
         return resolve(recorded)
     except ModelError as error:
         raise ModelError(
-            f"an adapter's base model must be here or on the hub, {file} names {recorded!r}, which is not ({error}); write "
-            "its hub id or the folder it is in now as base_model_name_or_path"
+            f"an adapter's base model must be here or on the hub, {file} names {recorded!r}, which is not ({error}); "
+            "write its hub id or its present folder as base_model_name_or_path"
         ) from error
 
 

@@ -143,8 +143,8 @@ class ModelFacts:
             return cls(str(model_type), _text(text, config), _vision(str(model_type), vision, text, config))
         except (KeyError, TypeError) as error:
             raise ModelError(
-                "a memory estimate needs the config of a Qwen-VL or InternVL model as transformers writes it, "
-                f"got model_type {model_type!r} without {error}; load it with transformers' AutoConfig first"
+                "a memory estimate needs the config of a Qwen-VL or InternVL model in transformers' form, got "
+                f"model_type {model_type!r} without {error}; load it with transformers' AutoConfig first"
             ) from error
 
 

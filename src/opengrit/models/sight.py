@@ -30,21 +30,22 @@ def require_sight(loaded: Loaded) -> None:
         import transformers
 
         raise ModelError(
-            f"a model's forward pass takes encoded pictures ({_ARGUMENT}), that of {loaded.name} does not in transformers "
-            f"{transformers.__version__}; install transformers>=5.18"
+            f"a model's forward pass must take encoded pictures ({_ARGUMENT}), that of {loaded.name} does not in "
+            f"transformers {transformers.__version__}; install transformers>=5.18"
         )
     if any(p.is_meta for p in loaded.model.parameters()):  # the first process has the weights, and looks
         return
     black, chequered = _read(loaded, Image.new("RGB", (_SIDE, _SIDE))), _read(loaded, _chequered())
     if not (torch.isfinite(black.last_logits_UV).all() and torch.isfinite(chequered.last_logits_UV).all()):
         raise ModelError(
-            f"a model answers in finite numbers, {loaded.name} gives logits that are NaN or infinite; "
-            "load it with dtype bfloat16 or float32, or take other weights"
+            f"a model's logits must be finite, those of {loaded.name} are NaN or infinite; load it with dtype bfloat16 "
+            "or float32, or use other weights"
         )
     if all(map(torch.equal, _seen(black), _seen(chequered))):
         raise ModelError(
-            f"a model's answer depends on the picture, {loaded.name} gives a black and a chequered one the very same logits; "
-            "check that config.json, weights and processor belong together, and that transformers is 5.18 or newer"
+            f"a model's answer must depend on the picture, {loaded.name} gives the same logits for a black and a "
+            "chequered one; check that config.json, weights and processor belong together, and that transformers is "
+            "5.18 or newer"
         )
 
 
@@ -74,7 +75,7 @@ def _read(loaded: Loaded, picture: Image.Image) -> Prefix:
         AssertionError,
     ) as error:  # whatever a config of other numbers comes to in another's code
         raise ModelError(
-            f"a model takes a question about a picture, {loaded.name} fails at it ({type(error).__name__}: "
+            f"a model must take a question about a picture, {loaded.name} fails ({type(error).__name__}: "
             f"{first_line(error)}); check that config.json, weights and processor belong together"
         ) from error
 
@@ -83,8 +84,8 @@ def _require_rows(loaded: Loaded, token: int) -> None:
     rows = loaded.base.config.get_text_config().vocab_size
     if token >= rows:
         raise ModelError(
-            f"a model has a row for each token of its processor, {loaded.name} has {rows} and its processor writes token "
-            f"{token}; use the processor that belongs to the model"
+            f"a model needs an embedding for each token of its processor, {loaded.name} has {rows} and its processor "
+            f"writes token {token}; use the processor that belongs to the model"
         )
 
 

@@ -58,8 +58,8 @@ def what_it_knows(name: str, *others: str) -> str:
     """A sentence on what a packaged model is for, or several; the names are what the reader calls them."""
     knows, answers = ("know", "they answer") if others else ("knows", "it answers")
     return (
-        f"{' and '.join((name, *others))} {knows} emoji stickers only: what {answers} about other pictures means nothing; "
-        f"for photos use a model of the hub, for example {FOR_PHOTOS}"
+        f"{' and '.join((name, *others))} {knows} emoji stickers only: what {answers} about other pictures means "
+        f"nothing; for photos use a hub model, for example {FOR_PHOTOS}"
     )
 
 

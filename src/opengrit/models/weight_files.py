@@ -81,7 +81,7 @@ def require_inside(folder: Path, file: Path, name: str) -> None:
     if root.parent.name == "snapshots" and real.is_relative_to(root.parent.parent / "blobs"):
         return
     raise ModelError(
-        f"a model's files lie in its folder, {file.name} of {name} is a link to {real}; copy the file to {file}"
+        f"a model's files must be in its folder, {file.name} of {name} is a link to {real}; copy the file to {file}"
     )
 
 
@@ -105,13 +105,14 @@ def _files_of(index: Path, folder: Path, name: str) -> list[Path]:
     for shard in _shards(index, name):
         if Path(shard).name != shard or "\\" in shard or shard in (".", ".."):
             raise ModelError(
-                f"a model's shards lie in its folder, {index.name} of {name} names {shortened(shard)!r}; "
-                "write the names of files beside it into its weight_map, or save the model again"
+                f"a model's shards must be in its folder, {index.name} of {name} names {shortened(shard)!r}; write "
+                "names of files in this folder into its weight_map, or save the model again"
             )
         file = folder / shard
         if not file.is_file():
             raise ModelError(
-                f"a model has all its shards, {name} lacks {shard}, which its {index.name} names; copy or download it again"
+                f"a model needs all its shards, {name} lacks {shard}, which its {index.name} names; copy or download it "
+                "again"
             )
         require_inside(folder, file, name)
         files.append(file)
@@ -127,12 +128,12 @@ def _shards(index: Path, name: str) -> list[str]:
             raise TypeError("metadata is no object")
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(
-            f"an index of shards has metadata and a weight_map from tensors to files, {index.name} of {name} has not "
-            f"({first_line(error)}); copy or download it again, or save the model again"
+            f"an index of shards needs metadata and a weight_map from tensors to files, {index.name} of {name} does not "
+            f"have them ({first_line(error)}); copy or download it again, or save the model again"
         ) from error
     if not all(isinstance(shard, str) for shard in shards):
         raise ModelError(
-            f"an index of shards maps tensors to names of files, {index.name} of {name} does not; save the model again"
+            f"an index of shards must map tensors to file names, {index.name} of {name} does not; save the model again"
         )
     return shards
 
@@ -147,7 +148,7 @@ def _stored(files: Iterable[Path], name: str) -> dict[str, StoredTensor]:
             found[key] = tensor
     if twice:
         raise ModelError(
-            f"a tensor is in one shard, those of {name} hold some twice ({some(twice)}); save the model again"
+            f"a tensor must be in only one shard, those of {name} hold some twice ({some(twice)}); save the model again"
         )
     return found
 
@@ -159,8 +160,8 @@ def _header(file: Path, name: str) -> dict[str, StoredTensor]:
             return {key: StoredTensor(file, tuple(s.get_shape()), s.get_dtype()) for key, s in slices.items()}
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(
-            f"a model's weights must be readable and whole, {file.name} of {name} is not ({first_line(error)}); "
-            "copy or download it again"
+            f"a model's weights must be readable and complete, {file.name} of {name} is not ({first_line(error)}); copy "
+            "or download it again"
         ) from error
 
 
@@ -179,8 +180,8 @@ def require_floats(stored: Mapping[str, StoredTensor], config: Any, name: str) -
     if other:
         kinds = ", ".join(sorted({tensor.dtype for tensor in other.values()}))
         raise ModelError(
-            f"weights are floating-point numbers of 16, 32 or 64 bits, {name} keeps some as {kinds} ({some(other)}) and has "
-            "no quantization_config that says how to read them; take the model before it was quantized"
+            f"weights are floating-point numbers of 16, 32 or 64 bits, {name} keeps some as {kinds} ({some(other)}) and "
+            "has no quantization_config that says how to read them; use the model from before quantization"
         )
 
 
@@ -196,7 +197,7 @@ def require_buildable(config: Any, stored: Mapping[str, StoredTensor], name: str
     if layers > _LARGER * len(stored):
         raise ModelError(
             f"a model's config and weights belong together, that of {name} asks for {layers} layers and its files hold "
-            f"{len(stored)} tensors; take config.json from where the weights came from"
+            f"{len(stored)} tensors; use the config.json of the weights' source"
         )
     try:
         facts = ModelFacts.from_config(config.to_dict())
@@ -214,7 +215,7 @@ def require_buildable(config: Any, stored: Mapping[str, StoredTensor], name: str
     if wanted > _LARGER * there:
         raise ModelError(
             f"a model's config and weights belong together, that of {name} asks for {wanted} numbers and its files hold "
-            f"{there}; take config.json from where the weights came from"
+            f"{there}; use the config.json of the weights' source"
         )
 
 

@@ -69,7 +69,8 @@ def require_fit(found: Mapping[str, Any], name: str) -> None:
     wrong["of another shape"] = {f"{k} {list(a)} for {list(b)}" for k, (a, b) in shapes.items()}
     wrong["missing"] -= shapes.keys()
     _refuse(
-        wrong, f"a model's checkpoint holds every weight in its shape and no other, that of {name} does not"
+        wrong,
+        f"a model's checkpoint must hold exactly the model's weights in their shapes, that of {name} does not",
     )
 
 
@@ -96,8 +97,9 @@ def require_finite_tensors(tensors: Mapping[str, torch.Tensor], name: str) -> No
     if wrong:
         read_as = ", ".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in wrong.values()}))
         raise ModelError(
-            f"weights are finite numbers, those of {name} are not, read as {read_as} (NaN or infinite in {some(wrong)}); "
-            "take a checkpoint from before it diverged, or copy it again; half precision (float16) holds no more than 65504"
+            f"weights must be finite, those of {name} are not when read as {read_as} (NaN or infinite in "
+            f"{some(wrong)}); use a checkpoint from before it diverged, or copy it again; half precision (float16) "
+            "holds no more than 65504"
         )
 
 
@@ -140,8 +142,8 @@ def load_adapter(model: Any, folder: Path, name: str) -> Any:
     ) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else first_line(error)
         raise ModelError(
-            f"an adapter must load onto its base model, {name} does not ({reason}); "
-            "check that the folder is complete and its base model the right one"
+            f"an adapter must load onto its base model, {name} does not ({reason}); check that the folder is complete "
+            "and its base model is the right one"
         ) from error
     shapes = {key: tensor.shape for key, tensor in stored.items()}
     require_adapter_fit(adapted, shapes, name, report=report)
@@ -159,8 +161,8 @@ def _require_rank(folder: Path, stored: Mapping[str, StoredTensor], name: str) -
     largest = max((side for tensor in stored.values() for side in tensor.shape), default=0)
     if asked > largest:
         raise ModelError(
-            f"an adapter's config and weights belong together, {ADAPTER_CONFIG} of {name} asks for rank {asked} and no tensor "
-            f"in its file is larger than {largest}; take {ADAPTER_CONFIG} from where the weights came from"
+            f"an adapter's config and weights belong together, {ADAPTER_CONFIG} of {name} asks for rank {asked} and no "
+            f"tensor in its file is larger than {largest}; use the {ADAPTER_CONFIG} of the weights' source"
         )
 
 
@@ -192,5 +194,5 @@ def require_adapter_fit(
     }
     _refuse(
         wrong,
-        f"an adapter's file holds every weight of the adapter in its shape and no other, that of {name} does not",
+        f"an adapter's file must hold exactly the adapter's weights in their shapes, that of {name} does not",
     )

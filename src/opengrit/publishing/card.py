@@ -102,8 +102,8 @@ def _made_from(card: ModelCard) -> list[str]:
             [(one.name, one.licence, one.note or NOT_STATED) for one in card.data],
         ),
         "",
-        f"Hash of the rows and pictures: `{card.data_hash}`. The licence of these weights follows from the base's and the "
-        "data's; it is not stated by the software that made them.",
+        f"Hash of the rows and pictures: `{card.data_hash}`. The licence of these weights follows from those of the "
+        "base and the data; the software that made them does not state it.",
     ]
 
 
@@ -147,7 +147,7 @@ def _numbers(card: ModelCard) -> list[str]:
             "",
             *_table(head, rows),
             "",
-            "What costs nothing on the same questions:",
+            "Controls without a model, on the same questions:",
             "",
         ]
         lines += _table(

@@ -37,19 +37,19 @@ THIS, BASE = "this model", "its base"
 def _figures(evaluation: RunDir, *, this: ModelOrigin, base: ModelOrigin | None) -> list[Figures]:
     if kind_of(evaluation.recipe) != "evaluate":
         raise RunError(
-            f"a card's figures come from evaluations, {evaluation.path} is another run; name folders of opengrit eval"
+            f"a card's figures come from evaluations, {evaluation.path} is not one; name folders of opengrit eval"
         )
     origin = read_origin(evaluation.path)
     asked = None if origin is None else origin.model
     if asked is None:
         raise RunError(
-            f"a card's figures are of a known model, {evaluation.path} did not note which it asked; evaluate again with "
-            "this version"
+            f"a card's figures need a known model, {evaluation.path} did not note its model; evaluate again with this "
+            "version"
         )
     who = _who(asked, this=this, base=base)
     if who is None:
         raise RunError(
-            f"a card's figures are of this model or of its base, {evaluation.path} asked {asked}, and this is {this}; "
+            f"a card's figures must be of this model or its base, {evaluation.path} asked {asked}, and this is {this}; "
             "evaluate this one with opengrit eval, or leave that one out"
         )
     recipe = yaml.safe_load(evaluation.recipe)["evaluate"]

@@ -43,7 +43,7 @@ def trained_in(name: str | Path) -> Trained:
     parent = folder.parent.parent if is_checkpoint else folder.parent
     if not (is_checkpoint or folder.name == FINAL):
         raise RunError(
-            f"what is exported has a run that says how it was made, {name} is a model without one; name a folder of opengrit "
+            f"an export needs the run that made the model, {name} is a model without a run; name a folder of opengrit "
             "train or sft, or a checkpoint in it"
         )
     run = RunDir.open(parent)
@@ -53,7 +53,7 @@ def trained_in(name: str | Path) -> Trained:
 def check_target(out: Path) -> None:
     """Raise RunError where an export cannot be written: it gets a folder of its own."""
     if os.path.lexists(out):
-        raise RunError(f"an export gets a new folder, {out} exists; choose another --out")
+        raise RunError(f"an export needs a new folder, {out} exists; choose another --out")
 
 
 def export(
@@ -148,18 +148,18 @@ def _write_adapter(trained: Trained, staged: Path, dtype: Dtype | None) -> _Writ
     folder = trained.folder
     if not names_adapter(str(folder)):
         raise ModelError(
-            f"an adapter is exported by itself where one was trained, {folder} holds a whole model; leave out --adapter"
+            f"--adapter needs a run that trained an adapter, {folder} holds a whole model; leave out --adapter"
         )
     if dtype is not None:
         raise ModelError(
-            f"an adapter keeps its own numbers, got --dtype {dtype} with --adapter; leave one out"
+            f"an adapter keeps its own data type, got --dtype {dtype} with --adapter; leave one out"
         )
     base = base_of(str(folder))
     recorded = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
     if recorded not in packaged_names() and Path(base).is_dir():
         raise ModelError(
-            f"an adapter that others load has its base on the hub, that of {folder} is the folder {base}; leave out "
-            "--adapter, so that the base is in the export"
+            f"an adapter for others needs a base on the hub, that of {folder} is the folder {base}; leave out --adapter "
+            "to export the base too"
         )
     for file in (ADAPTER, ADAPTER_CONFIG):
         shutil.copyfile(folder / file, staged / file)
@@ -177,6 +177,6 @@ def _require_no_places(staged: Path) -> None:
         found = places_in(file.read_text(encoding="utf-8")) if file.is_file() else []
         if found:
             raise RunError(
-                f"what is exported names no place of this machine, {file.name} has {found[0]!r}; take it out of that file in "
-                "the run's model and export again"
+                f"an export must not name a path of this machine, {file.name} has {found[0]!r}; remove it from that "
+                "file in the run's model and export again"
             )

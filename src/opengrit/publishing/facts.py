@@ -60,10 +60,11 @@ _UNITS = {
     Unit.THOUSAND: "thousandths of the picture's width and height (0 to 1000), as [left, top, right, bottom]",
     Unit.UNIT: "shares of the picture's width and height (0 to 1), as [left, top, right, bottom]",
 }
-_TOY = "A toy for trying and testing the software: it knows pictures of stickers on plain backgrounds and nothing else."
+_TOY = "A toy for trying and testing the software: it knows only pictures of stickers on plain backgrounds."
 _RESEARCH = "Research on visual reasoning that points at its evidence, on pictures and questions like those it was trained on."
 _LIMITS = (
-    "A box is what the model says it looked at. It is no proof that the answer came from there; `opengrit probe` tests that.",
+    "A box is what the model says it looked at. It does not prove that the answer depends on it; `opengrit probe` "
+    "tests that.",
     "Answers and boxes can be wrong. Not for decisions about people, and not checked for safety, bias or other languages.",
 )
 
@@ -133,7 +134,7 @@ def judge_in_words(section: Any) -> str:
 def _recipe(run: RunDir) -> dict[str, Any]:
     if kind_of(run.recipe) not in _METHODS:
         raise RunError(
-            f"a card is of a trained model, {run.path} is no run of opengrit train or sft; name one of those"
+            f"a card needs a trained model, {run.path} is not a run of opengrit train or sft; name one"
         )
     return yaml.safe_load(run.recipe)
 
@@ -234,7 +235,7 @@ def _learned_from(run: RunDir) -> list[str]:
     noted = newest_data(run.path)
     rows = len(noted[_TRAIN].rows) if noted and _TRAIN in noted else 0
     return (
-        [f"It learned from {rows} rows; other kinds of question can be answered worse than by its base."]
+        [f"It learned from {rows} rows; it may answer other kinds of question worse than its base."]
         if rows
         else []
     )
@@ -292,13 +293,13 @@ def _not_measured(figures: Sequence[Figures], while_training: Sequence[Figures])
     found = []
     if not figures:
         found.append(
-            "whole evaluation sets: the figures above are those of the run itself"
+            "whole evaluation sets: the figures above come from the training run"
             if while_training
-            else "this model, on any question: the run has no figures of its own"
+            else "this model on any question: the run has no evaluation"
         )
     if not any(one.who != "this model" for one in figures):
         found.append(
-            "its base, asked plainly or under this prompt: whether the training improved anything is not known"
+            "its base, asked plainly or with this prompt: whether training improved anything is unknown"
         )
     elif not any(one.who != "this model" and one.found.strategy == "direct" for one in figures):
         found.append("its base, asked plainly")

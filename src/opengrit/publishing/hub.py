@@ -36,7 +36,7 @@ def check_push(name: str, *, hub: HfApi) -> None:
             name, hub, error, remedy="check the network and the token, or leave out --push"
         ) from error
     if exists:
-        raise RunError(f"an upload gets a new repository, {name} exists; name another one with --push")
+        raise RunError(f"an upload needs a new repository, {name} exists; name another one with --push")
 
 
 def push(folder: Path, name: str, *, public: bool, hub: HfApi) -> str:
@@ -44,7 +44,7 @@ def push(folder: Path, name: str, *, public: bool, hub: HfApi) -> str:
 
     Raises RunError where the hub refuses or cannot be reached; the folder is as it was.
     """
-    again = f"{folder} is as it was: upload it with `hf upload {name} {folder}` when that is settled"
+    again = f"{folder} is unchanged: upload it with `hf upload {name} {folder}` when that is fixed"
     try:
         hub.create_repo(name, private=not public)
         hub.upload_folder(
@@ -60,4 +60,4 @@ def _failed(name: str, hub: HfApi, error: Exception, *, remedy: str) -> RunError
     what = f"answered {status} for {name}" if status else f"failed for {name}"
     why = {401: "the token is not known", 403: "the token may not write there", 409: "the name is taken"}
     reason = why.get(status or 0) or first_line(error)
-    return RunError(f"an upload needs a hub that takes it, {hub.endpoint} {what} ({reason}); {remedy}")
+    return RunError(f"an upload needs a hub that accepts it, {hub.endpoint} {what} ({reason}); {remedy}")

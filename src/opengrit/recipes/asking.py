@@ -34,9 +34,7 @@ Strategy = Annotated[
 class Eval(RecipeSection):
     """How it is measured."""
 
-    strategy: Strategy | None = Field(
-        default=None, description="prompt asked with; null: the recipe's own strategy"
-    )
+    strategy: Strategy | None = Field(default=None, description="prompt; null: the recipe's strategy")
     max_completion_length: Count = Field(
         default=1000, description="most tokens of one completion (released GRIT script)"
     )
@@ -52,7 +50,8 @@ class Eval(RecipeSection):
     def _possible(self) -> Eval:
         if self.samples > 1 and self.temperature == 0:
             raise ValueError(
-                f"samples is 1 where temperature is 0 (all would be the same), got {self.samples}; raise one"
+                f"samples is 1 if temperature is 0 (all samples would be equal), got {self.samples}; raise temperature "
+                "or set samples: 1"
             )
         return self
 
@@ -60,16 +59,17 @@ class Eval(RecipeSection):
 class AskingAgain(RecipeSection):
     """The second questions of each rollout: with its boxes in grey, and with all but its boxes in grey."""
 
-    strategy: Strategy = Field(
-        default="direct", description="prompt that the second questions are asked with (our choice)"
-    )
+    strategy: Strategy = Field(default="direct", description="prompt of the second questions (our choice)")
     max_completion_length: Count = Field(
         default=8,
-        description="most tokens of a second answer; one that is cut off earns nothing (our choice)",
+        description="most tokens of a second answer; a truncated one earns nothing (our choice)",
     )
     max_covered: Annotated[Share, Field(gt=0)] = Field(
         default=0.5,
-        description="share of the picture that a rollout's boxes may cover; above it nothing is asked, and nothing earned (our choice)",
+        description=(
+            "largest share of the picture that a rollout's boxes may cover; above it no second question is asked and "
+            "nothing is earned (our choice)"
+        ),
     )
 
 
@@ -85,6 +85,6 @@ def problems_of_asking(section: AskingAgain | None, weights: Mapping[str, float]
         )
     if (kept or 0.0) > 0.0 and (hidden or 0.0) <= 0.0:
         yield (
-            f"kept alone is won by the largest boxes that max_covered allows, rewards.kept is {kept:g} and hidden earns nothing; set "
-            f"hidden: {kept:g} too"
+            f"kept alone favours the largest boxes that max_covered allows, rewards.kept is {kept:g} and hidden earns "
+            f"nothing; set hidden: {kept:g} too"
         )

@@ -52,8 +52,9 @@ def choose(*, device_gb: float | None, model: str | None = None) -> Choice:
         return Choice(
             *demo,
             demo[1].model.name,
-            f"{here}, so {demo[1].model.name} is trained: it knows emoji stickers only and learns nothing about photos; it shows "
-            f"that everything runs. On a GPU with {_needs(least[0]):.0f} GB and more add --model {least[1].model.name}",
+            f"{here}, so the recipe trains {demo[1].model.name}, which knows emoji stickers only and learns nothing "
+            f"about photos; use it to see that everything runs. On a GPU with {_needs(least[0]):.0f} GB or more, add "
+            f"--model {least[1].model.name}",
         )
     if model is not None and model.startswith(PACKAGED_MODEL):
         return Choice(
@@ -76,7 +77,7 @@ def choose(*, device_gb: float | None, model: str | None = None) -> Choice:
         packaged,
         recipe,
         model or recipe.model.name,
-        f"{here}, and {packaged.name} needs one with {_needs(packaged):.0f} GB free: train where there is one",
+        f"{here}, and {packaged.name} needs one with {_needs(packaged):.0f} GB free: train on such a machine",
     )
 
 
@@ -120,7 +121,8 @@ def written_recipe(choice: Choice, *, data: str, values: Mapping[str, Setting]) 
         lines.append(line)
     if due:
         raise RecipeError(
-            f"a packaged recipe has every key that is set for your rows, {choice.packaged.name} has no {', '.join(due)}; report it"
+            f"a packaged recipe must have every key that is set for your rows, {choice.packaged.name} has no "
+            f"{', '.join(due)}; please report it"
         )
     return head + "\n".join(lines) + "\n"
 

@@ -16,49 +16,62 @@ class Source(RecipeSection):
     """One data set."""
 
     name: str | None = Field(
-        default=None, description="packaged set, for example stickers/train20; null: a file is named"
+        default=None,
+        description=("packaged set, for example stickers/train20; null: file or hub names the data"),
     )
     file: str | None = Field(
         default=None,
-        description="GRIT JSONL file, table, folder or pattern of them, relative to the working folder; null: a set is named",
+        description=(
+            "JSONL file, table, a folder or pattern of them, relative to the working folder; null: name or hub names "
+            "the data"
+        ),
     )
     hub: str | None = Field(
         default=None,
         min_length=1,
-        description="data set of the hub, owner/name:split or owner/name:configuration:split; null: a set or a file is named",
+        description=(
+            "hub data set, owner/name:split or owner/name:configuration:split; null: name or file names the data"
+        ),
     )
     images: str | None = Field(
         default=None,
-        description="folder the file's image paths start from; null: the folder the file lies in",
+        description="folder that the file's image paths are relative to; null: the file's folder",
     )
     columns: Columns | None = Field(
-        default=None, description="a table's columns; null: found by their names and what is in them"
+        default=None, description="a table's columns; null: found by name and content"
     )
     boxes: Corners | None = Field(
         default=None,
-        description="a table's boxes are left, top, right, bottom or x, y, width, height; null: the first, doubted where it does not fit",
+        description=(
+            "a table's boxes are left, top, right, bottom or x, y, width, height; null: the first, with a warning if "
+            "it does not fit"
+        ),
     )
     box_units: Units | None = Field(
         default=None,
-        description="a table's boxes are in pixels, per cent, 0 to 1 or 0 to 1000; null: pixels, doubted where they do not fit",
+        description=(
+            "a table's boxes are in pixels, per cent, 0 to 1 or 0 to 1000; null: pixels, with a warning if they do not "
+            "fit"
+        ),
     )
     coco: CocoTask = Field(
-        default="counting", description="what COCO annotations ask: how many of a kind, or where the one is"
+        default="counting",
+        description=(
+            "questions to make of COCO annotations: how many of a kind, or where the one of a kind is"
+        ),
     )
 
     @model_validator(mode="after")
     def _possible(self) -> Source:
         if sum(value is not None for value in (self.name, self.file, self.hub)) != 1:
             raise ValueError(
-                "a data set has either name, file or hub, this one has several or none; keep one"
+                "a data set has exactly one of name, file and hub, this one has several or none; keep one"
             )
         if self.name is not None and self.images is not None:
-            raise ValueError(
-                "a packaged set brings its own pictures, this one has images too; leave images out"
-            )
+            raise ValueError("a packaged set has its own pictures, this one has images too; leave images out")
         if self.name is not None and self.table.says_something:
             raise ValueError(
-                "a packaged set has no columns and boxes of its own, this one names some; leave them out, or write file:"
+                "a packaged set takes no columns or boxes, this one names some; leave them out, or write file:"
             )
         return self
 
@@ -80,7 +93,10 @@ class EvalSource(Source):
 
     probe: bool = Field(
         default=False,
-        description="while training, also ask the questions again with the boxes, all else and random boxes in grey (docs/probes.md)",
+        description=(
+            "while training, also probe the answers: ask again with the boxes, everything else, or random boxes grey "
+            "(docs/probes.md)"
+        ),
     )
 
 
@@ -88,10 +104,10 @@ class Data(RecipeSection):
     """What is learned from, and what is kept apart to measure with."""
 
     train: tuple[Annotated[Source, BeforeValidator(data_source)], ...] = Field(
-        description="data sets trained on, taken together; no default"
+        description="training data sets, taken together; no default"
     )
     eval: tuple[Annotated[EvalSource, BeforeValidator(data_source)], ...] = Field(
-        default=(), description="data sets measured on, each reported by itself; default: none"
+        default=(), description="evaluation data sets, each reported separately; default: none"
     )
 
     @field_validator("train")
@@ -99,6 +115,6 @@ class Data(RecipeSection):
     def _some_data(cls, value: tuple[Source, ...]) -> tuple[Source, ...]:
         if not value:
             raise ValueError(
-                "at least one data set is trained on, none is named; write stickers/train20, for example"
+                "training needs at least one data set, got none; write stickers/train20, for example"
             )
         return value

@@ -28,38 +28,43 @@ class Served(RecipeSection):
 
     url: str = Field(description="base address, for example http://127.0.0.1:8000/v1")
     frame: str | None = Field(
-        description="coordinates it writes: a model type (qwen2_5_vl), or pixels, thousand or unit; an endpoint does not say"
+        description=(
+            "coordinates the model writes: a model type (qwen2_5_vl), or pixels, thousand or unit; the server does not "
+            "say"
+        )
     )
     api_key_env: str = Field(
-        default="OPENAI_API_KEY", description="variable that holds the key; the key itself is written nowhere"
+        default="OPENAI_API_KEY",
+        description=("environment variable that holds the key; the key itself is stored nowhere"),
     )
 
 
 class EvalRecipe(RecipeSection):
     """Everything an evaluation does; saved with it, and what a resumed evaluation is compared with."""
 
-    model: Model = Field(description="what is asked (--model and the options beside it)")
-    data: tuple[Source, ...] = Field(description="data sets measured on (--data, --images)")
-    strategy: Strategy = Field(default="grounded", description="prompt asked with (--strategy)")
+    model: Model = Field(description="the model to evaluate (--model and the options with it)")
+    data: tuple[Source, ...] = Field(description="evaluation data sets (--data, --images)")
+    strategy: Strategy = Field(default="grounded", description="prompt (--strategy)")
     system: str | None = Field(
-        default=None, description="text of a system turn; null: the model's own default (--system)"
+        default=None, description="system message; null: the model's own default (--system)"
     )
     eval: Eval = Field(default=Eval(), description="how it is measured")
     limit: int | None = Field(
-        default=None, description="first rows of each set that are asked; null: all (--limit)"
+        default=None, description="number of rows to ask of each set, from the first; null: all (--limit)"
     )
     seed: int = Field(default=0, description="seed of the sampling (--seed)")
     blind: bool = Field(
-        default=False, description="show every picture grey: what is known without looking (--blind)"
+        default=False,
+        description=("show a grey picture each time: what the model answers without looking (--blind)"),
     )
     endpoint: Served | None = Field(
         default=None,
         description="an OpenAI-compatible server that runs the model; null: it runs here (--endpoint)",
     )
     judge: Annotated[JudgeSection, BeforeValidator(judge_section)] = Field(
-        default=JudgeSection(), description="who says whether an answer is right (--judge)"
+        default=JudgeSection(), description="what decides whether an answer is right (--judge)"
     )
-    rewards: Rewards = Field(default="paper", description="what answers are scored with (--rewards)")
+    rewards: Rewards = Field(default="paper", description="rewards to measure (--rewards)")
 
     def rubric(self) -> Rubric:
         """The rewards that answers are scored with; what is your own is executed. Raises RecipeError."""
@@ -171,7 +176,7 @@ def judge_of(judge: str | None, *, url: str | None = None, model: str | None = N
     if url is not None or model is not None:
         if judge is not None:
             raise RecipeError(
-                f"a judge is named once, got --judge {judge} beside --judge-url or --judge-model; leave one out"
+                f"the judge is named once, got --judge {judge} together with --judge-url or --judge-model; leave one out"
             )
         if url is None or model is None:
             raise RecipeError(
@@ -184,8 +189,8 @@ def judge_of(judge: str | None, *, url: str | None = None, model: str | None = N
         return judge
     if not judge.endswith((".yaml", ".yml")):
         raise RecipeError(
-            f"--judge is rule, a function of your own (my_judge.py:judge) or a YAML file with the section judge:, got {judge!r}; for a served model write "
-            "--judge-url and --judge-model"
+            "--judge is rule, a function of your own (my_judge.py:judge) or a YAML file with a judge: section, got "
+            f"{judge!r}; for a served model write --judge-url and --judge-model"
         )
     return read_recipe(_JudgeFile, judge).judge
 
@@ -200,7 +205,7 @@ def _sources_of(data: Sequence[str], images: Sequence[Path]) -> tuple[Source, ..
     files = [value for value in values if "name" not in value and value.get("images") is None]
     if images and not files:
         raise RunError(
-            f"--images is the picture folder of data files, none is named beside {images[0]}; leave --images out"
+            f"--images is the picture folder of data files, got {images[0]} without a file; leave --images out"
         )
     if len(images) not in (0, 1, len(files)):
         raise RunError(
@@ -220,8 +225,8 @@ def _data_set(spec: str) -> dict[str, Any]:
         value = yaml.safe_load(spec)
     except yaml.YAMLError as error:
         raise RecipeError(
-            f"--data in braces is a data set as a recipe has it, got {spec!r} ({first_line(error)}); write "
-            "'{file: sheet.csv, columns: {picture: photo}}', for example"
+            f"--data in braces is a data set as a recipe writes it, got {spec!r} ({first_line(error)}); write '{{file: "
+            "sheet.csv, columns: {picture: photo}}', for example"
         ) from error
     return dict(value)
 

@@ -26,18 +26,22 @@ class Model(RecipeSection):
         description="coordinates the model writes; null: by the model type in its config (facts: Qwen, InternVL)",
     )
     min_pixels: Count | None = Field(
-        default=None, description="smallest picture the model sees, pixels; null: the processor's own"
+        default=None, description="smallest picture the model sees, in pixels; null: the processor's default"
     )
     max_pixels: Count | None = Field(
-        default=None, description="largest picture the model sees, pixels; null: the processor's own"
+        default=None, description="largest picture the model sees, in pixels; null: the processor's default"
     )
     max_tiles: Count | None = Field(
         default=None,
-        description="InternVL only: most tiles a picture is cut into, thumbnail apart; null: the processor's own",
+        description=(
+            "InternVL only: most tiles a picture is cut into, without the thumbnail; null: the processor's default"
+        ),
     )
     dtype: Literal["float32", "bfloat16"] | None = Field(
         default=None,
-        description="numbers the weights are kept in; null: float32 to train, and to ask what the checkpoint has (float32 on a CPU)",
+        description=(
+            "data type of the weights; null: float32 for training, otherwise the checkpoint's (float32 on a CPU)"
+        ),
     )
     quantization: Literal["nf4"] | None = Field(
         default=None,
@@ -48,7 +52,7 @@ class Model(RecipeSection):
     def _possible(self) -> Model:
         if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
             raise ValueError(
-                f"min_pixels is at most max_pixels, got {self.min_pixels} and {self.max_pixels}; lower min_pixels"
+                f"min_pixels must be at most max_pixels, got {self.min_pixels} and {self.max_pixels}; lower min_pixels"
             )
         if self.quantization is not None and self.dtype is not None:
             raise ValueError(
@@ -61,13 +65,11 @@ class Lora(RecipeSection):
     """Low-rank adapters; full fine-tuning where the section is null."""
 
     r: Count = Field(default=16, description="rank of the adapters (our choice; GRIT trains all weights)")
-    alpha: Positive = Field(
-        default=32.0, description="scale of the adapters, divided by r (twice r, as is usual)"
-    )
+    alpha: Positive = Field(default=32.0, description="scale of the adapters, divided by r (usually twice r)")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.0, description="dropout before the adapters (off, for RL)"
+        default=0.0, description="dropout before the adapters (off for RL)"
     )
     target_modules: Modules = Field(
         default="all-linear",
-        description="modules that get one, by name (peft's all-linear: every linear layer)",
+        description="modules that get an adapter, by name (peft's all-linear: every linear layer)",
     )

@@ -31,27 +31,35 @@ class Objective(RecipeSection):
     )
     epsilon_high: Positive | None = Field(
         default=None,
-        description="upper clip range (DAPO: 0.28), for cispo the largest ratio (ScaleRL: 5); null: as epsilon",
+        description=(
+            "upper clip range (DAPO: 0.28); for cispo the largest ratio (ScaleRL: 5); null: as epsilon"
+        ),
     )
     importance_sampling_level: Literal["token", "sequence"] = Field(
         default="token",
-        description="a policy ratio for each token, or one for a completion: GSPO, with loss_type grpo (TRL's default)",
+        description=(
+            "a policy ratio for each token, or one for each completion (GSPO, with loss_type grpo) (TRL's default)"
+        ),
     )
     loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"] = Field(
         default="grpo",
-        description="how token losses are weighed and averaged (GRIT: plain GRPO, the mean over each completion)",
+        description=(
+            "how token losses are weighted and averaged (GRIT: plain GRPO, the mean over each completion)"
+        ),
     )
     mask_truncated_completions: bool = Field(
         default=False,
-        description="leave completions that were cut off out of the averages too; they teach nothing either way (TRL's default)",
+        description=(
+            "leave truncated completions out of the averages too; they teach nothing either way (TRL's default)"
+        ),
     )
     top_entropy_quantile: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0,
-        description="share of tokens learned from, those of highest entropy; 1: all (arXiv 2506.01939: 0.2)",
+        description="share of tokens to learn from, those of highest entropy; 1: all (arXiv 2506.01939: 0.2)",
     )
     scale_rewards: Literal["group", "batch", "none"] = Field(
         default="group",
-        description="what rewards are divided by, the standard deviation of (GRIT: the group)",
+        description="whose standard deviation rewards are divided by (GRIT: the group's)",
     )
 
     def problems(self) -> Iterator[str]:
@@ -63,8 +71,8 @@ class Objective(RecipeSection):
         loss, level = self.loss_type, self.importance_sampling_level
         if level == "sequence" and loss in _SUMMED:
             yield (
-                f"a ratio for each completion is averaged over completions, loss_type {loss} adds up tokens, so that long ones "
-                "would weigh more; set loss_type: grpo (GSPO)"
+                f"a ratio for each completion is averaged over completions, loss_type {loss} adds up tokens, so long "
+                "completions would weigh more; set loss_type: grpo (GSPO)"
             )
         if level == "sequence" and loss == "vespo":
             yield "vespo makes a ratio for each completion itself, importance_sampling_level is sequence; set it to token"
@@ -72,13 +80,13 @@ class Objective(RecipeSection):
             yield "luspo scales a ratio for each completion, importance_sampling_level is token; set it to sequence"
         if level == "sequence" and loss in ("grpo", "sapo") and self.num_iterations == 1:
             yield (
-                "every ratio is 1 in the only step made from a generation, so that importance_sampling_level sequence changes "
+                "every ratio is 1 in the only step of a generation, so importance_sampling_level sequence changes "
                 "nothing with num_iterations 1; set num_iterations: 2, or importance_sampling_level: token"
             )
         if level == "sequence" and self.top_entropy_quantile < 1:
             yield (
-                f"single tokens are picked by their entropy, top_entropy_quantile is {self.top_entropy_quantile:g}, and "
-                "importance_sampling_level sequence learns from whole completions; set top_entropy_quantile: 1"
+                f"top_entropy_quantile {self.top_entropy_quantile:g} picks single tokens, but importance_sampling_level "
+                "sequence learns from whole completions; set top_entropy_quantile: 1"
             )
 
     def _problems_of_clipping(self) -> Iterator[str]:
@@ -92,7 +100,7 @@ class Objective(RecipeSection):
             yield f"{loss} clips nothing, epsilon_high is {high:g}; set epsilon_high: null"
         elif high is not None and loss != "cispo" and self.num_iterations == 1:
             yield (
-                f"every ratio is 1 in the only step made from a generation, so that epsilon_high {high:g} clips nothing with "
+                f"every ratio is 1 in the only step of a generation, so epsilon_high {high:g} clips nothing with "
                 "num_iterations 1; set num_iterations: 2, or epsilon_high: null"
             )
 
@@ -104,7 +112,7 @@ class ObjectCredit(RecipeSection):
         default=1.0, description="weight of a box's own advantage, added on its tokens (POLIA: 1)"
     )
     min_iou: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.1, description="least IoU at which a box has found one of the row's boxes (our choice)"
+        default=0.1, description="least IoU at which a box matches one of the row's boxes (our choice)"
     )
 
 
@@ -124,16 +132,17 @@ class Advantage(RecipeSection):
         """What of this section would change nothing or be wrong with the objective; each with its remedy."""
         if self.combine == "normalize_then_sum" and objective.scale_rewards != "group":
             yield (
-                f"each reward is divided by its group's standard deviation and their sum by the batch's, train.scale_rewards is "
+                "normalize_then_sum divides each reward by its group's standard deviation, train.scale_rewards is "
                 f"{objective.scale_rewards}; set train.scale_rewards: group, or advantage.combine: sum_then_normalize"
             )
         if self.objects is not None and objective.loss_type == "vespo":
             yield (
-                "vespo weighs a completion by the sign of its one advantage, advantage.objects gives its tokens several; set "
-                "train.loss_type: grpo, or advantage.objects: null"
+                "vespo weights a completion by the sign of its single advantage, advantage.objects gives its tokens "
+                "several; set train.loss_type: grpo, or advantage.objects: null"
             )
         if self.objects is not None and objective.top_entropy_quantile < 1:
             yield (
-                f"advantage.objects teaches the tokens of boxes, train.top_entropy_quantile {objective.top_entropy_quantile:g} "
-                "leaves out tokens that are as sure as those; set train.top_entropy_quantile: 1, or advantage.objects: null"
+                "advantage.objects teaches the tokens of boxes, train.top_entropy_quantile "
+                f"{objective.top_entropy_quantile:g} leaves out tokens as certain as those; set "
+                "train.top_entropy_quantile: 1, or advantage.objects: null"
             )

@@ -19,7 +19,7 @@ def own_files(recipe: BaseModel) -> tuple[OwnFile, ...]:
         other = found.setdefault(file.kept_name, file)
         if other.path != file.path:
             raise RecipeError(
-                f"a run keeps the files of your own by their names, {other.path} and {file.path} have the same; rename one"
+                f"a run keeps your own files by name, {other.path} and {file.path} have the same name; rename one"
             )
     return tuple(found.values())
 

@@ -86,7 +86,7 @@ def _split(examples: Sequence[Example], *, test_share: float, seed: int) -> tupl
     if "train" in names and len(names - {"train", None}) == 1:
         train = tuple(example for example in examples if example.split in ("train", None))
         test = tuple(example for example in examples if example.split not in ("train", None))
-        return Split(train, test), ("the split that the rows name is kept",)
+        return Split(train, test), ("the rows' own split is kept",)
     return split_by_picture(examples, test_share=test_share, seed=seed), ()
 
 
@@ -122,7 +122,7 @@ def _findings(folder: Path, pictures: Path) -> tuple[str, ...]:
         return ()
     first = f"{leaks[0].test_id} and {leaks[0].train_id} have the {leaks[0].kind.value}"
     return (
-        f"{len(leaks)} test rows share a picture with training rows ({first}): figures of the test would mislead",
+        f"{len(leaks)} test rows share a picture with training rows ({first}): test figures would mislead",
     )
 
 

@@ -54,7 +54,7 @@ def packaged_recipe(name: str) -> PackagedRecipe:
     found = {recipe.name: recipe for recipe in packaged_recipes()}
     if name not in found:
         raise RecipeError(
-            f"a packaged recipe has one of the names of opengrit recipe list, {name} is none; "
+            f"a packaged recipe must be in opengrit recipe list, {name} is not; "
             + (nearest_name(name) or "take one of those")
         )
     return found[name]
@@ -77,7 +77,7 @@ def nearest_name(written: str) -> str:
     names = [recipe.name for recipe in packaged_recipes() if recipe.path.parent == FOLDER]
     stem = Path(written).name.removesuffix(_SUFFIX).removesuffix(".yml")
     if stem in names:
-        return f"write {stem}, which comes with the package"
+        return f"write {stem}, a packaged recipe"
     near = nearest(stem, names)
     return f"did you mean {near}?" if near else ""
 

@@ -63,12 +63,13 @@ _MEANT = {
 _SYNONYMS = {other: key for key, others in _MEANT.items() for other in others.split()}
 # What a command says and no recipe holds, and what follows from other keys.
 _ELSEWHERE = {
-    "output_dir": "the folder is named by the option --out; take the key out",
-    "out": "the folder is named by the option --out; take the key out",
-    "num_gpus": "processes are counted by the option --num-processes; take the key out",
-    "num_processes": "processes are counted by the option --num-processes; take the key out",
-    "gradient_accumulation_steps": "it follows from questions_per_step, num_generations and "
-    "per_device_train_batch_size; take the key out",
+    "output_dir": "the option --out names the folder; remove the key",
+    "out": "the option --out names the folder; remove the key",
+    "num_gpus": "the option --num-processes sets the number of processes; remove the key",
+    "num_processes": "the option --num-processes sets the number of processes; remove the key",
+    "gradient_accumulation_steps": (
+        "it follows from questions_per_step, num_generations and per_device_train_batch_size; remove the key"
+    ),
 }
 # A run is counted in steps here, and a share of them is written otherwise: the value changes with the name.
 _CONVERTED = {
@@ -97,7 +98,7 @@ def problem_of(
         remedy = _meant_by(kind, values, path, item["input"])
         return Problem(path, f" is not a key of {called}", remedy, f" are not keys of {called}")
     if item["type"] == "missing":
-        return Problem(path, " is required and is not there", "add it")
+        return Problem(path, " is required and missing", "add it")
     if item["type"] == "value_error":
         return Problem(path, f": {item['ctx']['error']}")
     rule = _SHAPES.get(item["type"]) or item["msg"][0].lower() + item["msg"][1:]
@@ -160,7 +161,7 @@ def _in_items(kind: type[BaseModel], values: Mapping[str, Any], path: KeyPath) -
         _yaml(lists)[1:-1] if at == path[:-1] else _yaml({at[0]: lists})[1:-1]
         for at, lists in written.items()
     ]
-    return f"it belongs to the file: take it out and write {', '.join(texts)}" if texts else ""
+    return f"it belongs to the file: remove it and write {', '.join(texts)}" if texts else ""
 
 
 def _stray(
@@ -201,7 +202,7 @@ def _reshaped(kind: type[BaseModel], values: Mapping[str, Any], path: KeyPath, i
     """The value in the shape that is wanted, where it is clear what was meant."""
     value = item["input"]
     if item["type"] in ("model_type", "dict_type") and value is None:
-        return f"leave it out, or write {path[-1]}: {{}}"
+        return f"remove it, or write {path[-1]}: {{}}"
     if item["type"] != "tuple_type" or value is None:
         return ""
     field = keys_of(kind).get(tuple(part for part in path if not part.isdigit()))

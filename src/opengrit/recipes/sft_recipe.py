@@ -34,7 +34,7 @@ class SftTrain(RecipeSection):
     )
     rows_per_step: Count = Field(
         default=4,
-        description="rows of one optimizer step (our choice; with all of them the seed decides nothing)",
+        description="rows in one optimizer step (our choice; with all rows the seed has no effect)",
     )
     per_device_train_batch_size: Count = Field(
         default=4, description="rows in one forward and backward pass of one device"
@@ -78,14 +78,14 @@ class SftTrain(RecipeSection):
     def _possible(self) -> SftTrain:
         if self.rows_per_step % self.per_device_train_batch_size:
             raise ValueError(
-                f"rows_per_step ({self.rows_per_step}) is divided evenly by per_device_train_batch_size, "
-                f"got {self.per_device_train_batch_size}; set per_device_train_batch_size: "
+                f"rows_per_step ({self.rows_per_step}) must be divisible by per_device_train_batch_size, got "
+                f"{self.per_device_train_batch_size}; set per_device_train_batch_size: "
                 f"{largest_divisor(self.rows_per_step, most=self.per_device_train_batch_size)}"
             )
         if self.warmup_steps >= self.max_steps:
             raise ValueError(
-                f"warmup_steps is smaller than max_steps, got {self.warmup_steps:g} and {self.max_steps}; "
-                f"set warmup_steps: {(self.max_steps - 1) // 10}"
+                f"warmup_steps must be smaller than max_steps, got {self.warmup_steps:g} and {self.max_steps}; set "
+                f"warmup_steps: {(self.max_steps - 1) // 10}"
             )
         return self
 
@@ -94,27 +94,29 @@ class SftRecipe(RecipeSection):
     """Everything a supervised fine-tuning does."""
 
     model: Annotated[Model, BeforeValidator(named)] = Field(
-        description="what is trained; a bare string is its name"
+        description="the model to train; a bare string is its name"
     )
     data: Data = Field(description="data sets whose rows become targets")
     strategy: Literal["grounded", "sft"] = Field(
         default="grounded",
-        description="prompt asked with, and the target's form: grounded is GRIT's format, sft boxes and then the answer",
+        description=(
+            "prompt and form of the target: grounded is GRIT's format, sft is boxes and then the answer"
+        ),
     )
     system: str | None = Field(
-        default=None, description="text of a system turn; null: the model's own default (GRIT: none)"
+        default=None, description="system message; null: the model's own default (GRIT: none)"
     )
     sft: SftTrain = Field(default=SftTrain(), description="how it learns")
     lora: Lora | None = Field(default=None, description="adapters; null: all weights are trained")
-    freeze_vision: bool = Field(default=False, description="keep the vision tower as it is")
+    freeze_vision: bool = Field(default=False, description="freeze the vision tower")
 
     @field_validator("data")
     @classmethod
     def _trained_on_only(cls, value: Data) -> Data:
         if value.eval:
             raise ValueError(
-                f"fine-tuning measures nothing while it learns, eval names {value.eval[0].spec}; leave it out and "
-                "measure with opengrit eval"
+                f"fine-tuning does not evaluate, data.eval names {value.eval[0].spec}; remove it and measure with "
+                "opengrit eval"
             )
         return value
 

@@ -46,6 +46,6 @@ def passes_of(rows: int, called: str, *, batch: int, num_processes: int, section
             f"start {fewer} (--num-processes {fewer}) and set {section}.per_device_train_batch_size: {size}"
         )
     raise RecipeError(
-        f"{called} ({rows}) is divided evenly over {num_processes} processes of per_device_train_batch_size {batch}; "
+        f"{called} ({rows}) must divide evenly over {num_processes} processes of per_device_train_batch_size {batch}; "
         + remedy
     )

@@ -20,11 +20,16 @@ ReportTo = Annotated[
     tuple[TrackerName, ...],
     BeforeValidator(_listed),
     Field(
-        description="trackers that get the metrics besides metrics.jsonl: trackio, wandb, tensorboard, mlflow "
-        "(pip install 'opengrit[track]'); default: none"
+        description=(
+            "trackers that get the metrics in addition to metrics.jsonl: trackio, wandb, tensorboard, mlflow (pip "
+            "install 'opengrit[track]'); default: none"
+        )
     ),
 ]
 Project = Annotated[
     str,
-    Field(min_length=1, description="what trackio, wandb and mlflow list the run under (transformers' name)"),
+    Field(
+        min_length=1,
+        description=("project that trackio, wandb and mlflow list the run under (transformers' name)"),
+    ),
 ]

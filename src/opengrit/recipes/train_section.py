@@ -29,14 +29,16 @@ class Train(Objective):
     max_steps: Count = Field(default=200, description="optimizer steps (GRIT section 4.2)")
     num_generations: Annotated[int, Field(ge=2)] = Field(
         default=4,
-        description="completions of one question, the group that is compared with itself (GRIT section 4.2)",
+        description="completions of one question, which form a group (GRIT section 4.2)",
     )
     questions_per_step: Count = Field(
-        default=20, description="distinct questions of one optimizer step (GRIT: each step uses all 20 rows)"
+        default=20, description="distinct questions in one optimizer step (GRIT: each step uses all 20 rows)"
     )
     resample_flat_groups: Annotated[int, Field(ge=0)] = Field(
         default=0,
-        description="how often a group whose answers are all right or all wrong is drawn again, at most; 0: never (GRIT)",
+        description=(
+            "how often, at most, a group with all answers right or all wrong is sampled again; 0: never (GRIT)"
+        ),
     )
     per_device_train_batch_size: Count = Field(
         default=4,
@@ -46,10 +48,10 @@ class Train(Objective):
         default=0.9, description="sampling temperature of rollouts (TRL's when GRIT was released)"
     )
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=1.0, description="share of probability sampled from (TRL's default)"
+        default=1.0, description="nucleus sampling: share of probability to sample from (TRL's default)"
     )
     top_k: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="number of tokens sampled from; 0: all (TRL's default)"
+        default=0, description="number of likeliest tokens to sample from; 0: all (TRL's default)"
     )
     max_completion_length: Count = Field(
         default=1000, description="most tokens of one completion (released GRIT script)"
@@ -59,10 +61,10 @@ class Train(Objective):
     )
     weight_decay: NotNegative = Field(default=0.0, description="AdamW's weight decay (released GRIT script)")
     adam_beta1: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.9, description="decay of AdamW's mean of gradients (released GRIT script)"
+        default=0.9, description="decay of AdamW's first moment (released GRIT script)"
     )
     adam_beta2: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.999, description="decay of AdamW's mean of squared gradients (released GRIT script)"
+        default=0.999, description="decay of AdamW's second moment (released GRIT script)"
     )
     max_grad_norm: NotNegative = Field(
         default=1.0, description="norm gradients are clipped to; 0: not clipped (released GRIT script)"
@@ -73,20 +75,26 @@ class Train(Objective):
     bf16: bool = Field(default=True, description="compute in bfloat16 (released GRIT script; false on CPU)")
     vllm_mode: Literal["colocate", "server"] | None = Field(
         default=None,
-        description="rollouts sampled by vLLM, on the training GPUs or by a `trl vllm-serve`; null: by the model itself",
+        description=(
+            "sample rollouts with vLLM, on the training GPUs (colocate) or by a `trl vllm-serve` (server); null: with "
+            "the model itself"
+        ),
     )
     vllm_server_host: str = Field(
-        default="127.0.0.1", min_length=1, description="where `trl vllm-serve` runs (vllm_mode: server)"
+        default="127.0.0.1", min_length=1, description="host of `trl vllm-serve` (vllm_mode: server)"
     )
     vllm_server_port: Annotated[int, Field(ge=1, lt=2**16)] = Field(
-        default=8000, description="the port it listens on (TRL's default)"
+        default=8000, description="port of `trl vllm-serve` (TRL's default)"
     )
     vllm_gpu_memory_utilization: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.3, description="share of each GPU's memory for vLLM (vllm_mode: colocate; TRL's default)"
     )
     vllm_importance_sampling_correction: bool = Field(
         default=True,
-        description="weigh tokens by what vLLM and the model disagree on; costs one more pass without gradient (TRL's default)",
+        description=(
+            "weight tokens by the probability ratio of the model and vLLM; costs one more pass without gradient (TRL's "
+            "default)"
+        ),
     )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
         default=42, description="seed of data order and sampling (transformers' default)"
@@ -97,11 +105,15 @@ class Train(Objective):
     )
     keep_checkpoints: Count | None = Field(
         default=None,
-        description="newest checkpoints that are kept, older ones are deleted; null: all (nothing is ever deleted)",
+        description=(
+            "number of newest checkpoints to keep, older ones are deleted; null: all (nothing is ever deleted)"
+        ),
     )
     keep_best: Literal["accuracy", "grounding_iou", "format"] | None = Field(
         default=None,
-        description="the checkpoint with the highest of this over data.eval is kept besides the newest; null: only those",
+        description=(
+            "also keep the checkpoint with the highest value of this over data.eval; null: keep only the newest"
+        ),
     )
     eval_steps: Count | None = Field(
         default=50, description="steps between evaluations; null: none while training (released GRIT script)"
@@ -113,7 +125,9 @@ class Train(Objective):
     project: Project = "opengrit"
     log_rollouts_steps: Count | None = Field(
         default=50,
-        description="steps between tables of sampled rollouts with their boxes drawn, in each tracker of report_to; null: none",
+        description=(
+            "steps between tables of sampled rollouts with drawn boxes in the trackers of report_to; null: none"
+        ),
     )
 
     @property
@@ -157,26 +171,30 @@ class Train(Objective):
         if self.completions_per_step % self.per_device_train_batch_size:
             size = largest_divisor(self.completions_per_step, most=self.per_device_train_batch_size)
             yield (
-                f"questions_per_step x num_generations ({self.completions_per_step}) is divided evenly by "
-                f"per_device_train_batch_size, got {self.per_device_train_batch_size}; set per_device_train_batch_size: {size}"
+                f"questions_per_step x num_generations ({self.completions_per_step}) must be divisible by "
+                f"per_device_train_batch_size, got {self.per_device_train_batch_size}; set per_device_train_batch_size: "
+                f"{size}"
             )
         if self.resample_flat_groups and self.vllm_mode is not None:
             yield (
-                f"vLLM samples as many completions on each process, resample_flat_groups {self.resample_flat_groups} draws single groups "
-                "again; set resample_flat_groups: 0, or vllm_mode: null"
+                "vLLM samples the same number of completions on each process, resample_flat_groups "
+                f"{self.resample_flat_groups} resamples single groups; set resample_flat_groups: 0, or vllm_mode: null"
             )
         if self.warmup_steps >= self.max_steps:
             yield (
-                f"warmup_steps is smaller than max_steps, got {self.warmup_steps:g} and {self.max_steps}; "
-                f"set warmup_steps: {(self.max_steps - 1) // 10}"
+                f"warmup_steps must be smaller than max_steps, got {self.warmup_steps:g} and {self.max_steps}; set "
+                f"warmup_steps: {(self.max_steps - 1) // 10}"
             )
         best = self.keep_best
         if best is not None and self.keep_checkpoints is None:
-            yield f"without keep_checkpoints all are kept, keep_best is {best}; set keep_checkpoints: 1, or keep_best: null"
+            yield (
+                f"without keep_checkpoints all checkpoints are kept, keep_best is {best}; set keep_checkpoints: 1, or "
+                "keep_best: null"
+            )
         measured = self.eval_steps is not None and self.save_steps is not None
         if best is not None and not (measured and (self.save_steps or 0) % (self.eval_steps or 1) == 0):
             every = self.eval_steps or self.save_steps or 50
             yield (
-                f"a checkpoint is measured to be the best, keep_best is {best} with save_steps {self.save_steps} and "
+                f"keep_best needs an evaluation of each checkpoint, it is {best} with save_steps {self.save_steps} and "
                 f"eval_steps {self.eval_steps}; make save_steps a multiple of eval_steps, such as {every} for both"
             )

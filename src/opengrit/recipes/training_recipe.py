@@ -28,15 +28,15 @@ class Recipe(RecipeSection):
     """Everything a run does. The output folder is not in it: the same recipe gives the same run anywhere."""
 
     model: Annotated[Model, BeforeValidator(named)] = Field(
-        description="what is trained; a bare string is its name"
+        description="the model to train; a bare string is its name"
     )
-    data: Data = Field(description="data sets to train on and to measure with")
+    data: Data = Field(description="data sets for training and evaluation")
     strategy: Strategy = Field(
         default="grounded",
-        description="prompt asked with, a name or file.txt or file.py:name (GRIT figure 7: grounded)",
+        description="prompt: a name, file.txt or file.py:name (GRIT figure 7: grounded)",
     )
     system: str | None = Field(
-        default=None, description="text of a system turn; null: the model's own default (GRIT: none)"
+        default=None, description="system message; null: the model's own default (GRIT: none)"
     )
     rewards: Rewards = Field(
         default="paper",
@@ -47,18 +47,20 @@ class Recipe(RecipeSection):
     )
     asking_again: AskingAgain | None = Field(
         default=None,
-        description="the second questions of the rewards kept and hidden; null: nothing is asked again",
+        description="the second questions of the rewards kept and hidden; null: none",
     )
     judge: Annotated[JudgeSection, BeforeValidator(judge_section)] = Field(
         default=JudgeSection(),
-        description="who says whether an answer is right; a bare name is its kind (rule: needs no network)",
+        description=(
+            "what decides whether an answer is right; a bare name is its kind (rule: needs no network)"
+        ),
     )
     train: Train = Field(default=Train(), description="how it learns")
     lora: Lora | None = Field(
         default=None, description="adapters; null: all weights are trained (released GRIT script)"
     )
     freeze_vision: bool = Field(
-        default=False, description="keep the vision tower as it is (released GRIT script: trained)"
+        default=False, description="freeze the vision tower (released GRIT script: trained)"
     )
     eval: Eval = Field(default=Eval(), description="how it is measured")
 
@@ -66,13 +68,13 @@ class Recipe(RecipeSection):
     def _can_learn(self) -> Recipe:
         if self.model.quantization is not None and self.lora is None:
             raise ValueError(
-                f"weights in 4 bits cannot learn, model.quantization is {self.model.quantization} and lora is null; "
-                "add lora: {}"
+                f"weights in 4 bits cannot be trained, model.quantization is {self.model.quantization} and lora is "
+                "null; add lora: {}"
             )
         if self.train.keep_best is not None and not self.data.eval:
             raise ValueError(
-                f"the best checkpoint is that on data.eval, train.keep_best is {self.train.keep_best} and data.eval is "
-                "empty; name a data set, or set keep_best: null"
+                f"keep_best needs evaluation data, train.keep_best is {self.train.keep_best} and data.eval is empty; "
+                "name a data set, or set keep_best: null"
             )
         named = {} if isinstance(self.rewards, str) else dict(weights_of(self.rewards))
         if problems := [*self.advantage.problems(self.train), *problems_of_asking(self.asking_again, named)]:

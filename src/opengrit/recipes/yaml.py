@@ -67,8 +67,8 @@ def read_recipe(
     except (OSError, UnicodeDecodeError) as error:
         remedy = nearest_name(str(path)) if isinstance(error, FileNotFoundError) else ""
         raise RecipeError(
-            f"a recipe is a readable YAML file or the name of a packaged one, {path} is not ({error}); "
-            + (remedy or "check the path, or take one of opengrit recipe list")
+            f"a recipe is a readable YAML file or the name of a packaged recipe, {path} is not ({error}); "
+            + (remedy or "check the path, or choose one from opengrit recipe list")
         ) from error
     return parse(kind, text, overrides, place=str(path), called=called, folder=path.parent)
 
@@ -136,8 +136,8 @@ def _key_lines(node: yaml.Node | None, place: str) -> dict[KeyPath, int]:
             line = key.start_mark.line + 1
             if here in found:
                 raise RecipeError(
-                    f"a key occurs once in a recipe, {'.'.join(here)} stands on line {found[here]} "
-                    f"and on line {line} of {place}; keep one"
+                    f"a key occurs once in a recipe, {'.'.join(here)} is on line {found[here]} and on line {line} of "
+                    f"{place}; keep one"
                 )
             found[here] = line
             walk(value, here)
@@ -211,7 +211,7 @@ def _message(
     found = [f"{_where(path, place, lines, set_here)}: {text}" for path, text in grouped(problems)]
     if len(found) == 1:
         return found[0]
-    head = "every key of a recipe is known and every value possible, these are not:"
+    head = "every key and value of a recipe must be valid, these are not:"
     return "\n".join([head, *(f"  {line}" for line in found)])
 
 

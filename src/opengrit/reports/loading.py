@@ -52,7 +52,8 @@ def _refuse_table(run: RunDir) -> None:
     inside = sorted(str(file.parent) for file in run.path.glob(f"runs/*/*/*/*/{RECIPE}"))
     which = f" ({first_few(inside, most=_NAMED)})" if inside else ""
     raise RunError(
-        f"a report shows runs, {run.path} is a table of them; see {run.path / 'table.html'}, or name runs inside it{which}"
+        f"a report shows runs, {run.path} is a table of runs; see {run.path / 'table.html'}, or name runs inside "
+        f"it{which}"
     )
 
 

@@ -48,8 +48,8 @@ def read_picture(example: Example) -> Picture | NoPicture:
     if picture.size != (size.width, size.height):
         now = f"{picture.size[0]} x {picture.size[1]}"
         return NoPicture(
-            f"a picture keeps the size its record says, {size.width} x {size.height}, but {example.image} "
-            f"is now {now}; bring the old file back"
+            f"a picture keeps the size its record says, {size.width} x {size.height}, but {example.image} is now {now}; "
+            "restore the old file"
         )
     return embed(picture)
 

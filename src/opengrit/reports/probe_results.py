@@ -145,7 +145,7 @@ def show_probe_results(results: ProbeResults) -> ShownProbeResults:
         Interval.of(
             "control: changes when random boxes are grey", scores.changed[Probe.SHUFFLE], series=None
         ),
-        Interval.of("stays when all else is grey (sufficiency)", scores.sufficiency, series=1),
+        Interval.of("stays when everything else is grey (sufficiency)", scores.sufficiency, series=1),
     ]
     plot = Markup("")
     groups: tuple[tuple[str, tuple[ShownTrial, ...]], ...] = ()
@@ -188,12 +188,13 @@ def _lines(scores: ProbeScores) -> tuple[Line, ...]:
         Line(
             "Necessity, points",
             points(scores.necessity),
-            "changes under occlude minus changes under shuffle, paired: above 0 where the boxes matter more than any others",
+            "changes under occlude minus changes under shuffle, paired: above 0 if the boxes matter more than random "
+            "ones",
         ),
         Line(
             "Sufficiency",
             share(scores.sufficiency),
-            "stays under keep: high where the boxes are enough to answer",
+            "stays under keep: high if the boxes are enough to answer",
         ),
         Line(
             "Keep over occlude, points",
@@ -250,7 +251,7 @@ def _correlation_lines(scores: CorrelationScores | None) -> tuple[Line, ...]:
         Line(
             "control: random boxes in their place",
             value_cell(scores.control, Unit.SHARE, none),
-            "about 50 % unless the judge is odd",
+            "about 50 % unless the judge is biased",
         ),
     )
 

@@ -80,7 +80,7 @@ def _opened(path: str | Path) -> RunDir:
     run = RunDir.open(path)
     if not any((run.path / name).exists() for name in (ENVIRONMENT, RECORDS, METRICS)):
         raise RunError(
-            f"a run's folder holds what a command found, {path} holds a recipe alone; name the folder that a command was given as --out"
+            f"a run's folder needs results, {path} has only a recipe; name the --out folder of a command"
         )
     return run
 
@@ -137,11 +137,11 @@ def tell_for_report(run: RunDir, found: Since) -> None:
     tell(
         run,
         found,
-        consequence="they are not shown: bring them back, or give the folder that holds them with --images",
+        consequence="they are not shown: restore them, or name their folder with --images",
     )
     if found.exchanged:
         _log.warning(
-            "%d pictures of %s have another content than was asked about (%s): boxes on them may point at the wrong things",
+            "%d pictures of %s have changed since they were asked about (%s): boxes on them may be misplaced",
             len(found.exchanged),
             run.path,
             first_few(found.exchanged),

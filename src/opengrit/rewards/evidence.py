@@ -10,9 +10,7 @@ from opengrit.core.types import Unjudged
 from opengrit.judges.answers import is_box_answer
 from opengrit.rewards.protocol import Attempt, Requirement, Reward, RewardSpec, SecondAnswer
 
-_NOT_ASKED = Unjudged(
-    "only a training with asking_again asks the second questions of the rewards kept and hidden"
-)
+_NOT_ASKED = Unjudged("the rewards kept and hidden need the second questions of a training with asking_again")
 
 
 def kept(attempt: Attempt) -> float | Unjudged | None:

@@ -90,7 +90,7 @@ def _unpacked(reward: NamedReward, attempts: Sequence[Attempt], answer: Any) -> 
         raise _broken(
             reward,
             attempts[0],
-            f"returned {got} for {len(attempts)} attempts, a list with a value for each is asked for,",
+            f"returned {got} for {len(attempts)} attempts instead of a list with a value for each,",
         )
     return values
 

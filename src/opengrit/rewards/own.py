@@ -54,7 +54,7 @@ def _spec(function: OwnFunction) -> RewardSpec:
         low = high = math.nan
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise RecipeError(
-            f"the range of a reward is two numbers, the smaller one first, that of {function.file.reference} is {stated!r}; "
+            f"the range of a reward is two numbers, the smaller first, that of {function.file.reference} is {stated!r}; "
             f"write for example @reward(range=(0, 1)) ({function.place})"
         )
     if inspect.isclass(function.call):

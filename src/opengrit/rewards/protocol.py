@@ -43,7 +43,7 @@ class Requirement(Enum):
 
     WORDS = "rows whose answer is words or a number, not a box"
     BOXES = 'rows with annotated boxes ("bboxs")'
-    COUNTABLE_BOXES = "rows with a box for each thing (counting rows: as many as the answer)"
+    COUNTABLE_BOXES = "rows with a box for each object (counting rows: as many as the answer)"
     COUNTS = 'counting rows (an integer answer to a "How many" question)'
     VERDICT = "a judge"
     SECOND_ANSWERS = "second answers (asking_again)"

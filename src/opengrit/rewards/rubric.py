@@ -158,10 +158,10 @@ class Rubric:
         if any(kept.values()) and not self.own:
             remedy = f"write rewards: {{{', '.join(f'{name}: {weight:g}' for name, weight in kept.items())}}}"
         else:
-            remedy = f"leave {', '.join(idle)} out of rewards:"
+            remedy = f"remove {', '.join(idle)} from rewards:"
         raise RecipeError(
-            f"every reward must apply to some row, and '{name}' needs {need.value}, of which there are "
-            f"none in {len(examples)} rows; {remedy} or add such rows"
+            f"every reward must apply to some row, '{name}' needs {need.value} and none of {len(examples)} rows "
+            f"qualifies; {remedy} or add such rows"
         )
 
 

@@ -26,7 +26,7 @@ def _gates(value: Any) -> Any:
 def _each_once(gates: tuple[Gate, ...] | None) -> tuple[Gate, ...] | None:
     if gates is not None and (not gates or len(set(gates)) < len(gates)):
         raise ValueError(
-            "gates are named once each, at least one; name them, such as [right, format], or write null"
+            "where names at least one gate, each once; name them, such as [right, format], or write null"
         )
     return gates
 
@@ -36,11 +36,13 @@ class RewardSettings(RecipeSection):
 
     model_config = ConfigDict(extra="allow")
 
-    weight: Weight = Field(description="what the reward is multiplied with; 0: only reported")
+    weight: Weight = Field(description="factor of the reward in the total; 0: only reported")
     where: Annotated[tuple[Gate, ...] | None, BeforeValidator(_gates), AfterValidator(_each_once)] = Field(
         default=None,
-        description="one gate or a list: pay only where the answer is right, the full format holds, the answer is short (under 300 characters), or all "
-        "that are listed; 0 elsewhere, null: everywhere",
+        description=(
+            "one gate or a list: pay only if the answer is right, the full format holds, the answer is short (under "
+            "300 characters), or all listed conditions hold, otherwise 0; null: always"
+        ),
     )
 
     @property
@@ -63,7 +65,9 @@ def _weighed(rewards: dict[str, float | RewardSettings]) -> dict[str, float | Re
     except RecipeError as error:
         raise ValueError(str(error)) from error
     if not any(weight for _, weight in weights_of(rewards)):
-        raise ValueError("some reward has a weight other than 0, none has; name one, such as correct: 1.0")
+        raise ValueError(
+            "at least one reward needs a weight other than 0, none has; set one, such as correct: 1.0"
+        )
     return rewards
 
 
@@ -102,7 +106,7 @@ def rubric_of(rewards: RewardSet | Mapping[str, float | RewardSettings]) -> Rubr
             short = reference.name
             if short in REWARDS or short in weights:
                 raise RecipeError(
-                    f"rewards are reported by the function's name, {name} has that of another reward; rename the function"
+                    f"rewards are reported by function name, {name} has the name of another reward; rename the function"
                 )
             own[short] = own_reward(
                 reference, setting.keywords if isinstance(setting, RewardSettings) else {}

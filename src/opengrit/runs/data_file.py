@@ -74,7 +74,7 @@ def newest_data(folder: Path) -> dict[str, Fingerprint] | None:
 def tell_unknown(folder: Path) -> None:
     """Say that nothing says what the data of a run was."""
     _log.warning(
-        "%s was written by a version that did not note its data (it has no %s): what changed since cannot be checked",
+        "%s was written by a version that did not note its data (it has no %s): changes since then cannot be checked",
         folder,
         DATA,
     )
@@ -173,6 +173,6 @@ def read_data(path: Path) -> dict[str, Fingerprint]:
 
 def _broken(path: Path, error: Exception) -> RunError:
     return RunError(
-        f"a run's {DATA} holds what opengrit wrote, {path} does not ({error}); move it away: the run is continued without "
+        f"a run's {DATA} holds what opengrit wrote, {path} does not ({error}); move it away to continue the run without "
         "comparing its data"
     )

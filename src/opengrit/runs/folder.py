@@ -222,8 +222,8 @@ class RunDir:
             )
             if found:
                 raise RunError(
-                    f"a new run gets a new folder, {self.path} holds {self._held(found[0])}; choose another --out"
-                    f"{self._or_resume(kind_of(recipe))}"
+                    f"a new run needs a new folder, {self.path} holds {self._held(found[0])}; choose another "
+                    f"--out{self._or_resume(kind_of(recipe))}"
                 )
         elif os.path.lexists(self.path):
             raise RunError(f"a run's folder is a folder, {self.path} is a file; choose another --out")
@@ -248,32 +248,32 @@ class RunDir:
     def _check_same(self, recipe: str, *, anyway: bool) -> None:
         if not self._is_run:
             raise RunError(
-                f"there must be a run to resume, {self.path} holds none; leave out --resume to start one"
+                f"--resume needs a run to resume, {self.path} holds none; leave it out to start one"
             )
         if recipe_hash(self.recipe) == recipe_hash(recipe):
             return
         kind = kind_of(recipe)
         if None not in (kind, self._kind) and kind != self._kind:
             raise RunError(
-                f"a run is resumed by the command that started it, {self.path} holds a run of another kind; "
-                "choose another --out"
+                f"a run resumes with the command that started it, {self.path} holds a run of another command; choose "
+                "another --out"
             )
         changes = listed(recipe_changes(self.recipe, recipe))
         finished = os.path.isdir(self.path / FINAL)
         if not anyway and not finished:
             own = self._recipe_files()[-1]
             raise RunError(
-                f"a run is resumed with its own recipe, {self.path} was started with another ({changes}); "
+                f"a run resumes with its own recipe, {self.path} was started with another ({changes}); "
                 + (
-                    f"use {own}, another --out for a new run, or --resume-anyway to resume all the same"
+                    f"use {own}, another --out for a new run, or --resume-anyway to resume with the new recipe"
                     if kind in _TRAININGS
                     else f"use the settings in {own}, or another --out"
                 )
             )
         if finished:
             raise RunError(
-                f"a finished run is not trained on, {self.path} has its {FINAL}/ ({changes}); "
-                f"start a new run with model: {self.path} and another --out"
+                f"a finished run cannot be continued, {self.path} has its {FINAL}/ ({changes}); start a new run with "
+                f"model: {self.path} and another --out"
             )
 
 
@@ -307,7 +307,7 @@ def write_atomically(path: Path, text: str) -> None:
         os.replace(staged, path)
     except OSError as error:
         raise RunError(
-            f"a file must be writable in its place, {path} is not ({error.strerror}); check its name and the free space"
+            f"a file must be writable, {path} is not ({error.strerror}); check its name and the free space"
         ) from error
     finally:
         Path(staged).unlink(missing_ok=True)  # renamed away where all went well

@@ -15,7 +15,7 @@ from opengrit.core.records import to_line
 from opengrit.core.types import Record
 from opengrit.runs.lock import lock
 
-REMEDY = "remove that line: what an evaluation said in it is asked again"
+REMEDY = "remove that line: an evaluation asks its question again"
 
 
 class LineWriter:
@@ -36,7 +36,9 @@ class LineWriter:
             # A second writer would cut the first one's unfinished line.
             lock(
                 self._stream.fileno(),
-                refusal=f"one process writes a run at a time, another one is writing {path}; wait for it to end",
+                refusal=(
+                    f"only one process at a time writes a run, another one is writing {path}; wait until it ends"
+                ),
             )
             _cut_torn_line(self._stream)
         except (RunError, OSError):
@@ -125,7 +127,8 @@ def check_lines(path: Path, *, keys: Sequence[str] = ()) -> None:
         missing = [key for key in keys if key not in value]
         if missing:
             raise RunError(
-                f"every line is one that opengrit wrote, line {number} of {path} is not (it has no {missing[0]!r}); {REMEDY}"
+                f"every line must come from opengrit, line {number} of {path} does not (it has no {missing[0]!r}); "
+                f"{REMEDY}"
             )
 
 

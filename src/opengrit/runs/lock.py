@@ -33,8 +33,8 @@ def held(folder: str | Path) -> Iterator[None]:
             lock_file.acquire()
         except Timeout as error:
             raise RunError(
-                f"one training at a time writes a run, another process is training in {folder}; "
-                "wait for it to end, or choose another --out"
+                f"only one training at a time writes a run, another process is training in {folder}; wait until it "
+                "ends, or choose another --out"
             ) from error
         except OSError as error:
             if error.errno not in _NO_LOCKS:

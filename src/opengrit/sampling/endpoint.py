@@ -52,7 +52,7 @@ class ResizeRule:
         low, high = self._bounds
         if low > high or (self.unit is Unit.PIXELS and high < self.tile**2):
             raise ModelError(
-                f"min_pixels is at most max_pixels, and max_pixels at least one tile of {self.tile} x {self.tile}, "
+                f"min_pixels must be at most max_pixels, and max_pixels at least one tile of {self.tile} x {self.tile}, "
                 f"got {low} and {high}; change them"
             )
 
@@ -157,7 +157,7 @@ class EndpointSampler:
         """
         if frame is None:
             raise ModelError(
-                f"an endpoint does not tell in which coordinates its model writes, none are given for {url}; name its "
+                f"an endpoint does not say which coordinates its model writes, and none are given for {url}; name its "
                 "model type (qwen2_5_vl, qwen3_vl, internvl) or the unit (pixels, thousand, unit) as the frame"
             )
         resize = ResizeRule(frame_for(frame, Size(1, 1)).unit, min_pixels=min_pixels, max_pixels=max_pixels)
@@ -306,7 +306,7 @@ class EndpointSampler:
                     return Reply(forwarder.text, "stop", 0, 0, counted=False)
                 forwarder.forward(piece)
         except StopAsyncIteration:
-            return NoReply("the endpoint's stream ended without an end")
+            return NoReply("the endpoint's stream ended without a finish reason")
         finally:
             await pieces.aclose()  # type: ignore[attr-defined]  # an async generator's
 
@@ -378,7 +378,10 @@ def _problem(failure: NoReply, settings: EndpointSettings) -> str:
         case status if status not in _REFUSED:
             remedy = "check that it runs"
         case _:
-            return f"an endpoint must take the question, {settings.url} refuses it ({failure.reason}); change what it names"
+            return (
+                f"an endpoint must take the question, {settings.url} refuses it ({failure.reason}); change what the "
+                "reason names"
+            )
     return f"an endpoint must answer, {settings.url} does not ({failure.reason}); {remedy}"
 
 
@@ -418,6 +421,5 @@ async def _only_model(settings: EndpointSettings, url: str) -> str:
             return name
         case names:
             raise ModelError(
-                f"an endpoint with several models is asked for one of them, {url} serves {', '.join(names) or 'none'}; "
-                "name the model"
+                f"with several models one must be named, {url} serves {', '.join(names) or 'none'}; name the model"
             )

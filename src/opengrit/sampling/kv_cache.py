@@ -81,7 +81,7 @@ def _obstacle(base: Any) -> str | None:
         if layer._forward_pre_hooks or layer._forward_hooks:
             return f"{name} has hooks, which only its own forward calls"
         if getattr(layer.self_attn, "sliding_window", None) is not None:
-            return f"{name} looks back through a window"
+            return f"{name} uses sliding-window attention"
     return None
 
 

@@ -82,7 +82,7 @@ class TransformersSampler:
             text = processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
         except TEMPLATE_ERRORS as error:
             raise ImageError(
-                f"a model's chat template takes every question, this one does not take question {question.id} "
+                f"a model's chat template must take every question, this one fails for question {question.id} "
                 f"({first_line(error)}); use the processor that belongs to the model"
             ) from error
         before, _, after = text.partition(processor.image_token)
@@ -95,8 +95,8 @@ class TransformersSampler:
         image_id = processor.image_token_id
         if ids.count(image_id) != picture.placeholder_ids.count(image_id):
             raise ImageError(
-                f"a question must not contain the model's picture token {processor.image_token!r}, "
-                f"question {question.id} does; take it out of the question"
+                f"a question must not contain the model's picture token {processor.image_token!r}, question "
+                f"{question.id} does; remove it from the question"
             )
         return PreparedPrompt(tuple(ids), self.vlm.positions(ids, picture.inputs), picture)
 

@@ -43,7 +43,7 @@ def forgetting_pictures(generation: Any) -> Callable[[], None]:
         answered = client.session.post(f"{client.base_url}/reset_encoder_cache")
         if answered.status_code != 200:
             raise ModelError(
-                "vLLM's server must drop the pictures that earlier weights encoded, POST /reset_encoder_cache at "
+                "vLLM's server must drop the picture encodings of earlier weights, POST /reset_encoder_cache at "
                 f"{client.base_url} answered {answered.status_code}; start it with `trl vllm-serve` of the vllm and trl "
                 "that opengrit[vllm] installs, or set freeze_vision: true"
             )
@@ -149,10 +149,10 @@ class VllmSampler:
         for prompt, ids in zip(prompts, read, strict=True):
             if tuple(ids) != prompt.ids:
                 raise ModelError(
-                    "vLLM must read the prompt that is learned from, it read another: "
-                    f"{len(ids)} tokens, {list(ids).count(picture_id)} of them for the picture, instead of "
-                    f"{len(prompt.ids)} and {prompt.ids.count(picture_id)}; give vLLM the same model folder and picture "
-                    "limits (min_pixels, max_pixels), or set train.vllm_mode: null"
+                    f"vLLM must read the prompt that is trained on, it read another: {len(ids)} tokens, "
+                    f"{list(ids).count(picture_id)} of them for the picture, instead of {len(prompt.ids)} and "
+                    f"{prompt.ids.count(picture_id)}; give vLLM the same model folder and picture limits (min_pixels, "
+                    "max_pixels), or set train.vllm_mode: null"
                 )
 
     def _placeholder(
@@ -191,7 +191,7 @@ class VllmSampler:
         if not one.ids:
             return Unsampled("vLLM wrote nothing")
         if set(one.ids) & (set(vlm.forbidden_ids) - set(vlm.end_ids)):
-            return Unsampled("vLLM wrote a token that stands for a picture")  # it cannot be learned from
+            return Unsampled("vLLM wrote a picture placeholder token")  # it cannot be learned from
         if one.ids[-1] in vlm.end_ids:
             finish, ids = Finish.EOS, one.ids[:-1]
         else:

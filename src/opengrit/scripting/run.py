@@ -63,8 +63,8 @@ class Run:
 
         if not (self.path / FINAL).is_dir():
             raise RunError(
-                f"a run has a model when its training has ended, {self.path} has no {FINAL}/; train it to its end, or load "
-                "the model that was asked by its name"
+                f"a run has a model when its training has ended, {self.path} has no {FINAL}/; finish the training, or "
+                "load the evaluated model by its name"
             )
         return Grounder.load(str(self.path))
 

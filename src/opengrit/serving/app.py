@@ -112,9 +112,9 @@ def _add_routes(app: FastAPI, service: Service, metrics: Metrics) -> None:
             (401, "A key is needed."),
             (404, "No such model."),
             (405, "Another method."),
-            (408, "The request came in too slowly."),
+            (408, "The request arrived too slowly."),
             (413, "The request is too large."),
-            (415, "The body is of another type."),
+            (415, "The body has another content type."),
             (429, "The queue is full; see the header Retry-After."),
             (502, "The model failed."),
             (503, "The server is shutting down."),
@@ -124,7 +124,7 @@ def _add_routes(app: FastAPI, service: Service, metrics: Metrics) -> None:
 
     @app.post(
         "/v1/ground",
-        summary="Ask a picture a question; the answer points.",
+        summary="Ask a question about a picture; the answer comes with boxes.",
         response_model=None,
         responses={200: {"model": GroundResponse}, **errors},
         openapi_extra=_body({"application/json": GroundRequest, "multipart/form-data": GroundForm}),
@@ -156,7 +156,7 @@ def _add_routes(app: FastAPI, service: Service, metrics: Metrics) -> None:
 
     seen = {405: errors[405]}
     asked = seen | {401: errors[401]}
-    _add_readable(app, "/v1/models", models, "The models that can be asked.", responses=asked)
+    _add_readable(app, "/v1/models", models, "The models of this server.", responses=asked)
     missing = asked | {404: errors[404]}
     _add_readable(app, "/v1/models/{model:path}", model, "One of the models.", responses=missing)
     _add_readable(app, "/healthz", healthz, "Whether the server is up.", responses=seen)
@@ -241,4 +241,4 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> Response:
-        return error_response(Refused(500, "the server has a bug here; its log says more"))
+        return error_response(Refused(500, "the server failed; its log says more"))

@@ -84,14 +84,14 @@ def read_json(body: bytes | bytearray, limits: UploadLimits) -> Any:
         raise Refused(
             400,
             f"a JSON body has at most {limits.json_values} commas and opening brackets here, this one has {values}; "
-            "send the question and the picture alone",
+            "send only the question and the picture",
         )
     escapes = body.count(b"\\")
     if escapes > limits.json_escapes:
         raise Refused(
             400,
-            f"a JSON body has at most {limits.json_escapes} backslashes here, this one has {escapes}; "
-            "send the picture as plain base64",
+            f"a JSON body has at most {limits.json_escapes} backslashes here, this one has {escapes}; send the picture "
+            "as plain base64",
         )
     try:
         value = from_json(body, allow_inf_nan=False, cache_strings="none")
@@ -140,10 +140,12 @@ async def _read_form(body: bytearray, content_type: str) -> Form:
     try:
         form = await parser.parse()
     except MultiPartException as error:
-        raise Refused(400, f"a form must be whole: {error.message[:200]}; send it again") from None
+        raise Refused(400, f"a form must be complete: {error.message[:200]}; send it again") from None
     upload = form.get("image")
     if not isinstance(upload, UploadFile):
-        raise bad_parameter("image", "a form has the picture's file in the field image, this one has not")
+        raise bad_parameter(
+            "image", "a form needs the picture's file in the field image, this one does not have it"
+        )
     fields: dict[str, Any] = {"image": ""}
     for name in form:
         if name == "stop":
@@ -172,7 +174,7 @@ def decode_base64(text: str, *, param: str) -> bytes:
         return base64.b64decode(content + b"=" * (-len(content) % 4), validate=True)
     except (binascii.Error, UnicodeEncodeError):
         raise bad_parameter(
-            param, "a picture is given in base64, this text is not; encode the file's bytes"
+            param, "a picture must be base64, this text is not; encode the file's bytes"
         ) from None
 
 
@@ -186,7 +188,5 @@ def decode_data_uri(uri: str, *, param: str) -> bytes:
             param, f"a data URI of a picture reads data:image/png;base64,..., got {head[:60]!r}; write it so"
         )
     if media and not media.startswith("image/") and media != "application/octet-stream":
-        raise bad_parameter(
-            param, f"a data URI here is a picture's, got one of {media[:60]!r}; send a picture"
-        )
+        raise bad_parameter(param, f"a data URI must be a picture, got {media[:60]!r}; send a picture")
     return decode_base64(uri[comma + 1 :], param=param)

@@ -45,7 +45,7 @@ def read_reply_form(request: ChatRequest) -> ReplyForm:
     """How the answer is to be given. Raises Refused for several choices in a stream."""
     count, options = request.n or 1, request.stream_options
     if count > 1 and request.stream:
-        raise bad_parameter("n", f"is 1 where the text is streamed, got {count}; ask {count} times")
+        raise bad_parameter("n", f"must be 1 for a stream, got {count}; send {count} requests")
     return ReplyForm(bool(request.stream), bool(options and options.include_usage), count)
 
 
@@ -61,14 +61,14 @@ def read_turn(request: ChatRequest, *, frame: str) -> Turn:
         if message.role not in ("system", "developer", "user"):
             raise bad_parameter(
                 f"messages.{place}",
-                f"the model answers one question and knows no earlier turns, got the role "
-                f"{message.role!r}; send the last question alone",
+                f"the model answers one question without earlier turns, got the role {message.role!r}; send only the "
+                "last question",
             )
         found_texts, found_pictures = _contents(message)
         if found_pictures and message.role != "user":
             raise Refused(
                 400,
-                f"messages.{place}: a picture belongs into a user's message; move it there",
+                f"messages.{place}: a picture belongs in a user message; move it there",
                 param="messages",
             )
         texts += found_texts
@@ -129,7 +129,7 @@ def asked_seed(asked: int | None) -> int:
 def allowed_tokens(asked: int | None, *, limit: int, param: str) -> int:
     """The number asked for, or the default, both within the limit. Raises Refused."""
     if asked is not None and asked > limit:
-        raise bad_parameter(param, f"is at most {limit} here, got {asked}; ask for fewer")
+        raise bad_parameter(param, f"is at most {limit} here, got {asked}; request fewer")
     return min(DEFAULTS.max_new_tokens, limit) if asked is None else asked
 
 

@@ -136,7 +136,7 @@ class BoundedProtocol(H11Protocol):
             if now - self._closing_since > limits.write_seconds:
                 self.transport.abort()  # what is left to send is not taken
         elif self._waiting_since is not None and now - self._waiting_since > limits.head_seconds:
-            self.drop(408, f"a request's head comes within {limits.head_seconds:g} s, this one did not")
+            self.drop(408, f"a request's head must arrive within {limits.head_seconds:g} s, this one did not")
         elif self._body_since is not None and now - self._body_since > limits.body_seconds + 1:
             self.transport.abort()
 
@@ -221,7 +221,7 @@ class Acceptor:
         idle = [(since, c) for c in open_ones if (since := c.idle_since) is not None]
         if idle:
             _, longest = min(idle, key=lambda pair: pair[0])
-            longest.drop(503, "the server has more connections than it serves; try again")
+            longest.drop(503, "the server has too many connections; try again")
             return
         stalled = [(seconds, c) for c in open_ones if (seconds := c.stalled_seconds(now)) is not None]
         if stalled:

@@ -171,9 +171,7 @@ def serve(jobs: BinaryIO, results: BinaryIO) -> None:
         except MemoryError:
             write_message(
                 results,
-                {
-                    "error": "a picture needs more memory to open than it may have here; scale the picture down"
-                },
+                {"error": "this picture needs more memory than the server allows; scale the picture down"},
             )
         except ImageError as error:
             write_message(results, {"error": str(error)})

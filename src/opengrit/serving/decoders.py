@@ -74,9 +74,10 @@ class _Process:
         if self._popen.returncode == -getattr(signal, "SIGPROF", 0):
             seconds = job["budget"]["cpu_seconds"]
             raise ImageError(
-                f"a picture of its size is decoded within {seconds:g} s, this one is not; save it as PNG or as a baseline JPEG"
+                f"a picture of this size must decode within {seconds:g} s, this one does not; save it as PNG or as a "
+                "baseline JPEG"
             )
-        raise ImageError("a picture must decode completely, this one ended its decoder; save it again")
+        raise ImageError("a picture must decode completely, this one crashed its decoder; save it again")
 
     def kill(self) -> None:
         """End it at once, whatever it does; may be called from another thread than `ask`."""
@@ -178,7 +179,7 @@ class DecoderPool:
 
     async def _done(self, job: dict[str, Any], content: bytes) -> tuple[dict[str, Any], bytearray]:
         if not content:
-            raise ImageError("a picture has bytes, this one has none; send the file")
+            raise ImageError("a picture cannot be empty, this one is; send the file")
         job |= {"limits": as_dict(self.limits)}
         head, result = await self._in_lane(self._quick, job, content)
         if head.get("larger"):

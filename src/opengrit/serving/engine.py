@@ -74,7 +74,7 @@ class Closing(NoAnswer):
     """The server is shutting down."""
 
     def __init__(self) -> None:
-        super().__init__("the server is shutting down; ask another one, or try again later")
+        super().__init__("the server is shutting down; use another one, or try again later")
 
 
 class TooLate(NoAnswer):
@@ -83,8 +83,8 @@ class TooLate(NoAnswer):
     def __init__(self, deadline_seconds: float) -> None:
         self.deadline_seconds = deadline_seconds
         super().__init__(
-            f"an answer takes at most {deadline_seconds:g} s here, this one was not finished; "
-            "ask for fewer tokens, or try again when fewer people ask"
+            f"an answer must finish within {deadline_seconds:g} s, this one did not; request fewer tokens, or try again "
+            "when the server is less busy"
         )
 
 

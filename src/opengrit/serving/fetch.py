@@ -56,8 +56,8 @@ class Fetcher:
         except TimeoutError:
             raise bad_parameter(
                 param,
-                f"a picture comes within {self.seconds:g} s, {parts.hostname} did not send it; "
-                "send the picture itself",
+                f"a picture must arrive within {self.seconds:g} s, {parts.hostname} did not send it; send the picture "
+                "itself",
             ) from None
         except (
             httpcore.NetworkError,
@@ -109,8 +109,8 @@ class Fetcher:
                 if response.status != 200:
                     raise bad_parameter(
                         param,
-                        f"a picture's address answers with 200, {host} answered {response.status} "
-                        "(redirects are not followed); name the picture's own address, or send it",
+                        f"a picture's address must answer with 200, {host} answered {response.status} (redirects are "
+                        "not followed); name the picture's own address, or send it",
                     )
                 content = bytearray()
                 async for chunk in response.aiter_stream():
@@ -141,8 +141,7 @@ class _PublicBackend(httpcore.AsyncNetworkBackend):
         if not addresses or not all(self._fetcher.is_public(address) for address in addresses):
             raise bad_parameter(
                 self._param,
-                f"pictures are fetched from public addresses only, {host} has another; "
-                "send the picture itself",
+                f"pictures are fetched from public addresses only, {host} is not public; send the picture itself",
                 code="remote_image_refused",
             )
         return await self._inner.connect_tcp(addresses[0], port, *args, **kwargs)

@@ -166,7 +166,7 @@ class LocalEngine(QueueingEngine):
             # Whatever the model raises must reach those who wait for it; they would wait without end otherwise.
             except Exception as error:
                 lost = {id(job): job for job in (*arrived, *self._live.values())}
-                _log.exception("%s failed; %d questions are lost", self.name, len(lost))
+                _log.exception("%s failed; %d questions have no answer", self.name, len(lost))
                 with self._changed:
                     self._live.clear()
                     self._admitting = 0

@@ -39,7 +39,7 @@ class OncePerMinute(logging.Filter):
             self._left_out.pop(next(iter(self._left_out)))
         self._left_out[key] = (now + self._seconds, 0)
         if count:
-            record.msg = f"{record.getMessage()} ({count} more like it were left out)"
+            record.msg = f"{record.getMessage()} ({count} similar messages omitted)"
             record.args = ()
         return True
 

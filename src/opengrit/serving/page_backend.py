@@ -72,11 +72,11 @@ class Question:
         """The question in a request's body. Raises Refused."""
         value = read_json(content, UploadLimits(json_values=200))
         if not isinstance(value, dict):
-            raise Refused(400, "a question is a JSON object, this is none; reload the page")
+            raise Refused(400, "a question is a JSON object, this is not; reload the page")
         names = value.get("models") or []
         texts = [value.get(name) or "" for name in ("picture", "question", "id")]
         if not isinstance(names, list) or not all(isinstance(text, str) for text in (*names, *texts)):
-            raise Refused(400, "a question is made of texts, this is not; reload the page")
+            raise Refused(400, "a question consists of texts, this does not; reload the page")
         return cls(texts[0], texts[1].strip(), tuple(names), texts[2])
 
 
@@ -169,7 +169,7 @@ class PageBackend:
         """The page's updates while the answers to a question grow, each a line of JSON."""
         content = await _read_body(request, _MAX_ASK_BYTES)
         if content is None:
-            return _refusal(413, "A question is shorter; write it shorter.")
+            return _refusal(413, "The question is too long; write it shorter.")
         try:
             question = Question.read(content)
         except Refused as refused:
@@ -231,7 +231,7 @@ class PageBackend:
         if not asked.picture:
             return "Choose a picture first: drop one, paste one, or take an example."
         if stored is None:
-            return "The server does not have this picture any more; choose it again."
+            return "The server no longer has this picture; choose it again."
         if not asked.question:
             return "Write a question first."
         if len(asked.question) > MAX_QUESTION:
@@ -401,7 +401,7 @@ def _refusal(status: int, problem: str) -> JSONResponse:
 
 
 def _gone() -> Response:
-    problem = "The server does not have this any more; ask again."
+    problem = "The server no longer has this; ask again."
     return Response(problem, status_code=404, media_type="text/plain")
 
 

@@ -120,7 +120,7 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise RecipeError(
-            f"--host and --port name a free address of this machine, {host}:{port} is none ({error.strerror}); "
+            f"--host and --port must name a free address of this machine, {host}:{port} is not ({error.strerror}); "
             "choose another port (0 takes any free one)"
         ) from error
     return listening

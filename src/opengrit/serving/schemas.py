@@ -32,7 +32,7 @@ Seed = Annotated[
 ]
 Stop = Annotated[str, Field(min_length=1, max_length=200)]
 Stops = Annotated[
-    list[Stop], Field(max_length=16, description="Strings that end the text and are left out of it.")
+    list[Stop], Field(max_length=16, description="Strings that end the text; the text does not include them.")
 ]
 Strategy = Literal["direct", "grounded", "grounded-icl", "sft"]
 
@@ -45,7 +45,7 @@ class GroundRequest(BaseModel):
     image: str = Field(
         description="The picture's file in base64, or as a data URI; an address only from hosts the server allows."
     )
-    question: str = Field(description="What you want to know about the picture.")
+    question: str = Field(description="The question about the picture.")
     model: str | None = Field(
         None, max_length=500, description="A name from /v1/models (default: the first)."
     )
@@ -67,15 +67,15 @@ class GroundForm(GroundRequest):
 class BoxSeen(BaseModel):
     """A pointing: its place in the transcript (in characters), and its box."""
 
-    number: int = Field(description="Its place among the boxes, from 1.")
-    label: str | None = Field(description="What the model calls it, where it says so.")
+    number: int = Field(description="Its number among the boxes, from 1.")
+    label: str | None = Field(description="The label the model gives it, if any.")
     section: Literal["thought", "rethink", "answer", "outside"] = Field(description="Where it is written.")
     pixels: Annotated[list[float], Field(min_length=4, max_length=4)] = Field(
         description="Left, top, right, bottom in pixels of the picture as sent, upright."
     )
     unit: Annotated[list[float], Field(min_length=4, max_length=4)] = Field(description="The same, 0 to 1.")
-    start: int = Field(description="First character of it in the transcript.")
-    end: int = Field(description="Behind its last character.")
+    start: int = Field(description="Its first character in the transcript.")
+    end: int = Field(description="The position after its last character.")
 
 
 class NoBox(BaseModel):
@@ -88,22 +88,24 @@ class NoBox(BaseModel):
 class GroundResponse(BaseModel):
     """A grounded answer, as `Answer.as_json` gives it."""
 
-    question: str = Field(description="The question as it was asked.")
-    answer: str | None = Field(description="The final answer; null where the model gave none.")
+    question: str = Field(description="The question.")
+    answer: str | None = Field(description="The final answer; null if the model gave none.")
     transcript: str = Field(description="All that the model wrote.")
-    thought: str | None = Field(description="What is between `<think>` and `</think>`.")
-    rethink: str | None = Field(description="What is between `<rethink>` and `</rethink>`.")
-    boxes: list[BoxSeen] = Field(description="The boxes in the order they are written.")
-    rejected: list[NoBox] = Field(description="Coordinates that are no box.")
+    thought: str | None = Field(description="The text between `<think>` and `</think>`.")
+    rethink: str | None = Field(description="The text between `<rethink>` and `</rethink>`.")
+    boxes: list[BoxSeen] = Field(description="The boxes in the order of the text.")
+    rejected: list[NoBox] = Field(description="Coordinates that are not a valid box.")
     finish: Literal["stop", "eos", "length", "unknown"] = Field(
-        description="What ended the text: `</answer>` or a stop string, the model, the limit of tokens, or not known."
+        description=(
+            "What ended the text: `</answer>` or a stop string, the model's end token, the token limit, or unknown."
+        )
     )
     picture_size: list[int] = Field(
         description="Width and height of the picture as sent, upright, in pixels."
     )
-    seen_size: list[int] = Field(description="Width and height of what the model saw, in pixels.")
-    seconds: float = Field(description="Wall-clock seconds that the answer took.")
-    prompt_tokens: int | None = Field(description="Tokens read, the picture's included.")
+    seen_size: list[int] = Field(description="Width and height of the picture the model saw, in pixels.")
+    seconds: float = Field(description="Wall-clock seconds for the answer.")
+    prompt_tokens: int | None = Field(description="Prompt tokens, including the picture's.")
     completion_tokens: int | None = Field(description="Tokens written.")
     model: str = Field(description="The model's name.")
 

@@ -151,13 +151,13 @@ def bad_parameter(param: str, problem: str, *, code: str | None = None) -> Refus
 
 def not_found() -> Refused:
     """A 404 for a path that leads nowhere."""
-    return Refused(404, "there is nothing at this path; /openapi.json lists what there is", code="not_found")
+    return Refused(404, "this path does not exist; /openapi.json lists the paths", code="not_found")
 
 
 def wrong_method(allowed: Sequence[str]) -> Refused:
     """A 405 for a path that is asked in another way."""
     return Refused(
-        405, f"this path is asked with {' or '.join(allowed)}; see /openapi.json", code="method_not_allowed"
+        405, f"this path takes {' or '.join(allowed)}; see /openapi.json", code="method_not_allowed"
     )
 
 
@@ -219,7 +219,7 @@ class SecurityMiddleware:
         except (_BodyRefused, _ClientStuck):
             pass
         except asyncio.CancelledError:  # the server stops, and the grace time is over
-            body.refused = Refused(503, "the server is shutting down; ask another one, or try again later")
+            body.refused = Refused(503, "the server is shutting down; use another one, or try again later")
         finally:
             self._bytes_held -= body.bytes
             if body.refused is not None and not body.started:
@@ -250,11 +250,11 @@ class SecurityMiddleware:
         if scope["path"] != "/healthz" and not self._access.admits(headers.get("authorization", "")):
             raise Refused(
                 401,
-                "a key is needed and was not given, or is another; send the header Authorization: Bearer KEY",
+                "a valid key is required; send the header Authorization: Bearer KEY",
                 code="invalid_api_key",
             )
         if scope["path"] != "/healthz" and scope.get("state", {}).get("crowded"):
-            raise Refused(503, "the server has as many connections as it serves; try again in 1 s")
+            raise Refused(503, "the server has too many connections; try again in 1 s")
         length = headers.get("content-length", "0")
         if length.isascii() and length.isdigit() and int(length) > self._limits.body_bytes:
             raise _too_large(self._limits)
@@ -290,7 +290,8 @@ class SecurityMiddleware:
             return
         raise Refused(
             403,
-            f"pages of other origins may not ask this server, got the origin {origin[:100]!r}; ask from outside a page",
+            f"pages of other origins may not use this server, got the origin {origin[:100]!r}; ask without a browser "
+            "page, or add it with --trust-host",
         )
 
 
@@ -353,14 +354,14 @@ class _Body:
         except TimeoutError:
             seconds = self._limits.body_seconds
             self._refuse(
-                Refused(408, f"a request comes in within {seconds:g} s, this one did not; send it again")
+                Refused(408, f"a request must arrive within {seconds:g} s, this one did not; send it again")
             )
         if message["type"] == "http.request":
             count = len(message.get("body", b""))
             self.bytes += count
             self._whole = not message.get("more_body", False)
             if not self._hold(count):
-                self._refuse(Refused(429, "the server holds as much data as it may; try again in 1 s"))
+                self._refuse(Refused(429, "the server's memory for requests is full; try again in 1 s"))
             if self.bytes > self._limits.body_bytes:
                 self._refuse(_too_large(self._limits))
         return message

@@ -109,8 +109,8 @@ class Service:
             case kind:
                 raise Refused(
                     415,
-                    f"a body is application/json or multipart/form-data, got {kind[:80]!r}; "
-                    "set the header Content-Type",
+                    f"a body must be application/json or multipart/form-data, got {kind[:80]!r}; set the header "
+                    "Content-Type",
                 )
         began = time.perf_counter()
         engine = self._engine(asked.model)
@@ -138,7 +138,9 @@ class Service:
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions."""
         if (kind := _media_type(request)) != "application/json":
-            raise Refused(415, f"a body is application/json, got {kind[:80]!r}; set the header Content-Type")
+            raise Refused(
+                415, f"a body must be application/json, got {kind[:80]!r}; set the header Content-Type"
+            )
         engine, ask, reply = await self._chat_ask(request)
         if reply.stream:
             return await self._streamed(request, engine, ask, with_usage=reply.with_usage)

@@ -106,9 +106,9 @@ class NonFiniteGuard(TrainerCallback):
         most = 1 if self._trainer.accelerator.distributed_type == DistributedType.DEEPSPEED else MOST_IN_A_ROW
         if self._in_a_row >= most:
             raise RunError(
-                f"a step needs a finite loss and gradient, the last {self._in_a_row} up to step {state.global_step + 1} had none; "
-                "no weight was changed by them and the checkpoints are as they were: lower learning_rate or look at the "
-                "records of these steps, and resume with --resume-anyway"
+                f"a step needs a finite loss and gradient, the last {self._in_a_row} up to step {state.global_step + 1} "
+                "had none; they changed no weight and no checkpoint: lower learning_rate or look at the records of "
+                "these steps, and resume with --resume-anyway"
             )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -170,6 +170,4 @@ class StopAtStepEnd(TrainerCallback):
                 f"stopped by {name} after step {state.global_step} of {state.max_steps}",
                 exit_code=128 + number,
             )
-        _log.warning(
-            "%s came after the last step, which no checkpoint holds: the final model is written", name
-        )
+        _log.warning("%s came after the last step, which has no checkpoint: writing the final model", name)

@@ -70,8 +70,8 @@ def save_whole(
         if isinstance(error, RuntimeError):
             what = f"torch stopped writing, perhaps at a full disk: {what}"
         raise RunError(
-            f"a checkpoint must be writable, {target} was not ({what}); those before it are as they were: "
-            "free some space or fix the folder, and resume with --resume"
+            f"a checkpoint must be writable, {target} was not ({what}); earlier ones are intact: free some space or fix "
+            "the folder, and resume with --resume"
         ) from error
     wait()
 

@@ -19,11 +19,13 @@ STATE = "trainer_state.json"  # the Trainer's own: a folder of a checkpoint's na
 # Another version of one of the packages may compute another step, or read a checkpoint's files otherwise. The other packages and
 # Python are written down too, and a difference in them is no reason to refuse.
 CHECKED_PACKAGES = ("opengrit", "torch", "transformers", "trl", "accelerate", "peft")
-_ANEW = "the optimizer's running means are gone, and it and the schedule of the learning rate start anew"
+_ANEW = "the optimizer state is lost: the optimizer and the learning rate schedule start from the beginning"
 _STATE_FILES = {  # how such files begin, and what one is usually called
     ("optimizer", "optimizer.pt"): _ANEW,  # the Trainer reads both or neither
     ("scheduler", "scheduler.pt"): _ANEW,
-    ("rng_state", "rng_state.pth"): "random numbers start from the seed, as in no undisturbed run",
+    ("rng_state", "rng_state.pth"): (
+        "random numbers start from the seed again, so the run differs from an uninterrupted one"
+    ),
 }
 _OF_DEEPSPEED = ("global_step",)  # its folder holds all of these
 
@@ -116,7 +118,7 @@ def check_files(folder: Path, sidecar: Sidecar, *, without: Sequence[str] = ()) 
         if size != facts.size:
             raise damaged(folder, f"{name} has {size} bytes of {facts.size}")
         if sha256_of(path) != facts.sha256:
-            raise damaged(folder, f"{name} is not what was written")
+            raise damaged(folder, f"{name} has changed since it was written")
 
 
 def looks_whole(folder: Path, *, run: str | None) -> bool:
@@ -162,7 +164,7 @@ def differences(
     """What prevents an exact resume, one phrase each; `recipes` and `data` are the run's own, the newest last."""
     if sidecar is None:
         return [
-            "the checkpoint does not say what wrote it (it has no checkpoint.json, as those of earlier versions)"
+            "the checkpoint does not say what wrote it (checkpoint.json is missing, as in earlier versions)"
         ]
     found = []
     if sidecar.recipe not in recipes:
@@ -176,10 +178,11 @@ def differences(
     if sidecar.data is not None and data and sidecar.data not in data:
         sets = [name for name, found_hash in sidecar.data.items() if data[-1].get(name) != found_hash]
         found.append(
-            f"data {', '.join(sets)}: rows or pictures are others than when the checkpoint was written, and nothing says which"
+            f"data {', '.join(sets)}: rows or pictures changed since the checkpoint was written, and nothing records "
+            "which"
         )
     if sidecar.cycle_step:
-        found.append(f"generation: its rollouts were in use for {sidecar.cycle_step} step(s), and are gone")
+        found.append(f"generation: its rollouts had been used for {sidecar.cycle_step} step(s), and are lost")
     return found
 
 
@@ -193,11 +196,11 @@ def damaged(folder: Path, what: str, *, instead: str = "") -> RunError:
     """The error for a checkpoint that no run can resume from; it names the one before it as the remedy."""
     older = sorted(p.name for p in folder.parent.glob("step-??????") if p.name < folder.name)
     remedy = (
-        f"--resume-from {older[-1]} resumes from the one before it (nothing is deleted)"
+        f"--resume-from {older[-1]} resumes from the previous one (nothing is deleted)"
         if older
-        else "there is none before it: start a new run"
+        else "there is no earlier one: start a new run"
     )
-    return RunError(f"a checkpoint is whole, {folder} is damaged ({what}); {remedy}{instead}")
+    return RunError(f"a checkpoint must be intact, {folder} is damaged ({what}); {remedy}{instead}")
 
 
 def _judge_cache(recipe: str) -> str | None:

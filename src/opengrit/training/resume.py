@@ -210,8 +210,8 @@ def _lock_and_find(stack: ExitStack, out: Path, *, recipe: str, resume: Resume, 
         found += [f"{name} is missing: {meaning}" for name, meaning in lost.items()]
     if found and not resume.anyway:
         raise RunError(
-            f"a run is resumed with what it was trained with, {checkpoint or out} differs ({listed(found)}); "
-            "use that, or --resume-anyway to resume all the same"
+            f"a run resumes with the settings it was trained with, {checkpoint or out} differs ({listed(found)}); "
+            "restore them, or resume anyway with --resume-anyway"
         )
     for difference in found:
         log.warning("resumed anyway: %s", difference)
@@ -237,8 +237,8 @@ def _finished(run: RunDir, *, checkpoint: str) -> RunError:
     named = [path for path in checkpoints if path.name == checkpoint]
     model = (named or checkpoints[-1:] or [run.path])[0]
     return RunError(
-        f"a finished run is not trained on, {run.path} has its {FINAL}/ and --resume-from names {checkpoint}; "
-        f"start a new run with model: {model} and another --out"
+        f"a finished run cannot be continued, {run.path} has its {FINAL}/ and --resume-from names {checkpoint}; start a "
+        f"new run with model: {model} and another --out"
     )
 
 

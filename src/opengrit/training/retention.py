@@ -49,7 +49,7 @@ def prune_checkpoints(run: RunDir, *, keep: int, best: Mapping[int, float] | Non
         sync(path.parent)
         shutil.rmtree(renamed, ignore_errors=True)
         if renamed.exists():  # a file in it is held open, on a network mount
-            _log.warning("%s could not be removed; it counts as nothing and may be deleted", renamed)
+            _log.warning("%s could not be removed; it is not used and may be deleted", renamed)
     return removed
 
 

@@ -111,7 +111,7 @@ def prompts_of(
     stand_in = next((p for p in prompts if p is not None), None)
     if not any(gather_object([stand_in is not None])):
         raise ImageError(
-            f"some picture of a batch must be readable, none of {len(groups)} is ({groups[0][0].failure}); "
+            f"at least one picture of a batch must be readable, none of {len(groups)} is ({groups[0][0].failure}); "
             "check the image folder"
         )
     # Other processes have pictures where this one has none: it takes part in the step and learns nothing.

@@ -87,7 +87,7 @@ def train(
                 out, recipe=text, seed=recipe.train.seed, resume=wanted, start=start, inputs=inputs
             )
             if wanted.wanted and start.checkpoint is None:
-                _log.warning("no checkpoint in %s: training starts at its first step", run.path)
+                _log.warning("no checkpoint in %s: training starts at step 1", run.path)
             progress = ProgressTable(
                 num_steps=recipe.train.max_steps, quiet=quiet or not PartialState().is_main_process
             )

@@ -76,8 +76,8 @@ class SamplerCheck:
         if is_first and not found.difference <= LIMIT:
             raise ModelError(
                 f"vLLM and the model must agree on the sampled tokens within {LIMIT} nats a token, they differ by "
-                f"{found.difference:.3g} (mean importance ratio {found.ratio:.3g}, {found.tokens} tokens): vLLM read "
-                "another prompt, picture or set of weights, and nothing would be learned from its completions. Compare "
-                "the versions of vllm, transformers and trl with docs/scaling.md, and the model folder and picture limits "
-                "that vLLM was started with; or set train.vllm_mode: null"
+                f"{found.difference:.3g} (mean importance ratio {found.ratio:.3g}, {found.tokens} tokens): vLLM reads "
+                "another prompt, picture or set of weights, and its completions would teach nothing; compare the "
+                "versions of vllm, transformers and trl with docs/scaling.md, check the model folder and picture "
+                "limits of vLLM, or set train.vllm_mode: null"
             )

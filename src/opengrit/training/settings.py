@@ -29,7 +29,7 @@ def grpo_config(section: Train, output_dir: str | Path) -> GRPOConfig:
     check_machine(section, name="train")
     if section.vllm_mode is not None and importlib.util.find_spec("vllm") is None:
         raise RecipeError(
-            f"train.vllm_mode {section.vllm_mode} needs vllm, it is not installed; install opengrit[vllm] or set "
+            f"train.vllm_mode {section.vllm_mode} needs vllm, which is not installed; install opengrit[vllm] or set "
             "train.vllm_mode: null"
         )
     ours = {
@@ -61,8 +61,8 @@ def sft_config(section: SftTrain, output_dir: str | Path, *, num_rows: int) -> S
     settings = _common(section, output_dir, {"rows_per_step", "save_steps", "report_to", "project"})
     if asks_for_fsdp():
         raise RecipeError(
-            "supervised fine-tuning keeps whole weights on every process, FSDP is asked for; use the file "
-            "that opengrit recipe copy accelerate/ddp writes"
+            "supervised fine-tuning keeps whole weights on every process, got FSDP; use the file that opengrit recipe "
+            "copy accelerate/ddp writes"
         )
     args = SFTConfig(
         **settings,
@@ -79,12 +79,12 @@ def count_processes() -> int:
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if torch.cuda.is_available() and here > torch.cuda.device_count():
         raise RecipeError(
-            f"each process trains on a GPU of its own, {here} were started on a machine with {torch.cuda.device_count()}; "
-            "lower --num-processes"
+            f"each process needs its own GPU, {here} were started on a machine with {torch.cuda.device_count()}; lower "
+            "--num-processes"
         )
     if asks_for_fsdp() and not torch.cuda.is_available():
         raise RecipeError(
-            "accelerate shards weights on GPUs only, FSDP is asked for on a machine without; use opengrit train "
+            "accelerate shards weights on GPUs only, got FSDP on a machine without a GPU; use opengrit train "
             "--num-processes"
         )
     return PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE).num_processes
@@ -93,11 +93,11 @@ def count_processes() -> int:
 def check_machine(section: Train | SftTrain, *, name: str) -> None:
     """Raise RecipeError for numbers, an optimizer or a tracker that this machine does not have; `name` is the section's."""
     if section.bf16 and not torch.cuda.is_available():
-        raise RecipeError(f"{name}.bf16 needs a GPU, there is none on this machine; set {name}.bf16: false")
+        raise RecipeError(f"{name}.bf16 needs a GPU, this machine has none; set {name}.bf16: false")
     if section.optim.endswith("8bit") and importlib.util.find_spec("bitsandbytes") is None:
         raise RecipeError(
-            f"{name}.optim {section.optim} needs bitsandbytes, it is not installed; "
-            f"install opengrit[qlora] or set {name}.optim: adamw_torch"
+            f"{name}.optim {section.optim} needs bitsandbytes, which is not installed; install opengrit[qlora] or set "
+            f"{name}.optim: adamw_torch"
         )
     check_installed(section.report_to, section=name)
 
@@ -157,7 +157,7 @@ def check_settings(args: GRPOConfig, *, num_rows: int) -> None:
     questions = (args.generation_batch_size or 0) // (args.num_generations or 1)
     if num_rows < questions:
         raise RecipeError(
-            f"a step asks distinct questions, {questions} are asked for and the data has {num_rows} rows; add rows"
+            f"a step asks distinct questions, {questions} are requested and the data has {num_rows} rows; add rows"
         )
     if args.steps_per_generation != args.gradient_accumulation_steps:
         raise RecipeError(
@@ -166,8 +166,8 @@ def check_settings(args: GRPOConfig, *, num_rows: int) -> None:
         )
     if args.save_strategy == "steps" and args.save_steps % args.num_iterations:
         raise RecipeError(
-            f"a checkpoint ends a generation's use, got save_steps {args.save_steps} and num_iterations "
-            f"{args.num_iterations}; make save_steps a multiple"
+            f"a checkpoint must coincide with the end of a generation, got save_steps {args.save_steps} and "
+            f"num_iterations {args.num_iterations}; make save_steps a multiple"
         )
     check_sharding(args)
 

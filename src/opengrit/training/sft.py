@@ -111,7 +111,7 @@ def sft_examples(
         found.append(SftExample(asked, target_text(example, strategy=strategy, frame=frame)))
     without = sum(not example.boxes for example in examples)
     if without and PartialState().is_main_process:
-        _log.info("%d of %d rows have no box: their targets point at nothing", without, len(examples))
+        _log.info("%d of %d rows have no box: their targets have no boxes", without, len(examples))
     return found
 
 

@@ -30,8 +30,9 @@ def check_sharding(args: GRPOConfig | SFTConfig) -> None:
     zero = args.deepspeed_plugin.zero_stage if args.deepspeed_plugin is not None else 0
     if zero == 3 or args.fsdp:
         raise RecipeError(
-            f"weights are whole on every process or sharded by FSDP2, {'ZeRO-3' if zero == 3 else 'fsdp:'} is asked "
-            "for; use the file that opengrit recipe copy accelerate/fsdp2 writes, or accelerate/ddp, or accelerate/zero2"
+            f"weights are whole on every process or sharded by FSDP2, {'ZeRO-3' if zero == 3 else 'fsdp:'} is "
+            "configured; use the file that opengrit recipe copy accelerate/fsdp2 writes, or accelerate/ddp, or "
+            "accelerate/zero2"
         )
     if not asks_for_fsdp():
         return

@@ -87,7 +87,8 @@ def share_prefix(model: Any) -> bool:
     wanted = text_config._attn_implementation
     if wanted not in _REPLACED:
         _log.warning(
-            "prompts are read once for each completion: attention %r cannot take packed rows (sdpa can)",
+            "prompts are computed once per completion, not once per group: attention %r cannot take packed rows (sdpa "
+            "can)",
             wanted,
         )
         return False

@@ -17,13 +17,13 @@ def check_model(model: Model, lora: Lora | None) -> None:
     """Raise RecipeError for adapters on an adapter or with FSDP, and for a quantization that is impossible here."""
     if names_adapter(model.name) and lora is not None:
         raise RecipeError(
-            f"adapters are trained on a whole model, {model.name} is an adapter itself and the recipe has lora:; "
+            f"adapters need a whole model as their base, {model.name} is itself an adapter and the recipe has lora:; "
             "set lora: null to train it further, or name its base under model:"
         )
     if lora is not None and asks_for_fsdp():
         raise RecipeError(
-            "adapters are trained with whole weights on every process, FSDP is asked for and the recipe has lora:; use "
-            "the file that opengrit recipe copy accelerate/ddp writes"
+            "adapters need whole weights on every process, got FSDP and lora: in the recipe; use the file that "
+            "opengrit recipe copy accelerate/ddp writes"
         )
     check_quantization(model.name, model.quantization)
 

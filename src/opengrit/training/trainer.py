@@ -284,7 +284,7 @@ class GritTrainer(GRPOTrainer):
             records, skip_reason = self.scorer.finish(self.rollouts.records)
         self.rollouts, self.skips = replace(self.rollouts, records=records), skip_reason is not None
         if self.skips and self.accelerator.is_main_process:
-            log.warning("step %d is not learned from: %s", self.state.global_step + 1, skip_reason)
+            log.warning("step %d is skipped: %s", self.state.global_step + 1, skip_reason)
         totals = [math.nan if self.skips or r.score.total is None else r.score.total for r in records]
         add_scores(self.metric_sums, records, totals)
         rows = self.columns.of(records, skipped=self.skips)

@@ -83,11 +83,12 @@ def with_mirrors(mirrors: Iterable[str]) -> dict[str, Host]:
         name, _, url = given.partition("=")
         if name not in hosts or not url:
             raise DataError(
-                f"a mirror is NAME=URL, NAME one of {', '.join(hosts)}, got {given!r}; write --mirror {next(iter(hosts))}=https://..."
+                f"a mirror is NAME=URL with NAME one of {', '.join(hosts)}, got {given!r}; write --mirror "
+                f"{next(iter(hosts))}=https://..."
             )
         if not is_safe(url):
             raise DataError(
-                f"a mirror is asked over https, http is for this machine alone, got {given!r}; name one with https"
+                f"a mirror needs https (http is for this machine only), got {given!r}; name one with https"
             )
         hosts[name] = replace(hosts[name], url=url.rstrip("/"), domains=(urlsplit(url).hostname or "",))
     return hosts

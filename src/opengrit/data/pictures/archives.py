@@ -64,7 +64,7 @@ def pictures_in(source: Path, wanted: Sequence[Wanted]) -> Iterator[tuple[Wanted
             yield from _in_tar(source, names)
     except _DAMAGE as error:
         raise DataError(
-            f"an archive of pictures must be whole, {source} is not ({first_line(error)}); fetch it again"
+            f"an archive of pictures must be complete, {source} is not ({first_line(error)}); fetch it again"
         ) from error
 
 
@@ -147,5 +147,5 @@ class _Bounded(io.RawIOBase):
         content = self._inner.read(size)
         self._left -= len(content)
         if self._left < 0:
-            raise ValueError("it unpacks to far more than pictures do")
+            raise ValueError("it unpacks to far more than pictures would")
         return content

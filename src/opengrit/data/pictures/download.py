@@ -126,24 +126,24 @@ class Downloader:
                     return
             target = urljoin(at, location)
             if not is_within(target, host):
-                raise Refused(f"{url}: sends elsewhere ({target[:100]}), which is not followed")
+                raise Refused(f"{url}: redirects to {target[:100]}, which is not followed")
             at = target
-        raise Refused(f"{url}: sends from one address to another without end")
+        raise Refused(f"{url}: redirects too often")
 
     def _take(self, response: httpx2.Response, url: str, part: Path, *, ends_at: float, host: Host) -> None:
         self._check_status(response, url, part, host)
         if response.headers.get("content-encoding", "identity") != "identity":
-            raise Refused(f"{url}: answers in an encoding that was not asked for")
+            raise Refused(f"{url}: answers in an encoding that was not requested")
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind in ("text/html", "application/xhtml+xml", "application/json", "text/plain"):
-            raise Refused(f"{url}: answers with {kind}, no picture")
+            raise Refused(f"{url}: answers with {kind}, not a picture")
         start = _start_of(response, part)
         if start == 0:
             _remember(part, url, response)
         size = self._write(response, url, part, start=start, ends_at=ends_at)
         declared = response.headers.get("content-length")
         if declared is not None and declared.isdigit() and size - start != int(declared):
-            raise _Again(f"broke off after {size} bytes")
+            raise _Again(f"ended early after {size} bytes")
 
     def _check_status(self, response: httpx2.Response, url: str, part: Path, host: Host) -> None:
         status = response.status_code
@@ -153,7 +153,7 @@ class Downloader:
             raise NotThere(f"{url}: HTTP {status}")
         if status == 416:  # the part is no beginning of the file
             forget(part)
-            raise _Again("the part that was there does not belong to the file")
+            raise _Again("the part from before does not belong to the file")
         if status not in _AGAIN and status < 500:
             raise Refused(f"{url}: HTTP {status}")
         after = retry_after_seconds(response.headers.get("retry-after"))
@@ -177,7 +177,7 @@ class Downloader:
                     raise Refused(f"{url}: more than {self.max_bytes} bytes")
                 stream.write(chunk)
                 if self.clock() > ends_at or self.stop.is_set():
-                    raise _Again(f"not whole in {self.patience.try_seconds:g} s")
+                    raise _Again(f"not complete in {self.patience.try_seconds:g} s")
         return size
 
 
@@ -218,5 +218,5 @@ def _start_of(response: httpx2.Response, part: Path) -> int:
     size = part.stat().st_size if part.is_file() else 0
     if size == 0 or not response.headers.get("content-range", "").startswith(f"bytes {size}-"):
         forget(part)
-        raise _Again("answers another part than it was asked for")
+        raise _Again("answers with another part than requested")
     return size

@@ -105,10 +105,11 @@ def get_pictures(
     files = annotation_files(folder)
     if not files:
         raise DataError(
-            f"pictures are those that rows name, {folder} has no rows; run `opengrit data get {name} --out {out}` first"
+            f"pictures can be fetched after the rows, {folder} has no rows; run `opengrit data get {name} --out {out}` "
+            "first"
         )
     if source is not None and not source.exists():
-        raise DataError(f"--from names a folder or an archive that exists, got {source}; check its path")
+        raise DataError(f"--from must be an existing folder or archive, got {source}; check its path")
     with _working_in(folder) as pictures:
         wanted = wanted_by(files)
         missing = pictures.missing(wanted)
@@ -143,7 +144,8 @@ def _working_in(folder: Path) -> Iterator[PictureFolder]:
             yield PictureFolder.at(folder)
     except filelock.Timeout as error:
         raise DataError(
-            f"one call fetches pictures into a folder at a time, another one does into {folder}; wait for it"
+            f"only one command at a time fetches pictures into a folder, another one is writing {folder}; wait until it "
+            "ends"
         ) from error
 
 
@@ -209,7 +211,7 @@ def _from_source(
         yield from pictures_in(source, wanted)
     elif not own:
         raise DataError(
-            f"--from names a folder, a zip, a tar or one of the hub's tables, {source} is none; name one"
+            f"--from must be a folder, zip, tar or Parquet file, {source} is not; name one of these"
         )
 
 
@@ -223,8 +225,8 @@ def _from_hub(archives: Archives, task: _Task, hub: Hub, folder: Path, revision:
             fetched.append(hub.fetch(archives.repository, file.name, revision, folder / DOWNLOADS))
         except Unreachable as error:
             raise DataError(
-                f"the pictures are in {file.name} of {archives.page}, which cannot be fetched ({error}); download it where "
-                f"there is a network, and run the command with --from FILE; what is in {folder} stays"
+                f"the pictures are in {file.name} of {archives.page}, which cannot be fetched ({error}); download it on "
+                f"a machine with network access, and run the command with --from FILE; {folder} keeps its files"
             ) from error
         found = archives.read(fetched, task.wanted)
         task.take((picture, content, f"{archives.page}: {origin}") for picture, content, origin in found)
@@ -261,9 +263,9 @@ def _collect(futures: Mapping[Future[str | None], Wanted], task: _Task) -> None:
             reason = str(error)
             if unavailable >= _UNAVAILABLE_IN_A_ROW:
                 raise DataError(
-                    f"a host must answer, {unavailable} pictures in a row could not be asked for, the last: "
-                    f"{shortened(reason, _REASON)}; run the same command later (what is here stays), or name a folder or "
-                    "archive that has the pictures with --from"
+                    f"a host must answer, it did not for {unavailable} pictures in a row, the last: "
+                    f"{shortened(reason, _REASON)}; run the same command later (fetched pictures are kept), or name a "
+                    "folder or archive that has the pictures with --from"
                 ) from error
         else:
             unavailable = 0
@@ -289,7 +291,7 @@ def _fetch_one(picture: Wanted, task: _Task, downloader: Downloader, hosts: Mapp
             if problem is None:
                 return None
             reasons.append(f"{url}: {problem}")
-    return "; ".join(dict.fromkeys(reasons)) or f"no host is known to have a picture named {picture.name}"
+    return "; ".join(dict.fromkeys(reasons)) or f"no known host has a picture named {picture.name}"
 
 
 def _places(known: Benchmark, source: Path | None, hosts: Mapping[str, Host]) -> tuple[str, ...]:
@@ -312,6 +314,6 @@ def _incomplete(task: _Task, known: Benchmark, source: Path | None) -> DataError
     )
     shown = first_few(reasons, between="; ", longest=_REASON)
     return DataError(
-        f"every picture that rows name must be had, {len(reasons)} of {len(task.wanted)} are not: {shown}; "
-        f"the others are kept in {task.pictures.folder / IMAGES}: {remedy}"
+        f"every picture that rows name is needed, {len(reasons)} of {len(task.wanted)} are missing: {shown}; the others "
+        f"are kept in {task.pictures.folder / IMAGES}: {remedy}"
     )

@@ -84,7 +84,7 @@ class PictureFolder:
                 wrong.append(problem)
         if wrong:
             raise DataError(
-                f"a picture that is there stays as it is, {len(wrong)} in {self.folder / IMAGES} are not the rows': "
+                f"existing pictures must be those of the rows, {len(wrong)} in {self.folder / IMAGES} are not: "
                 f"{first_few(wrong, between='; ')}; move them away to fetch them again"
             )
         return absent
@@ -157,7 +157,7 @@ def wanted_by(files: Iterable[Path]) -> list[Wanted]:
             name, size = str(row["image"]), _size_of(row)
             if sizes.setdefault(name, size) != size:
                 raise DataError(
-                    f"rows agree on a picture's size, those of {name} in {file} do not; take the published file"
+                    f"rows must agree on a picture's size, those of {name} in {file} do not; use the published file"
                 )
             asked.setdefault(name, []).append(
                 (str(row.get("dataset", file.stem)), str(row["question"]), str(row["answer"]))
@@ -181,8 +181,8 @@ def _read_manifest(path: Path) -> dict[str, Kept]:
         return {str(name): Kept(**record) for name, record in found.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{path} says where pictures came from, it cannot be read ({error}); move it away, the pictures are "
-            "verified again by the next call"
+            f"{path} records where pictures came from, and cannot be read ({error}); move it away, and the next call "
+            "verifies the pictures again"
         ) from error
 
 

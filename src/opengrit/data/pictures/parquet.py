@@ -33,8 +33,8 @@ def mathvista_pictures(
                 continue
             if not any(_plain(str(row["question"])) in _plain(question) for _, question, _ in picture.asked):
                 raise DataError(
-                    f"a picture of MathVista belongs to its question, pid {row['pid']} of {file.name} asks another one than "
-                    f"the row of {picture.name}; take the release that GRIT's rows were made of"
+                    f"a picture of MathVista belongs to its question, pid {row['pid']} of {file.name} asks another one "
+                    f"than the row of {picture.name}; use the release that GRIT's rows come from"
                 )
             yield picture, _content(row["decoded_image"], file), f"{file.name} (pid {row['pid']})"
 
@@ -71,8 +71,8 @@ def _require_same_question(picture: Wanted, row: dict[str, Any], file: Path, num
     ours = {(_plain(question), _plain(answer).rstrip(".")) for _, question, answer in picture.asked}
     if ours != {theirs}:
         raise DataError(
-            f"a picture of MME belongs to its question and answer, row {number} of {file.name} has others than the row of "
-            f"{picture.name}, so nothing of its category is taken; take the release that GRIT's rows were made of"
+            f"a picture of MME belongs to its question and answer, row {number} of {file.name} differs from the row of "
+            f"{picture.name}, so its whole category is skipped; use the release that GRIT's rows come from"
         )
 
 
@@ -98,7 +98,7 @@ def _rows(file: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
         with parquet.ParquetFile(file) as table:
             groups = (table.metadata.row_group(index) for index in range(table.num_row_groups))
             if any(group.total_byte_size > _MOST_BYTES_OF_A_GROUP for group in groups):
-                raise ValueError("a group of its rows unpacks to more than 4 GB")
+                raise ValueError("one of its row groups unpacks to more than 4 GB")
             missing = set(columns) - set(table.schema_arrow.names)
             if missing:
                 raise ValueError(f"it has no column {', '.join(sorted(missing))}")
@@ -106,5 +106,5 @@ def _rows(file: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
                 yield from batch.to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError, EOFError) as error:
         raise DataError(
-            f"a table of pictures must be a whole parquet file, {file} is not ({first_line(error)}); fetch it again"
+            f"a table of pictures must be a complete Parquet file, {file} is not ({first_line(error)}); fetch it again"
         ) from error

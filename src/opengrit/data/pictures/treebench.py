@@ -40,7 +40,8 @@ def treebench_rows(source: Path, dataset: str) -> str:
                 raise ValueError("a target has four corners")
         except (ValueError, SyntaxError, TypeError, RecursionError, ImageError) as error:
             raise DataError(
-                f"a row of TreeBench has a picture and boxes, row {number} of {source} has not ({first_line(error)}); fetch it again"
+                f"a row of TreeBench has a picture and boxes, row {number} of {source} does not ({first_line(error)}); "
+                "fetch it again"
             ) from error
         options = line["multi-choice options"].strip()
         parts = [f"{line['question'].strip()} Options:\n{options}" if options else line["question"].strip()]
@@ -78,7 +79,8 @@ def treebench_pictures(
                 content = _picture(line)
             except ValueError as error:
                 raise DataError(
-                    f"a row of TreeBench has a picture, row {number} of {file} has not ({first_line(error)}); fetch it again"
+                    f"a row of TreeBench has a picture, row {number} of {file} does not ({first_line(error)}); fetch it "
+                    "again"
                 ) from error
             yield picture, content, f"{file.name} (row {number})"
 
@@ -98,7 +100,7 @@ def _lines(file: Path) -> Iterator[dict[str, str]]:
                 yield from chunk.to_dict("records")
     except (ValueError, OSError, pandas.errors.ParserError) as error:
         raise DataError(
-            f"TreeBench is one table of tabs, {file} is none ({first_line(error)}); fetch it again"
+            f"TreeBench is a tab-separated table, {file} is not ({first_line(error)}); fetch it again"
         ) from error
 
 
@@ -117,4 +119,4 @@ def _picture(line: dict[str, Any]) -> bytes:
     try:
         return base64.b64decode(line["image"], validate=True)
     except binascii.Error as error:
-        raise ValueError(f"its picture is no base64 ({error})") from error
+        raise ValueError(f"its picture is not base64 ({error})") from error

@@ -55,7 +55,7 @@ def parquet(path: Path, settings: TableSettings) -> Table:
         schema = pyarrow.parquet.ParquetFile(path).schema_arrow
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(
-            f"a .parquet file is one, {path} cannot be read ({first_line(error)}); fetch it again"
+            f"a .parquet file must be Parquet, {path} cannot be read ({first_line(error)}); fetch it again"
         ) from error
     return Table(
         str(path),
@@ -82,14 +82,15 @@ def saved(spec: str) -> Table:
         found = datasets.load_from_disk(folder)
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
-            f"a folder of datasets is one that save_to_disk wrote, {folder} cannot be read ({first_line(error)}); save it again"
+            f"a datasets folder must come from save_to_disk, {folder} cannot be read ({first_line(error)}); save it "
+            "again"
         ) from error
     if isinstance(found, datasets.Dataset):
         return _from_dataset(spec, found)
     split = split or ("train" if "train" in found or len(found) != 1 else next(iter(found)))
     if split not in found:
         raise DataError(
-            f"a split is one that {folder} has ({', '.join(found)}), got {split!r}; write {folder}:{next(iter(found))}"
+            f"a split must be one of {folder} ({', '.join(found)}), got {split!r}; write {folder}:{next(iter(found))}"
         )
     return _from_dataset(spec, found[split])
 
@@ -105,8 +106,8 @@ def from_hub(spec: str) -> Table:
         found = datasets.load_dataset(name, config or None, split=split or "train")
     except Exception as error:  # the client raises what its HTTP, file system and builders raise
         raise DataError(
-            f"a hub data set is named owner/name:split or owner/name:configuration:split and can be reached, {spec} cannot be "
-            f"read ({shortened(first_line(error), 300)}); check the name, the split and the network"
+            f"a hub data set is named owner/name:split or owner/name:configuration:split and must be readable, {spec} "
+            f"is not ({shortened(first_line(error), 300)}); check the name, the split and the network"
         ) from error
     return _from_dataset(spec, found)
 

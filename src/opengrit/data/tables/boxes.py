@@ -137,7 +137,7 @@ class Suspicion:
             if value
         )
         return Doubt(
-            f"{self.why}; if so, give {self.option} ({keys} in a recipe), else say what they are",
+            f"{self.why}; if so, give {self.option} ({keys} in a recipe), else name their convention",
             misleads=True,
         )
 
@@ -201,8 +201,9 @@ def _why(style: BoxStyle, boxes: Sequence[WrittenBox], fits: int) -> str:
     first = boxes[0]
     shown = f"[{', '.join(f'{n:g}' for n in first.numbers)}]"
     return (
-        f"boxes seem to be {' as '.join(names)}, where corners in pixels are expected: as those {fits} of {len(boxes)} lie in "
-        f"their picture (the first is {shown} in row {first.line}, in a picture of {first.size.width} x {first.size.height})"
+        f"boxes seem to be {' as '.join(names)} instead of corners in pixels: read as corners, only {fits} of "
+        f"{len(boxes)} lie in their picture (the first is {shown} in row {first.line}, in a picture of "
+        f"{first.size.width} x {first.size.height})"
     )
 
 

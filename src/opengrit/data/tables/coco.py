@@ -39,12 +39,15 @@ def coco_rows(file: str, document: dict[str, Any], task: CocoTask) -> Table:
             f"{file} do not ({error!r}); export it again"
         ) from error
     if not rows:
-        wanted = "a picture with one thing of a kind" if task == "boxes" else "an annotation"
+        wanted = "a picture with exactly one object of a kind" if task == "boxes" else "an annotation"
         raise DataError(
-            f"{file} has questions where it has {wanted}, it has none; choose --coco counting, or other annotations"
+            f"{file} gives questions only about {wanted}, it has none; choose --coco counting, or other annotations"
         )
     numbered = [RawRow(number, row, _STYLE) for number, row in enumerate(rows, start=1)]
-    note = f"{crowds} kinds of thing are left out where a crowd is one box (iscrowd): nobody counted them"
+    note = (
+        f"{crowds} kinds of object are left out of pictures that mark a crowd with one box (iscrowd): nobody counted "
+        "them"
+    )
     return Table(file, numbered, notes=(note,) if crowds else ())
 
 

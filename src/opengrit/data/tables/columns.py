@@ -97,7 +97,7 @@ class _Search:
         near = nearest(column, self.columns)
         remedy = f"did you mean {part}={near}?" if near else f"it has {self._listed(self.columns)}"
         raise DataError(
-            f"a named column is in the table, {column!r} ({part}) is not in {self.source}; {remedy}"
+            f"a named column must be in the table, {column!r} ({part}) is not in {self.source}; {remedy}"
         )
 
     def by_name(self, part: str, *, taken: Iterable[str]) -> str | None:
@@ -112,8 +112,8 @@ class _Search:
         choice = fitting if len(fitting) == 1 else named
         if len(choice) > 1:
             raise DataError(
-                f"one column holds a row's {part}, {self.source} has {self._listed(choice)}; choose one with --columns "
-                f"{part}={_quoted(choice[0])} ({_in_recipe(part, choice[0])})"
+                f"only one column can hold the {part}, {self.source} has {self._listed(choice)}; choose one with "
+                f"--columns {part}={_quoted(choice[0])} ({_in_recipe(part, choice[0])})"
             )
         return choice[0] if choice else None
 
@@ -124,8 +124,8 @@ class _Search:
         if len(fitting) == 1:
             if part == "picture" and self._is_picture(fitting[0]):
                 raise DataError(
-                    f"the first row of a table names its columns, that of {self.source} holds {fitting[0]!r}, a picture of "
-                    f"{self.pictures.root}; write a row of names above it, or say that it is a name with --columns "
+                    f"the first row of a table names its columns, that of {self.source} holds {fitting[0]!r}, a picture "
+                    f"of {self.pictures.root}; write a row of names above it, or declare it a name with --columns "
                     f"picture={_quoted(fitting[0])}"
                 )
             return fitting[0]

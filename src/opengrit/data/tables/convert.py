@@ -208,7 +208,7 @@ class _Converter:
             if found is None:
                 row.error(
                     "image",
-                    f"a table's pictures are all in it, or all in a folder, got {_shown(value)}; make them alike",
+                    f"a table's pictures are all in the table or all in a folder, got {_shown(value)}; make them alike",
                 )
                 return ""
             try:
@@ -231,7 +231,7 @@ class _Converter:
         except Ambiguous as error:
             row.error(
                 "image",
-                f"a name means one file, {_shown(value)} means {error} in {self.folder.root}; write its path",
+                f"a name must mean one file, {_shown(value)} means {error} in {self.folder.root}; write its path",
             )
             return ""
         if found_name is not None:
@@ -269,8 +269,8 @@ def _stated_size(values: Mapping[str, Any], size: Size, row: Row) -> Size | None
     if off > _ROUNDING_PIXELS * max(width + size.width, height + size.height):
         row.error(
             "width",
-            f"a picture has the size that its row says, it is {size.width} x {size.height} and the row says {width:g} x "
-            f"{height:g}; give the picture that was annotated, or leave width and height out",
+            f"a picture must have its row's size, it is {size.width} x {size.height} and the row says {width:g} x "
+            f"{height:g}; use the picture that was annotated, or leave width and height out",
         )
         return None
     return Size(int(width), int(height))

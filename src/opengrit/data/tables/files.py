@@ -58,8 +58,8 @@ def files_of(spec: str | Path) -> list[str]:
     files = sorted(file for file in found if Path(file).suffix.lower() in known and os.path.isfile(file))
     if not files:
         raise DataError(
-            f"a folder or a pattern of data files has at least one of {', '.join(known)}, {name} has none; name the files, or "
-            "name a folder that `opengrit data get` filled"
+            f"a folder or pattern of data files needs at least one of {', '.join(known)}, {name} has none; name the "
+            "files, or name a folder that `opengrit data get` filled"
         )
     return files
 
@@ -84,8 +84,8 @@ def open_table(spec: str, settings: TableSettings) -> Table:
     if reader is None:
         known = ", ".join((*_READERS, ROWS))
         raise DataError(
-            f"a source is a file ({known}), a folder that datasets saved, or a hub data set (owner/name:split), got {spec}; "
-            "save it as one of these"
+            f"a source is a file ({known}), a folder saved by datasets, or a hub data set (owner/name:split), got "
+            f"{spec}; save it as one of these"
         )
     if not path.is_file():
         raise missing_file(spec)
@@ -108,7 +108,10 @@ def _lines(path: Path, settings: TableSettings) -> Table:
         except (ValueError, RecursionError) as error:
             problems.append(
                 Problem(
-                    str(path), number, "", f"a row is one JSON object a line, this is not ({error}); fix it"
+                    str(path),
+                    number,
+                    "",
+                    f"a row is one JSON object on one line, this is not ({error}); fix it",
                 )
             )
             continue
@@ -116,7 +119,7 @@ def _lines(path: Path, settings: TableSettings) -> Table:
             rows.append(RawRow(number, values))
         else:
             problems.append(
-                Problem(str(path), number, "", "a row is a JSON object, this line is none; write {...}")
+                Problem(str(path), number, "", "a row is a JSON object, this line is not; write {...}")
             )
     return Table(str(path), rows, tuple(problems))
 

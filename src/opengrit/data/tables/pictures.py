@@ -144,7 +144,7 @@ def written(content: bytes, name: str | None, folder: Path) -> str:
             suffix = ".jpg" if image.format in ("JPEG", "MPO") else f".{str(image.format).lower()}"
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise DataError(
-            f"a cell's picture opens, this one of {len(content)} bytes does not; save it again"
+            f"a cell's picture must open, this one of {len(content)} bytes does not; save it again"
         ) from error
     own = PureWindowsPath(name).name if name else ""
     plain = (

@@ -20,7 +20,9 @@ class Columns(RecipeSection):
     picture: str | None = Field(default=None, description="column of the pictures' names, or of the pictures")
     question: str | None = Field(default=None, description="column of the questions")
     answer: str | None = Field(default=None, description="column of the answers; one may hold several")
-    boxes: str | None = Field(default=None, description="column of the boxes; null and none found: no boxes")
+    boxes: str | None = Field(
+        default=None, description=("column of the boxes; null: found by name, else no boxes")
+    )
     also_accepted: str | None = Field(default=None, description="column of further right answers")
 
 

@@ -90,8 +90,8 @@ def _cells(text: str, separator: str, path: Path) -> list[list[str]]:
         except csv.Error as error:
             if "end of data" in str(error):
                 raise DataError(
-                    f"a value's quotes are opened and closed, those in row {len(cells)} of {path} are not closed; write \", or leave "
-                    "them out"
+                    f"a value's quotes must close, those in row {len(cells)} of {path} do not; write \", or leave them "
+                    "out"
                 ) from error
     return cells
 
@@ -108,7 +108,8 @@ def excel(path: Path, settings: TableSettings) -> Table:
         )
     except ImportError as error:
         raise DataError(
-            f"openpyxl reads .xlsx files, it is not installed ({path}); run pip install 'opengrit[xlsx]', or save it as CSV"
+            f"reading .xlsx files needs openpyxl, which is not installed ({path}); run pip install 'opengrit[xlsx]', or "
+            "save it as CSV"
         ) from error
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise DataError(
@@ -141,7 +142,7 @@ def _table(sheet: _Sheet) -> Table:
     least = min(_LEAST_NAMES, max(map(_filled, rows), default=0))
     top = next((place for place, row in enumerate(rows) if _filled(row) >= max(1, least)), len(rows))
     if any(map(_filled, rows[:top])):
-        notes.append(f"what stands above the header (row {top + 1}) is left out")
+        notes.append(f"rows above the header (row {top + 1}) are skipped")
     below = rows[top + 1 :]
     header = rows[top] if top < len(rows) else []
     width = max(map(len, rows), default=0) if sheet.separator is None else len(header)
@@ -158,14 +159,14 @@ def _table(sheet: _Sheet) -> Table:
         number = top + place + 2
         if any(cells[width:]):
             how = f"put those that hold a {sheet.separator!r} in quotes"
-            message = f"a row has a value for each name of the header, this one has more; {how}"
+            message = f"a row has one value for each header name, this one has more; {how}"
             problems.append(Problem(sheet.file, number, "", message))
         elif any(cells):
             found.append(RawRow(number, {name: column[place] for name, column in columns.items()}))
         else:
             blank += 1
     if blank:
-        notes.append(f"{blank} blank rows are left out")
+        notes.append(f"{blank} blank rows are skipped")
     return Table(sheet.file, found, tuple(problems), tuple(notes))
 
 
@@ -177,7 +178,7 @@ def _names(header: Sequence[str], width: int) -> tuple[list[str], dict[str, str]
         name = header[place] if place < len(header) else ""
         here = f"column {place + 1}"
         if name in names:
-            twice[f"{name} ({here})"] = f"two columns are called {name}: {here} is taken for {name} ({here})"
+            twice[f"{name} ({here})"] = f"two columns are called {name}: {here} is read as {name} ({here})"
             name = f"{name} ({here})"
         names.append(name or here)
     return names, twice
@@ -188,5 +189,5 @@ def _without_points(values: list[str], name: str) -> tuple[list[str], list[str]]
     decimals = [value for value in values if _FRACTION.fullmatch(value)]
     if not decimals or not all(map(_DECIMAL.fullmatch, decimals)):
         return values, []
-    note = f"whole numbers written like {decimals[0]} in the column {name} are read without the point"
+    note = f"whole numbers written like {decimals[0]} in the column {name} are read as integers"
     return [value.partition(".")[0] if _DECIMAL.fullmatch(value) else value for value in values], [note]

@@ -77,8 +77,8 @@ def _reward_is_zero(history: History) -> str | None:
     if spread is not None and max(spread) > _NOTHING:
         return None
     return (
-        f"every completion of the last {WINDOW} rows with rewards earned 0, so nothing is learned; the answers or the format "
-        "are never right as they are read: look at records.jsonl, then at strategy, rewards and model.frame"
+        f"every completion of the last {WINDOW} rows with rewards earned 0, so nothing is learned; no answer or format "
+        "is parsed as right: look at records.jsonl, then at strategy, rewards and model.frame"
     )
 
 
@@ -116,7 +116,10 @@ def _format_fell(history: History) -> str | None:
     cause = (
         f"and {cut:.0%} are cut off: raise train.max_completion_length"
         if cut >= 0.2
-        else "with the reward no longer asking for it: weigh the format higher under rewards, or lower train.learning_rate"
+        else (
+            "and the reward does not oppose it: raise the weight of the format under rewards, or lower "
+            "train.learning_rate"
+        )
     )
     return f"the share in full format fell from {fall.best:.0%} (step {fall.step}) to {fall.now:.0%}, {cause}"
 
@@ -147,8 +150,9 @@ def _truncated(history: History) -> str | None:
         return None
     limit = history.setting.max_completion_length
     return (
-        f"{share:.0%} of the completions are cut off at {limit} tokens and teach nothing; raise train.max_completion_length, "
-        "or, where the texts continue after their answer, find out why the stop string </answer> is not reached"
+        f"{share:.0%} of the completions are cut off at {limit} tokens and teach nothing; raise "
+        "train.max_completion_length, or, if the texts continue after their answer, find out why they never write the "
+        "stop string </answer>"
     )
 
 
@@ -158,9 +162,9 @@ def _unit(history: History) -> str | None:
     if another < max(_POINTS, _MOSTLY_ANOTHER_UNIT * (boxes + rejected)):
         return None
     return (
-        f"{another:.1f} of the {boxes + rejected:.1f} boxes in a completion are written in another unit than the frame "
-        f"{history.setting.frame} (fractions of the picture, per cent, or pixels) and rejected; set model.frame to what the model "
-        "writes (unit for fractions), or teach it the frame first (opengrit sft)"
+        f"{another:.1f} of the {boxes + rejected:.1f} boxes in a completion are not in the unit of the frame "
+        f"{history.setting.frame} (fractions of the picture, per cent, or pixels) and are rejected; set model.frame to "
+        "what the model writes (unit for fractions), or teach it the frame first (opengrit sft)"
     )
 
 
@@ -172,9 +176,9 @@ def _frame(history: History) -> str | None:
     if iou is None or boxes is None or iou > _IOU_OF_CHANCE or boxes + rejected < _POINTS:
         return None
     return (
-        f"{boxes + rejected:.1f} boxes are written in a completion and their IoU is {iou:.2f}, so they are probably read in "
-        f"the wrong frame ({history.setting.frame}); set model.frame to what the model writes (pixels, thousand or unit): "
-        "opengrit doctor compares them"
+        f"{boxes + rejected:.1f} boxes are written per completion and their IoU is {iou:.2f}, so they are probably read "
+        f"in the wrong frame ({history.setting.frame}); set model.frame to what the model writes (pixels, thousand or "
+        "unit): opengrit doctor compares them"
     )
 
 
@@ -184,8 +188,8 @@ def _no_boxes(history: History) -> str | None:
     if not history.setting.asks_for_boxes or len(seen) < WINDOW or max(seen) > 0.01 or rejected >= _POINTS:
         return None
     return (
-        "no completion has named a box since the run began, and what never happens is never rewarded; ask with strategy "
-        "grounded-icl, fine-tune a little first (opengrit sft), or take a base that can detect"
+        "no completion has named a box since the run began, so none can be rewarded; ask with strategy grounded-icl, "
+        "fine-tune first (opengrit sft), or choose a base model that can detect objects"
     )
 
 
@@ -197,8 +201,8 @@ def _entropy(history: History) -> str | None:
     if now > _ENTROPY_NONE and not (now < _ENTROPY_SMALL and now <= _ENTROPY_LEFT * first):
         return None
     return (
-        f"the entropy of a token is {now:.3f} nats (at first {first:.3f}): completions hardly differ any more; lower "
-        "train.learning_rate, raise train.beta or train.temperature, or stop where the reward has reached its height"
+        f"the entropy per token is {now:.3f} nats (at first {first:.3f}): completions hardly differ; lower "
+        "train.learning_rate, raise train.beta or train.temperature, or stop if the reward has stopped rising"
     )
 
 
@@ -210,7 +214,7 @@ def _kl(history: History) -> str | None:
     if values[-1] < _KL_HUGE and window < _KL_LARGE:
         return None
     return (
-        f"the policy is {max(values[-1], window):.1f} nats a token away from the model it began as: it is leaving language; "
+        f"the policy is {max(values[-1], window):.1f} nats a token away from the initial model: its language degrades; "
         "lower train.learning_rate or raise train.beta, from a checkpoint before this step"
     )
 
@@ -220,7 +224,7 @@ def _clipped(history: History) -> str | None:
     if share is None or share < _CLIPPED:
         return None
     return (
-        f"{share:.0%} of the tokens have left the clip range, so their gradient is cut off: each update goes too far; lower "
+        f"{share:.0%} of the tokens are outside the clip range, so they have no gradient: updates are too large; lower "
         "train.learning_rate or train.num_iterations"
     )
 
@@ -230,24 +234,24 @@ def _gradient(history: History) -> str | None:
     left_out = _left_out(row)
     if left_out:
         return (
-            f"{100 * left_out:.3g}% of the row's steps had no finite loss or gradient and were left out, no weight changed by "
-            "them; if it continues, lower train.learning_rate, or look at their records in records.jsonl"
+            f"{100 * left_out:.3g}% of the row's steps had no finite loss or gradient and were skipped without changing "
+            "a weight; if it continues, lower train.learning_rate, or look at their records in records.jsonl"
         )
     if "grad_norm" not in row:
         return None
     norm = number_of(row, "grad_norm")
     if norm is None:
         return (
-            "the gradient is not finite, and the weights may be lost with the step that takes it; go back to the last "
-            "checkpoint and lower train.learning_rate (with bf16: false if it comes again)"
+            "the gradient is not finite, and this step may destroy the weights; go back to the last checkpoint and "
+            "lower train.learning_rate (with bf16: false if it recurs)"
         )
     before = [n for n in values_of(history.learned[:-1], "grad_norm") if n > 0]
     if len(before) < WINDOW or norm < _HUGE_GRADIENT * statistics.median(before):
         return None
     return (
-        f"the gradient's norm is {norm:.3g}, {_HUGE_GRADIENT:.0f} times what is usual in this run "
-        f"({statistics.median(before):.3g}) or more; keep train.max_grad_norm at 1, and lower train.learning_rate if "
-        "the reward falls"
+        f"the gradient's norm is {norm:.3g}, at least {_HUGE_GRADIENT:.0f} times this run's median "
+        f"({statistics.median(before):.3g}); keep train.max_grad_norm at 1, and lower train.learning_rate if the reward "
+        "falls"
     )
 
 
@@ -261,8 +265,8 @@ def _loss(history: History) -> str | None:
     if number_of(row, "loss") is not None or _left_out(row):
         return None
     return (
-        "the loss is not finite, and so the weights are not to be trusted; go back to the last checkpoint, lower "
-        "train.learning_rate, and set bf16: false if it comes again"
+        "the loss is not finite, so the weights may be damaged; go back to the last checkpoint, lower "
+        "train.learning_rate, and set bf16: false if it recurs"
     )
 
 
@@ -271,8 +275,9 @@ def _unjudged(history: History) -> str | None:
     if share is None or share < _UNJUDGED:
         return None
     return (
-        f"the judge gives no opinion on {share:.0%} of the answers, which are left out; see why in records.jsonl, then raise "
-        "judge.timeout_seconds or deadline_seconds, lower judge.concurrency, or set judge.fallback: rule"
+        f"the judge gives no opinion on {share:.0%} of the answers, which are left out; look for the reasons in "
+        "records.jsonl, then raise judge.timeout_seconds or deadline_seconds, lower judge.concurrency, or set "
+        "judge.fallback: rule"
     )
 
 
@@ -283,8 +288,8 @@ def _skipped(history: History) -> str | None:
     if share < _SKIPPED:
         return None
     return (
-        f"{share:.0%} of the last {size} rows' steps were skipped because too few answers were judged; the run goes "
-        "through its steps without learning: stop it, fix the judge, and resume"
+        f"{share:.0%} of the last {size} rows' steps were skipped because too few answers were judged; the run counts "
+        "steps without learning: stop it, fix the judge, and resume"
     )
 
 
@@ -293,8 +298,8 @@ def _failed(history: History) -> str | None:
     if share is None or share < _FAILED:
         return None
     return (
-        f"{share:.0%} of the rollouts failed and teach nothing; records.jsonl says why under failure (a picture that "
-        "went missing or does not open, most often): opengrit data check lists them"
+        f"{share:.0%} of the rollouts failed and teach nothing; records.jsonl says why under failure (most often a "
+        "picture is missing or does not open): opengrit data check lists them"
     )
 
 
@@ -303,9 +308,9 @@ def _sampler(history: History) -> str | None:
     if apart is None or apart < _SAMPLER_APART:
         return None
     return (
-        f"vLLM and the model score the same tokens {apart:.2g} nats apart, so that the correction for it drops most of "
-        "what was sampled: are new weights pushed to vLLM, and are its precision and sampling options the model's? "
-        "Start again with train.vllm_mode: null to see whether the rewards differ"
+        f"vLLM and the model score the same tokens {apart:.2g} nats apart, so the importance correction drops most of "
+        "the samples; check that vLLM gets the new weights and has the model's precision and sampling options, or "
+        "start again with train.vllm_mode: null and compare the rewards"
     )
 
 

@@ -18,19 +18,15 @@ _SHRANK_TO = 0.8  # of its largest window: in our trials boxes that drift end at
 _LESS_NEEDED = 0.1  # of the mean of necessity and sufficiency; both fell by 0.13 in our trials
 _PATIENCE = 2  # evaluations in a row: a few dozen questions are noisy
 _REMEDY = (
-    "in this order: lower train.learning_rate; add a KL term (train.beta: 0.04); reward "
-    "the rows' own boxes (box_dual) where there are any; or ask again (rewards kept and hidden with asking_again: {})"
+    "in this order: lower train.learning_rate; add a KL term (train.beta: 0.04); reward the rows' own boxes (box_dual) "
+    "if there are any; or ask again (rewards kept and hidden with asking_again: {})"
 )
 
 
 def drift(rows: Sequence[Row], evaluations: Mapping[int, Row]) -> str | None:
     """What drifts and the remedies, None where nothing does. `evaluations` are by step."""
     signs = [sign for sign in (_shrinking(rows), _less_needed(evaluations)) if sign is not None]
-    return (
-        f"{' and '.join(signs)}, while answers are no worse: boxes drift away from the answers; {_REMEDY}"
-        if signs
-        else None
-    )
+    return f"{' and '.join(signs)}, while answers are no worse: the boxes drift; {_REMEDY}" if signs else None
 
 
 def _shrinking(rows: Sequence[Row]) -> str | None:
@@ -50,7 +46,9 @@ def _shrinking(rows: Sequence[Row]) -> str | None:
         return None
     if _change(sized, "grounding_iou", since=best) > 0.0:
         return None
-    return f"a box covers {means[-1]:.1%} of the picture, at step {areas[best][0]} it was {means[best]:.1%}"
+    return (
+        f"a box covers {means[-1]:.1%} of the picture, down from {means[best]:.1%} at step {areas[best][0]}"
+    )
 
 
 def _change(rows: Sequence[Row], key: str, *, since: int) -> float:
@@ -79,7 +77,7 @@ def _less_needed(evaluations: Mapping[int, Row]) -> str | None:
     fell = all(one.needed <= best.needed - _LESS_NEEDED and one.accuracy >= best.accuracy for one in newest)
     if not fell:
         return None
-    return f"necessity and sufficiency come to {newest[-1].needed:.0%} on average, at step {best.step} to {best.needed:.0%}"
+    return f"necessity and sufficiency average {newest[-1].needed:.0%}, down from {best.needed:.0%} at step {best.step}"
 
 
 def _probed(step: int, row: Row) -> _Probed | None:

@@ -74,6 +74,6 @@ def zero_loss_is_normal(row: Row, setting: Setting) -> str | None:
     if flat is None or flat == 1.0:  # nothing is measured, or nothing differs: the gradient is 0 too
         return None
     return (
-        "a loss near 0 is normal here: with beta 0 and one iteration the advantages of a group add up to 0, so the loss "
-        "does too, and its gradient does not; watch the reward"
+        "a loss near 0 is normal here: with beta 0 and one iteration the advantages of a group, and so the loss, add "
+        "up to 0, but the gradient does not; watch the reward"
     )

@@ -45,7 +45,7 @@ def shown_rollouts(records: Sequence[Record], *, most: int = MOST_ROLLOUTS) -> l
         try:
             found.append(ShownRollout(_cells(record, parts), drawn(record)))
         except ImageError as error:  # gone since it was asked about
-            log.warning("a rollout is left out of the trackers' table: %s", error)
+            log.warning("a rollout is missing from the trackers' table: %s", error)
     return found
 
 

@@ -46,7 +46,10 @@ class WandbTracker(WandbCallback):
         asked = os.environ.get("WANDB_MODE")
         if asked is not None or self._wandb.login(prompt=False, verify=False):
             return asked
-        log.info("wandb: offline, nobody is logged in; wandb sync %s/wandb/* sends it", self._run.folder)
+        log.info(
+            "wandb: offline because nobody is logged in; wandb sync %s/wandb/* uploads the run",
+            self._run.folder,
+        )
         return "offline"
 
     def on_log(
