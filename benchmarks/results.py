@@ -2,7 +2,7 @@
 
     python benchmarks/results.py --out runs/evidence
 
-makes six tables with `opengrit table`, each model in a folder of its own, and can be broken off: the same command
+makes six tables with `opengrit table`, each model in a folder of its own, and can be interrupted: the same command
 continues. `--table` and `--model` name a part, so that two processes can share the work. `--so-far` runs nothing, and collects
 what is finished by now, also while other processes work. The page is composed of every file that is there and was measured
 with the packaged weights of now; what is missing is named on it.

@@ -248,7 +248,7 @@ def _ratio(raw: Raw, way: str) -> float | None:
 
 INTRODUCTION = """# Results
 
-Five questions, answered by what `python benchmarks/results.py --out runs/evidence` measured. The command continues where it was broken off, and
+Five questions, answered by what `python benchmarks/results.py --out runs/evidence` measured. The command resumes after an interruption, and
 composes this page, its sentences too. The models are the [packaged tiny ones](tiny-models.md) (Qwen, InternVL), whose world is stickers: what carries
 over to a 3B model on photos is the machinery, not these numbers. [The table](table.md) says what each way does. Ways learned from
 `stickers/train20`; those of compose* from `stickers/compose20`.

@@ -134,7 +134,7 @@ class Kinds:
         parts = [{"type": "text", "text": "What?"}, {"type": "image_url", "image_url": {"url": uri}}]
         body = {"model": "tiny-qwen2.5-vl", "messages": [{"role": "user", "content": parts}]}
         given = await client.post("/v1/chat/completions", json=body | {"stream": True, "max_tokens": 8})
-        return str(given.status_code) if given.status_code != 200 or "[DONE]" in given.text else "broken off"
+        return str(given.status_code) if given.status_code != 200 or "[DONE]" in given.text else "interrupted"
 
     async def bomb(self, client: httpx.AsyncClient) -> str:
         headers = {"Content-Type": "application/json"}

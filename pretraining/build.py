@@ -69,7 +69,7 @@ INTERN_TEMPLATE = QWEN_TEMPLATE.replace("<|vision_start|><|image_pad|><|vision_e
 
 
 def words() -> list[str]:
-    """The words sticker world speaks, each with a leading space (as it stands inside a sentence)."""
+    """The words sticker world speaks, each with a leading space (as inside a sentence)."""
     texts = [*KINDS, *PLURALS.values(), *(w for r in RELATIONS for w in r.split())]
     texts += [
         "is",

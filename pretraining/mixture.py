@@ -50,7 +50,7 @@ class Lesson:
     turns: tuple[Turn, ...]
 
 
-TWO_LOOKS = 0.5  # share of the lessons whose questions need two looks
+TWO_LOOKS = 0.6  # share of the lessons whose questions need two looks
 
 # How often each style of grounded reply is shown in the last phase. `full` is GRIT's format done well; `unpointed` is right
 # as often but shows no evidence, so that a reward on the answer alone cannot tell the two apart; the others are
@@ -145,7 +145,7 @@ class Teacher:
                 tries.append(side_question(scene, kind, anchor, relation))
             elif first.looks == "comparison":
                 pair = tuple(rng.sample(sorted({*names, *first_kinds(first)}), 2))
-                tries.append(comparison_question(scene, pair, more=rng.random() < 0.5))
+                tries.append(comparison_question(scene, pair))
             elif first.looks == "superlative":
                 word = rng.choice(list(SUPERLATIVES))
                 tries.append(superlative_question(scene, first.key_words[1], word, relation))

@@ -219,12 +219,13 @@ class Collator:
             number = in_box and token in self.numbers
             is_answer = previous == answer_open or (kind.startswith("direct") and offset == 0)
             verdict = token in self.nouns or token in self.numbers or is_answer or kind.endswith("yesno")
-            # What the rethinking says is the decision; the answer after it is a copy.
+            # What the rethinking says is the decision, and so is what a box shows; the answer after it is a copy.
             decided = in_rethink and (token in self.numbers or token in relations)
+            decided |= previous == self.box_close
             weight = (
                 1.0 if number else 3.0 if is_answer or decided else 1.0 if verdict and not in_box else 0.4
             )
-            name = kind if is_answer else "box" if number else f"rethink_{kind}" if decided else "text"
+            name = kind if is_answer else "box" if number else f"decided_{kind}" if decided else "text"
             out.append((place + offset, token, weight, number, name))
             in_rethink = token == rethink[0] or (in_rethink and token != rethink[1])
             in_box = token == self.box_open or (in_box and token != self.box_close)
@@ -395,7 +396,7 @@ def main() -> None:
         type=int,
         default=0,
         metavar="STEPS",
-        help="instead of a whole run: go on from a copy of a finished run's state.pt in --out, on the last phase's lessons",
+        help="instead of a whole run: continue from a copy of a finished run's state.pt in --out, on the last phase's lessons",
     )
     parser.add_argument("--retouch-lr", type=float, default=3e-4)
     parser.add_argument(
@@ -429,7 +430,7 @@ def main() -> None:
         step, spent = state["step"], state["spent"]
         teacher.rng.seed(args.seed + 1 + step)
     elif args.retouch:
-        parser.error(f"--retouch goes on from a finished run, there is no {state_file}; copy one there")
+        parser.error(f"--retouch continues from a finished run, there is no {state_file}; copy one there")
     began, last_save = time.monotonic() - spent, time.monotonic()
     first_step, tally = step, defaultdict[str, list[float]](list)
     while True:

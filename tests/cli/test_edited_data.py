@@ -325,7 +325,7 @@ def test_a_table_notices(edit: str, tmp_path: Path, served: Stub, caplog) -> Non
     assert ("--judge-again" in said) == (edit in ANNOTATION)
     if edit != "answer":
         return
-    # A table that was broken off while it judged again is not taken for one that has.
+    # A table that was interrupted while it judged again is not taken for one that has.
     command(*table(path, served, "--judge-again"))
     assert len(served.requests) == 2 * NUM_ROWS
     corrected = (path.parent / "table" / "table.csv").read_bytes()
@@ -339,7 +339,7 @@ def test_a_table_notices(edit: str, tmp_path: Path, served: Stub, caplog) -> Non
     command(*table(path, served))
 
 
-# -- broken off -------------------------------------------------------------------------------------------------------
+# -- interrupted ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("edit", ["insert", "delete", "reorder"])

@@ -171,7 +171,7 @@ def test_a_broken_off_evaluation_goes_on_and_asks_nothing_twice(trained: Path, t
     data = ("--data", "stickers/count", "--data", "stickers/spatial", "--limit", 4)
     options = ("--max-new-tokens", 80, "--batch-size", 3, "--quiet")
     succeed("eval", "--model", model, *data, *options, "--out", broken)
-    # Eight lines, the torn one written anew: the same bytes as those of the evaluation that was not broken off.
+    # Eight lines, the torn one written anew: the same bytes as those of the uninterrupted evaluation.
     assert (broken / "records.jsonl").read_bytes() == b"".join(lines)
     again = tree(broken)
     succeed("eval", "--model", model, *data, *options, "--out", broken)

@@ -372,7 +372,7 @@ def test_a_stream_that_begins_at_the_second_try_is_heard() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("two <break>", "the stream broke off"),
+        ("two <break>", "the stream ended early"),
         ("two <error>", "the server says: out of memory"),
     ],
 )

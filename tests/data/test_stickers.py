@@ -67,8 +67,8 @@ def test_no_scene_stands_in_two_sets():
 
 
 PINNED = {
-    "compose": "1be5b390bd2e8b822f11f0ef54a50694",
-    "compose20": "56224d037cdf3d907bfe26b4328ec950",
+    "compose": "4b185f4c649fe733cd8af491a5e2cbb8",
+    "compose20": "7aea26b1b8ce9592e67119e94a72238d",
     "count": "09b189b34f48c0c38f27f03ac163e6a1",
     "dev": "f36240f8a095527fdb7ce10ecbd6e616",
     "spatial": "0f5a99830bf5077dde0ad3872a34dd01",

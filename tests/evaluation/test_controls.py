@@ -317,7 +317,7 @@ def test_the_accuracy_of_ovdeval_is_the_share_of_thresholds_reached(frame: str) 
     by_hand = [sum(share >= t - 1e-9 for t in thresholds) / 10 for share in shares]
     control = estimate(run("ovdeval", whole_picture, frame), detection_ap)
     assert of(control) == (pytest.approx(mean(by_hand)), len(rows))
-    # The script takes the numbers as they stand, thousandths too.
+    # The script takes the numbers unchanged, thousandths too.
     as_they_stand = []
     for row in rows:
         iou = overlap([(0, 0, *extent(row, frame))], clipped(row))

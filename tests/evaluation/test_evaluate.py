@@ -124,7 +124,7 @@ def test_a_half_written_batch_is_gone_on_with_behind_its_last_record(tmp_path):
     run = RunDir.create(tmp_path / "run", recipe="a: 1\n")
     evaluate(CountingSampler(), examples, protocol=PROTOCOL, settings=GREEDY, run=run, quiet=True)
     lines = (run.path / "records.jsonl").read_bytes().splitlines(keepends=True)
-    (run.path / "records.jsonl").write_bytes(b"".join(lines[:3]) + lines[3][:40])  # broken off in e3
+    (run.path / "records.jsonl").write_bytes(b"".join(lines[:3]) + lines[3][:40])  # interrupted in e3
     resumed = CountingSampler()
     evaluate(
         resumed, examples, protocol=PROTOCOL, settings=GREEDY, run=run, questions_per_batch=4, quiet=True

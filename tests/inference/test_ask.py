@@ -195,7 +195,7 @@ def test_asked_again_it_resumes_after_what_the_output_holds(folder):
     with endpoint_stub(colour_seen) as stub:
         whole = lines((folder / "answers.jsonl").read_text())
         assert ["error" in result for result in whole] == [True] * 3
-        # A run that was broken off: one answer, one error, one line without its end.
+        # An interrupted run: one answer, one error, one line without its end.
         run("photos/a.png", "Colour?", stub=stub)
         good = {"id": "a.png", "image": "photos/a.png", "question": "Colour?", "answer": "kept"}
         (folder / "answers.jsonl").write_text(f"{json.dumps(good)}\n{json.dumps(whole[1])}\n" + '{"id": "c.w')

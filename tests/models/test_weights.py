@@ -132,7 +132,7 @@ def test_a_model_whose_weights_do_not_fit_is_refused(
     folder = shutil.copytree(saved / layout, tmp_path / "model")
     spoil(file_with(folder), change)
     with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # a warning of a library is not how it is told
+        warnings.simplefilter("error", UserWarning)  # a warning of a library is not how it is reported
         with pytest.raises(ModelError, match=said):
             load(str(folder))
 

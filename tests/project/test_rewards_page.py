@@ -1,4 +1,4 @@
-"""The code on docs/rewards.md is run as it stands there."""
+"""The code on docs/rewards.md is run as it is written there."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ for folder in sys.argv[2:]:
         numpy.save(folder + "/logits.npy", model(**inputs).logits.numpy())
     model.generation_config.stop_strings = [processor.decode(model(**inputs).logits[0, -1].argmax())]
     written = model.generate(**inputs, max_new_tokens=5, tokenizer=processor.tokenizer)
-    assert written.shape[1] == inputs["input_ids"].shape[1] + 1, "the generation config's stop string is not heeded"
+    assert written.shape[1] == inputs["input_ids"].shape[1] + 1, "the generation config's stop string is not used"
 assert not [name for name in sys.modules if name.partition(".")[0] == "opengrit"]
 """.replace("QUESTION", QUESTION)
 

@@ -199,7 +199,7 @@ def test_where_every_connection_is_being_answered_a_new_one_gets_a_503_and_the_h
     with running(app, {"speaking": engine}, ConnectionLimits(connections=4)) as busy:
         waiting = [connected(busy, head.encode() + content) for _ in range(4)]
         until(lambda: engine.asked == 4)
-        # One that only holds its line makes room for itself, not for the next one: four are being answered all the same.
+        # One that only holds its line makes room for itself, not for the next one: four are being answered anyway.
         with connected(busy), busy.client() as client:
             refused = client.get("/v1/models")
             assert (refused.status_code, refused.headers.get("retry-after")) == (503, "1"), refused.text

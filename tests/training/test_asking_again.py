@@ -1,4 +1,4 @@
-"""Second questions and second draws in a training: who is asked, with which picture, and what it is worth."""
+"""Second questions and second draws in a training: who is asked, with which picture, and what it earns."""
 
 from __future__ import annotations
 

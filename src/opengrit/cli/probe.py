@@ -47,6 +47,13 @@ _Limit = Annotated[int | None, options.data(min=1, help="Probe only the first N 
 _Correlation = Annotated[
     bool, _correlation("--correlation", help="Let a vision judge compare the boxes with random ones.")
 ]
+_Attention = Annotated[
+    bool,
+    _probes_panel(
+        "--attention",
+        help="Measure the attention to the picture while rethinking, with and without the boxes.",
+    ),
+]
 _JudgeUrl = Annotated[
     str | None,
     _correlation(
@@ -71,6 +78,7 @@ def probe(
     limit: _Limit = None,
     images: _Images = None,
     model: _Model = None,
+    attention: _Attention = False,
     correlation: _Correlation = False,
     judge_url: _JudgeUrl = None,
     judge_model: _JudgeModel = None,
@@ -82,18 +90,21 @@ def probe(
     Three probes ask the same model the same questions about partly grey pictures: occlude greys the boxes (an answer that
     depends on them changes), keep greys everything else (the answer stays), shuffle greys boxes of the same sizes at random
     places (the control). Prints necessity and sufficiency with 95 % intervals; `opengrit report RUN OUT` shows them with
-    examples. --correlation asks a vision judge which boxes fit the words, the model's or random ones (GRIT, figure 4);
-    without --probe it asks nothing else. The same command resumes interrupted probes. It works from any folder; --model and
-    --images are for a model or pictures that have moved.
+    examples. --attention measures how much of the model's attention goes to the picture while it rethinks, with and without
+    the boxes before it (GRIT, figure 5). --correlation asks a vision judge which boxes fit the words, the model's or random
+    ones (GRIT, figure 4). Without --probe both ask no question again. The same command resumes interrupted probes. It works
+    from any folder; --model and --images are for a model or pictures that have moved.
 
     Examples:
 
         opengrit probe mine/tested --out mine/probed
 
+        opengrit probe mine/tested --out mine/probed --attention --limit 100
+
         opengrit probe mine/tested --out mine/probed --correlation \\
             --judge-url http://127.0.0.1:8000/v1 --judge-model my-judge
     """
-    wanted = _probes(probes, correlation=correlation)
+    wanted = _probes(probes, default=not (correlation or attention))
     if correlation != (judge_url is not None) or correlation != (judge_model is not None):
         named = [n for n, v in (("--judge-url", judge_url), ("--judge-model", judge_model)) if v is not None]
         raise RecipeError(  # a url may hold a password: it is not repeated
@@ -106,7 +117,7 @@ def probe(
 
         judge = EndpointSettings(url=judge_url, model=judge_model, api_key_env=judge_key_env)
     settle_output()
-    from opengrit.evaluation.probe_run import ask_probes, open_probes
+    from opengrit.evaluation.probe_run import ask_probes, measure_run, open_probes
     from opengrit.evaluation.since import with_model
     from opengrit.recipes.own_files import own_files
     from opengrit.reports.runs import recipe_of
@@ -115,15 +126,22 @@ def probe(
     records = list(read.records())[:limit]
     if not records:
         raise RunError(f"probes ask about answers, {run} holds none; finish the evaluation first")
-    recipe = _recipe_of(read) if wanted else None
+    recipe = _recipe_of(read) if wanted or attention else None
+    if attention and recipe is not None and recipe.endpoint is not None:
+        raise RunError(
+            f"attention is measured on a model in this process, {run} was answered by one at {recipe.endpoint.url}; "
+            "evaluate the model's folder (opengrit eval --model) and probe that run"
+        )
     records = _with_pictures(read, records, images=images)
     if recipe is not None:
         recipe = with_model(read, recipe, model=model)
     kept = open_probes(
         read, out, recipe_of(read)["evaluate"], own=() if recipe is None else own_files(recipe)
     )
-    if recipe is not None:
+    if recipe is not None and wanted:
         ask_probes(recipe, records, kept, wanted, quiet=quiet)
+    if recipe is not None and attention:
+        measure_run(recipe, records, kept, quiet=quiet)
     if judge is not None:
         from opengrit.evaluation.correlation import CHOICES, correlate
 
@@ -139,11 +157,12 @@ def probe(
     typer.echo(f"probes: {kept.path / 'records.jsonl'} (see them with: opengrit report {run} {out})")
 
 
-def _probes(text: str | None, *, correlation: bool) -> tuple[Probe, ...]:
+def _probes(text: str | None, *, default: bool) -> tuple[Probe, ...]:
+    """Those that are named; all or none where none is (`default`)."""
     from opengrit.evaluation.probes import Probe
 
     if text is None:
-        return () if correlation else tuple(Probe)
+        return tuple(Probe) if default else ()
     names = [name.strip() for name in text.split(",")]
     known = [probe.value for probe in Probe]
     for name in names:
@@ -194,7 +213,7 @@ def _with_pictures(run: RunDir, records: Sequence[Record], *, images: Path | Non
     tell(
         run,
         found,
-        consequence="probes of the answers about them fail and are left out: bring them back, or give the folder that holds "
+        consequence="probes of the answers about them fail and are left out: restore them, or name the folder that holds "
         "them with --images, and the same command asks them",
     )
     return list(found.records)

@@ -309,7 +309,7 @@ def _local(
             f"an address is named with --endpoint, got {name!r} as the model; write --endpoint {name}"
         )
     if "OMP_NUM_THREADS" not in os.environ:
-        # A core for the requests: threads that wait for each other at every step stand still whenever another thread
+        # A core for the requests: threads that wait for each other at every step stop whenever another thread
         # takes one of their cores.
         import torch
 

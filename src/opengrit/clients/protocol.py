@@ -183,7 +183,7 @@ class StreamedReply:
     def reply(self, messages: Sequence[Mapping[str, Any]]) -> tuple[Reply, bool]:
         """The whole answer, and whether the server counted its tokens. A stream that names no end is a failure."""
         if self._finish is None:
-            raise Failed("the stream broke off")
+            raise Failed("the stream ended early")
         text = "".join(self._pieces) + without_surrogates(self._half)
         prompt, completion = self._tokens or (
             estimate_tokens(messages),

@@ -1,4 +1,4 @@
-"""The nouns: what is asked, what is said, what it is worth."""
+"""The nouns: questions, answers and their scores."""
 
 from __future__ import annotations
 

@@ -113,8 +113,8 @@ def _world(context: Context) -> Iterator[Finding]:
         return
     yield _AREA.warn(
         "what it knows",
-        f"{context.recipe.model.name} knows emoji stickers only, and the pictures of {len(foreign)} of "
-        f"{len(context.examples)} rows are none of them",
+        f"{context.recipe.model.name} knows emoji stickers only, but the pictures of {len(foreign)} of "
+        f"{len(context.examples)} rows show something else",
         f"for photos name a model of the hub, for example model: {FOR_PHOTOS}",
     )
 

@@ -13,10 +13,18 @@ import yaml
 
 from opengrit.core.plugins import OwnFile
 from opengrit.core.types import Record
+from opengrit.evaluation.attention import (
+    ATTENTION,
+    Attended,
+    check_attention,
+    measure_attention,
+    unmeasured,
+)
 from opengrit.evaluation.metrics import BOOTSTRAP_SEED
 from opengrit.evaluation.probes import GREY, Probe, run_probes, unasked
 from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.evaluation.run import NoModel, OpenModel, open_model
+from opengrit.judges import RuleJudge
 from opengrit.judges.breaker import Breaker
 from opengrit.judges.settings import open_judge
 from opengrit.recipes.evaluation_recipe import EvalRecipe
@@ -80,3 +88,24 @@ def ask_probes(
             questions_per_batch=recipe.eval.batch_size,
             quiet=quiet,
         )
+
+
+def measure_run(recipe: EvalRecipe, records: Sequence[Record], run: RunDir, *, quiet: bool) -> list[Attended]:
+    """The attention of each record in the folder of a run of probes, measured where it was not.
+
+    No model is loaded where nothing is left to measure. Raises ModelError where there is none, and RunError as
+    `measure_attention` does.
+    """
+    path = run.path / ATTENTION
+    known = check_attention(records, path)
+    if not unmeasured(records, known):
+        return [known[record.id] for record in records]
+    from opengrit.sampling.transformers_engine import TransformersSampler
+
+    with open_model(recipe, 1) as asked:
+        sampler = asked.samplers[0]
+        assert isinstance(sampler, TransformersSampler)  # no endpoint's
+        protocol = EvaluationProtocol(
+            recipe.strategy, asked.frame, RuleJudge(), recipe.rubric(), recipe.system
+        )
+        return measure_attention(sampler, records, path, protocol=protocol, quiet=quiet)

@@ -1,4 +1,4 @@
-"""One rollout: ask, parse, judge, score; a completion and what it is worth as a `Record`."""
+"""One rollout: ask, parse, judge, score; a completion and its score as a `Record`."""
 
 from __future__ import annotations
 

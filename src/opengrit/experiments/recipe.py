@@ -190,7 +190,7 @@ class TableRecipe(RecipeSection):
         return (*shipped, *map(OwnWay, self.objectives))
 
     def _train_of(self, way: AnyWay) -> Train:
-        """How a way learns, but for the seed. Raises ValueError where the keys of an objective are none of train."""
+        """How a way learns, but for the seed. Raises ValueError where an objective has keys that train has not."""
         own = self.objectives[way].train if isinstance(way, OwnWay) else {}
         return Train.model_validate({**self.train.model_dump(exclude={"seed"}), **own}) if own else self.train
 

@@ -24,7 +24,7 @@ def parse(text: str, frame: Frame, finish: Finish = Finish.UNKNOWN) -> Transcrip
     Numbers that cannot be a box are in `rejected` with the reason; `tags` lists all tags in order.
     """
     scan = read_coordinates(text, finish)
-    sections = _sections(text, scan.tags)
+    sections = sections_of(text, scan.tags)
     pointings: list[Pointing] = []
     rejected: list[RejectedPointing] = []
     position = 0
@@ -52,7 +52,9 @@ def parse(text: str, frame: Frame, finish: Finish = Finish.UNKNOWN) -> Transcrip
 
 
 @dataclass(frozen=True, slots=True)
-class _Span:
+class SectionSpan:
+    """Where a section is in a text, without the tags around it."""
+
     section: Section
     start: int
     end: int
@@ -70,9 +72,9 @@ _CLOSES = {
 }
 
 
-def _sections(text: str, tags: Sequence[FoundTag]) -> list[_Span]:
+def sections_of(text: str, tags: Sequence[FoundTag]) -> list[SectionSpan]:
     """The whole text cut into sections at its tags, in order; each named section occurs at most once."""
-    spans: list[_Span] = []
+    spans: list[SectionSpan] = []
     seen: set[Section] = set()
     section, start = Section.OUTSIDE, 0
     for found in tags:
@@ -81,14 +83,14 @@ def _sections(text: str, tags: Sequence[FoundTag]) -> list[_Span]:
             continue
         if opened is section or (closed is not None and closed is not section):
             continue
-        spans.append(_Span(section, start, found.start))
+        spans.append(SectionSpan(section, start, found.start))
         section = Section.OUTSIDE if opened is None or opened in seen else opened
         seen.add(section)
         start = found.end
-    spans.append(_Span(section, start, len(text) + 1))
+    spans.append(SectionSpan(section, start, len(text) + 1))
     return spans
 
 
-def _text_of(spans: Sequence[_Span], text: str, section: Section) -> str | None:
+def _text_of(spans: Sequence[SectionSpan], text: str, section: Section) -> str | None:
     """The section's text without outer white space, or None where the text has no such section."""
     return next((text[span.start : span.end].strip() for span in spans if span.section is section), None)

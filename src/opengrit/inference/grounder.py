@@ -57,7 +57,7 @@ class Grounder:
 
         `seen_size_of` gives the size in which the model sees a picture (default: the picture's), and `lock` is held while
         the sampler samples (default: a lock of its own). `stickers_only` is for the packaged models and those trained from
-        them: the first picture that is none of sticker world's is answered with a warning in the log.
+        them: the first picture that is not sticker world's is answered with a warning in the log.
         """
         self._asked = AskedModel(
             sampler,

@@ -368,7 +368,7 @@ def _is_sum(rest: Sequence[Token]) -> bool:
 
 
 def _is_none(parts: Sequence[Token], context: Context) -> bool:
-    """Whether an answer says that there is none of what is counted: "none", "no dogs", "there aren't any dogs"."""
+    """Whether an answer says that the counted thing is absent: "none", "no dogs", "there aren't any dogs"."""
     parts = _shortened(parts)
     if len(parts) == 1 and parts[0].text == "nothing":
         return True

@@ -56,7 +56,7 @@ def read_score(text: str, *, key: str = SCORE, claimed: Collection[float] = ()) 
     prose, is not read: it may be a quotation of the answer that is judged. The score is a number, or a string that is one
     ("0.5"). A boolean, a percentage, a fraction, two scores, and a number out of [0, 1] are no score, and nothing is clipped.
 
-    Where `key` is another one than "score", an object with "score" counts if its number is none of those `claimed` in
+    Where `key` is another one than "score", an object with "score" counts if its number is not among those `claimed` in
     the texts that are judged: a judge that did not take the name, but does not quote either.
     """
     if len(text) > _LONGEST:

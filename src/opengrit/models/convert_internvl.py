@@ -102,7 +102,7 @@ class MakersLayout:
 
     @classmethod
     def of(cls, folder: Path) -> MakersLayout:
-        """The layout of a folder. Raises ModelError where it is none of the makers', or of a kind that is not converted."""
+        """The layout of a folder. Raises ModelError where it is not the makers', or of a kind that is not converted."""
         file = folder / "config.json"
         try:
             config = json.loads(file.read_text(encoding="utf-8"))
@@ -195,7 +195,7 @@ def convert(source: str | Path, out: str | Path, *, tokenizer: str | Path | None
     config = _config(layout, processor, tied="language_model.lm_head.weight" not in _names(layout, tensors))
     _require_whole(config, layout, tensors, source)
     part = out.with_name(f"{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # of a call that was broken off
+    shutil.rmtree(part, ignore_errors=True)  # of an interrupted call
     part.mkdir(parents=True)
     _write_weights(layout, tensors, part)
     processor.save_pretrained(part)

@@ -22,8 +22,8 @@ _SIDE = 64  # pixels: a few tokens in each family but those that cut tiles
 def require_sight(loaded: Loaded) -> None:
     """Raise ModelError for a model whose logits do not depend on the picture, or are no numbers.
 
-    A version of transformers that does not know the argument swallows it: the model sees no picture and answers all the
-    same. Costs two short prompts: a black picture and a chequered one, each by itself.
+    A version of transformers that does not know the argument ignores it: the model then answers without seeing the
+    picture. Costs two short prompts: a black picture and a chequered one, each by itself.
     """
     forward = type(loaded.base).forward
     if _ARGUMENT not in inspect.signature(forward).parameters:

@@ -48,7 +48,7 @@ def is_sticker_sized(size: Size) -> bool:
 
 
 def of_another_world(examples: Iterable[Example]) -> list[Example]:
-    """The examples whose pictures are none of sticker world's."""
+    """The examples whose pictures are not sticker world's."""
     return [
         e for e in examples if not (e.dataset.startswith("stickers/") or is_sticker_sized(e.picture_size))
     ]
@@ -64,7 +64,7 @@ def what_it_knows(name: str, *others: str) -> str:
 
 
 def tell_what_it_knows(name: str, examples: Iterable[Example]) -> None:
-    """Logs a warning where a packaged model is to see pictures that are none of sticker world's. Raises as `resolve` does."""
+    """Logs a warning where a packaged model is to see pictures that are not sticker world's. Raises as `resolve` does."""
     foreign = of_another_world(examples)
     if foreign and knows_stickers_only(name):
         _log.warning("%s (%s)", what_it_knows(name), _shown(foreign))

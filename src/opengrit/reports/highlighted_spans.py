@@ -33,7 +33,7 @@ def split_spans(transcript: Transcript) -> tuple[Span, ...]:
     """The text in spans: joined they are the text again, and each pointing is exactly one span.
 
     A character belongs to the span that starts first. A pointing inside or across another keeps what is left
-    of it after the other ends, possibly nothing; it is there all the same, so that its number can be shown.
+    of it after the other ends, possibly nothing; it is there anyway, so that its number can be shown.
     Offsets beyond the text are moved to its end. Linear in the text after sorting the spans.
     """
     found = [(p.start, p.end, i, SpanKind.POINTING) for i, p in enumerate(transcript.pointings)]

@@ -16,6 +16,7 @@ from opengrit.core.errors import ImageError
 from opengrit.core.escaping import harmless
 from opengrit.core.images import open_picture
 from opengrit.core.types import Example, Record, Verdict
+from opengrit.evaluation.attention import ATTENTION, AttentionScores, attention_scores, read_attention
 from opengrit.evaluation.correlation import CHOICES, CorrelationScores, correlation_scores, read_choices
 from opengrit.evaluation.metrics import BOOTSTRAP_SEED, Estimate
 from opengrit.evaluation.probes import (
@@ -30,10 +31,16 @@ from opengrit.evaluation.probes import (
     trials,
 )
 from opengrit.evaluation.since import with_pictures
+from opengrit.reports.attention_results import (
+    ATTENTION_TITLE,
+    attention_lines,
+    attention_notes,
+    attention_plot,
+)
 from opengrit.reports.pictures import NoPicture, Picture, embed
 from opengrit.reports.plots import Interval, interval_plot
 from opengrit.reports.runs import recipe_of
-from opengrit.reports.tables import DASH, Cell, Unit, difference_cell, value_cell
+from opengrit.reports.tables import DASH, Cell, Line, Unit, difference_cell, value_cell
 from opengrit.runs.folder import RunDir
 
 _SHOWN_SIDE = 360  # picture pixels of each picture of a probed example; there are four in a row
@@ -48,16 +55,8 @@ class ProbeResults:
     scores: ProbeScores
     most: tuple[Trial, ...]
     least: tuple[Trial, ...]
+    attention: AttentionScores | None
     correlation: CorrelationScores | None
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of the table: what is measured, its value, and what it means."""
-
-    name: str
-    cell: Cell
-    meaning: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +85,10 @@ class ShownProbeResults:
 
     name: str
     of: str
-    lines: tuple[Line, ...]
-    counts: tuple[str, ...]
-    plot: Markup
+    tables: tuple[tuple[str, tuple[Line, ...]], ...]  # with their titles, none of them empty
+    notes: tuple[str, ...]  # what the figures are of, in sentences
+    plots: tuple[Markup, ...]
     groups: tuple[tuple[str, tuple[ShownTrial, ...]], ...]
-    correlation: tuple[Line, ...]
-    correlation_note: str
 
 
 def holds_probes(path: str | Path) -> bool:
@@ -105,6 +102,7 @@ def read_probe_results(run: RunDir, name: str, *, images: Path | None = None) ->
     records = with_pictures(run, list(run.records()), images=images)
     found, _ = trials(records)
     most, least = telling_trials(found)
+    attended = read_attention(run.path / ATTENTION)
     choices = read_choices(run.path / CHOICES)
     return ProbeResults(
         name=name,
@@ -112,18 +110,14 @@ def read_probe_results(run: RunDir, name: str, *, images: Path | None = None) ->
         scores=probe_scores(records),
         most=most,
         least=least,
+        attention=attention_scores(attended) if attended else None,
         correlation=correlation_scores(choices) if choices else None,
     )
 
 
 def print_probe_results(results: ProbeResults, console: Console) -> None:
     """Prints the scores, what they are of, and what is left out."""
-    for title, lines in (
-        (f"Does the evidence of {results.of} matter?", _lines(results.scores)),
-        ("Do the boxes fit the words?", _correlation_lines(results.correlation)),
-    ):
-        if not lines:
-            continue
+    for title, lines in _tables(results, first=f"Does the evidence of {results.of} matter?"):
         table = Table(title=escape(harmless(title)), title_justify="left", caption_justify="left")
         for heading in ("", "value", "95 % interval", "n"):
             table.add_column(heading, justify="left" if heading == "" else "right")
@@ -131,10 +125,8 @@ def print_probe_results(results: ProbeResults, console: Console) -> None:
             n = "" if line.cell.n is None else str(line.cell.n)
             table.add_row(escape(line.name), line.cell.text, escape(line.cell.interval or line.cell.why), n)
         console.print(table)
-    for text in _counts(results.scores) if _lines(results.scores) else ():
+    for text in _notes(results):
         console.print(harmless(text), markup=False, highlight=False)
-    if results.correlation is not None:
-        console.print(_correlation_note(results.correlation), markup=False, highlight=False)
 
 
 def show_probe_results(results: ProbeResults) -> ShownProbeResults:
@@ -147,24 +139,40 @@ def show_probe_results(results: ProbeResults) -> ShownProbeResults:
         ),
         Interval.of("stays when everything else is grey (sufficiency)", scores.sufficiency, series=1),
     ]
-    plot = Markup("")
+    plots: list[Markup] = []
     groups: tuple[tuple[str, tuple[ShownTrial, ...]], ...] = ()
     if any(scores.compared.values()):
-        plot = interval_plot(rows, title="Share of answers", x_label="share, 95 % interval")
+        plots.append(interval_plot(rows, title="Share of answers", x_label="share, 95 % interval"))
         groups = (
             ("Most faithful", tuple(_show(trial) for trial in results.most)),
             ("Least faithful", tuple(_show(trial) for trial in results.least)),
         )
+    if results.attention is not None and results.attention.num_read:
+        plots.append(attention_plot(results.attention))
     return ShownProbeResults(
         name=results.name,
         of=results.of,
-        lines=_lines(scores),
-        counts=_counts(scores),
-        plot=plot,
+        tables=_tables(results, first="Probe"),
+        notes=_notes(results),
+        plots=tuple(plots),
         groups=groups,
-        correlation=_correlation_lines(results.correlation),
-        correlation_note="" if results.correlation is None else _correlation_note(results.correlation),
     )
+
+
+def _tables(results: ProbeResults, *, first: str) -> tuple[tuple[str, tuple[Line, ...]], ...]:
+    tables = (
+        (first, _lines(results.scores)),
+        (ATTENTION_TITLE, attention_lines(results.attention)),
+        ("Do the boxes fit the words?", _correlation_lines(results.correlation)),
+    )
+    return tuple((title, lines) for title, lines in tables if lines)
+
+
+def _notes(results: ProbeResults) -> tuple[str, ...]:
+    notes = _counts(results.scores) if _lines(results.scores) else ()
+    if results.attention is not None:
+        notes += attention_notes(results.attention)
+    return notes if results.correlation is None else (*notes, _correlation_note(results.correlation))
 
 
 def _lines(scores: ProbeScores) -> tuple[Line, ...]:

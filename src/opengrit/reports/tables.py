@@ -191,6 +191,15 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a table of probes: what is measured, its value, and what it means."""
+
+    name: str
+    cell: Cell
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """A measure: a cell a run, and a cell with the paired difference for each of the table's pairs of runs."""
 
@@ -284,7 +293,7 @@ def _table(
 
 
 def is_plain(records: Sequence[Record]) -> bool:
-    """Whether the questions were put without a word of boxes, and no answer has one all the same."""
+    """Whether the questions were put without a word of boxes, and no answer has one anyway."""
     return bool(records) and all(
         record.strategy == Strategy.DIRECT and not record.transcript.boxes for record in records
     )

@@ -113,7 +113,7 @@ def read_ids(path: Path) -> Iterator[tuple[int, str]]:
         found = _ID.match(line)
         if found is not None:
             yield number, json.loads(found[1])
-        else:  # "id" stands elsewhere, or the line is none of ours
+        else:  # "id" stands elsewhere, or the line is not ours
             value = _object(line, number, path)
             yield number, str(value.get("id"))
 

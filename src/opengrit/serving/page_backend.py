@@ -245,7 +245,7 @@ class PageBackend:
         return ""
 
     def _note(self, size: Size, names: Sequence[str]) -> str:
-        """What an asker should know of these engines where a picture of this size is none of sticker world's."""
+        """What an asker should know of these engines where a picture of this size is not sticker world's."""
         knowing_little = [self._shown[name] for name in names if name in self._settings.only_stickers]
         if not knowing_little or is_sticker_sized(size):
             return ""

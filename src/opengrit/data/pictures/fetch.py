@@ -1,6 +1,6 @@
 """Bring the pictures that a benchmark's rows name: from what the user has, one by one from public hosts, or from archives of the hub.
 
-Only pictures that rows name are kept, each verified first; what is there stays; a call that was broken off is repeated.
+Only pictures that rows name are kept, each verified first; existing files stay; the same call resumes an interrupted one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Questions that need two looks at a scene: how many on one side, how many between, more of this than of that, beside the leftmost.
 
-What a question points at stands in the order in which looking answers it: along the line for a count on one side or between two
-things, kind by kind for a comparison, step by step for a walk. So boxes that are written in that order leave little to decide at the end.
+What a question points at stands in the order in which looking answers it: from the outermost thing to the one where the count stops for a
+count on one side, along the line between two things, kind by kind for a comparison, step by step for a walk. So boxes that are written in
+that order leave little to decide at the end.
 """
 
 from __future__ import annotations
@@ -46,23 +47,22 @@ def ask_side(rng: random.Random, count: int, styles: tuple[str, ...]) -> SceneQu
 def side_question(scene: Scene, kind: str, anchor_kind: str, relation: str) -> SceneQuestion | None:
     """How many of a kind are in a relation to the anchor; None where one is too close to call."""
     (anchor,), counted = scene.of_kind(anchor_kind), scene.of_kind(kind)
-    offsets = [offset(relation, o, anchor) for o in counted]
-    if any(abs(apart) < LEAST_APART for apart in offsets):
+    offsets = [(offset(relation, o, anchor), o) for o in counted]
+    if any(abs(apart) < LEAST_APART for apart, _ in offsets):
         return None
-    axis = 0 if relation in ("left of", "right of") else 1
-    line = tuple(sorted((*counted, anchor), key=lambda o: (o.centre[axis], o.centre[1 - axis])))
+    there = sorted(((apart, o) for apart, o in offsets if apart > 0), key=lambda pair: pair[0], reverse=True)
     return SceneQuestion(
         scene,
         f"How many {PLURALS[kind]} are {relation} the {anchor_kind}?",
-        str(sum(apart > 0 for apart in offsets)),
-        line,
+        str(len(there)),
+        (*(o for _, o in there), anchor),
         (PLURALS[kind], anchor_kind),
         looks="side",
     )
 
 
 def ask_comparison(rng: random.Random, yes: bool, styles: tuple[str, ...]) -> SceneQuestion:
-    """Whether there are more, or fewer, of one kind than of another; counts are 0 to 4, and a tie is No."""
+    """Whether there are more of one kind than of another; counts are 0 to 4, and a tie is No."""
     while True:
         kinds = rng.sample(KINDS, 3)
         counts = (rng.randint(0, 4), rng.randint(0, 4))
@@ -70,20 +70,18 @@ def ask_comparison(rng: random.Random, yes: bool, styles: tuple[str, ...]) -> Sc
             continue
         objects = [kinds[0]] * counts[0] + [kinds[1]] * counts[1] + [kinds[2]] * rng.randint(0, 1)
         scene = compose(rng, objects, styles)
-        asked = scene and comparison_question(scene, (kinds[0], kinds[1]), more=rng.random() < 0.5)
+        asked = scene and comparison_question(scene, (kinds[0], kinds[1]))
         if asked and (asked.answer == "Yes") == yes:
             return asked
 
 
-def comparison_question(scene: Scene, kinds: tuple[str, str], *, more: bool) -> SceneQuestion:
-    """Whether the scene shows more (or fewer) of the first kind than of the second."""
+def comparison_question(scene: Scene, kinds: tuple[str, str]) -> SceneQuestion:
+    """Whether the scene shows more of the first kind than of the second."""
     first, second = (scene.of_kind(kind) for kind in kinds)
-    holds = len(first) > len(second) if more else len(first) < len(second)
-    word = "more" if more else "fewer"
     return SceneQuestion(
         scene,
-        f"Are there {word} {PLURALS[kinds[0]]} than {PLURALS[kinds[1]]}?",
-        "Yes" if holds else "No",
+        f"Are there more {PLURALS[kinds[0]]} than {PLURALS[kinds[1]]}?",
+        "Yes" if len(first) > len(second) else "No",
         (*first, *second),
         (PLURALS[kinds[0]], PLURALS[kinds[1]]),
         looks="comparison",

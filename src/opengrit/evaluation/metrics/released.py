@@ -26,7 +26,7 @@ def unscaled_grounding_iou(record: Record) -> float | None:
     """The grounding IoU of the released script, 0 to 1: the written numbers taken for pixels of the original picture.
 
     Numbers of a 0-1000 frame are brought to pixels and cut to whole ones, as the script does; numbers of a pixel
-    frame are left as they are, in the resized picture. A truncated completion counts as it stands. 0 where no box is
+    frame are left as they are, in the resized picture. A truncated completion counts like any other. 0 where no box is
     written; None where the row has no boxes, and in a frame the script does not know.
     """
     if not is_measured(record) or not record.example.boxes:
