@@ -16,10 +16,11 @@ from opengrit import Grounder, load_recipe
 from opengrit.cli.app import app
 from opengrit.core.errors import RecipeError, RunError
 from opengrit.core.types import Completion
-from opengrit.evaluation.rollout import EvaluationProtocol, ask, transcribe
+from opengrit.evaluation.rollout import EvaluationProtocol, ask
 from opengrit.grounding.frames import Frame
 from opengrit.grounding.own_prompts import OwnPrompt
 from opengrit.grounding.prompts import AskedFor, asked_for, strategy_named, user_text
+from opengrit.grounding.transcribing import transcribe
 from opengrit.judges import RuleJudge
 from opengrit.recipes.training_recipe import parse_recipe
 from opengrit.rewards import Rubric

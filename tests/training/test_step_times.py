@@ -9,7 +9,9 @@ import tiny_random
 from small_trainers import new_run, trainer
 
 import opengrit.models
-from opengrit.training.step_times import Part, StepTimes
+from opengrit.recipes.sft_recipe import load_sft_recipe
+from opengrit.training.sft import fine_tune
+from opengrit.training.step_times import OF_EXAMPLES, Part, StepTimes
 
 
 class Clock:
@@ -22,7 +24,7 @@ class Clock:
 
 def test_a_part_within_another_is_taken_out_of_it_and_the_rest_is_other() -> None:
     clock = Clock()
-    times = StepTimes(clock)
+    times = StepTimes(clock=clock)
     times.start()
     with times.part(Part.LOSS):
         clock.now = 1.0
@@ -68,3 +70,36 @@ def test_a_run_says_where_its_time_went_by_step_and_in_one_line(
     [told] = [record.getMessage() for record in caplog.records if "the steps took" in record.getMessage()]
     assert "sampled tokens a second" in told
     assert "loss" in told
+
+
+def test_fine_tuning_by_example_tells_tokens_read_and_the_share_that_waited_for_data(
+    tmp_path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    times = StepTimes(OF_EXAMPLES, clock)
+    times.start()
+    with times.part(Part.PREPARE):
+        clock.now = 1.0
+        times.add_tokens(200)
+    with times.part(Part.LOSS):
+        clock.now = 10.0
+    assert times.row() == {
+        "seconds/prepare": 1.0,
+        "seconds/loss": 9.0,
+        "seconds/write": 0.0,
+        "seconds/other": 0.0,
+        "tokens_per_second": 20.0,
+    }
+    assert times.summary() == (
+        "10 s: loss 90%, prepare 10%; 20 read tokens a second, 10% of the time spent waiting for data"
+    )
+    base = tiny_random.save(tiny_random.talkative(tiny_random.qwen()), tmp_path / "base")
+    changes = ["sft.max_steps=2", "sft.rows_per_step=2", "sft.per_device_train_batch_size=2"]
+    recipe = load_sft_recipe("sft-demo", [*changes, f"model={base}", "sft.save_steps=null"])
+    with caplog.at_level(logging.INFO, logger="opengrit"):
+        rows = list(fine_tune(recipe, tmp_path / "run").metrics())
+    assert [row["step"] for row in rows] == [1, 2]
+    for row in rows:
+        assert min(row["seconds/prepare"], row["seconds/loss"], row["tokens_per_second"]) > 0
+    [told] = [record.getMessage() for record in caplog.records if "the steps took" in record.getMessage()]
+    assert "read tokens a second" in told

@@ -26,6 +26,7 @@ from opengrit.cli.serve import serve
 from opengrit.cli.sft import sft
 from opengrit.cli.table import table
 from opengrit.cli.train import train
+from opengrit.core.collector import leave_to_the_system
 from opengrit.core.errors import OpenGritError, Stopped
 from opengrit.core.escaping import harmless
 from opengrit.version import __version__
@@ -130,6 +131,7 @@ def main() -> None:
         sys.stdout, io.TextIOWrapper
     ):  # a terminal without some letter shows "?" in its place, as stderr does
         sys.stdout.reconfigure(errors="replace")
+    leave_to_the_system()
     app(prog_name="opengrit")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -123,7 +124,7 @@ def probe(
     from opengrit.reports.runs import recipe_of
 
     read = _read(run)
-    records = list(read.records())[:limit]
+    records = list(islice(read.records(), limit))
     if not records:
         raise RunError(f"probes ask about answers, {run} holds none; finish the evaluation first")
     recipe = _recipe_of(read) if wanted or attention else None

@@ -35,7 +35,7 @@ def sft(
         opengrit sft sft-demo --out runs/sft --resume
     """
     from opengrit.recipes.sft_recipe import load_sft_recipe
-    from opengrit.training.sft import fine_tune
+    from opengrit.training import fine_tune
 
     wanted = load_sft_recipe(recipe, overrides or [])
     if num_processes > 1:

@@ -53,7 +53,7 @@ def train(
         raise typer.Exit(launch(context, count=num_processes))
     settle_output()
     # These import torch; the recipe is known to be good by now.
-    from opengrit.training.run import train as train_model
+    from opengrit.training import train as train_model
     from opengrit.training.training_loop import run_as_command
 
     run = run_as_command(

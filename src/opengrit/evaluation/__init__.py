@@ -3,6 +3,15 @@
 May import `models` and the floors below it. Begin with `rollout.py`, then `evaluator.py`; `metrics/` needs records only.
 """
 
-from opengrit.evaluation.evaluator import evaluate
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opengrit.core.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from opengrit.evaluation.evaluator import evaluate
 
 __all__ = ["evaluate"]
+
+__getattr__ = lazy_names(__name__, {"evaluate": "opengrit.evaluation.evaluator"})

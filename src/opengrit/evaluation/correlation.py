@@ -18,11 +18,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from opengrit.clients import Endpoint, EndpointSettings, LoopThread, NoReply
+from opengrit.clients import EndpointSettings, NoReply
 from opengrit.core.boxes import Box, Size, moved_at_random
 from opengrit.core.drawing import draw_boxes, numbered
 from opengrit.core.errors import ImageError, RunError
@@ -33,7 +33,9 @@ from opengrit.evaluation.metrics import BOOTSTRAP_SEED, Estimate
 from opengrit.evaluation.metrics.estimates import key_of, mean_over_keys, seeded_generator
 from opengrit.evaluation.metrics.quantities import is_complete
 from opengrit.runs.jsonl import LineWriter
-from opengrit.sampling.endpoint import png_uri
+
+if TYPE_CHECKING:
+    from opengrit.clients import Endpoint
 
 CHOICES = "correlation.jsonl"  # in the folder of the probes
 REPEATS = 3  # as the paper has
@@ -192,6 +194,8 @@ def correlate(
         for repeat in range(times)
     ]
     pending = [q for q in questions if q.key not in done or done[q.key].failure is not None]
+    from opengrit.clients import Endpoint, LoopThread  # openai, which reports of choices do without
+
     loop = LoopThread("opengrit-correlation")
     writer = LineWriter(out)
     endpoint = Endpoint(settings)
@@ -218,6 +222,8 @@ async def _ask_all(endpoint: Endpoint, batch: Sequence[_Question], *, seed: int)
 
 
 async def _ask(endpoint: Endpoint, question: _Question, *, seed: int) -> Choice:
+    from opengrit.sampling.endpoint import png_uri
+
     record = question.record
     first_shown, picked, failure = True, None, None
     try:

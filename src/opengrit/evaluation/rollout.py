@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from opengrit.core.errors import RewardError
 from opengrit.core.escaping import join_surrogates
-from opengrit.core.types import Completion, Example, Finish, Record, Score, Transcript, Unjudged, Verdict
-from opengrit.grounding.frames import Frame, frame_for
-from opengrit.grounding.parsing import parse
-from opengrit.grounding.prompts import Strategy, asked_for, strategy_named, user_text
+from opengrit.core.types import Completion, Example, Finish, Record, Score, Unjudged, Verdict
+from opengrit.grounding.frames import frame_for
+from opengrit.grounding.prompts import strategy_named, user_text
+from opengrit.grounding.transcribing import transcribe
 from opengrit.judges import BatchJudge, Case, judge_cases, verdict_or_case
 from opengrit.rewards.protocol import Attempt, SecondAnswers
 from opengrit.rewards.rubric import Rubric
@@ -42,16 +42,6 @@ def ask(example: Example, *, protocol: EvaluationProtocol) -> Asked:
     """The example's question in the wording of the protocol's strategy."""
     text = user_text(protocol.strategy, example.question, family=protocol.frame)
     return Asked(example.id, example.image, text, protocol.system)
-
-
-def transcribe(
-    completion: Completion, *, strategy: Strategy | str, frame: Frame, system: str | None = None
-) -> Transcript:
-    """The completion, read. Under a prompt that asks for no answer tag, such as direct, a text without one is the answer."""
-    transcript = parse(completion.text, frame, completion.finish)
-    if transcript.answer is None and not asked_for(strategy, system=system).answer_tag:
-        return replace(transcript, answer=completion.text.strip())
-    return transcript
 
 
 def transcribed(

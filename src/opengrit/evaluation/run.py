@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from opengrit.core.collector import paused_collector
 from opengrit.core.errors import DataError, RecipeError, RunError
 from opengrit.core.escaping import harmless
 from opengrit.core.types import Example, Record, Unjudged
@@ -250,8 +251,9 @@ def open_model(recipe: EvalRecipe, num_processes: int) -> Iterator[OpenModel]:
         with open_samplers(recipe.model.model_dump(mode="json"), count=num_processes) as samplers:
             yield OpenModel(samplers, samplers[0].frame)
         return
-    from opengrit.models.loading import load_for_inference
-    from opengrit.sampling.transformers_engine import TransformersSampler
+    with paused_collector():
+        from opengrit.models.loading import load_for_inference
+        from opengrit.sampling.transformers_engine import TransformersSampler
 
     loaded = load_for_inference(recipe.model)
     yield OpenModel([TransformersSampler(loaded, vision_is_fixed=True)], loaded.frame)

@@ -11,9 +11,9 @@ from opengrit.core.boxes import Box, Size
 from opengrit.core.errors import DataError
 from opengrit.core.escaping import encodable
 from opengrit.core.types import Finish, Section, Transcript
-from opengrit.evaluation.rollout import transcribe
 from opengrit.grounding.frames import frame_for
 from opengrit.grounding.prompts import Strategy
+from opengrit.grounding.transcribing import transcribe
 from opengrit.sampling import Sampled
 
 # One question id for a Grounder and the server, so that the same seed samples the same tokens in both.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from opengrit.core.collector import paused_collector
 from opengrit.core.errors import RecipeError
 from opengrit.core.weights import refuse_remote_code, require_safetensors
 from opengrit.models.families import Loaded, family_of
@@ -94,20 +95,21 @@ def load(
     base_path = base_of(path)
     for folder in dict.fromkeys((path, base_path)):
         require_safetensors(folder, name)
-    config = load_config(base_path, name)
-    refuse_remote_code(config, name)
-    family_of(config.model_type)  # an unknown family ends here
-    stored = stored_model(base_path, name, config=config)
-    require_floats(stored, config, name)
-    require_buildable(config, stored, name)
-    processor = load_processor(
-        path,
-        base_path=base_path,
-        name=name,
-        min_pixels=min_pixels,
-        max_pixels=max_pixels,
-        max_tiles=max_tiles,
-    )
+    with paused_collector():  # most of transformers is imported here
+        config = load_config(base_path, name)
+        refuse_remote_code(config, name)
+        family_of(config.model_type)  # an unknown family ends here
+        stored = stored_model(base_path, name, config=config)
+        require_floats(stored, config, name)
+        require_buildable(config, stored, name)
+        processor = load_processor(
+            path,
+            base_path=base_path,
+            name=name,
+            min_pixels=min_pixels,
+            max_pixels=max_pixels,
+            max_tiles=max_tiles,
+        )
     if quantization is None:
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         model = _load_weights(

@@ -17,7 +17,9 @@ _RATES = {"accuracy": "accuracy", "format": "full format", "grounding_iou": "ove
 _LENGTH = {"completions/mean_length": "mean length"}
 _FLAT = {"frac_reward_zero_std": "share"}
 _LOST = {"truncated": "truncated", "unjudged": "unjudged", "failed": "failed"}
-_SECONDS = {f"seconds/{part}": part for part in ("draw", "judge", "reference", "loss", "evaluate", "write")}
+_SECONDS = {
+    f"seconds/{part}": part for part in ("prepare", "draw", "judge", "reference", "loss", "evaluate", "write")
+}
 _EVALUATED = {"accuracy": "Accuracy", "grounding_iou": "Overlap (IoU)", "format": "Full format"}
 
 
@@ -35,8 +37,9 @@ def curves(rows: Rows) -> tuple[Markup, ...]:
         _plot(rows, _FLAT, title="Groups without variance (they teach nothing)", y_label="share"),
         _plot(rows, _LOST, title="Rollouts lost or cut short", y_label="share"),
     ]
-    if _keys(rows, "seconds/"):  # runs of earlier versions have none
-        figures.append(_plot(rows, _SECONDS, title="Where the time went", y_label="seconds"))
+    timed = {key: part for key, part in _SECONDS.items() if key in _keys(rows, "seconds/")}
+    if timed:  # runs of earlier versions have none
+        figures.append(_plot(rows, timed, title="Where the time went", y_label="seconds"))
     datasets = sorted({k.removeprefix("parts/").rpartition("/")[0] for k in _keys(rows, "parts/")} - {""})
     if len(datasets) > 1:
         for dataset in datasets:

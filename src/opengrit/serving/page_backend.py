@@ -19,8 +19,8 @@ from opengrit.core.boxes import Size
 from opengrit.core.errors import OpenGritError
 from opengrit.core.images import DEFAULT_LIMITS, Limits
 from opengrit.core.types import Completion, Transcript
-from opengrit.evaluation.rollout import transcribe
 from opengrit.grounding.frames import UNIT_BY_MODEL_TYPE, Unit, frame_for
+from opengrit.grounding.transcribing import transcribe
 from opengrit.inference.answer import Answer, check_question
 from opengrit.models.sticker_models import is_sticker_sized, what_it_knows
 from opengrit.reports.live import LiveReply, Progress, answer_html

@@ -11,10 +11,16 @@ from opengrit.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from opengrit.training.run import train
+    from opengrit.training.sft import fine_tune
     from opengrit.training.trainer import GritTrainer
 
-__all__ = ["GritTrainer", "train"]
+__all__ = ["GritTrainer", "fine_tune", "train"]
 
 __getattr__ = lazy_names(
-    __name__, {"train": "opengrit.training.run", "GritTrainer": "opengrit.training.trainer"}
+    __name__,
+    {
+        "GritTrainer": "opengrit.training.trainer",
+        "fine_tune": "opengrit.training.sft",
+        "train": "opengrit.training.run",
+    },
 )

@@ -33,12 +33,6 @@ class GritCallback(TrainerCallback):
         self._trainer._step = state.global_step * args.gradient_accumulation_steps
         if self._trainer.accelerator.is_main_process:
             self._trainer.step_log.resume(state.global_step)
-        self._trainer.times.start()
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Say where the time went."""
-        if self._trainer.accelerator.is_main_process and (told := self._trainer.times.summary()):
-            _log.info("the steps took %s", told)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._trainer.order.set_epoch(state.global_step // self._trainer.steps_per_epoch)
@@ -68,6 +62,20 @@ class GritCallback(TrainerCallback):
                     evaluation.name, records, step=state.global_step, probed=probed
                 )
                 trainer.step_log.trackers.take_evaluation(row, args, state, control)
+
+
+class TimesCallback(TrainerCallback):
+    """Starts a trainer's `times` with its first step, and says at the end where the time went."""
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._trainer.times.start()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._trainer.accelerator.is_main_process and (told := self._trainer.times.summary()):
+            _log.info("the steps took %s", told)
 
 
 class NonFiniteGuard(TrainerCallback):

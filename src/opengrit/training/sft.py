@@ -30,10 +30,11 @@ from opengrit.runs.folder import FINAL, RunDir
 from opengrit.sampling import Asked
 from opengrit.sampling.model_inputs import PreparedPrompt, widen
 from opengrit.sampling.transformers_engine import TransformersSampler
-from opengrit.training.callbacks import NonFiniteGuard
+from opengrit.training.callbacks import NonFiniteGuard, TimesCallback
 from opengrit.training.checkpoint import restore_weights, save_checkpoint
 from opengrit.training.resume import TRAIN, Inputs, Resume, create_run, is_finished, locked_start
 from opengrit.training.settings import sft_config
+from opengrit.training.step_times import OF_EXAMPLES, Part, StepTimes
 from opengrit.training.tiled_head import add_tiled_head
 from opengrit.training.trackers import open_trackers
 from opengrit.training.trainable_weights import check_model, load_trainable, lora_config
@@ -143,6 +144,7 @@ class GritSFTTrainer(SFTTrainer):
         self.loaded, self.run = loaded, run
         self.examples = list(examples)
         self.preparer = TransformersSampler(loaded)
+        self.times = StepTimes(OF_EXAMPLES)
         super().__init__(
             model=loaded.model,
             args=args,
@@ -161,18 +163,28 @@ class GritSFTTrainer(SFTTrainer):
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
         self.add_callback(NonFiniteGuard(self))
+        self.add_callback(TimesCallback(self))
 
     def batch_of(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """The model's inputs for rows of the data set, padded on the right; labels on the replies alone."""
-        examples = [self.examples[row["example"]] for row in rows]
-        return sft_batch(
-            self.loaded, [(self.preparer.prepare(one.asked), self.reply_ids(one)) for one in examples]
-        )
+        with self.times.part(Part.PREPARE):
+            examples = [self.examples[row["example"]] for row in rows]
+            batch = sft_batch(
+                self.loaded, [(self.preparer.prepare(one.asked), self.reply_ids(one)) for one in examples]
+            )
+        self.times.add_tokens(int(batch["attention_mask"].sum()))
+        return batch
 
     def reply_ids(self, example: SftExample) -> list[int]:
         """The token ids of a reply, the token that ends it included."""
         tokenizer = self.loaded.processor.tokenizer
         return [*tokenizer(example.reply, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """As TRL's, on the clock."""
+        with self.times.part(Part.LOSS):
+            step: torch.Tensor = super().training_step(*args, **kwargs)
+        return step
 
     # -- checkpoints and log ------------------------------------------------------------------------------------
 
@@ -181,13 +193,16 @@ class GritSFTTrainer(SFTTrainer):
         passes = self.state.global_step * self.args.gradient_accumulation_steps
         epoch, batch = divmod(passes, math.ceil(len(self.examples) / rows))
         order = {"epoch": epoch, "batch": batch, "seed": self.args.seed}
-        save_checkpoint(self, model, trial, run=self.run, data_order=order)
+        with self.times.part(Part.WRITE):
+            save_checkpoint(self, model, trial, run=self.run, data_order=order)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         restore_weights(model or self.model, Path(resume_from_checkpoint))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """As TRL does, and to metrics.jsonl and the log: one line for each step that is logged."""
+        if "loss" in logs:
+            logs.update(self.times.row())  # here, so that trackers are told as well
         super().log(logs, start_time)
         if "loss" not in logs or not self.accelerator.is_main_process:
             return  # the summary at the end of training

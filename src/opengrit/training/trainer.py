@@ -34,7 +34,7 @@ from opengrit.runs.folder import RunDir
 from opengrit.sampling import Sampler, SamplingSettings
 from opengrit.sampling.transformers_engine import ENCODED_AT_ONCE, TransformersSampler
 from opengrit.sampling.vllm import VllmSampler, forgetting_pictures
-from opengrit.training.callbacks import GritCallback, NonFiniteGuard
+from opengrit.training.callbacks import GritCallback, NonFiniteGuard, TimesCallback
 from opengrit.training.checkpoint import restore_weights, save_checkpoint
 from opengrit.training.credit import RewardColumns, flat_groups, flat_rows, idle_rows, with_object_credit
 from opengrit.training.data_order import EvenOrder
@@ -134,7 +134,7 @@ class GritTrainer(GRPOTrainer):
             self.remove_callback(callback)
         self.nonfinite_guard = NonFiniteGuard(self)
         trackers = trackers or Trackers()
-        for added in (self.nonfinite_guard, GritCallback(self), *trackers.callbacks):
+        for added in (self.nonfinite_guard, GritCallback(self), TimesCallback(self), *trackers.callbacks):
             self.add_callback(added)
         self.step_log = StepLog(run, setting=self._setting(), progress=progress, trackers=trackers)
         self.loaded = replace(loaded, model=self.model)
@@ -181,9 +181,9 @@ class GritTrainer(GRPOTrainer):
 
     def _set_up_scoring(self) -> None:
         models = [self.accelerator.unwrap_model(m) for m in (self.model, self.ref_model) if m is not None]
-        self.shares_prefix = all([share_prefix(base_model(model)) for model in models])
+        shares_prefix = all([share_prefix(base_model(model)) for model in models])
         self.times = StepTimes()
-        self.row_scorer = RowScorer(self.sampler, self.accelerator, self.shares_prefix)
+        self.row_scorer = RowScorer(self.sampler, self.accelerator, shares_prefix)
         # An entropy bonus needs the entropy's gradient, which TRL's head has.
         args = self.args
         tiled = not (args.cast_lm_head_to_fp32 or args.entropy_coef or args.use_adaptive_entropy)

@@ -4,8 +4,24 @@ May import what `data` may. Begin with `convert.py`; a new kind of file is a fun
 in `shapes.py`.
 """
 
-from opengrit.data.tables.convert import read_table
-from opengrit.data.tables.files import files_of, is_source, is_table, names_files
-from opengrit.data.tables.settings import Columns, TableSettings
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opengrit.core.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from opengrit.data.tables.convert import read_table
+    from opengrit.data.tables.files import files_of, is_source, is_table, names_files
+    from opengrit.data.tables.settings import Columns, TableSettings
 
 __all__ = ["Columns", "TableSettings", "files_of", "is_source", "is_table", "names_files", "read_table"]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "read_table": "opengrit.data.tables.convert",
+        **dict.fromkeys(("files_of", "is_source", "is_table", "names_files"), "opengrit.data.tables.files"),
+        **dict.fromkeys(("Columns", "TableSettings"), "opengrit.data.tables.settings"),
+    },
+)
