@@ -17,6 +17,8 @@ from xml.etree import ElementTree
 import pytest
 import typer
 import yaml
+from accessible import barriers, windows
+from browser import chromium
 from scripts import script
 
 import opengrit
@@ -94,6 +96,15 @@ def test_a_page_loads_nothing_from_another_server(site: Path, pages: dict[Path, 
     assert {one for page in pages.values() for one in page.loaded if urlsplit(one).netloc} == set()
     styles = "".join(file.read_text(encoding="utf-8") for file in site.rglob("*.css"))
     assert not re.search(r"url\(['\"]?https?:|@import", styles)
+
+
+@pytest.mark.browser
+def test_no_kind_of_page_of_the_site_has_a_serious_barrier(site: Path) -> None:
+    with chromium() as browser:
+        for page in windows(browser):
+            for name in ("index", "start", "recipe-keys", "api"):
+                page.goto((site / f"{name}.html").as_uri())
+                assert (name, barriers(page)) == (name, [])
 
 
 def test_the_search_finds_a_key_a_command_and_a_name(site: Path) -> None:
