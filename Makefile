@@ -13,7 +13,7 @@ DEMO_SETS := --data stickers/count --data stickers/spatial --max-new-tokens 160
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help demo test test-quick test-wheel test-engines check docs audit setup lock clean
+.PHONY: help demo test test-quick test-wheel test-engines check docs pictures audit setup lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,10 @@ check: $(READY)  ## format, lint, types, spelling, and that what is installed is
 docs: $(READY)  ## write the documentation site into site/, with the reference from the code (no network)
 	for page in recipe_keys command_reference http_reference; do $(BIN)/python scripts/$$page.py || exit; done
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# The demo is trained into runs/pictures once; remove that folder after a change of the packaged models.
+pictures: $(READY)  ## take the pictures of README and site anew, from the product itself (some minutes, needs Chromium)
+	$(BIN)/python scripts/screenshots.py
 
 # Strict: a package that nobody could be asked about is a failure, and no package without known vulnerabilities.
 audit: requirements.lock  ## known vulnerabilities of what is locked (asks pip-audit, with a network)

@@ -28,6 +28,7 @@ MAX_BYTES = 400_000
 COLUMNS, LINES = 84, 30  # of the terminal that is recorded
 _PIECE_MS = 3_000  # how long a piece may take until the next one is asked for
 _LIVE = re.compile(r"\r?\x1b\[2K(?:\x1b\[1A\x1b\[2K)*")  # what rich writes before it draws a live table anew
+_ENDS = "\x1b[?25h"  # the cursor is back: what follows is printed below the table
 _STEP = re.compile(r"step (\d+) of \d+")
 _TERMINAL = """<body style="margin: 0; background: #14181c; color: #e4e8eb"><pre style="margin: 0; padding: 18px 22px;
   font: 14px/1.3 ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace"><span style="color: #7cc4f2">$</span> {command}
@@ -49,13 +50,23 @@ def frame_of(png: bytes, milliseconds: int) -> Frame:
         return Frame(taken.convert("RGB"), milliseconds)
 
 
-def write_animation(frames: Sequence[Frame], path: Path) -> None:
-    """Writes the frames as animated WebP, as sharp as fits into MAX_BYTES, and the last one beside it as a still."""
+def write_animation(frames: Sequence[Frame], path: Path, *, lossless: bool) -> None:
+    """Writes the frames as animated WebP, as sharp as fits into MAX_BYTES, and the last one beside it as a still.
+
+    Text in few colours is smallest where nothing is lost.
+    """
     size = max(one.picture.width for one in frames), max(one.picture.height for one in frames)
     pictures, times = [laid_out(one.picture, size) for one in frames], [one.milliseconds for one in frames]
-    for how in ({"lossless": True}, *({"quality": quality} for quality in (90, 80, 70, 55))):
+    for quality in (90, 75, 55):  # where nothing is lost it is the effort
         pictures[0].save(
-            path, save_all=True, append_images=pictures[1:], duration=times, loop=0, method=6, **how
+            path,
+            save_all=True,
+            append_images=pictures[1:],
+            duration=times,
+            loop=0,
+            method=4,
+            lossless=lossless,
+            quality=quality,
         )
         if path.stat().st_size <= MAX_BYTES:
             break
@@ -117,6 +128,7 @@ def answer_frames(page: Page, step: Callable[[], object], *, example: int) -> It
     length = 0
     while page.locator(".og-answer[data-progress=writing]").count():
         step()
+        step()  # two pieces a frame
         with suppress(TimeoutError):  # a piece of no visible text
             page.wait_for_function(
                 "length => document.querySelector('.og-text').textContent.length > length"
@@ -125,7 +137,7 @@ def answer_frames(page: Page, step: Callable[[], object], *, example: int) -> It
                 timeout=_PIECE_MS,
             )
         length = len(page.locator(".og-text").text_content() or "")
-        yield frame_of(shown.screenshot(), 110)
+        yield frame_of(shown.screenshot(), 160)
     page.wait_for_selector("body:not(.og-running)")
     page.mouse.move(1, 1)
     yield frame_of(shown.screenshot(), 1200)
@@ -168,7 +180,7 @@ def live_tables(said: str) -> list[str]:
         title = _STEP.search(drawn)
         if title is not None:
             start = drawn.rfind("\n", 0, title.start()) + 1  # without the log's lines above the table
-            found[int(title[1])] = drawn[start:].rstrip()
+            found[int(title[1])] = drawn[start:].split(_ENDS)[0].rstrip()
     return [found[step] for step in sorted(found)]
 
 

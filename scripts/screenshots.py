@@ -26,30 +26,36 @@ from animations import SteppedEngine, answer_frames, record_terminal, terminal_f
 from opengrit.inference.grounder import Grounder  # noqa: E402
 from opengrit.serving.app import ServeSettings, build_app  # noqa: E402
 from opengrit.serving.engine import Engine  # noqa: E402
+from opengrit.serving.examples import PageExample, sticker_examples  # noqa: E402
 from opengrit.serving.local import LocalEngine  # noqa: E402
 
 MAX_BYTES = 150_000
 BASE = "tiny-qwen2.5-vl"
 TRAINING = "opengrit train demo --out runs/demo"
-WIDE, PHONE = (1280, 990), (390, 844)
+WIDE, REPORT, PHONE = (1280, 990), (1280, 1180), (390, 844)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "pictures", help="folder of the demo")
-    parser.add_argument("--example", type=int, default=1, help="which example is asked, from 1")
+    parser.add_argument(
+        "--example",
+        type=int,
+        help="which of the page's examples is asked, from 1 (default: the most telling one)",
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
     make_runs(chosen.runs)
     trained = str(chosen.runs / "train")
+    chosen.example = chosen.example or telling_example(trained)
     with chromium() as browser:
         take_report(browser, chosen.runs / "report.html", chosen.out)
         take_page(browser, {"before training": BASE, "after training": trained}, chosen)
         take_phone(browser, {"after training": trained}, chosen)
         animate_answer(browser, trained, chosen)
         frames = terminal_frames(browser, chosen.runs / "terminal", command=TRAINING)
-        write_animation(list(frames), chosen.out / "training.webp")
+        write_animation(list(frames), chosen.out / "training.webp", lossless=True)
 
 
 # -- what the pictures show ----------------------------------------------------------------------------------------------
@@ -77,6 +83,20 @@ def make_runs(runs: Path) -> None:
     whole = [sys.executable, "-m", "opengrit", "report", *named, "--out", str(runs / "report.html")]
     (runs / "report.html").unlink(missing_ok=True)
     subprocess.run(whole, check=True)
+
+
+def telling_example(trained: str) -> int:
+    """The number, from 1, of the example that shows most of what training adds: the two models' answers differ, and the
+    trained one points at the most things.
+    """
+    before, after = Grounder.load(BASE), Grounder.load(trained)
+
+    def telling(example: PageExample) -> tuple[bool, int]:
+        plain, pointing = (model.ask(example.content, example.question) for model in (before, after))
+        return plain.answer != pointing.answer, len(pointing.boxes)
+
+    examples = sticker_examples().examples
+    return 1 + max(range(len(examples)), key=lambda number: telling(examples[number]))
 
 
 def engines(models: Mapping[str, str]) -> dict[str, Engine]:
@@ -116,10 +136,11 @@ def ask(page: Page, url: str, *, example: int) -> None:
 
 def take_report(browser: Browser, report: Path, out: Path) -> None:
     """The report's beginning, wide and light and on a phone in the dark, and the reward curves in it."""
-    for name, size, scheme in (("report-wide", WIDE, "light"), ("report-phone", PHONE, "dark")):
+    for name, size, scheme in (("report-wide", REPORT, "light"), ("report-phone", PHONE, "dark")):
         page = window(browser, size=size, scheme=scheme)
         page.goto(report.as_uri())
         if name == "report-wide":
+            page.locator("#training .plots").first.evaluate("plots => { plots.style.padding = '16px'; }")
             page.locator("#training .plots").first.screenshot(path=out / "curves.png")
             shrink(out / "curves.png")
             page.evaluate("scrollTo(0, 0)")
@@ -164,7 +185,7 @@ def animate_answer(browser: Browser, model: str, chosen: argparse.Namespace) -> 
         frames = answer_frames(
             page, lambda: loop.call_soon_threadsafe(engine.let_one_through), example=chosen.example
         )
-        write_animation(list(frames), chosen.out / "answer.webp")
+        write_animation(list(frames), chosen.out / "answer.webp", lossless=False)
         page.close()
 
 

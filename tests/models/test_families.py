@@ -3,6 +3,8 @@
 # R rows, T completion tokens.
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tiny_random
@@ -155,7 +157,7 @@ def test_greedy_tokens_are_those_of_the_models_own_generate(family, tmp_path):
 def test_log_probabilities_and_gradients_are_those_of_plain_forward_passes(family, shares_prefix, tmp_path):
     """Each row alone, from pixels, without padding or cache, is what the shared passes must equal."""
     made = trainer(talkative(family), tmp_path, **EIGHT)
-    made.shares_prefix = shares_prefix
+    made.row_scorer = replace(made.row_scorer, shares_prefix=shares_prefix)
     made.model.train()
     output = made._generate_and_score_completions([made.train_dataset[i // 4] for i in range(8)])
     mask_RT = output["completion_mask"].bool()
@@ -235,7 +237,7 @@ def test_a_picture_token_in_a_completion_is_scored_and_crashes_nothing(family, l
     prompt = torch.cat([output["prompt_mask"], mask_RT], 1)
     found = []
     for shares_prefix in (True, False):
-        made.shares_prefix = shares_prefix
+        made.row_scorer = replace(made.row_scorer, shares_prefix=shares_prefix)
         log_probs_RT, _, _ = made._get_per_token_logps_and_entropies(
             made.model, torch.cat([output["prompt_ids"], ids_RT], 1), prompt, ids_RT.shape[1]
         )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from accessible import barriers, windows
 from browser import chromium
 from full_record import record_of
 from PIL import Image
@@ -152,6 +153,18 @@ def test_a_table_that_is_wider_than_a_phone_says_that_it_scrolls(compared: Path)
         page.locator("#runs summary").click()  # a folded table is measured when it opens
         page.locator("#runs .wide.scrolls").wait_for()
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_nothing_in_a_report_is_a_serious_barrier(compared: Path) -> None:
+    with chromium() as browser:
+        for page in windows(browser):
+            page.goto(compared.as_uri(), timeout=PATIENCE_MS)
+            page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+            page.locator("#answers tbody td button").first.click()
+            page.locator(".og-example:not([hidden]) .og-point").first.click()
+            assert barriers(page) == []
+            page.evaluate("document.body.append(document.createElement('img'))")
+            assert [one.split(":")[0] for one in barriers(page)] == ["image-alt"]  # it does look
 
 
 def column(page: Page, number: int) -> list[str]:

@@ -234,7 +234,7 @@ def test_training_with_vllm_shares_prefixes_and_corrects_for_what_it_sampled_wit
     made.train()
     # Pictures that were encoded with earlier weights are forgotten, which TRL does not ask for.
     assert made.vllm_generation.did == ["sync", "forget", "generate"] * 2
-    assert made.shares_prefix
+    assert made.row_scorer.shares_prefix
     assert made.sampler.counts.pictures_encoded == 2 * 2 * 2  # two steps: the correction's pass and the loss
     assert not torch.equal(start, loaded.model.get_decoder().layers[0].mlp.up_proj.weight)
     logged = made.state.log_history[0]

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from accessible import barriers, windows
 from browser import PATIENCE_SECONDS, chromium, served
 from fastapi import FastAPI
 from PIL import Image
@@ -471,6 +472,23 @@ def test_a_model_that_knows_stickers_only_says_so_of_other_pictures_and_how_anot
         page.locator("[data-example]").first.click()
         finished(page)
         expect(note).to_have_count(0)
+
+
+@pytest.mark.slow
+def test_nothing_on_the_page_is_a_serious_barrier(browser: Browser) -> None:
+    engines = {name: ScriptedEngine(name) for name in ("toy", "other")}
+    with served(build_app(engines, ServeSettings(only_stickers=frozenset(["toy"])))) as (url, _):
+        for page in windows(browser):
+            page.set_default_timeout(PATIENCE_SECONDS * 1000)
+            page.goto(url)
+            page.wait_for_selector("body.og-started")
+            assert barriers(page) == []
+            bring(page)
+            ask(page)
+            finished(page)
+            page.get_by_role("link", name="Serve a model of your own").click()
+            page.locator(".og-point").first.click()
+            assert barriers(page) == []
 
 
 # -- stopping, and what goes wrong -----------------------------------------------------------------------------------

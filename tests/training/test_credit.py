@@ -172,7 +172,7 @@ def test_a_box_is_credited_on_its_tokens_only_packed_and_unpacked(packed, tmp_pa
     trainer = made(tmp_path, advantage=Advantage(objects=ObjectCredit(weight=weight)), loaded=loaded)
     if not packed:
         loaded.model.get_decoder().config._attn_implementation = "sdpa"
-    assert trainer.shares_prefix == packed
+    assert trainer.row_scorer.shares_prefix == packed
     output = generation(trainer)
     records = trainer.rollouts.records
     first = next(i for i, r in enumerate(records) if r.example.id == "e0")

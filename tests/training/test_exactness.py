@@ -13,6 +13,7 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from PIL import Image
+from stock_trl import stock_inputs
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
@@ -102,30 +103,6 @@ def spoken(made, *, times=1):
     return output
 
 
-def stock_inputs(made, output):
-    """What the processor makes of the batch's pictures and prompts, as TRL hands it to its own method."""
-    processor = made.loaded.processor
-    prompts, pictures = [], []
-    for row in range(len(output["row"])):
-        example = made._batch_examples[row]
-        text = user_text("direct", example.question, family=made.loaded.frame)
-        turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
-        prompts.append(processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False))
-        pictures.append([Image.open(example.image)])
-    inputs = processor(images=pictures, text=prompts, padding=True, return_tensors="pt")
-    vision = {"pixel_values": inputs["pixel_values"], "num_images": [1] * len(prompts)}
-    if "image_grid_thw" in inputs:
-        vision["image_grid_thw"] = inputs["image_grid_thw"]
-        empty = torch.zeros_like(output["completion_ids"])
-        vision["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], empty], 1)
-    else:
-        counted = processor.image_processor(images=pictures, crop_to_patches=True, return_tensors="pt")
-        vision["num_tiles"] = counted["num_patches"].tolist()
-    ids = torch.cat([inputs["input_ids"], output["completion_ids"]], 1)
-    mask = torch.cat([inputs["attention_mask"], output["completion_mask"]], 1)
-    return ids, mask, vision
-
-
 def scores(made, output, method):
     """Log-probabilities and entropies of the sampled tokens by a trainer's method."""
     if method is GRPOTrainer:
@@ -170,7 +147,7 @@ def close_gradients(ours, theirs):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_log_probabilities_are_those_of_stock_trl(family, questions, group, tmp_path):
     made = grit(tmp_path, FAMILIES[family](), questions=questions, group=group)
-    assert made.shares_prefix
+    assert made.row_scorer.shares_prefix
     output = spoken(made)
     with torch.no_grad():
         ours, our_entropy = scores(made, output, GritTrainer)
@@ -192,7 +169,7 @@ def test_gradients_are_those_of_stock_trl_and_are_recomputed_alike(
         tmp_path, loaded, questions=2, group=4, gradient_checkpointing=checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if checkpointing else None,
     )  # fmt: skip
-    assert made.shares_prefix
+    assert made.row_scorer.shares_prefix
     output = spoken(made)
     if checkpointing:
         made.model.gradient_checkpointing_enable(made.args.gradient_checkpointing_kwargs)
@@ -214,7 +191,7 @@ def test_attention_that_takes_no_packed_rows_reads_prompts_row_by_row_and_says_s
     loaded.model.get_decoder().config._attn_implementation = "flex_attention"
     with caplog.at_level("WARNING", logger="opengrit"):
         made = grit(tmp_path, loaded, questions=2, group=2)
-    assert not made.shares_prefix
+    assert not made.row_scorer.shares_prefix
     assert caplog.text.count("'flex_attention' cannot take packed rows") == 1
     loaded.model.get_decoder().config._attn_implementation = "sdpa"
     output = spoken(made)

@@ -13,9 +13,9 @@ import pytest
 import tiny_random
 import torch
 from peft import LoraConfig
-from PIL import Image
 from rich.console import Console
 from small_trainers import FAMILIES, NoJudge, changed, config, new_run, trainer, weights
+from stock_trl import stock_inputs
 from trl import GRPOTrainer
 
 import opengrit.models
@@ -23,7 +23,6 @@ from opengrit.core.boxes import Size
 from opengrit.core.errors import ModelError, RecipeError, RunError
 from opengrit.core.types import Completion, Finish, Unjudged
 from opengrit.data.grit import write
-from opengrit.grounding.prompts import user_text
 from opengrit.recipes.asking import Eval
 from opengrit.recipes.training_recipe import parse_recipe
 from opengrit.rewards.rubric import Rubric
@@ -86,33 +85,10 @@ def test_a_group_stands_together_and_a_batch_is_repeated():
 
 def stock_log_probs(made, output, model):
     """The rows' log-probabilities by TRL's own method on the processor's own output."""
-    processor = made.loaded.processor
-    prompts, pictures = [], []
-    for row in range(len(output["row"])):
-        example = made._batch_examples[row]
-        text = user_text("direct", example.question, family=made.loaded.frame)
-        turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
-        prompts.append(processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False))
-        pictures.append([Image.open(example.image)])
-    inputs = processor(images=pictures, text=prompts, padding=True, return_tensors="pt")
-    completion_ids = output["completion_ids"]
-    vision = {"pixel_values": inputs["pixel_values"], "num_images": [1] * len(prompts)}
-    if "image_grid_thw" in inputs:
-        vision["image_grid_thw"] = inputs["image_grid_thw"]
-        vision["mm_token_type_ids"] = torch.cat(
-            [inputs["mm_token_type_ids"], torch.zeros_like(completion_ids)], 1
-        )
-    else:
-        counted = processor.image_processor(images=pictures, crop_to_patches=True, return_tensors="pt")
-        vision["num_tiles"] = counted["num_patches"].tolist()
+    ids, mask, vision = stock_inputs(made, output)
+    width = output["completion_ids"].shape[1]
     return GRPOTrainer._get_per_token_logps_and_entropies(
-        made,
-        model,
-        torch.cat([inputs["input_ids"], completion_ids], 1),
-        torch.cat([inputs["attention_mask"], output["completion_mask"]], 1),
-        completion_ids.shape[1],
-        compute_entropy=True,
-        **vision,
+        made, model, ids, mask, width, compute_entropy=True, **vision
     )
 
 
@@ -120,7 +96,7 @@ def stock_log_probs(made, output, model):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_log_probabilities_and_gradients_are_those_of_stock_trl(family, shares_prefix, tmp_path):
     made = trainer(tmp_path, family=family, per_device_train_batch_size=8, gradient_accumulation_steps=1)
-    made.shares_prefix = shares_prefix
+    made.row_scorer = replace(made.row_scorer, shares_prefix=shares_prefix)
     made.model.train()
     output = made._generate_and_score_completions([made.train_dataset[i] for i in (1, 1, 1, 1, 2, 2, 2, 2)])
     mask = (output["completion_mask"] * output["tool_mask"]).bool()  # an end token we append is not scored

@@ -181,9 +181,9 @@ class GritTrainer(GRPOTrainer):
 
     def _set_up_scoring(self) -> None:
         models = [self.accelerator.unwrap_model(m) for m in (self.model, self.ref_model) if m is not None]
-        self.shares_prefix = all([share_prefix(base_model(model)) for model in models])
+        shares_prefix = all([share_prefix(base_model(model)) for model in models])
         self.times = StepTimes()
-        self.row_scorer = RowScorer(self.sampler, self.accelerator, self.shares_prefix)
+        self.row_scorer = RowScorer(self.sampler, self.accelerator, shares_prefix)
         # An entropy bonus needs the entropy's gradient, which TRL's head has.
         args = self.args
         tiled = not (args.cast_lm_head_to_fp32 or args.entropy_coef or args.use_adaptive_entropy)
