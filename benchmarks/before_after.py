@@ -4,18 +4,14 @@
     python benchmarks/before_after.py --against ../before --results docs/speed.md
     python benchmarks/before_after.py --against ../before --parts ask eval --pairs 3
 
-Parts: `ask` and `eval` are whole commands; `beta`, `lora` and `processes` are steps of a short demo training (a reference model,
-an adapter, two processes), the first left out; `serve` is one client, then many, at each tree's server. Seconds of
-the processor (all threads and processes of a command) hold on a machine that is not quiet as well; those of a step and of a
-request are on the wall.
+Parts: `ask` and `eval`, whole commands from start to end. Seconds of the processor (all threads) hold on a machine that is
+not quiet as well.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -25,10 +21,7 @@ from pathlib import Path
 
 from PIL import Image
 
-import serve_load
-from measuring import command_cost, processor_seconds, spread
-from opengrit.inference.grounder import Grounder
-from opengrit.runs.folder import RunDir
+from measuring import command_cost, spread
 from pages import replace_section
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,60 +53,7 @@ def evaluation(tree: Path, folder: Path) -> Figures:
     }
 
 
-def training(what: str, *changes: str, processes: int = 1) -> Callable[[Path, Path], Figures]:
-    """Steps of the demo with changed settings, by the recipe of the tree that runs it."""
-
-    def measure(tree: Path, folder: Path) -> Figures:
-        recipe = next(path for path in tree.rglob("demo.yaml") if "recipes" in path.parts)
-        out = folder / "run"
-        words = [word for change in ("train.max_steps=4", *changes) for word in ("--set", change)]
-        asked = command("train", str(recipe), "--out", str(out), "--quiet", *words)
-        if processes > 1:
-            asked += ["--num-processes", str(processes)]
-        cost = command_cost(asked, env=environment(tree), cwd=tree)
-        steps = [row["step_time"] for row in RunDir.open(out).metrics()]
-        return {
-            f"a step {what}, seconds": statistics.median(steps[1:]),
-            f"a training of four steps {what}, processor seconds": cost.processor,
-        }
-
-    return measure
-
-
-def serving(tree: Path, folder: Path) -> Figures:
-    """Latency of one client, and seconds an answer of 32 at once, at the tree's own server."""
-    pictures = serve_load.scenes(Grounder.load("tiny-qwen2.5-vl"), 12)
-    asked = command("serve", "tiny-qwen2.5-vl", "--port", "0", "--no-page")
-    server = subprocess.Popen(asked, stdout=subprocess.PIPE, text=True, env=environment(tree), cwd=tree)
-    try:
-        assert server.stdout is not None
-        found = re.search(r"http://\S+", server.stdout.readline())
-        if found is None:
-            raise SystemExit(f"the server of {tree} did not start")
-        asyncio.run(serve_load.run(found[0], pictures, clients=4, requests=2))  # warms up
-        alone = asyncio.run(serve_load.run(found[0], pictures, clients=1, requests=24))
-        used = processor_seconds(server.pid)
-        many = asyncio.run(serve_load.run(found[0], pictures, clients=32, requests=6))
-        used = processor_seconds(server.pid) - used
-    finally:
-        server.terminate()
-        server.wait(60)
-    return {
-        "`serve`, one client, median seconds to an answer": alone.percentile(0.5),
-        "`serve`, 32 clients, seconds an answer": 1 / many.per_second,
-        "`serve`, 32 clients, processor seconds an answer": used / len(many.latencies),
-    }
-
-
-_TWO = ("train.per_device_train_batch_size=80",)
-PARTS: dict[str, Callable[[Path, Path], Figures]] = {
-    "ask": ask,
-    "eval": evaluation,
-    "beta": training("with a reference (beta 0.04)", "train.beta=0.04"),
-    "lora": training("of LoRA (rank 8)", "lora={r: 8}"),
-    "processes": training("by two processes", *_TWO, processes=2),
-    "serve": serving,
-}
+PARTS: dict[str, Callable[[Path, Path], Figures]] = {"ask": ask, "eval": evaluation}
 
 
 def section(found: dict[str, dict[str, list[float]]], *, pairs: int, before: str) -> str:

@@ -1,4 +1,4 @@
-"""What a command or a server costs: wall-clock seconds, seconds of the processor, and the most memory; interleaved ratios."""
+"""What a command costs: wall-clock seconds, seconds of the processor, and the most memory; interleaved ratios."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Seconds on the wall and of the processor (all threads and children), and the peak of memory in MiB."""
+    """Seconds on the wall and of the processor (all threads and children that it waited for), and the peak of memory in MiB."""
 
     seconds: float
     processor: float
@@ -37,27 +35,6 @@ def command_cost(command: Sequence[str], *, env: dict[str, str], cwd: Path | Non
         raise SystemExit(f"{' '.join(command)} exited with {process.returncode}:\n{said[-3000:]}")
     unit = 2**20 if sys.platform == "darwin" else 1024
     return Cost(time.perf_counter() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / unit)
-
-
-def tree_of(pid: int) -> list[psutil.Process]:
-    """A process and all that it has started."""
-    first = psutil.Process(pid)
-    return [first, *first.children(recursive=True)]
-
-
-def processor_seconds(pid: int) -> float:
-    """Of a process and all that it has started, ended ones that it has waited for included."""
-    times = [one.cpu_times() for one in tree_of(pid)]
-    return sum(t.user + t.system + t.children_user + t.children_system for t in times)
-
-
-def peak_mebibytes(pid: int) -> float:
-    """The peaks of a process and of all that it has started, added up (Linux)."""
-    found = 0.0
-    for one in tree_of(pid):
-        status = Path(f"/proc/{one.pid}/status").read_text(encoding="ascii", errors="replace")
-        found += next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
-    return found
 
 
 def spread(values: Sequence[float]) -> str:
