@@ -13,8 +13,8 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import json
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,12 +22,12 @@ from pathlib import Path
 
 from measured import ALL_SETS, MADE_WITH
 from more_rows import write_rows
-from opengrit.core.errors import RunError
+from opengrit.core.errors import OpenGritError, RunError
 from opengrit.experiments import TableRecipe, finished_runs, load_table_recipe, run_table
 from opengrit.experiments.pages import CSV_HEADER, csv_text
 from opengrit.experiments.results import Block, measure
 from opengrit.models.resolve import packaged_names
-from opengrit.runs.folder import RECIPE, RECORDS, environment_facts
+from opengrit.runs.folder import ENVIRONMENT, RECIPE, RECORDS
 from opengrit.runs.origin import read_origin
 from opengrit.runs.recipe_comparison import recipe_hash
 from results_page import compose
@@ -113,12 +113,14 @@ def _made_with(recipe: TableRecipe, folder: Path, num_questions: int) -> Iterato
             f"the figures of a file are of one base, {folder} holds {len(bases)}; move it away, and make the table again"
         )
     yield "base_sha256", str(bases.pop())
-    yield "opengrit", str(environment_facts()["packages"].get("opengrit"))
+    environment = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
+    yield "platform", environment["platform"]
+    for package in ("opengrit", "torch", "transformers", "trl"):
+        yield package, environment["packages"].get(package, "")
     yield "recipe", recipe_hash(recipe.resolved_yaml())[:12]
     yield "steps", str(recipe.train.max_steps)
     yield "learning_rate", f"{recipe.train.learning_rate:g}"
     yield "questions", str(num_questions)
-    yield "threads", os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))
     newest = max(path.stat().st_mtime for path in folder.glob(f"runs/*/*/*/*/{RECORDS}"))
     yield "date", datetime.fromtimestamp(newest, UTC).date().isoformat()
 
@@ -190,4 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
     logging.getLogger("opengrit").setLevel(logging.INFO)
-    main()
+    try:
+        main()
+    except OpenGritError as error:
+        raise SystemExit(f"error: {error}") from error

@@ -351,7 +351,7 @@ def _attention(drawing: Drawing, x: float, y: float, side: float) -> None:
     kinds = (
         ["picture"] * 4 + ["prompt"] * 2 + [f"completion {number}" for number in (1, 2, 3) for _ in range(2)]
     )
-    drawing.text(x, y - 26, "Who sees whom in the shared row", css="head")
+    drawing.text(x, y - 26, "Who sees whom, shared", css="head")
     for line, seer in enumerate(kinds):
         for column, seen in enumerate(kinds):
             visible = column <= line and (seen == seer or not seen.startswith("completion"))

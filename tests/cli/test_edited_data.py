@@ -174,7 +174,7 @@ def test_a_report_tells(edit: str, tmp_path: Path, served: Stub, caplog) -> None
     page = tmp_path / "report.html"
     with caplog.at_level("WARNING", logger="opengrit"):
         command("report", path.parent / "run", "--out", page)
-    shown = r"have another content than was asked about \(\S+1.png\)" if edit == "picture" else SAID[edit]
+    shown = r"have changed since they were asked about \(\S+1.png\)" if edit == "picture" else SAID[edit]
     assert re.search(shown, logged(caplog)), logged(caplog)
     assert "changed since" in page.read_text()
 

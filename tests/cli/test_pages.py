@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,7 +118,7 @@ def _compared(printed: list[str]) -> None:
 
 
 def _tracked(printed: list[str]) -> None:
-    assert any(Path("runs/watched/tensorboard").rglob("events*"))
+    assert any(Path("runs/tracked/tensorboard").rglob("events*"))
 
 
 # What the commands of a page leave behind, in the working folder.
@@ -154,6 +156,23 @@ def test_a_page_says_why_its_reader_may_not_be_able_to_run_a_block() -> None:
     assert len(marks) > 15
     unclear = [one for one in marks if one[1] != UNTIL_STOPPED and not any(word in one[1] for word in NEEDED)]
     assert unclear == [], f"a mark names one of {NEEDED}"
+
+
+def test_a_reader_of_every_page_is_never_told_that_a_file_is_there_already() -> None:
+    outs = [
+        (words[place + 1].rstrip("/"), page)
+        for page in ALL
+        if page not in ("commands.md", "your-own-data.md", "annotate.md")  # other ways to the same mine/
+        for block in page_blocks(page)
+        if block.is_run and not block.language
+        for words in (shlex.split(line, comments=True) for line in block.commands)
+        if "--resume" not in words
+        and words[1] not in ("doctor", "probe")  # one writes nothing, one continues
+        for place, word in enumerate(words)
+        if word in ("--out", "--draw", ">")
+    ]
+    assert len(outs) > 30
+    assert [one for one, times in Counter(out for out, _ in outs).items() if times > 1] == []
 
 
 def test_blocks_marks_and_commands_are_read_as_a_reader_reads_them() -> None:

@@ -360,7 +360,7 @@ def test_every_bad_row_is_listed_with_its_number_and_nothing_is_written(tmp_path
     with pytest.raises(BadTable) as caught:
         imported(path, photos, tmp_path)
     said = str(caught.value)
-    assert "8 of 11 cannot" in said
+    assert "8 of 11 are not" in said
     assert "row 4: a row has one value for each header name" in said
     assert "rows 9, 10: question: is blank" in said  # one problem, told once
     assert "rows 3, 5, 12: image: a row's picture must be a file in" in said
@@ -373,7 +373,7 @@ def test_every_bad_row_is_listed_with_its_number_and_nothing_is_written(tmp_path
 def test_pictures_are_looked_for_in_the_given_folder_alone(tmp_path: Path, photos: Path) -> None:
     """Without a folder, the table's own is not searched: a file of that name deeper down, or beside it, is another's."""
     path = sheet(tmp_path / "a.csv", "image,question,answer\nCAT.png,Q?,1\n")
-    with pytest.raises(BadTable, match="give the folder that holds them with --images"):
+    with pytest.raises(BadTable, match="name their folder with --images"):
         import_table(str(path), pictures=tmp_path / "p")
     inside = tmp_path / "empty"
     inside.mkdir()
@@ -581,7 +581,7 @@ def test_a_file_that_is_none_says_what_to_do(
 
 def test_rows_keep_the_numbers_that_a_spreadsheet_shows(tmp_path: Path, photos: Path) -> None:
     text = 'Our cats,,\n\nimage,question,answer\ncat.png,"How many\ncats?",1\n,,\nnone.png,How many?,2\n'
-    with pytest.raises(BadTable, match=r"row 6: .*not there: none\.png; copy them there"):
+    with pytest.raises(BadTable, match=r"row 6: .*missing: none\.png; copy them there"):
         imported(sheet(tmp_path / "a.csv", text), photos, tmp_path)
 
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.needs("vocabulary")
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     out = tmp_path_factory.mktemp("gpu") / "gpu.md"
-    command = [str(ROOT / "benchmarks" / "gpu.sh"), "--rehearse", "--seconds", "800", "--out", str(out)]
+    command = [str(ROOT / "benchmarks" / "gpu.sh"), "--rehearse", "--out", str(out)]
     env = os.environ | {"PYTHON": sys.executable}
     run(command, {name: value for name, value in env.items() if name != "WHEELS"})
     return out.read_text()

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from engines import colocated, opengrit, unserved
+from engines import colocated, opengrit
 from opengrit.runs.folder import RunDir
 
 pytestmark = pytest.mark.needs("vllm")
@@ -33,8 +33,6 @@ def settings(model, *, steps, seed=42):
 
 @pytest.fixture(scope="module", params=MODELS)
 def runs(request, tmp_path_factory):
-    if reason := unserved(request.param):
-        pytest.skip(reason)
     folder = tmp_path_factory.mktemp(request.param)
     common = settings(request.param, steps=3)
     colocated("train", "demo", *common, "--set", "train.vllm_mode=colocate", "--out", folder / "vllm")

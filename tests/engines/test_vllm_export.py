@@ -12,7 +12,7 @@ from opengrit.training.sft import fine_tune
 
 pytestmark = pytest.mark.needs("vllm")
 
-MODEL = "tiny-internvl3"  # stock vLLM cannot serve the other one
+MODEL = "tiny-internvl3"
 RECIPE = f"""
 model: {MODEL}
 data: {{train: [stickers/train20]}}

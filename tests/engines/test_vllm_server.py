@@ -8,7 +8,7 @@ import sys
 import pytest
 from openai import OpenAI
 
-from engines import environment, free_port, opengrit, serving, unserved, vllm_server
+from engines import environment, free_port, opengrit, serving, vllm_server
 from opengrit.data.stickers.sets import examples
 from opengrit.runs.folder import RunDir
 
@@ -22,8 +22,6 @@ QUESTIONS = 480
 @pytest.fixture(scope="module", params=FRAMES)
 def served(request, tmp_path_factory):
     """The name of a packaged model, the address of a vLLM that serves it, and a folder."""
-    if reason := unserved(request.param):
-        pytest.skip(reason)
     folder = tmp_path_factory.mktemp(request.param)
     with vllm_server(request.param, folder) as url:
         yield request.param, url, folder

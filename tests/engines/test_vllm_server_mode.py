@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from engines import PACKAGED, QUIET, ROOT, VLLM_PYTHON, environment, free_port, run, serving, unserved
+from engines import PACKAGED, QUIET, ROOT, VLLM_PYTHON, environment, free_port, run, serving
 
 pytestmark = pytest.mark.needs("vllm")
 
@@ -16,8 +16,6 @@ MODELS = ("tiny-qwen2.5-vl", "tiny-internvl3")
 
 @pytest.mark.parametrize("model", MODELS)
 def test_what_trl_s_server_answers_is_what_the_model_answers(model, tmp_path):
-    if reason := unserved(model):
-        pytest.skip(reason)
     port = free_port()
     command = [str(VLLM_PYTHON.parent / "trl"), "vllm-serve", "--model", str(PACKAGED / model)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce_eager", "true"]

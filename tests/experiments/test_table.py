@@ -67,8 +67,8 @@ def test_the_ways_are_asked_and_trained_as_their_names_say():
     runs = list(recipe.runs(recipe.models[0]))
     assert [(run.way.value, run.seed) for run in runs] == [
         ("direct", 3), ("grounded", 3), ("grounded-icl", 3),  # greedy: one run each
-        ("sft", 3), ("grpo-answer", 3), ("grpo-random", 3), ("grit", 3), ("direct-after", 3), ("blind", 3),
-        ("sft", 5), ("grpo-answer", 5), ("grpo-random", 5), ("grit", 5), ("direct-after", 5), ("blind", 5),
+        ("grit", 3), ("direct-after", 3), ("blind", 3), ("sft", 3), ("grpo-answer", 3), ("grpo-random", 3),
+        ("grit", 5), ("direct-after", 5), ("blind", 5), ("sft", 5), ("grpo-answer", 5), ("grpo-random", 5),
     ]  # fmt: skip
     assert len({run.folder for run in runs}) == 15
     asked = {run.way: recipe.evaluation(run, trained=None).strategy for run in runs}
@@ -79,15 +79,15 @@ def test_the_ways_are_asked_and_trained_as_their_names_say():
     }  # fmt: skip
     assert [run.way for run in runs if recipe.evaluation(run, trained=None).blind] == [Way.BLIND] * 2
     trained_by = {(run.way, run.seed): run.trained_by for run in runs}
-    assert trained_by[Way.BLIND, 5] == trained_by[Way.DIRECT_AFTER, 5] == trained_by[Way.GRIT, 5] == runs[12]
+    assert trained_by[Way.BLIND, 5] == trained_by[Way.DIRECT_AFTER, 5] == trained_by[Way.GRIT, 5] == runs[9]
     assert trained_by[Way.GROUNDED, 3] is None
-    plain, grit = recipe.grpo(runs[10]), recipe.grpo(runs[12])
-    assert recipe.grpo(runs[11]).rewards == "random"
+    plain, grit = recipe.grpo(runs[13]), recipe.grpo(runs[9])
+    assert recipe.grpo(runs[14]).rewards == "random"
     assert (plain.rewards, grit.rewards) == ("answer_only", "paper")
     assert (plain.train.seed, grit.train.seed) == (5, 5)
     assert plain.model_copy(update={"rewards": "paper"}) == grit  # nothing else differs
-    assert recipe.fine_tuning(runs[9]).sft.seed == 5
-    assert recipe.evaluation(runs[12], trained=Path("/t/grit")).model.name == "/t/grit"
+    assert recipe.fine_tuning(runs[12]).sft.seed == 5
+    assert recipe.evaluation(runs[9], trained=Path("/t/grit")).model.name == "/t/grit"
 
 
 def test_an_objective_of_the_tables_own_is_grit_but_for_what_it_says():

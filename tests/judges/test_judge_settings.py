@@ -41,7 +41,7 @@ def test_the_rule_is_the_default_and_a_bare_name_stands_for_a_kind() -> None:
         ({**ENDPOINT, "api_key": "sk-1"}, "extra"),
         ({**ENDPOINT, "correct_from": 0}, "greater than 0"),
         ({**ENDPOINT, "min_judged_share": 1.5}, "less than or equal to 1"),
-        ({**ENDPOINT, "requests_per_minute": True}, "true and false"),
+        ({**ENDPOINT, "requests_per_minute": True}, "no true or false"),
         ({**ENDPOINT, "timeout_seconds": float("nan")}, "finite"),
         ({"kind": "oracle"}, "rule"),
     ],

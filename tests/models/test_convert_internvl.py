@@ -162,7 +162,7 @@ def test_a_tokenizer_of_vocabulary_and_merges_is_read(theirs: Path, tmp_path: Pa
         ({"select_layer": -4}, "select_layer -4"),
         ({"model_type": "internvl"}, "is 'internvl'"),
         ({"llm_config": {"model_type": "phi3", "hidden_size": 8, "num_attention_heads": 2}}, "'phi3'"),
-        ({"llm_config": None}, "has not"),
+        ({"llm_config": None}, "does not"),
         ({"vision_config": {"hidden_size": 64, "image_size": 56, "patch_size": 14}}, "after renaming"),
     ],
 )

@@ -46,7 +46,8 @@ def as_in_5_17(loaded: Loaded, *, names_it: bool) -> Loaded:
 def test_a_model_that_sees_is_taken_and_one_that_does_not_is_an_error(family: str) -> None:
     require_sight(FAMILIES[family]())
     with pytest.raises(
-        ModelError, match=r"takes encoded pictures .* does not in transformers .*install transformers>=5\.18"
+        ModelError,
+        match=r"must take encoded pictures .* does not in transformers .*install transformers>=5\.18",
     ):
         require_sight(as_in_5_17(FAMILIES[family](), names_it=False))
     with pytest.raises(ModelError, match=r"random-.* gives the same logits for a black and a chequered one"):

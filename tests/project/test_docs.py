@@ -14,7 +14,7 @@ from opengrit.recipes.register import packaged_recipe
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FLOORS_ROW = re.compile(r"^\| (\d+) \| \[`(\w+)/`\]", re.MULTILINE)
 
 
@@ -76,6 +76,22 @@ def test_every_packaged_recipe_that_the_pages_name_exists() -> None:
         assert own.match(name) or packaged_recipe(name), page.name
 
 
+def test_every_test_and_source_file_that_a_page_names_is_there() -> None:
+    folders = ("src", "tests", "scripts", "benchmarks", "pretraining")
+    files = {path: path.as_posix() for folder in folders for path in (ROOT / folder).rglob("*.py")}
+    tests = {path.name: text_of(path) for path in files if path.name.startswith("test_")}
+    named = [
+        (page.name, file, test)
+        for page in PAGES
+        for file, test in re.findall(r"`([\w./-]+\.py)(?:::(test_\w+))?", text_of(page))
+        if not file.startswith(("my_", "file.py"))  # a reader's own
+    ]
+    assert len(named) > 100
+    for page, file, test in named:
+        assert any(path.endswith(f"/{file}") for path in files.values()), (page, file)
+        assert not test or f"def {test}(" in tests[Path(file).name], (page, file, test)
+
+
 def test_every_make_target_the_pages_show_is_a_target() -> None:
     makefile = text_of(ROOT / "Makefile")
     for page in (README, ROOT / "CONTRIBUTING.md"):
@@ -83,14 +99,6 @@ def test_every_make_target_the_pages_show_is_a_target() -> None:
         assert targets
         for target in targets:
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
-
-
-def test_the_figures_in_the_readme_are_those_of_the_results() -> None:
-    results = text_of(ROOT / "docs" / "results.md")
-    figures = re.findall(r"\d[\d.]* \[[\d., ]+\]", text_of(README))
-    assert len(figures) == 10
-    for figure in figures:
-        assert figure in results
 
 
 def test_the_readme_is_a_front_door_and_no_map() -> None:

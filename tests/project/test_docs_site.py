@@ -28,8 +28,6 @@ LOADED = {"script": "src", "img": "src", "iframe": "src", "link": "href", "sourc
 # Generated, or listing every field or every change: looked up, not read.
 REFERENCES = {"recipe-keys", "commands", "api", "http-api", "records", "CHANGELOG"}
 LONGEST = 1500
-# Longer than that today; it may shrink, and then its number here.
-STILL_LONGER = {"results": 7218}
 
 
 @dataclass
@@ -197,11 +195,8 @@ def test_every_command_is_in_the_reference_with_its_options_and_an_example() -> 
 def test_a_page_is_short(page: Path) -> None:
     if page.stem in REFERENCES:
         pytest.skip("a reference is looked up, not read")
-    number, most = len(page.read_text(encoding="utf-8").split()), STILL_LONGER.get(page.stem, LONGEST)
-    assert number <= most, f"{page.name} has {number} words: split it"
-    assert page.stem not in STILL_LONGER or number > LONGEST, (
-        f"{page.name} is short now: remove it from the list"
-    )
+    number = len(page.read_text(encoding="utf-8").split())
+    assert number <= LONGEST, f"{page.name} has {number} words: split it"
 
 
 def test_the_version_is_the_same_everywhere() -> None:

@@ -34,14 +34,14 @@ def test_every_line_of_the_page_runs_and_libraries_print_nothing(tmp_path: Path)
     assert done.stdout.splitlines() == [
         "1 tiny-qwen2.5-vl",
         "model:",
-        "runs/mine 2 0.0001",
+        "runs/python 2 0.0001",
         "[1, 2]",
         "Answer 168 x 112",
         "stickers/count 4 True",
-        "report.html",
+        "python.html",
         "evaluate",
     ]
-    assert "<html" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<html" in (tmp_path / "python.html").read_text(encoding="utf-8")
 
 
 def test_what_cannot_be_done_is_said_as_the_commands_say_it(tmp_path: Path) -> None:

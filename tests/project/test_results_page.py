@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+ROOT = Path(__file__).parents[2]
+BENCHMARKS = ROOT / "benchmarks"
 TINY = (
     "limit=2", "seeds=[0]", "ways=[direct, grit]", "eval.max_completion_length=40",
     "train={bf16: false, max_steps: 2, num_generations: 2, questions_per_step: 2, save_steps: 2, beta: 0, "
@@ -73,3 +75,17 @@ def test_a_sentence_says_above_below_or_not_told_apart_as_the_intervals_do(monke
     assert measured.difference(measured.negative(found[0][1]), measured.SHARE) == "**-10.0 [-15.0,-5.0]**"
     assert measured.difference(found[2][1], measured.OVERLAP) == "+0.010 [-0.100,+0.100]"
     assert measured.shown(measured.NOTHING, measured.SHARE) == "-"
+
+
+def test_page_and_readme_show_what_their_script_writes_of_the_files(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import results_page
+
+    shutil.copytree(ROOT / "docs" / "results", tmp_path / "results")
+    shutil.copy(ROOT / "README.md", tmp_path)
+    results_page.compose(tmp_path / "results.md", tmp_path / "README.md")
+    remedy = "run: python benchmarks/results.py --out runs/evidence --so-far"
+    for new, old in (("results.md", ROOT / "docs" / "results.md"), ("README.md", ROOT / "README.md")):
+        assert (tmp_path / new).read_text() == old.read_text(encoding="utf-8"), remedy
+    for figure in (tmp_path / "results").glob("*.svg"):
+        assert figure.read_text() == (ROOT / "docs" / "results" / figure.name).read_text(encoding="utf-8")

@@ -203,7 +203,7 @@ def test_a_gate_is_written_out_with_the_run_and_read_again(tmp_path) -> None:
     [
         ("correct", "'right', 'format' or 'short'"),
         ("[]", "at least one"),
-        ("[right, right]", "named once each"),
+        ("[right, right]", "each once"),
     ],
 )
 def test_a_gate_that_is_none_is_refused(where: str, message: str) -> None:

@@ -496,7 +496,7 @@ def test_a_rubric_tells_what_it_needs() -> None:
 )
 def test_a_reward_that_can_apply_to_no_row_is_refused(reward: str, rows: list[Example]) -> None:
     rubric = Rubric.from_weights({reward: 1.0})
-    with pytest.raises(RecipeError, match=f"'{reward}' needs .* none in 1 rows"):
+    with pytest.raises(RecipeError, match=f"'{reward}' needs .* none of 1 rows"):
         rubric.check(rows)
     rubric.check([*rows, COUNTING])
 

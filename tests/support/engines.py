@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -175,12 +174,3 @@ def vllm_server(model: str, folder: Path, *, weights: Path | None = None) -> Ite
         env=os.environ | QUIET,
     ):
         yield f"http://127.0.0.1:{port}/v1"
-
-
-def unserved(model: str) -> str | None:
-    """Why stock vLLM cannot serve a packaged model, or None where it can."""
-    rope = json.loads((PACKAGED / model / "config.json").read_text())["text_config"]["rope_parameters"]
-    sections = rope.get("mrope_section", [])
-    if len(sections) in (0, 3):
-        return None
-    return f"stock vLLM takes three M-RoPE sections, {model} has {len(sections)}"

@@ -12,13 +12,16 @@ from small_trainers import changed, config, new_run, trainer, weights
 from transformers import TrainerCallback
 
 from opengrit.core.types import Completion, Finish
+from opengrit.evaluation.metrics import grounding_iou, right
 from opengrit.evaluation.rollout import EvaluationProtocol
 from opengrit.judges import RuleJudge
 from opengrit.recipes.asking import AskingAgain, Eval
 from opengrit.recipes.objective import Advantage, ObjectCredit
 from opengrit.rewards.rubric import Rubric
+from opengrit.runs.alarms import Setting
+from opengrit.runs.folder import RunDir
 from opengrit.sampling import Sampled
-from opengrit.training.metrics import evaluation_row
+from opengrit.training.metrics import StepLog, evaluation_row
 from opengrit.training.redrawing import flat_by_accuracy
 from opengrit.training.trainer import GritTrainer
 from opengrit.training.training_evaluation import TrainingEvaluation
@@ -151,11 +154,19 @@ def test_an_evaluation_while_training_probes_its_evidence_where_it_is_asked_to(t
     evaluation = TrainingEvaluation("held-out", tuple(examples), Eval(strategy="direct"), every=1, probe=True)
     records = evaluation.records(sampler, protocol)
     assert [record.score.parts for record in records] == [{"correct": 1.0}] * 2  # kept is not asked for here
-    row = evaluation_row("held-out", records, evaluation.probes(sampler, protocol, records))
+    probed = evaluation.probes(sampler, protocol, records)
+    row = evaluation_row("held-out", records, probed)
     # The first changes with its box in grey and stays with all else in grey, the second the other way round.
     assert (row["eval/held-out/sufficiency"], row["eval/held-out/probed"]) == (0.5, 2.0)
     assert row["eval/held-out/covered_area"] == pytest.approx((0.25 + (20 / 84) ** 2) / 2)
     assert "eval/held-out/necessity" in row
+    run = RunDir.create(tmp_path / "run", recipe="train: {}\n")
+    StepLog(run, setting=Setting(160, "pixels")).add_evaluation("held-out", records, step=1, probed=probed)
+    (line,) = run.evaluations()
+    answers = line["answers"]
+    assert [answers[one.id][:2] for one in records] == [[right(one), grounding_iou(one)] for one in records]
+    needed = sum(answers[one.id][2] for one in records) / 2
+    assert needed == (row["eval/held-out/necessity"] + row["eval/held-out/sufficiency"]) / 2
     assert replace(evaluation, probe=False).probes(sampler, protocol, records) is None
 
 

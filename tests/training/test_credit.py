@@ -104,6 +104,14 @@ def test_completions_that_found_the_same_objects_are_compared_among_themselves_o
     assert found[7] == {1: 0.0}  # all alike
 
 
+def test_a_total_below_zero_never_makes_the_better_box_the_worse_one():
+    below = [Found(-1.0, {0: 0.9}), Found(-1.0, {0: 0.5})]
+    assert object_advantages(below, group=2) == [{0: 0.0}, {0: 0.0}]
+    mixed = [Found(2.0, {0: 0.5}), Found(-1.0, {0: 0.9})]  # worth 1 and 0
+    half = 0.5 / (math.sqrt(0.5) + 1e-4)
+    assert object_advantages(mixed, group=2) == [pytest.approx({0: half}), pytest.approx({0: -half})]
+
+
 # The tokens of a box are the characters of the box.
 
 

@@ -12,7 +12,7 @@ import yaml
 from opengrit.core.types import Record
 from opengrit.evaluation.probe_run import ask_probes, open_probes
 from opengrit.evaluation.probes import Trial, trials, unasked
-from opengrit.experiments.recipe import TableRun
+from opengrit.experiments.recipe import TableRecipe, TableRun
 from opengrit.experiments.results import ModelRecords, Training
 from opengrit.experiments.ways import AnyWay
 from opengrit.recipes.evaluation_recipe import EvalRecipe
@@ -31,8 +31,10 @@ class Made:
     training: Training | None
 
 
-def by_model(made: Mapping[TableRun, Made]) -> list[ModelRecords]:
-    """What the runs came to, by model, way and seed."""
+def by_model(recipe: TableRecipe, made: Mapping[TableRun, Made]) -> list[ModelRecords]:
+    """What the runs came to, by model, way and seed, in the order in which the recipe's ways are shown."""
+    order = list(recipe.all_ways)
+    made = dict(sorted(made.items(), key=lambda item: order.index(item[0].way)))
     found = []
     for title in dict.fromkeys(run.model.title for run in made):
         records: dict[AnyWay, dict[int, list[Record]]] = {}

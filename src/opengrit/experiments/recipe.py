@@ -217,9 +217,13 @@ class TableRecipe(RecipeSection):
         return self.seeds if trained or not self.is_greedy else self.seeds[:1]
 
     def runs(self, model: TableModel) -> Iterator[TableRun]:
-        """The runs of a model in the order they are made: all ways with the first seed, what only asks first, then the next seed."""
+        """The runs of a model in the order they are made: all ways with the first seed, then all with the next.
+
+        What only asks comes first, and grit before the others that learn: they are compared with it.
+        """
+        ways = sorted(self.all_ways, key=lambda way: way.learns and way is not Way.GRIT)
         for seed in self.seeds:
-            for way in self.all_ways:
+            for way in ways:
                 if seed in self.seeds_of(way):
                     yield TableRun(model, way, seed)
 

@@ -129,7 +129,7 @@ def finished_runs(
         records = _complete_records(wanted, here / EVALUATION, asked, judge_again=False)
         if records is not None:
             found[run] = made_by(here, records)
-    return by_model(found), data
+    return by_model(recipe, found), data
 
 
 def _make_all(
@@ -161,7 +161,7 @@ def _make_all(
             _log.info("%s: asking again with boxes grey", place)
             probe(here, _evaluation_of(recipe, run, folder), records, quiet=quiet)
         found[run] = made_by(here, records)
-    return by_model(found)
+    return by_model(recipe, found)
 
 
 def _records_of(

@@ -22,9 +22,9 @@ GROUND_ID = "ask"
 
 @dataclass(frozen=True, slots=True)
 class GroundedBox:
-    """One pointing. `number` counts from 1 in order of writing; `start` and `end` are character offsets in the text.
+    """One pointing. `number` counts from 1 in the order of the text; `start` and `end` are character offsets in the text.
 
-    `box` is in the unit square, `pixels` (left, top, right, bottom) in pixels of the picture as it was given, upright.
+    `box` is in the unit square, `pixels` (left, top, right, bottom) in pixels of the given picture, upright.
     """
 
     number: int
@@ -38,13 +38,13 @@ class GroundedBox:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Answer:
-    """What a model said about a picture. `answer` is None where it gave none; `seconds` is wall-clock time.
+    """What a model said about a picture. `answer` is None if it gave none; `seconds` is wall-clock time.
 
-    In a notebook it shows itself: the picture with its boxes beside the text. `picture` is kept for that, a file's path or
-    the picture itself; it takes no part in comparisons.
+    In a notebook it displays itself: the picture with its boxes next to the text. `picture` is kept for that, a file's path or
+    the picture itself; comparisons ignore it.
 
-    `picture_size` is that of the picture as given (turned upright), `seen_size` that of what the model saw of it.
-    A token count is None where it is unknown.
+    `picture_size` is the size of the given picture (turned upright), `seen_size` the size that the model saw.
+    A token count is None if unknown.
     """
 
     question: str

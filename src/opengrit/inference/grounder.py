@@ -37,8 +37,8 @@ class Grounder:
 
     A picture is a file's path, its bytes, a Pillow picture or a uint8 array (see `opengrit.core.images.open_any`). One Grounder
     may be used by many threads; those that share a model in memory wait for each other. Every `ask` method takes
-    `temperature` (0 takes the most likely token), `max_new_tokens` and `seed`: the same ones give the same answer,
-    asked alone or among many.
+    `temperature` (0 takes the most likely token), `max_new_tokens` and `seed`: the same values give the same answer,
+    alone or in a batch.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class Grounder:
         lock: AbstractContextManager[Any] | None = None,
         stickers_only: bool = False,
     ) -> None:
-        """`model` names the sampler's model in answers, `system` is the text of a turn before the question.
+        """`model` names the sampler's model in answers, `system` is the system message before the question.
 
-        `seen_size_of` gives the size in which the model sees a picture (default: the picture's), and `lock` is held while
-        the sampler samples (default: a lock of its own). `stickers_only` is for the packaged models and those trained from
-        them: the first picture that is not sticker world's is answered with a warning in the log.
+        `seen_size_of` gives the size at which the model sees a picture (default: the picture's own), and `lock` is held during
+        sampling (default: a new lock). `stickers_only` is for the packaged models and those trained from
+        them: the first picture that is not sticker world's logs a warning.
         """
         self._asked = AskedModel(
             sampler,
@@ -85,16 +85,16 @@ class Grounder:
         model: str | None = None,
         api_key_env: str = "OPENAI_API_KEY",
     ) -> Grounder:
-        """The model of a packaged name, hub id, run folder, model folder or adapter, or behind an endpoint's URL.
+        """Load a packaged name, hub id, run folder, model folder or adapter, or connect to an endpoint's URL.
 
-        With a URL (`http://host:8000/v1`) `frame` is needed, the model type of the served model ("qwen2_5_vl") or its
-        unit ("pixels", "thousand", "unit"), since an endpoint does not tell; `model` is its name there and may be left
-        out where the endpoint serves one; `api_key_env` names the environment variable that holds the key.
-        `min_pixels` and `max_pixels` bound the picture that the model sees (Qwen families).
+        A URL (`http://host:8000/v1`) needs `frame`, the model type of the served model ("qwen2_5_vl") or its
+        unit ("pixels", "thousand", "unit"), because an endpoint does not say it; `model` is its name there, optional
+        if the endpoint serves only one; `api_key_env` names the environment variable that holds the key.
+        `min_pixels` and `max_pixels` limit the picture that the model sees (Qwen families).
 
-        `strategy` may be a prompt of your own, a text file with `{question}` in it or `prompt.py:function`, and `system` is
-        the text of a turn before the question. Raises ModelError where the model cannot be had, RecipeError for a strategy or
-        frame that cannot be used; both before a model loads.
+        `strategy` may be your own prompt, a text file with `{question}` in it or `prompt.py:function`, and `system` is
+        the system message before the question. Raises ModelError if there is no such model, RecipeError for an invalid
+        strategy or frame; both before a model loads.
         """
         strategy = strategy_named(strategy)
         if name.startswith(("http://", "https://")):
@@ -164,14 +164,14 @@ class Grounder:
         return self._asked.stickers_only
 
     def tell_what_it_knows(self, sizes: Iterable[Size], *, name: str | None = None) -> None:
-        """Log a warning, once, where a model that knows stickers only is asked about a picture of another size than theirs.
+        """Log a warning, once, if a model that knows stickers only is asked about a picture of another size than theirs.
 
         `name` is what the reader calls the model (default: its own name).
         """
         self._asked.tell_what_it_knows(sizes, name=name)
 
     def seen_size(self, image: AnyPicture) -> Size:
-        """The size in pixels in which the model sees a picture. Raises ImageError."""
+        """The size in pixels at which the model sees a picture. Raises ImageError."""
         return self._asked.seen_size(image)
 
     # -- one question -------------------------------------------------------------------------------------------
@@ -187,8 +187,8 @@ class Grounder:
     ) -> Answer:
         """The answer to one question about one picture.
 
-        Raises ImageError where the picture cannot be read, DataError for a question that is no text, and ModelError
-        where the model cannot take them (a picture too slim for its processor) or its endpoint does not answer.
+        Raises ImageError if the picture cannot be read, DataError for a question that is not text, and ModelError
+        if the model cannot take them (a picture too narrow for its processor) or its endpoint does not answer.
         """
         settings = SamplingSettings(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
         return self._asked.ask(image, question, settings)
@@ -202,10 +202,10 @@ class Grounder:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> Iterator[str | Answer]:
-        """The text while it is written, piece by piece, and then the `Answer` that `ask` gives.
+        """The text piece by piece while the model writes it, and then the `Answer` that `ask` returns.
 
         The pieces joined are the answer's text. Closing the iterator stops the model at its next token.
-        Raises as `ask` does, when the first piece is asked for.
+        Raises the errors of `ask` when the first piece is requested.
         """
         settings = SamplingSettings(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
         pieces: queue.SimpleQueue[str | Answer | Exception] = queue.SimpleQueue()
@@ -279,9 +279,9 @@ class Grounder:
     ) -> list[Answer | Unanswered]:
         """An answer for each (picture, question), in order; `itertools.product(pictures, questions)` asks all of each.
 
-        Each is what `ask` gives for it alone. What cannot be asked is `Unanswered` with the reason, and holds up
-        nothing else. `batch_size` questions are written together, each picture of a batch is opened and encoded once,
-        and a progress bar runs on standard error unless `quiet`. `seconds` of an answer are those of its batch.
+        Each answer equals that of `ask`. A pair that cannot be asked gives `Unanswered` with the reason and does not affect
+        the others. `batch_size` questions are sampled together, each picture of a batch is opened and encoded once,
+        and a progress bar is shown on standard error unless `quiet`. `seconds` of an answer are those of its batch.
         """
         settings = SamplingSettings(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
         return self._asked.ask_many(list(pairs), settings, batch_size, quiet)

@@ -74,7 +74,7 @@ class Request:
     prompt: PreparedPrompt
     settings: SamplingSettings
     question_id: str
-    repeat: int = 0  # earlier questions of the same id and first sample in the same call
+    repeat: int = 0  # earlier ones of the same id, prompt and first sample in the same call
 
 
 @dataclass(slots=True, eq=False)

@@ -20,7 +20,7 @@ _BITS = ((20, 11), (10, 10), (0, 10))  # of a 32-bit float without its sign: fro
 class RandomStream:
     """The random numbers of one completion, uniform in [0, 1): one a token, from a counter-based generator (Philox).
 
-    They depend on the arguments alone. `repeat` counts earlier questions of the same id in the same call.
+    They depend on the arguments alone. `repeat` counts earlier times that the same question was asked in the same call.
     """
 
     def __init__(self, seed: int, question_id: str, sample: int, *, repeat: int = 0) -> None:

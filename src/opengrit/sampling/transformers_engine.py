@@ -209,12 +209,12 @@ class TransformersSampler:
         self.last_prompts = tuple(prepared.get(index) for index in range(len(questions)))
         if not prepared or not samples_per_question:
             return results
-        asked: Counter[tuple[str, int]] = Counter()
+        asked: Counter[tuple[object, ...]] = Counter()
         requests: dict[int, Request] = {}
         for index, prompt in prepared.items():
-            name = questions[index].id, each[index].first_sample
-            requests[index] = Request(prompt, each[index], name[0], repeat=asked[name])
-            asked[name] += 1
+            same = questions[index].id, prompt.ids, prompt.picture.key, each[index].first_sample
+            requests[index] = Request(prompt, each[index], questions[index].id, repeat=asked[same])
+            asked[same] += 1
         was_training = self.vlm.model.training
         self.vlm.model.eval()
         try:

@@ -1,4 +1,4 @@
-"""`train`, `evaluate` and `report` for scripts: as the commands of those names do, and a `Run` comes back."""
+"""`train`, `evaluate` and `report` for scripts: they do what the commands do, and return a `Run`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def train(
     resume_from: str | None = None,
     quiet: bool = False,
 ) -> Run:
-    """Train as a recipe says, or the recipe of a file or a packaged name; the finished run, with its `model`.
+    """Train by a recipe, given as an object, a file or a packaged name; return the finished run, with its `model`.
 
-    As `opengrit train` does: `resume` continues a run from its last checkpoint, `resume_from` from another one, and
-    `resume_anyway` in spite of what changed. `quiet` shows no live table. Raises RecipeError, DataError, ModelError and
-    RunError for what cannot be done, before a model is loaded or a file is written.
+    Like `opengrit train`: `resume` resumes a run from its last checkpoint, `resume_from` from another one, and
+    `resume_anyway` despite changes. `quiet` shows no live table. Raises RecipeError, DataError, ModelError or
+    RunError if the training is not possible, before it loads a model or writes a file.
     """
     wanted = recipe if isinstance(recipe, Recipe) else load_recipe(os.fspath(recipe))
     from opengrit.training.run import train as train_run
@@ -64,10 +64,10 @@ def evaluate(
     num_processes: int = 1,
     quiet: bool = False,
 ) -> Run:
-    """Ask a model every question of some data sets; the run, with a row of `metrics` for each.
+    """Ask a model every question of some data sets; return the run, with a row of `metrics` for each set.
 
-    `model` is a name, a run or a folder, and what follows are the options of `opengrit eval`; or it is an `EvalRecipe`,
-    which says all of that itself. An unfinished evaluation in `out` resumes. Raises as `train` does.
+    `model` is a name, a run or a folder, and the other arguments are the options of `opengrit eval`; or it is an
+    `EvalRecipe`, which has all of them. An unfinished evaluation in `out` resumes. Raises the same errors as `train`.
     """
     from opengrit.evaluation.run import run_evaluation
 
@@ -96,7 +96,7 @@ def evaluate(
 
 
 def report(runs: Name | Sequence[Name], out: Name = "report.html", *, images: Name | None = None) -> Path:
-    """Write one HTML page about runs, the earliest first; its path. Raises RunError where a folder holds none."""
+    """Write one HTML page about runs, earliest first; return its path. Raises RunError if a folder has no run."""
     from opengrit.reports import load_runs, write_report
 
     folders = [Path(run) for run in ([runs] if isinstance(runs, str | os.PathLike) else runs)]

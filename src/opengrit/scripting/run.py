@@ -1,4 +1,4 @@
-"""A run as a script looks at it: its metrics, its records and its model."""
+"""A run for scripts: its metrics, its records and its model."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The folder of a training or an evaluation. What it holds is read when it is asked for, and again each time."""
+    """The folder of a training or an evaluation. Each access reads the folder again."""
 
     path: Path
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
-        """The run in a folder. Raises RunError where there is none."""
+        """The run in a folder. Raises RunError if there is none."""
         return cls(RunDir.open(path).path)
 
     def __fspath__(self) -> str:
@@ -37,9 +37,9 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """A row a step of a training; of an evaluation a row for each data set, with n and 95 % intervals.
+        """One row a step of a training; for an evaluation one row a data set, with n and 95 % intervals.
 
-        What was not measured is None. A step that a resumed run took again is there once, as it was taken last.
+        None means not measured. A step that a resumed run repeated appears once, with its last values.
         """
         if self._is_evaluation:
             return self._measured()
@@ -51,14 +51,14 @@ class Run:
 
     @property
     def records(self) -> pd.DataFrame:
-        """A row a completion, with the columns of docs/records.md. Raises RunError where a line cannot be read."""
+        """One row a completion, with the columns of docs/records.md. Raises RunError if a line cannot be read."""
         from opengrit.converters import records
 
         return records(self.path)
 
     @property
     def model(self) -> Grounder:
-        """The trained model, to ask; it is loaded now. Raises RunError where the run has trained none (yet)."""
+        """The trained model, loaded now. Raises RunError if the run has trained none (yet)."""
         from opengrit.inference import Grounder
 
         if not (self.path / FINAL).is_dir():

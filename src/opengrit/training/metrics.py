@@ -21,9 +21,17 @@ from opengrit.evaluation.metrics import (
     truncated,
     unjudged,
 )
-from opengrit.evaluation.probes import probe_scores
+from opengrit.evaluation.probes import probe_scores, trials
 from opengrit.evaluation.rollout import case_of
-from opengrit.runs.alarms import AlarmMonitor, Setting, alarm_row, alarms_of, resumed_row, zero_loss_is_normal
+from opengrit.runs.alarms import (
+    AlarmMonitor,
+    Setting,
+    alarm_row,
+    alarms_of,
+    resumed_row,
+    rows_of,
+    zero_loss_is_normal,
+)
 from opengrit.runs.folder import RunDir
 from opengrit.training.progress_table import ProgressTable
 from opengrit.training.trackers import Trackers
@@ -153,6 +161,16 @@ def evaluation_row(
     return row
 
 
+def _answers(
+    records: Sequence[Record], probed: Sequence[Record] | None
+) -> dict[str, tuple[float | None, float | None, float | None]]:
+    """Of each answer, by its record's id: right, IoU, and the mean of its necessity and sufficiency; None: not measured."""
+    found, _ = trials(probed or ())
+    points = {trial.asked.id.partition("/")[2]: trial.faithfulness for trial in found}
+    needed = {name: value / 2 for name, value in points.items() if value is not None}
+    return {record.id: (right(record), grounding_iou(record), needed.get(record.id)) for record in records}
+
+
 def _measures(record: Record) -> dict[str, float]:
     """What a record adds to the metrics of its step, by name; what does not apply to it is left out."""
     found = {name: quantity(record) for name, quantity in _QUANTITIES.items()}
@@ -187,10 +205,8 @@ class StepLog:
         """Let the alarm monitor recall the metrics up to that step, and mark alarms of later steps, which repeat."""
         if self._run is None:
             return
-        earlier = [row for row in self._run.metrics() if row["step"] <= step]
-        rows = {row["step"]: row for row in earlier if "loss" in row}
-        evaluations = [row for row in earlier if "loss" not in row]
-        self.monitor.recall([*evaluations, *(rows[one] for one in sorted(rows))])
+        rows = rows_of(self._run.metrics(), self._run.evaluations())
+        self.monitor.recall(row for row in rows if row["step"] <= step)
         if any(alarm.step > step for alarm in alarms_of(self._run.alarms())):
             with self._run.append_alarms() as writer:
                 writer.write_metrics(resumed_row(step))
@@ -226,10 +242,11 @@ class StepLog:
         """The means of an evaluation, by name. Writes them to metrics.jsonl, and with intervals and controls to evaluations.jsonl."""
         row = evaluation_row(name, records, probed)
         self.write({"step": step, **row})
-        self.monitor.take({"step": step, **row})
+        line = {"step": step, **to_json(measured(records, data=name)), "answers": _answers(records, probed)}
+        self.monitor.take(line)
         if self._run is not None:
             with self._run.append_evaluations() as writer:
-                writer.write_metrics({"step": step, **to_json(measured(records, data=name))})
+                writer.write_metrics(line)
         return row
 
     def write(self, row: Mapping[str, Any]) -> None:

@@ -68,7 +68,7 @@ def found_by(record: Record, *, min_iou: float) -> Found:
 def object_advantages(rows: Sequence[Found], *, group: int) -> list[dict[int, float]]:
     """The advantage of each object that each completion found; `group` consecutive rows are one question's.
 
-    Completions of a group that found the same objects are compared by total x fit: minus their mean, divided by their
+    Completions of a group that found the same objects are compared by total x fit (0 for a negative total): minus their mean, divided by their
     standard deviation (with Bessel's correction and 1e-4, as TRL divides). One that stands alone has 0.
     """
     found: list[dict[int, float]] = [{} for _ in rows]
@@ -86,8 +86,9 @@ def object_advantages(rows: Sequence[Found], *, group: int) -> list[dict[int, fl
 
 
 def _worth(row: Found, one: int) -> float:
+    """0 where the total is below 0: times a fit it would be lower the better the box is."""
     assert row.total is not None
-    return row.total * row.fits[one]
+    return max(row.total, 0.0) * row.fits[one]
 
 
 def _standardised(values: Sequence[float]) -> list[float]:

@@ -21,6 +21,8 @@ export class BoxEditor {
     stage.addEventListener("pointermove", (event) => this.pull(event));
     stage.addEventListener("pointerup", (event) => this.release(event));
     stage.addEventListener("pointercancel", () => this.give_up());
+    // Without this a drag that ends in motion is a fling to Chromium, which takes the next tap for its end and makes no click of it.
+    stage.addEventListener("touchmove", (event) => this.drag && event.preventDefault(), { passive: false });
     stage.addEventListener("keydown", (event) => this.key(event));
     stage.addEventListener("focusin", (event) => this.choose(this.at(event.target)));
   }

@@ -4,7 +4,7 @@ Begin with `monitor.py`; each check is a function in `checks.py`.
 """
 
 from opengrit.runs.alarms.kinds import Alarm, Kind, Setting, alarm_row, alarms_of, resumed_row
-from opengrit.runs.alarms.monitor import AlarmMonitor, alarms, zero_loss_is_normal
+from opengrit.runs.alarms.monitor import AlarmMonitor, alarms, rows_of, zero_loss_is_normal
 from opengrit.runs.alarms.windows import WINDOW
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "alarms",
     "alarms_of",
     "resumed_row",
+    "rows_of",
     "zero_loss_is_normal",
 ]

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from opengrit.runs.alarms.drift import drift
+from opengrit.runs.alarms.drift import Evaluation, answers_of, drift
 from opengrit.runs.alarms.kinds import Kind, Setting
 from opengrit.runs.alarms.windows import (
     WINDOW,
@@ -43,11 +43,11 @@ class History:
 
     setting: Setting
     rows: list[Row] = field(default_factory=list)
-    evaluations: dict[int, Row] = field(default_factory=dict)  # by step, those of its data sets together
+    evaluations: dict[int, Evaluation] = field(default_factory=dict)  # by step, its data sets together
 
     def take_evaluation(self, row: Row) -> None:
         step = int(row["step"])
-        self.evaluations[step] = {**self.evaluations.get(step, {}), **row}
+        self.evaluations[step] = {**self.evaluations.get(step, {}), **answers_of(row)}
 
     def take(self, row: Row) -> None:
         self.rows = [*self.rows[-_KEPT:], row]

@@ -10,7 +10,10 @@ from opengrit.runs.alarms.windows import WINDOW, Row, number_of
 
 # One cause, one alarm: the effects of a cause raise none of their own.
 _FOLLOWS = {
-    Kind.TRUNCATED: (Kind.REWARD_IS_ZERO, Kind.FLAT_GROUPS, Kind.NO_BOXES, Kind.SHORTER),
+    Kind.TRUNCATED: (Kind.REWARD_IS_ZERO, Kind.FLAT_GROUPS, Kind.NO_BOXES, Kind.SHORTER, Kind.DRIFT),
+    Kind.FORMAT_FELL: (Kind.DRIFT,),
+    Kind.UNIT: (Kind.DRIFT,),
+    Kind.FRAME: (Kind.DRIFT,),
     Kind.REWARD_IS_ZERO: (Kind.FLAT_GROUPS,),
 }
 
@@ -34,7 +37,7 @@ class AlarmMonitor:
         for row in rows:
             if "loss" in row:
                 logged.append(row)
-            else:
+            elif "data" in row:
                 self._history.take_evaluation(row)
         for row in logged[:-WINDOW]:
             self._history.take(row)
@@ -42,9 +45,14 @@ class AlarmMonitor:
             self.take(row)
 
     def take(self, row: Row) -> list[Alarm]:
-        """The alarms that this row raises. A row without a loss is an evaluation's: it raises its alarms with the next step's."""
+        """The alarms that this row raises, of metrics.jsonl or evaluations.jsonl.
+
+        An evaluation raises its alarms with the next step's row; its means in metrics.jsonl, in a row without a loss, say
+        nothing that its line in evaluations.jsonl does not.
+        """
         if "loss" not in row:
-            self._history.take_evaluation(row)
+            if "data" in row:
+                self._history.take_evaluation(row)
             return []
         self._history.take(row)
         found = {kind: text for kind, check in CHECKS.items() if (text := check(self._history)) is not None}
@@ -60,8 +68,20 @@ class AlarmMonitor:
         return [Alarm(int(row["step"]), kind, found[kind]) for kind in new]
 
 
+def rows_of(metrics: Iterable[Row], evaluations: Iterable[Row]) -> list[Row]:
+    """The lines of a run's metrics.jsonl and evaluations.jsonl in the order of steps, evaluations first.
+
+    Of steps that a resumed run took anew the newest rows count.
+    """
+    found: dict[tuple[int, bool, str], Row] = {}
+    for row in (*evaluations, *metrics):
+        if "loss" in row or "data" in row:
+            found[int(row["step"]), "loss" in row, str(row.get("data", ""))] = row
+    return [found[key] for key in sorted(found)]
+
+
 def alarms(rows: Iterable[Row], setting: Setting) -> list[Alarm]:
-    """Every alarm that a run's rows raise, in order. Rows as they are in memory or read from metrics.jsonl."""
+    """Every alarm that a run's rows raise, in order: as they are in memory, or as `rows_of` puts those of its files."""
     monitor = AlarmMonitor(setting)
     return [alarm for row in rows for alarm in monitor.take(row)]
 

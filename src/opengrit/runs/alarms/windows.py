@@ -62,8 +62,8 @@ def every_window(rows: Sequence[Row], key: str) -> list[tuple[int, list[float]]]
     ]
 
 
-def fall_of(rows: Sequence[Row], key: str) -> Change | None:
-    """A quantity's fall to half of its best window or less, and by clearly more than its steps vary."""
+def fall_of(rows: Sequence[Row], key: str, *, to: float = _FELL_TO) -> Change | None:
+    """A quantity's fall to that share of its best window or less, and by clearly more than its steps vary."""
     windows = every_window(rows, key)
     if len(windows) <= WINDOW:
         return None
@@ -71,6 +71,6 @@ def fall_of(rows: Sequence[Row], key: str) -> Change | None:
     step, best = max(windows[:-WINDOW], key=lambda window: statistics.fmean(window[1]))
     high, low = statistics.fmean(best), statistics.fmean(now)
     error = math.sqrt((statistics.variance(best) + statistics.variance(now)) / WINDOW)
-    if high <= 0 or low > _FELL_TO * high or high - low < _TYPICAL_ERRORS * error:
+    if high <= 0 or low > to * high or high - low < _TYPICAL_ERRORS * error:
         return None
     return Change(high, low, step)
