@@ -64,7 +64,8 @@ def _cells(tables: list[Table], place: int) -> list[str]:
     for table in tables:
         for field in _COLUMNS:
             row = table.row(field)
-            found.append("-" if row is None else _text(row.cells[place], row.measure.unit))
+            asked = place > 0 or field == "accuracy"  # the first run is asked plainly, for no boxes
+            found.append(_text(row.cells[place], row.measure.unit) if row and asked else "-")
     return found
 
 
