@@ -38,7 +38,7 @@ def test_it_is_the_vocabulary_of_the_released_models(loaded):
     known = {"<|endoftext|>": 151643, "<|im_start|>": 151644, "<|image_pad|>": 151655, "<|file_sep|>": 151664}
     assert {name: tokenizer.convert_tokens_to_ids(name) for name in known} == known
     assert tokenizer("Hello, world! 你好").input_ids == [9707, 11, 1879, 0, 220, 108386]
-    assert len(tokenizer("<think>").input_ids) == (1 if loaded.frame == "thousand" else 3)
+    assert len(tokenizer("<think>").input_ids) == (3 if loaded.frame == "qwen2_5_vl" else 1)
     assert len(tokenizer("</answer>").input_ids) == 3
 
 
@@ -120,8 +120,7 @@ def test_a_stream_is_the_text_whatever_bytes_its_tokens_hold(loaded):
             listener=Listener(),
         )
         assert heard
-        assert all(made.completion.text.startswith(text) for text in heard)
-        assert heard[-1] == made.completion.text
+        assert "".join(heard) == made.completion.text
 
 
 def settings(folder, **more):
