@@ -290,7 +290,7 @@ def test_probes_of_other_answers_than_before_are_refused(tmp_path: Path, picture
     run = RunDir.create(tmp_path / "probes", recipe="probe: {run: before}\n")
     run_probes(RedCounter(), pictured[:1], protocol=PROTOCOL, settings=SETTINGS, run=run, quiet=True)
     other = record("a", "799", image=pictured[0].example.image)
-    with pytest.raises(RunError, match="another text"):
+    with pytest.raises(RunError, match="a different text"):
         run_probes(RedCounter(), [other], protocol=PROTOCOL, settings=SETTINGS, run=run, quiet=True)
 
 

@@ -429,7 +429,7 @@ def test_two_models_are_compared_side_by_side_and_one_that_fails_does_not_hold_u
             page.locator(f'.og-reply[aria-label="{long}"]'),
             page.locator('.og-reply[aria-label="after"]'),
         )
-        expect(one.get_by_role("alert")).to_contain_text("at most 3 s")
+        expect(one.get_by_role("alert")).to_contain_text("within 3 s")
         expect(two.locator(".og-final strong")).to_have_text("2")
         left, right = one.bounding_box(), two.bounding_box()
         assert left is not None
@@ -543,7 +543,7 @@ def test_what_goes_wrong_is_said_plainly(browser: Browser, address: str, engine:
         expect(status).to_have_text("Write a question first.")
         for failure, said in (
             (Busy(7), "Try again in 7 seconds."),
-            (TooLate(3), "at most 3 s"),
+            (TooLate(3), "within 3 s"),
             (ZeroDivisionError("<b>inside</b>"), "Something went wrong on the server"),
         ):
             engine.script = Script(pieces=(), failure=failure)
