@@ -186,7 +186,9 @@ def live_tables(said: str) -> list[str]:
 
 def terminal_frames(browser: Browser, recording: Path, *, command: str) -> Iterator[Frame]:
     """The live table of a recorded training, step by step."""
-    tables = live_tables(recording.read_bytes().decode("utf-8", "replace"))
+    recorded = recording.read_bytes().decode("utf-8", "replace")
+    # A terminal ends its lines with both; rich takes what is before a carriage return for written over.
+    tables = live_tables(recorded.replace("\r\n", "\n"))
     page = browser.new_page(viewport={"width": 100, "height": 100})
     page.set_content(_terminal(tables[-1], command))
     size = page.locator("pre").evaluate(
