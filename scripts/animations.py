@@ -176,7 +176,8 @@ def _read(descriptor: int) -> bytes:
 def live_tables(said: str) -> list[str]:
     """The tables that a training drew over each other on a terminal, with their colours: the last one of each step."""
     found = {}
-    for drawn in _LIVE.split(said):
+    # A terminal ends its lines with both; rich takes what is before a carriage return for written over.
+    for drawn in _LIVE.split(said.replace("\r\n", "\n")):
         title = _STEP.search(drawn)
         if title is not None:
             start = drawn.rfind("\n", 0, title.start()) + 1  # without the log's lines above the table
@@ -186,9 +187,7 @@ def live_tables(said: str) -> list[str]:
 
 def terminal_frames(browser: Browser, recording: Path, *, command: str) -> Iterator[Frame]:
     """The live table of a recorded training, step by step."""
-    recorded = recording.read_bytes().decode("utf-8", "replace")
-    # A terminal ends its lines with both; rich takes what is before a carriage return for written over.
-    tables = live_tables(recorded.replace("\r\n", "\n"))
+    tables = live_tables(recording.read_bytes().decode("utf-8", "replace"))
     page = browser.new_page(viewport={"width": 100, "height": 100})
     page.set_content(_terminal(tables[-1], command))
     size = page.locator("pre").evaluate(

@@ -32,6 +32,8 @@ def test_a_recorded_training_is_taken_apart_into_the_tables_it_drew() -> None:
     assert "a line of the log" not in last
     assert "what follows the table" not in last
     assert "\x1b[2K" not in last
+    of_a_terminal = said.getvalue().replace("\n", "\r\n")
+    assert script("animations").live_tables(of_a_terminal)[-1] == last
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/start.md", "docs/serving.md"])
