@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ("-q", "-n", "2", "--dist", "loadfile", "-m", "not (trains or browser or slow)", "tests")
 # They ask about the sources, of which a wheel's user has none.
-OF_THE_SOURCES = ("floors", "extras", "docs", "docs_site")
+OF_THE_SOURCES = ("floors", "words", "extras", "docs", "docs_site")
 
 
 def main() -> None:
