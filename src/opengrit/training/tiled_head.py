@@ -112,16 +112,19 @@ class _TiledHead(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         ctx.set_materialize_grads(False)
         scaled_ND = hidden_ND.float() / wanted.temperature
-        sums = _Sums(scaled_ND, labels_N, mean_rows=ctx.needs_input_grad[0], entropy=wanted.entropy)
+        sums = _Sums(scaled_ND, labels_N, mean_rows=ctx.needs_input_grad[0], wanted=wanted)
         for words, rows, weight_vD, logits_nv in _tiles(scaled_ND, weight_VD, bias_V, wanted):
             sums.fold(rows, words, weight_vD, logits_nv)
         log_sum_N = sums.maximum_N + sums.total_N.log()
+        label_N = sums.label_N
+        if label_N is None:
+            label_N = _label_logits(scaled_ND, weight_VD, bias_V, labels_N, wanted)
         ctx.save_for_backward(hidden_ND, weight_VD, bias_V, labels_N, log_sum_N, sums.mean_rows_ND())
         ctx.wanted = wanted
         entropies_N = sums.entropies_N()
-        is_top1_N = sums.label_N >= sums.maximum_N if wanted.top1 else None
+        is_top1_N = label_N >= sums.maximum_N if wanted.top1 else None
         ctx.mark_non_differentiable(*(values for values in (entropies_N, is_top1_N) if values is not None))
-        return sums.label_N - log_sum_N, entropies_N, is_top1_N
+        return label_N - log_sum_N, entropies_N, is_top1_N
 
     @staticmethod
     @once_differentiable
@@ -171,40 +174,58 @@ def _tiles(
             yield words, rows, weight_vD, logits_nv if bias_v is None else logits_nv.add_(bias_v)
 
 
+def _label_logits(
+    scaled_ND: torch.Tensor,
+    weight_VD: torch.Tensor,
+    bias_V: torch.Tensor | None,
+    labels_N: torch.Tensor,
+    wanted: _Wanted,
+) -> torch.Tensor:
+    found_N = torch.linalg.vecdot(scaled_ND, weight_VD[labels_N].float())
+    return found_N if bias_V is None else found_N.add_(bias_V[labels_N].float() / wanted.temperature)
+
+
 class _Sums:
-    """What the tiles add up to, each row relative to the largest logit it has met so far."""
+    """What the tiles add up to, each row relative to the largest logit it has met so far.
+
+    A tile takes few calls, because each costs as much as a pass over thousands of logits.
+    """
 
     def __init__(
-        self, scaled_ND: torch.Tensor, labels_N: torch.Tensor, *, mean_rows: bool, entropy: bool
+        self, scaled_ND: torch.Tensor, labels_N: torch.Tensor, *, mean_rows: bool, wanted: _Wanted
     ) -> None:
         self._labels_N = labels_N
         self.maximum_N = scaled_ND.new_full((len(scaled_ND),), _BELOW_ALL)
         self.total_N = torch.zeros_like(self.maximum_N)  # of exponentials
-        self.label_N = torch.zeros_like(self.maximum_N)  # the label's logit
-        self.weighted_N = (
-            torch.zeros_like(self.maximum_N) if entropy else None
-        )  # of (logit - maximum) x exponential
+        # The label's logit, taken from the tiles where it is compared with the largest: it must be the same to the bit.
+        self.label_N = torch.zeros_like(self.maximum_N) if wanted.top1 else None
+        # Of (logit - maximum) x exponential.
+        self.weighted_N = torch.zeros_like(self.maximum_N) if wanted.entropy else None
         self._rows_ND = torch.zeros_like(scaled_ND) if mean_rows else None  # of weight row x exponential
+        self._exponentials = torch.empty(wanted.tiling.rows * wanted.tiling.words) if wanted.entropy else None
 
     def fold(self, rows: slice, words: slice, weight_vD: torch.Tensor, logits_nv: torch.Tensor) -> None:
         """Add a tile, whose logits are used up."""
-        place_n1 = (self._labels_N[rows] - words.start)[:, None]
-        inside_n = ((place_n1 >= 0) & (place_n1 < logits_nv.shape[1]))[:, 0]
-        met_n = logits_nv.gather(1, place_n1.clamp(0, logits_nv.shape[1] - 1))[:, 0]
-        self.label_N[rows] = torch.where(inside_n, met_n, self.label_N[rows])
-        before_n = self.maximum_N[rows]
+        if self.label_N is not None:
+            place_n1 = (self._labels_N[rows] - words.start)[:, None]
+            inside_n = ((place_n1 >= 0) & (place_n1 < logits_nv.shape[1]))[:, 0]
+            met_n = logits_nv.gather(1, place_n1.clamp(0, logits_nv.shape[1] - 1))[:, 0]
+            self.label_N[rows] = torch.where(inside_n, met_n, self.label_N[rows])
+        before_n, total_n = self.maximum_N[rows], self.total_N[rows]
         maximum_n = torch.maximum(before_n, logits_nv.amax(-1))
         fallen_n = before_n - maximum_n
         shrink_n = fallen_n.exp()
-        self.maximum_N[rows] = maximum_n
+        before_n.copy_(maximum_n)
         relative_nv = logits_nv.sub_(maximum_n[:, None])
-        if self.weighted_N is None:
+        if self.weighted_N is None or self._exponentials is None:
             exponentials_nv = relative_nv.exp_()
         else:
-            exponentials_nv = relative_nv.exp()
-            moved_n = (self.weighted_N[rows] + fallen_n * self.total_N[rows]) * shrink_n
-            self.weighted_N[rows] = moved_n + torch.linalg.vecdot(exponentials_nv, relative_nv)
-        self.total_N[rows] = self.total_N[rows] * shrink_n + exponentials_nv.sum(-1)
+            exponentials_nv = torch.exp(
+                relative_nv, out=self._exponentials[: relative_nv.numel()].view_as(relative_nv)
+            )
+            added_n = relative_nv.mul_(exponentials_nv).sum(-1)
+            self.weighted_N[rows].addcmul_(fallen_n, total_n).mul_(shrink_n).add_(added_n)
+        total_n.mul_(shrink_n).add_(exponentials_nv.sum(-1))
         if self._rows_ND is not None:
             self._rows_ND[rows].mul_(shrink_n[:, None]).addmm_(exponentials_nv, weight_vD)
 
