@@ -64,8 +64,7 @@ def _cells(tables: list[Table], place: int) -> list[str]:
     for table in tables:
         for field in _COLUMNS:
             row = table.row(field)
-            asked = place > 0 or field == "accuracy"  # the first run is asked plainly, for no boxes
-            found.append(_text(row.cells[place], row.measure.unit) if row and asked else "-")
+            found.append(_text(row.cells[place], row.measure.unit) if row else "-")
     return found
 
 

@@ -66,7 +66,7 @@ from opengrit.reports.plots import (
 )
 from opengrit.reports.seeds import seed_groups
 from opengrit.reports.selected_examples import Change, change, choose, last_outcome, pair_up
-from opengrit.reports.tables import Unit, compare, difference_cell, pairs_of, signed, value_cell
+from opengrit.reports.tables import Unit, compare, difference_cell, is_plain, pairs_of, signed, value_cell
 from opengrit.runs.alarms import Alarm, Kind, alarm_row
 from opengrit.runs.folder import RunDir
 
@@ -372,6 +372,9 @@ def test_boxes_and_format_say_nothing_of_a_run_that_was_asked_plainly() -> None:
         assert (row.cells[0].text, row.cells[0].why) == ("-", "asked plainly")
         assert [bool(cell.why) for cell in row.differences] == [True, True, False]
     pointing = [replace(record(i), strategy="direct") for i in range(4)]
+    plain = three_runs()["plain"] * 3
+    assert is_plain([*plain, pointing[0]])  # one answer in thirteen
+    assert not is_plain([*plain[:8], pointing[0]])
     row = compare({"pointed anyway": pointing})[0].row("grounding_iou")
     assert row is not None
     assert row.cells[0].text == "1.000"

@@ -58,6 +58,7 @@ def breakdowns(runs: Mapping[str, Sequence[Record] | Measurements]) -> tuple[Bre
     A category of one value is left out, but for the data set where there are several runs to compare.
     """
     whole = metrics.measured(runs)
+    plain = {run: is_plain(one.records) for run, one in whole.items()}
     found = []
     for name, category, written in _CATEGORIES:
         groups = {run: one.parts(category) for run, one in whole.items()}
@@ -65,7 +66,10 @@ def breakdowns(runs: Mapping[str, Sequence[Record] | Measurements]) -> tuple[Bre
         if len(values) < 2 and (name != "Data set" or len(runs) < 2):
             continue
         rows = tuple(
-            _row(written(v), run, groups[run][v]) for v in values for run in runs if v in groups[run]
+            _row(written(v), run, groups[run][v], plain=plain[run])
+            for v in values
+            for run in runs
+            if v in groups[run]
         )
         last = list(runs)[-1] if runs else ""
         shown = [row for row in rows if row.run == last]
@@ -79,8 +83,7 @@ def breakdowns(runs: Mapping[str, Sequence[Record] | Measurements]) -> tuple[Bre
     return tuple(found)
 
 
-def _row(category: str, run: str, part: Measurements) -> CategoryRow:
-    plain = is_plain(part.records)
+def _row(category: str, run: str, part: Measurements, *, plain: bool) -> CategoryRow:
     cells = tuple(
         Cell(DASH, why=ASKED_PLAINLY)
         if plain and place in _OF_POINTING

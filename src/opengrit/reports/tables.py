@@ -65,6 +65,7 @@ _NO_DETECTION = "no row asks for a box"
 _NO_COUNT = "no row counts anything"
 _NO_RECORDS = "no rollout came through"
 ASKED_PLAINLY = "asked plainly"
+_STRAY = 0.1  # up to this share of answers with boxes, a run that was not asked for any does not point
 OVERLAP_NAME = "Overlap with the annotation (IoU)"
 MEASURES = (
     Measure("accuracy", "Accuracy", _SHARE, _HIGHER, metrics.raw_score, _UNJUDGED),
@@ -237,13 +238,14 @@ def compare(runs: Mapping[str, Sequence[Record] | Measurements]) -> tuple[Table,
     parts = [one.parts(lambda example: example.dataset) for one in whole]
     by_dataset = [metrics.summarise_by(one, lambda example: example.dataset) for one in whole]
     names = sorted({name for found in parts for name in found})
+    plain = [is_plain(one.records) for one in whole]
     tables = []
     if len(names) != 1:  # of one data set "all" would be the same again
         overall = [metrics.summarise_by(one, lambda _: "all") for one in whole]
-        tables.append(_table("all", [_named(found, "all") for found in overall], whole))
+        tables.append(_table("all", [_named(found, "all") for found in overall], whole, plain))
     for name in names:
         rows = [found[name] if name in found else Measurements(()) for found in parts]
-        tables.append(_table(name, [_named(found, name) for found in by_dataset], rows))
+        tables.append(_table(name, [_named(found, name) for found in by_dataset], rows, plain))
     return tuple(tables)
 
 
@@ -261,9 +263,9 @@ def _table(
     name: str,
     summaries: Sequence[DatasetSummary],
     runs: Sequence[Measurements],
+    plain: Sequence[bool],
 ) -> Table:
     rows, pairs = [], pairs_of(len(runs))
-    plain = [is_plain(run.records) for run in runs]
     for measure in MEASURES:
         found = [getattr(summary, measure.field) for summary in summaries]
         if measure.field in ("right", "binarised") and found == [s.accuracy for s in summaries]:
@@ -293,10 +295,13 @@ def _table(
 
 
 def is_plain(records: Sequence[Record]) -> bool:
-    """Whether the questions were put without a word of boxes, and no answer has one anyway."""
-    return bool(records) and all(
-        record.strategy == Strategy.DIRECT and not record.transcript.boxes for record in records
-    )
+    """Whether a run's questions were put without a word of boxes, and at most one answer in ten has one anyway.
+
+    A stray box says nothing of pointing; a model that mostly answers with boxes without being asked to is measured by them.
+    """
+    pointing = sum(bool(record.transcript.boxes) for record in records)
+    asked_plainly = all(record.strategy == Strategy.DIRECT for record in records)
+    return bool(records) and asked_plainly and pointing <= _STRAY * len(records)
 
 
 def _difference(measure: Measure, first: Measurements, later: Measurements) -> Cell:
