@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from opengrit.core.types import Example
+from opengrit.data import load_examples
+from opengrit.data.fingerprint import fingerprint
 from opengrit.evaluation.metrics import Estimate
 from opengrit.experiments.sentences import ascii_minus
 from opengrit.reports.tables import Unit, signed, written
@@ -30,6 +34,14 @@ class Raw:
     model: str
     made: dict[str, str]
     rows: dict[tuple[str, str, str, str], Estimate]
+    asked: dict[str, tuple[int, str]]  # of each data set, how many rows and their hash
+
+    @property
+    def asks_rows_of_now(self) -> bool:
+        """Whether each data set has the rows today that were asked."""
+        return bool(self.asked) and all(
+            rows_hash(load_examples(name)[:count]) == found for name, (count, found) in self.asked.items()
+        )
 
     @property
     def name(self) -> str:
@@ -64,9 +76,13 @@ def read(path: Path) -> Raw:
     """The file of a table and a model."""
     made: dict[str, str] = {}
     rows: dict[tuple[str, str, str, str], Estimate] = {}
+    asked: dict[str, tuple[int, str]] = {}
     model = ""
     for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
         model = row["model"]
+        if row["way"] == MADE_WITH and row["data"]:
+            asked[row["data"]] = int(row["n"]), row["value"]
+            continue
         if row["way"] == MADE_WITH:
             made[row["quantity"]] = row["value"]
             continue
@@ -74,7 +90,13 @@ def read(path: Path) -> Raw:
         rows[row["data"], row["way"], row["seed"], row["quantity"]] = Estimate(
             value, int(row["n"] or 0), low, high
         )
-    return Raw(path.stem.removesuffix(f"-{model}"), model, made, rows)
+    return Raw(path.stem.removesuffix(f"-{model}"), model, made, rows, asked)
+
+
+def rows_hash(rows: Sequence[Example]) -> str:
+    """A hash of what rows ask and of their annotation; their pictures are not opened."""
+    digests = fingerprint(rows, picture_of=lambda _: None).digests
+    return hashlib.sha256((digests.asked + digests.annotation).encode()).hexdigest()[:16]
 
 
 # -- numbers in words --------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@
 makes six tables with `opengrit table`, each model in a folder of its own, and can be interrupted: the same command
 continues. `--table` and `--model` name a part, so that two processes can share the work. `--so-far` runs nothing, and collects
 what is finished by now, also while other processes work. The page is composed of every file that is there and was measured
-with the packaged weights of now; what is missing is named on it.
+with the packaged weights and rows of now; what is missing is named on it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from measured import ALL_SETS, MADE_WITH
+from measured import ALL_SETS, MADE_WITH, rows_hash
 from more_rows import write_rows
 from opengrit.core.errors import OpenGritError, RunError
 from opengrit.experiments import TableRecipe, finished_runs, load_table_recipe, run_table
@@ -97,6 +97,8 @@ def collect(table: Evidence, recipe: TableRecipe, folder: Path) -> str | None:
     model = recipe.models[0].title
     for key, value in _made_with(recipe, folder, sum(map(len, data.values()))):
         writer.writerow((model, "", MADE_WITH, "", key, value, "", "", ""))
+    for name, rows in data.items():
+        writer.writerow((model, name, MADE_WITH, "", "rows_sha256", rows_hash(rows), "", "", len(rows)))
     whole = measure(recipe, found, sets)
     writer.writerows(_short(csv_text(whole)))
     writer.writerows(_seconds(whole.blocks[-1]))

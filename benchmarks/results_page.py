@@ -264,7 +264,13 @@ def compose(page: Path, readme: Path | None = None) -> None:
     folder = page.with_suffix("")
     found = [read(path) for path in sorted(folder.glob("*.csv"))]
     now = {model: identity_of(model).sha256 for model in {raw.model for raw in found}}
-    files = Files(tuple(raw for raw in reversed(found) if raw.made.get("base_sha256") == now[raw.model]))
+    files = Files(
+        tuple(
+            raw
+            for raw in reversed(found)
+            if raw.made.get("base_sha256") == now[raw.model] and raw.asks_rows_of_now
+        )
+    )
     parts = [INTRODUCTION, ""]
     for section in (answers_better, boxes_right, answers_need_boxes, rewards_add, cost):
         parts += [*section(files), ""]
@@ -304,7 +310,7 @@ def made_with(files: Files, folder: Path, *, stale: Sequence[Raw]) -> list[str]:
     said = [f"Not measured yet: {'; '.join(missing)}."] if missing else []
     if stale:
         names = ", ".join(f"{raw.table}-{raw.model}.csv" for raw in stale)
-        said.append(f"Measured with earlier weights and not shown: {names}.")
+        said.append(f"Measured with earlier weights or rows and not shown: {names}.")
     return [
         "## Made with", "", "The files have every set, way and seed, and the hash of their recipe.",
         *table(["model", "weights", "opengrit", "measured", "files"], rows), *said,

@@ -50,10 +50,11 @@ def test_the_page_is_composed_of_what_was_trained_and_asked_with_the_weights_of_
     )  # the same, and nothing is run
     assert (file.read_text(), page.read_text()) == (before, text)
 
-    file.write_text(before.replace(made["base_sha256"], "0" * 64))
-    results.compose(page)
-    assert f"Measured with earlier weights and not shown: {file.name}." in page.read_text()
-    assert "|Qwen compose*|" not in page.read_text()
+    for measured_with in (made["base_sha256"], made["rows_sha256"]):
+        file.write_text(before.replace(measured_with, "0" * len(measured_with)))
+        results.compose(page)
+        assert f"Measured with earlier weights or rows and not shown: {file.name}." in page.read_text()
+        assert "|Qwen compose*|" not in page.read_text()
 
 
 def test_a_sentence_says_above_below_or_not_told_apart_as_the_intervals_do(monkeypatch):
