@@ -161,12 +161,16 @@ def colocate(setting: Setting) -> None:
 
 def colocated(setting: Setting, *, only: str, model: str) -> None:
     """One trainer's turn with vLLM; prints a JSON object."""
-    if not torch.cuda.is_available():  # a CPU would spend minutes on compiling
+    if (
+        not torch.cuda.is_available()
+    ):  # compiling would take minutes, and weights that oneDNN has packed cannot be replaced
         import functools
 
         import trl.generation.vllm_generation as generation
+        import vllm._custom_ops
 
         generation.LLM = functools.partial(generation.LLM, enforce_eager=True)
+        vllm._custom_ops._supports_onednn = False
     more = {
         "use_vllm": True,
         "vllm_mode": "colocate",

@@ -32,7 +32,7 @@ def test_zero_3_is_refused_before_anything_is_written(tmp_path):
         command, env=environment("deepspeed", **ZERO_3), text=True, capture_output=True, timeout=300
     )
     assert done.returncode == 2
-    assert "ZeRO-3 is asked for" in done.stderr
+    assert "ZeRO-3 is configured" in done.stderr
     assert not (tmp_path / "run").exists()
 
 
