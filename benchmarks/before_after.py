@@ -4,14 +4,18 @@
     python benchmarks/before_after.py --against ../before --results docs/speed.md
     python benchmarks/before_after.py --against ../before --parts ask eval --pairs 3
 
-Parts: `ask` and `eval`, whole commands from start to end. Seconds of the processor (all threads) hold on a machine that is
-not quiet as well.
+Both trees use this tree's packaged weights, by their folder, so that both read and write the same. Parts: `ask`, `eval` and
+trainings of some steps (`kl`, `lora`, `processes`: two of them) are whole commands from start to end, whose processor seconds
+(all threads) hold on a machine that is not quiet as well; `serve` asks a server over HTTP, one client and then many.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import functools
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -22,9 +26,14 @@ from pathlib import Path
 from PIL import Image
 
 from measuring import command_cost, spread
+from opengrit.inference.grounder import Grounder
+from opengrit.models.resolve import resolve
 from pages import replace_section
+from serve_load import Scene, run, scenes
 
 ROOT = Path(__file__).resolve().parents[1]
+MODEL = "tiny-qwen2.5-vl"
+STEPS, CLIENTS = 6, 32
 Figures = dict[str, float]  # by what was measured; less is better in all of them
 
 
@@ -39,13 +48,15 @@ def command(*arguments: str) -> list[str]:
 def ask(tree: Path, folder: Path) -> Figures:
     picture = folder / "picture.png"
     Image.new("RGB", (112, 112), "white").save(picture)
-    asked = command("ask", str(picture), "How many dogs are there?", "--max-new-tokens", "40")
+    asked = command(
+        "ask", str(picture), "How many dogs are there?", "--model", weights(), "--max-new-tokens", "40"
+    )
     cost = command_cost(asked, env=environment(tree), cwd=tree)
     return {"`ask`, cold, processor seconds": cost.processor, "`ask`, cold, MiB": cost.mebibytes}
 
 
 def evaluation(tree: Path, folder: Path) -> Figures:
-    asked = command("eval", "--model", "tiny-qwen2.5-vl", "--data", "stickers/dev", "--limit", "64")
+    asked = command("eval", "--model", weights(), "--data", "stickers/dev", "--limit", "64")
     cost = command_cost([*asked, "--out", str(folder / "run")], env=environment(tree), cwd=tree)
     return {
         "`eval` of 64 questions, processor seconds": cost.processor,
@@ -53,7 +64,80 @@ def evaluation(tree: Path, folder: Path) -> Figures:
     }
 
 
-PARTS: dict[str, Callable[[Path, Path], Figures]] = {"ask": ask, "eval": evaluation}
+def training(name: str, *changes: str, processes: int = 1) -> Callable[[Path, Path], Figures]:
+    """Some steps of the demo's recipe, changed."""
+
+    def part(tree: Path, folder: Path) -> Figures:
+        settings = (
+            f"model={weights()}",
+            "data.eval=[]",
+            f"train.max_steps={STEPS}",
+            "train.save_steps=null",
+            *changes,
+        )
+        words = ["train", "demo", "--quiet", "--out", str(folder / "run")]
+        words += [word for setting in settings for word in ("--set", setting)]
+        launcher = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc-per-node",
+            str(processes),
+            "-m",
+            "opengrit",
+        ]
+        started = [*launcher, *words] if processes > 1 else command(*words)
+        cost = command_cost(started, env=environment(tree), cwd=tree)
+        found = {f"{STEPS} steps, {name}, processor seconds": cost.processor}
+        # Of two processes the system tells the larger one's memory, which says nothing of both.
+        return found if processes > 1 else found | {f"{STEPS} steps, {name}, MiB": cost.mebibytes}
+
+    return part
+
+
+def serving(tree: Path, folder: Path) -> Figures:
+    asked = command("serve", weights(), "--port", "0", "--no-page")
+    server = subprocess.Popen(
+        asked, env=environment(tree), cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        assert server.stdout is not None
+        found = re.search(r"http://\S+", server.stdout.readline())
+        if found is None:
+            raise SystemExit(f"the server of {tree} did not start")
+        asyncio.run(run(found[0], pictures(), clients=8, requests=3))  # warms up
+        alone = asyncio.run(run(found[0], pictures(), clients=1, requests=40))
+        many = asyncio.run(run(found[0], pictures(), clients=CLIENTS, requests=6))
+    finally:
+        server.terminate()
+        server.wait(60)
+    if not alone.latencies or not many.latencies or alone.failed + many.failed:
+        raise SystemExit(f"the server of {tree} did not answer everything")
+    return {
+        "`serve`, one client, median seconds an answer": alone.percentile(0.5),
+        f"`serve`, {CLIENTS} clients, seconds an answer (1 / throughput)": 1 / many.per_second,
+    }
+
+
+@functools.cache
+def weights() -> str:
+    """The folder of this tree's packaged weights."""
+    return resolve(MODEL)
+
+
+@functools.cache
+def pictures() -> list[Scene]:
+    return scenes(Grounder.load(weights()), 24)
+
+
+PARTS: dict[str, Callable[[Path, Path], Figures]] = {
+    "ask": ask,
+    "eval": evaluation,
+    "kl": training("beta 0.04", "train.beta=0.04"),
+    "lora": training("LoRA", "lora={r: 8, alpha: 16.0, dropout: 0.0, target_modules: all-linear}"),
+    "processes": training("two processes", "train.per_device_train_batch_size=80", processes=2),
+    "serve": serving,
+}
 
 
 def section(found: dict[str, dict[str, list[float]]], *, pairs: int, before: str) -> str:
