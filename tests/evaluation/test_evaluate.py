@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,7 @@ from opengrit.evaluation.metrics import grounding_iou, right, truncated
 from opengrit.evaluation.rollout import EvaluationProtocol, read, record_id
 from opengrit.evaluation.run import judging_lines, run_evaluation
 from opengrit.judges import RuleJudge
+from opengrit.recipes.asking import Eval
 from opengrit.recipes.data_section import Source
 from opengrit.recipes.evaluation_recipe import EvalRecipe, Served
 from opengrit.recipes.model_section import Model
@@ -268,6 +270,26 @@ def test_an_evaluation_through_an_endpoint_asks_again_only_what_failed(tmp_path)
     assert stub.requests[0].body["model"] == "toy"
     assert f"url: {stub.url}" in run.recipe
     assert "endpoint" not in recipe.model_copy(update={"endpoint": None}).resolved_yaml()
+
+
+def test_a_batch_is_asked_of_an_endpoint_at_once(tmp_path):
+    together = threading.Barrier(12)
+
+    def answer(request):
+        together.wait(30)  # breaks, and fails the request, where fewer are asked at a time
+        return Said(GOOD)
+
+    with endpoint_stub(answer) as stub:
+        recipe = EvalRecipe(
+            model=Model(name="toy"),
+            data=(Source(name="stickers/count"),),
+            limit=12,
+            endpoint=Served(url=stub.url, frame="qwen2_5_vl"),
+            eval=Eval(batch_size=12),
+        )
+        _, records = run_evaluation(recipe, tmp_path / "run", quiet=True)
+    assert [record.failure for record in records] == [None] * 12
+    assert len(stub.requests) == 12
 
 
 def test_an_evaluation_that_an_earlier_version_began_resumes_though_keys_came_since(tmp_path):

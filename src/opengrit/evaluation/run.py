@@ -239,7 +239,8 @@ class OpenModel:
 @contextmanager
 def open_model(recipe: EvalRecipe, num_processes: int) -> Iterator[OpenModel]:
     if recipe.endpoint is not None:
-        sampler = _served_sampler(recipe.endpoint, recipe.model)
+        at_once = recipe.eval.batch_size * recipe.eval.samples
+        sampler = _served_sampler(recipe.endpoint, recipe.model, concurrency=at_once)
         try:
             yield OpenModel([sampler], sampler.frame)
         finally:
@@ -259,7 +260,7 @@ def open_model(recipe: EvalRecipe, num_processes: int) -> Iterator[OpenModel]:
     yield OpenModel([TransformersSampler(loaded, vision_is_fixed=True)], loaded.frame)
 
 
-def _served_sampler(endpoint: Served, model: Model) -> EndpointSampler:
+def _served_sampler(endpoint: Served, model: Model, *, concurrency: int) -> EndpointSampler:
     from opengrit.sampling.endpoint import EndpointSampler
 
     if model.max_tiles is not None:
@@ -273,6 +274,7 @@ def _served_sampler(endpoint: Served, model: Model) -> EndpointSampler:
         min_pixels=model.min_pixels,
         max_pixels=model.max_pixels,
         api_key_env=endpoint.api_key_env,
+        concurrency=concurrency,
     )
 
 

@@ -39,7 +39,8 @@ class Eval(RecipeSection):
         default=1000, description="most tokens of one completion (released GRIT script)"
     )
     batch_size: Count = Field(
-        default=16, description="questions asked together (our choice; no effect on greedy answers)"
+        default=16,
+        description="questions asked together, of an endpoint too (our choice; no effect on greedy answers)",
     )
     samples: Count = Field(default=1, description="completions of each question (GRIT: one)")
     temperature: NotNegative = Field(
