@@ -436,7 +436,8 @@ def heading(options: argparse.Namespace) -> str:
     """What was measured, in the page's marker and title."""
     kind = "sweep" if options.sweep else "natural lengths" if options.natural else "fixed length"
     real = ", real vocabulary" if options.vocabulary == "real" else ""
-    return f"{options.shape or options.model}{real}, {kind}"
+    kl = f", beta {options.beta:g}" if options.beta else ""
+    return f"{options.shape or options.model}{real}, {kind}{kl}"
 
 
 def machine() -> str:
