@@ -4,7 +4,7 @@
     python benchmarks/before_after.py --against ../before --results docs/speed.md
     python benchmarks/before_after.py --against ../before --parts ask eval --pairs 3
 
-Both trees use this tree's packaged weights, by their folder, so that both read and write the same. Parts: `ask`, `eval` and
+Both trees use this tree's packaged weights, by their folder, so that both read and write the same. Parts: `ask`, `eval`, `check`, `report` and
 trainings of some steps (`kl`, `lora`, `processes`: two of them) are whole commands from start to end, whose processor seconds
 (all threads) hold on a machine that is not quiet as well; `serve` asks a server over HTTP, one client and then many.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import functools
+import json
 import os
 import re
 import statistics
@@ -29,11 +30,13 @@ from measuring import command_cost, spread
 from opengrit.inference.grounder import Grounder
 from opengrit.models.resolve import resolve
 from pages import replace_section
+from report_speed import write_run
 from serve_load import Scene, run, scenes
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "tiny-qwen2.5-vl"
 STEPS, CLIENTS = 6, 32
+CHECKED, REPORTED = 100_000, 50_000
 Figures = dict[str, float]  # by what was measured; less is better in all of them
 
 
@@ -62,6 +65,38 @@ def evaluation(tree: Path, folder: Path) -> Figures:
         "`eval` of 64 questions, processor seconds": cost.processor,
         "`eval` of 64 questions, MiB": cost.mebibytes,
     }
+
+
+def checking(tree: Path, folder: Path) -> Figures:
+    """100,000 rows about 500 pictures."""
+    pictures, file = folder / "pictures", folder / "rows.jsonl"
+    pictures.mkdir()
+    for number in range(500):
+        Image.new("RGB", (64, 48), (number % 256, number // 256, 0)).save(pictures / f"{number}.png")
+    with file.open("w", encoding="utf-8") as out:
+        for number in range(CHECKED):
+            size = {"width": 64, "height": 48, "bboxs": [[number % 30, number % 20, 40, 30]]}
+            asked = {"question": f"How many dogs of kind {number} are there?", "answer": str(number % 9)}
+            out.write(
+                json.dumps(
+                    asked | {"image": f"{number % 500}.png", "dataset": "many", "split": "test"} | size
+                )
+                + "\n"
+            )
+    cost = command_cost(
+        command("data", "check", str(file), "--images", str(pictures)), env=environment(tree), cwd=tree
+    )
+    name = f"`data check` of {CHECKED:,} rows"
+    return {f"{name}, processor seconds": cost.processor, f"{name}, MiB": cost.mebibytes}
+
+
+def report(tree: Path, folder: Path) -> Figures:
+    """One run of 50,000 records, whose pictures are not at hand."""
+    write_run(folder / "run", rows=REPORTED, seed=1, skill=0.4)
+    asked = command("report", str(folder / "run"), "--out", str(folder / "page.html"))
+    cost = command_cost(asked, env=environment(tree), cwd=tree)
+    name = f"`report` of {REPORTED:,} records"
+    return {f"{name}, processor seconds": cost.processor, f"{name}, MiB": cost.mebibytes}
 
 
 def training(name: str, *changes: str, processes: int = 1) -> Callable[[Path, Path], Figures]:
@@ -133,6 +168,8 @@ def pictures() -> list[Scene]:
 PARTS: dict[str, Callable[[Path, Path], Figures]] = {
     "ask": ask,
     "eval": evaluation,
+    "check": checking,
+    "report": report,
     "kl": training("beta 0.04", "train.beta=0.04"),
     "lora": training("LoRA", "lora={r: 8, alpha: 16.0, dropout: 0.0, target_modules: all-linear}"),
     "processes": training("two processes", "train.per_device_train_batch_size=80", processes=2),
@@ -143,7 +180,7 @@ PARTS: dict[str, Callable[[Path, Path], Figures]] = {
 def section(found: dict[str, dict[str, list[float]]], *, pairs: int, before: str) -> str:
     """A row for each figure: medians of both trees, and before over now, pair by pair."""
     lines = [
-        "### Before and after",
+        f"### Before and after, {before}",
         "",
         f"This tree against commit {before}, {pairs} pairs of turns on {os.cpu_count()} cores; medians, and how many times less it is "
         f"now, pair by pair with the range (below 1 is slower). Load average at the end: {os.getloadavg()[0]:.1f}.",
@@ -186,7 +223,7 @@ def main() -> None:
     text = section(found, pairs=options.pairs, before=commit_of(trees["before"]))
     print(text)
     if options.results is not None:
-        replace_section(options.results, "before and after", text)
+        replace_section(options.results, f"before and after, {commit_of(trees['before'])}", text)
 
 
 if __name__ == "__main__":
