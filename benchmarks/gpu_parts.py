@@ -127,7 +127,7 @@ def step_in_process(setting: Setting) -> None:
             say(f"- pair {pair + 1}, {name}: {turns[name][-1].seconds:.3f} s a step")
         longest = max(longest, time.monotonic() - began)
     options.rounds = len(turns["opengrit"])
-    say("", step.section(options, turns, memory, step.matmul_rate()))
+    say("", step.section(options, turns, memory))
 
 
 def colocate(setting: Setting) -> None:

@@ -292,11 +292,14 @@ class Turn:
     flops: int
     phase_flops: dict[str, int]
     weights: int  # bytes
+    rate: float  # of a large matrix product, FLOPs a second, before and after
+    copied: float  # bytes a second that a large copy reads, before and after
 
 
 def turn(options: argparse.Namespace, make: Callable[..., Any], examples: list[Example]) -> Turn:
     loaded = fresh(options)
     phases, counted = Phases(), count_work(loaded)
+    rates = [(matmul_rate(), copy_rate())]
     with tempfile.TemporaryDirectory() as folder:
         trainer = make(options, loaded, examples, folder, phases)
         let_every_row_learn(trainer)
@@ -304,6 +307,7 @@ def turn(options: argparse.Namespace, make: Callable[..., Any], examples: list[E
         course = Course(trainer, phases)
         trainer.add_callback(course)
         trainer.train()
+    rates.append((matmul_rate(), copy_rate()))
     steps = len(course.seconds)
     taken = {p: statistics.mean(s[p] for s in phases.steps[1:]) for p in PHASES}
     seconds = statistics.mean(course.seconds[1:])
@@ -312,8 +316,9 @@ def turn(options: argparse.Namespace, make: Callable[..., Any], examples: list[E
     tokens = (counted["tokens"] + decoded) / steps
     weights = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
     return Turn(
-        seconds, taken, counted["pictures"] / steps, tokens, course.flops, dict(phases.flops), weights
-    )
+        seconds, taken, counted["pictures"] / steps, tokens, course.flops, dict(phases.flops), weights,
+        *(statistics.mean(found) for found in zip(*rates, strict=True)),
+    )  # fmt: skip
 
 
 def longer(examples: list[Example], loaded: Loaded, *, tokens: int) -> list[Example]:
@@ -354,11 +359,19 @@ def copy_rate() -> float:
     return a.numel() * a.element_size() / best
 
 
-def floors(options: argparse.Namespace, made: Turn, rate: float) -> dict[str, float]:
-    """Seconds that a phase cannot go below: its matrix products, and while generating the weights, read a token at a time."""
-    found = {phase: made.phase_flops.get(phase, 0) / rate for phase in ("generate", "reference", "loss")}
-    found["generate"] = max(found["generate"], options.length * made.weights / copy_rate())
+def floors(options: argparse.Namespace, made: Turn) -> dict[str, float]:
+    """Seconds that a phase cannot go below: its matrix products, and while generating the weights, read a token at a time.
+
+    At the rates of this turn's own moments, because a shared machine is now faster and now slower.
+    """
+    found = {phase: made.phase_flops.get(phase, 0) / made.rate for phase in ("generate", "reference", "loss")}
+    found["generate"] = max(found["generate"], options.length * made.weights / made.copied)
     return found
+
+
+def over_floor(options: argparse.Namespace, turns: list[Turn], phase: str) -> list[float]:
+    """How many times its floor a phase takes, turn by turn."""
+    return [made.phases[phase] / low for made in turns if (low := floors(options, made)[phase]) > 1e-3]
 
 
 def peak_memory(options: argparse.Namespace, name: str) -> float:
@@ -445,9 +458,7 @@ def machine() -> str:
     return f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
-def section(
-    options: argparse.Namespace, turns: dict[str, list[Turn]], memory: dict[str, float], rate: float
-) -> str:
+def section(options: argparse.Namespace, turns: dict[str, list[Turn]], memory: dict[str, float]) -> str:
     """The turns as Markdown: a table of phases, one of work, and the floor."""
     ends = "ending where they end, at most" if options.natural else "each of"
     lines = [
@@ -476,20 +487,21 @@ def section(
         lines.append(
             f"| peak memory of the process, MiB | {memory['stock trl']:.0f} | {memory['opengrit']:.0f} |"
         )
-    lowest = floors(options, b, rate)
-    over = ", ".join(
-        f"{phase} {seconds:.2f} s ({median(turns['opengrit'], phase) / seconds:.1f} times that)"
-        for phase, seconds in lowest.items()
-        if seconds > 1e-3
+    over = "; ".join(
+        f"{phase} {spread(found)} times its floor"
+        for phase in ("generate", "reference", "loss")
+        if (found := over_floor(options, turns["opengrit"], phase))
     )
-    whole = [made.flops / rate for made in (a, b)]
+    rate = statistics.median(made.rate for made in turns["opengrit"])
+    shares = [
+        statistics.median(made.flops / made.rate / made.seconds for made in turns[name]) for name in NAMES
+    ]
     lines += [
         "",
-        f"The floor: a large matrix product runs at {rate / 1e9:.0f} x 10^9 FLOPs a second here, at which the matrix products of a "
-        f"step take {whole[0]:.2f} s in stock TRL ({whole[0] / median(turns['stock trl']):.0%} of its step) and "
-        f"{whole[1]:.2f} s in OpenGRIT ({whole[1] / median(turns['opengrit']):.0%}). Products inside fused attention are "
-        "counted where torch counts them (not on a CPU). The rest is small matrices that do not reach that rate, element-wise "
-        f"work and, token by token in decoding, calls. OpenGRIT's phases and their floors: {over}.",
+        f"The floor: a large matrix product runs at {rate / 1e9:.0f} x 10^9 FLOPs a second here (measured before and after each turn), at "
+        f"which a step's matrix products take {shares[0]:.0%} of stock TRL's time and {shares[1]:.0%} of OpenGRIT's. Products inside "
+        "fused attention are counted where torch counts them (not on a CPU). The rest is small matrices that do not reach that rate, "
+        f"element-wise work and, token by token in decoding, calls. OpenGRIT's phases, turn by turn: {over}.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -657,24 +669,26 @@ def measure(options: argparse.Namespace) -> None:
         return
     turns = pairs(options, examples, options.rounds)
     memory = {} if options.no_memory else {name: peak_memory(options, name) for name in NAMES}
-    rate = matmul_rate()
     report = {
         "options": {key: value for key, value in vars(options).items() if key != "results"},
         "machine": machine(),
         "times faster, pair by pair": [round(r, 2) for r in ratios(turns)],
         "seconds a step": {n: [round(t.seconds, 3) for t in turns[n]] for n in NAMES},
-        "floors": {n: {p: round(s, 4) for p, s in floors(options, turns[n][0], rate).items()} for n in NAMES},
+        "floors": {n: {p: round(s, 4) for p, s in floors(options, turns[n][0]).items()} for n in NAMES},
+        "times the floor": {
+            p: [round(x, 2) for x in over_floor(options, turns["opengrit"], p)] for p in ("generate", "loss")
+        },
         "phases": {n: {p: round(median(turns[n], p), 4) for p in PHASES} for n in NAMES},
         "pictures": {n: turns[n][0].pictures for n in NAMES},
         "tokens": {n: turns[n][0].tokens for n in NAMES},
         "matrix FLOPs": {n: turns[n][0].flops for n in NAMES},
-        "matmul FLOPs a second": round(rate),
+        "matmul FLOPs a second": [round(made.rate) for made in turns["opengrit"]],
         "peak memory MiB": memory,
     }
     print(json.dumps(report, indent=2))
     if options.results:
         shown = plot_beside(options.results, name, bars(options, turns))
-        replace_section(options.results, name, f"{section(options, turns, memory, rate)}\n{shown}")
+        replace_section(options.results, name, f"{section(options, turns, memory)}\n{shown}")
 
 
 if __name__ == "__main__":

@@ -105,6 +105,29 @@ def test_the_logits_are_looked_at_once_and_again_only_for_a_head_that_is_trained
     assert hidden.grad.any()
 
 
+@pytest.mark.parametrize("rise", [60.0, 300.0])
+def test_logits_far_above_those_of_the_first_tile_are_added_up_as_exactly(rise):
+    torch.manual_seed(0)
+    hidden = torch.cat([torch.ones(ROWS, 1), torch.randn(ROWS, WIDTH - 1)], 1).requires_grad_()
+    weight = torch.cat([torch.zeros(WORDS, 1), torch.randn(WORDS, WIDTH - 1)], 1)
+    weight[64:, 0] = rise  # words of later tiles
+    weight.requires_grad_()
+    labels = torch.randint(0, WORDS, (ROWS,))
+    with Products() as counted:
+        scores = score_labels(hidden, weight, labels, entropy=True, tiling=Tiling(8, 64))
+    assert (
+        counted.logits == (1 if rise < 80 else 3) * ROWS * WORDS
+    )  # exponentials overflow; the largest is looked for first
+    log_probs, entropies, _ = plain(hidden, weight, None, labels, 1.0)
+    # Logits of 300 are told apart by 3e-5 in float32.
+    torch.testing.assert_close(scores.log_probs_N.double(), log_probs, atol=1e-5 + 1e-7 * rise, rtol=1e-5)
+    torch.testing.assert_close(scores.entropies_N.double(), entropies, atol=1e-5 + 1e-7 * rise, rtol=1e-5)
+    ours = torch.autograd.grad(scores.log_probs_N.sum(), (hidden, weight))
+    theirs = torch.autograd.grad(log_probs.sum(), (hidden, weight))
+    for mine, true in zip(ours, theirs, strict=True):
+        assert (mine - true).norm() <= 3e-5 * true.norm()
+
+
 # In a model.
 
 FAMILIES = {"qwen": tiny_random.qwen, "internvl": tiny_random.internvl}

@@ -1,8 +1,8 @@
 """Log-probabilities of labels over a large vocabulary without logits: the head in tiles that stay in a CPU's cache.
 
 A real vocabulary has 150,000 rows, so that the logits of a batch take gigabytes and every pass over them goes to main
-memory. `score_labels` goes through rows and vocabulary tile by tile: a tile's logits are made, folded into a running
-maximum and sum, and overwritten by the next. Memory does not grow with the vocabulary beyond the head's own gradient.
+memory. `score_labels` goes through rows and vocabulary tile by tile: a tile's logits are made, added up as exponentials,
+and overwritten by the next. Memory does not grow with the vocabulary beyond the head's own gradient.
 
 Backward needs a second look at the tiles for the head's gradient alone. The gradient of a log-probability by its hidden
 state is the label's row of the head less the mean row under the model's probabilities, and that mean is folded in the
@@ -31,10 +31,9 @@ from trl.trainer.utils import FusedCausalLMOutput
 
 IGNORED = -100  # a label that is not scored
 # Of `python benchmarks/head.py`: logits of a tile, and words of it where the vocabulary has as many. A tile and its
-# exponentials take 4 MiB each, which lie in the last-level cache; smaller ones lose more by their number of calls than they save.
-TILE_LOGITS = 1_048_576
-TILE_WORDS = 2_048
-_BELOW_ALL = -1e30  # any logit, and finite: nothing has been added up below it
+# exponentials take 8 MiB each, which lie in the last-level cache; smaller ones lose more by their number of calls than they save.
+TILE_LOGITS = 2_097_152
+TILE_WORDS = 4_096
 # Scaled or capped logits; none of the families that are trained here has them.
 _CHANGED_LOGITS = (
     "final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling", "output_router_logits",
@@ -112,17 +111,15 @@ class _TiledHead(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         ctx.set_materialize_grads(False)
         scaled_ND = hidden_ND.float() / wanted.temperature
-        sums = _Sums(scaled_ND, labels_N, mean_rows=ctx.needs_input_grad[0], wanted=wanted)
-        for words, rows, weight_vD, logits_nv in _tiles(scaled_ND, weight_VD, bias_V, wanted):
-            sums.fold(rows, words, weight_vD, logits_nv)
-        log_sum_N = sums.maximum_N + sums.total_N.log()
+        sums = _sums(scaled_ND, weight_VD, bias_V, labels_N, wanted, mean_rows=ctx.needs_input_grad[0])
+        log_sum_N = sums.shift_N + sums.total_N.log()
         label_N = sums.label_N
         if label_N is None:
             label_N = _label_logits(scaled_ND, weight_VD, bias_V, labels_N, wanted)
         ctx.save_for_backward(hidden_ND, weight_VD, bias_V, labels_N, log_sum_N, sums.mean_rows_ND())
         ctx.wanted = wanted
         entropies_N = sums.entropies_N()
-        is_top1_N = label_N >= sums.maximum_N if wanted.top1 else None
+        is_top1_N = label_N >= sums.maximum_N if sums.maximum_N is not None else None
         ctx.mark_non_differentiable(*(values for values in (entropies_N, is_top1_N) if values is not None))
         return label_N - log_sum_N, entropies_N, is_top1_N
 
@@ -185,53 +182,89 @@ def _label_logits(
     return found_N if bias_V is None else found_N.add_(bias_V[labels_N].float() / wanted.temperature)
 
 
-class _Sums:
-    """What the tiles add up to, each row relative to the largest logit it has met so far.
+def _sums(
+    scaled_ND: torch.Tensor,
+    weight_VD: torch.Tensor,
+    bias_V: torch.Tensor | None,
+    labels_N: torch.Tensor,
+    wanted: _Wanted,
+    *,
+    mean_rows: bool,
+) -> _Sums:
+    """All tiles, added up.
 
-    A tile takes few calls, because each costs as much as a pass over thousands of logits.
+    Exponentials are of logits less a shift of their row, the largest logit of its first tile: with any shift near the
+    largest logit the sums are as exact, and one that stays needs no rescaling. Logits more than 80 above it overflow; the sums
+    then are not finite, and are made again with the largest of all.
     """
+    sums = _Sums(scaled_ND, labels_N, mean_rows=mean_rows, wanted=wanted)
+    for words, rows, weight_vD, logits_nv in _tiles(scaled_ND, weight_VD, bias_V, wanted):
+        sums.fold(rows, words, weight_vD, logits_nv)
+    if sums.are_finite() or not scaled_ND.isfinite().all():
+        return sums
+    largest_N = scaled_ND.new_full((len(scaled_ND),), -torch.inf)
+    for _words, rows, _weight_vD, logits_nv in _tiles(scaled_ND, weight_VD, bias_V, wanted):
+        largest_N[rows] = torch.maximum(largest_N[rows], logits_nv.amax(-1))
+    sums = _Sums(scaled_ND, labels_N, mean_rows=mean_rows, wanted=wanted, shift_N=largest_N)
+    for words, rows, weight_vD, logits_nv in _tiles(scaled_ND, weight_VD, bias_V, wanted):
+        sums.fold(rows, words, weight_vD, logits_nv)
+    return sums
+
+
+class _Sums:
+    """What the tiles add up to. A tile takes few calls, because each costs as much as a pass over thousands of logits."""
 
     def __init__(
-        self, scaled_ND: torch.Tensor, labels_N: torch.Tensor, *, mean_rows: bool, wanted: _Wanted
+        self,
+        scaled_ND: torch.Tensor,
+        labels_N: torch.Tensor,
+        *,
+        mean_rows: bool,
+        wanted: _Wanted,
+        shift_N: torch.Tensor | None = None,
     ) -> None:
         self._labels_N = labels_N
-        self.maximum_N = scaled_ND.new_full((len(scaled_ND),), _BELOW_ALL)
-        self.total_N = torch.zeros_like(self.maximum_N)  # of exponentials
+        self._shift_is_known = shift_N is not None
+        self.shift_N = torch.zeros(len(scaled_ND), device=scaled_ND.device) if shift_N is None else shift_N
+        self.total_N = torch.zeros_like(self.shift_N)  # of exponentials
         # The label's logit, taken from the tiles where it is compared with the largest: it must be the same to the bit.
-        self.label_N = torch.zeros_like(self.maximum_N) if wanted.top1 else None
-        # Of (logit - maximum) x exponential.
-        self.weighted_N = torch.zeros_like(self.maximum_N) if wanted.entropy else None
+        self.label_N = torch.zeros_like(self.shift_N) if wanted.top1 else None
+        self.maximum_N = torch.full_like(self.shift_N, -torch.inf) if wanted.top1 else None
+        self._weighted_N = (
+            torch.zeros_like(self.shift_N) if wanted.entropy else None
+        )  # of (logit - shift) x exponential
         self._rows_ND = torch.zeros_like(scaled_ND) if mean_rows else None  # of weight row x exponential
-        self._exponentials = torch.empty(wanted.tiling.rows * wanted.tiling.words) if wanted.entropy else None
+        tile = min(wanted.tiling.rows, len(scaled_ND)) * wanted.tiling.words
+        self._exponentials = torch.empty(tile, device=scaled_ND.device) if wanted.entropy else None
 
     def fold(self, rows: slice, words: slice, weight_vD: torch.Tensor, logits_nv: torch.Tensor) -> None:
         """Add a tile, whose logits are used up."""
-        if self.label_N is not None:
+        if self.label_N is not None and self.maximum_N is not None:
             place_n1 = (self._labels_N[rows] - words.start)[:, None]
             inside_n = ((place_n1 >= 0) & (place_n1 < logits_nv.shape[1]))[:, 0]
             met_n = logits_nv.gather(1, place_n1.clamp(0, logits_nv.shape[1] - 1))[:, 0]
             self.label_N[rows] = torch.where(inside_n, met_n, self.label_N[rows])
-        before_n, total_n = self.maximum_N[rows], self.total_N[rows]
-        maximum_n = torch.maximum(before_n, logits_nv.amax(-1))
-        fallen_n = before_n - maximum_n
-        shrink_n = fallen_n.exp()
-        before_n.copy_(maximum_n)
-        relative_nv = logits_nv.sub_(maximum_n[:, None])
-        if self.weighted_N is None or self._exponentials is None:
+            self.maximum_N[rows] = torch.maximum(self.maximum_N[rows], logits_nv.amax(-1))
+        if words.start == 0 and not self._shift_is_known:
+            self.shift_N[rows] = logits_nv.amax(-1)
+        relative_nv = logits_nv.sub_(self.shift_N[rows, None])
+        if self._weighted_N is None or self._exponentials is None:
             exponentials_nv = relative_nv.exp_()
         else:
-            exponentials_nv = torch.exp(
-                relative_nv, out=self._exponentials[: relative_nv.numel()].view_as(relative_nv)
-            )
-            added_n = relative_nv.mul_(exponentials_nv).sum(-1)
-            self.weighted_N[rows].addcmul_(fallen_n, total_n).mul_(shrink_n).add_(added_n)
-        total_n.mul_(shrink_n).add_(exponentials_nv.sum(-1))
+            exponentials_nv = self._exponentials[: relative_nv.numel()].view_as(relative_nv)
+            torch.exp(relative_nv, out=exponentials_nv)
+            self._weighted_N[rows].add_(relative_nv.mul_(exponentials_nv).sum(-1))
+        self.total_N[rows].add_(exponentials_nv.sum(-1))
         if self._rows_ND is not None:
-            self._rows_ND[rows].mul_(shrink_n[:, None]).addmm_(exponentials_nv, weight_vD)
+            self._rows_ND[rows].addmm_(exponentials_nv, weight_vD)
+
+    def are_finite(self) -> bool:
+        sums = (self.total_N, self._weighted_N, self._rows_ND)
+        return all(bool(found.isfinite().all()) for found in sums if found is not None)
 
     def entropies_N(self) -> torch.Tensor | None:
         """Each row's entropy in nats."""
-        return None if self.weighted_N is None else self.total_N.log() - self.weighted_N / self.total_N
+        return None if self._weighted_N is None else self.total_N.log() - self._weighted_N / self.total_N
 
     def mean_rows_ND(self) -> torch.Tensor | None:
         """Each row's mean of the head's rows under its probabilities."""
