@@ -250,24 +250,31 @@ def _attend(
     if packing is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     kwargs.pop("position_ids", None)  # the row's, of no rectangle
+    blocks = zip(*(_blocks(states, packing) for states in (query, key, value)), strict=True)
     outputs = []
     for section in packing.sections:
-        block = section.start, len(section.prompts), section.width
-        queries, prompt_keys, prompt_values = (_cut(states, *block) for states in (query, key, value))
+        queries, prompt_keys, prompt_values = next(blocks)
         # Padding is on the right, where nothing that counts looks: causality is all the mask there is.
         outputs.append(sdpa_attention_forward(module, queries, prompt_keys, prompt_values, None, **kwargs)[0])
         for rectangle in section.rectangles:
-            block = rectangle.start, len(rectangle.rows), rectangle.width
-            queries, own_keys, own_values = (_cut(states, *block) for states in (query, key, value))
-            keys = torch.cat([prompt_keys[rectangle.prompt_B], own_keys], 2)
-            values = torch.cat([prompt_values[rectangle.prompt_B], own_values], 2)
+            queries, own_keys, own_values = next(blocks)
+            keys = torch.cat([prompt_keys.index_select(0, rectangle.prompt_B), own_keys], 2)
+            values = torch.cat([prompt_values.index_select(0, rectangle.prompt_B), own_values], 2)
             outputs.append(sdpa_attention_forward(module, queries, keys, values, rectangle.seen, **kwargs)[0])
     return torch.cat([out.flatten(0, 1) for out in outputs])[None], None
 
 
-def _cut(states: torch.Tensor, start: int, rows: int, width: int) -> torch.Tensor:
-    """`rows` x H x `width` x D out of a packed row's 1 x H x N x D."""
-    return states[0, :, start : start + rows * width].unflatten(1, (rows, width)).transpose(0, 1)
+def _blocks(states: torch.Tensor, packing: Packing) -> list[torch.Tensor]:
+    """The sections' prompts and rectangles out of a packed row's 1 x H x N x D, in its order, each rows x H x width x D.
+
+    Split at once: backward then joins their gradients, where a slice of its own for each would fill a whole row with zeros.
+    """
+    shapes = []
+    for section in packing.sections:
+        shapes.append((len(section.prompts), section.width))
+        shapes += [(len(rectangle.rows), rectangle.width) for rectangle in section.rectangles]
+    parts = states[0].split([rows * width for rows, width in shapes], 1)
+    return [part.unflatten(1, shape).transpose(0, 1) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def row_scores(
