@@ -45,7 +45,7 @@ def asked(model: Path, folder: Path) -> tuple[float, float]:
     """Accuracy in per cent and IoU of greedy answers, by this tree."""
     data = [word for name in SETS for word in ("--data", name)]
     words = ["eval", "--model", str(model), *data, "--max-new-tokens", "160", "--quiet", "--out", str(folder)]
-    command_cost(opengrit(*words), env=environment(ROOT), cwd=ROOT)
+    command_cost(opengrit(*words), env=environment(ROOT) | {"OMP_NUM_THREADS": "1"}, cwd=ROOT)
     found = summarise(list(RunDir.open(folder).records())).overall
     return 100 * (found.accuracy.value or 0.0), found.grounding_iou.value or 0.0
 
