@@ -1,6 +1,7 @@
-"""Trains the packaged models with a vLLM in the same process and with the sampler of this one: writes a section of docs/scaling.md.
+"""Trains the packaged models with a vLLM in the same process and with the sampler of this one: writes a section of
+docs/scaling-checked.md.
 
-    python benchmarks/colocate.py --out runs/colocate --steps 20 --seeds 42 43 --results docs/scaling.md
+    python benchmarks/colocate.py --out runs/colocate --steps 20 --seeds 42 43 --results docs/scaling-checked.md
 
 needs `.venv-vllm` (`python scripts/engines.py vllm`). Both ways train the demo's recipe for as many steps, and what they
 made is evaluated by the sampler of this process on the same questions. What is finished is kept: the same command continues.

@@ -7,11 +7,11 @@ PAGE=docs/speed.md
 "$PYTHON" scripts/engines.py vocabulary
 for model in tiny-qwen2.5-vl tiny-internvl3; do
   "$PYTHON" benchmarks/step.py --model $model --vocabulary real --steps 1 --results $PAGE
-  "$PYTHON" benchmarks/step.py --model $model --natural --results $PAGE
+  "$PYTHON" benchmarks/step.py --model $model --natural --results docs/results/cost.md
 done
 "$PYTHON" benchmarks/head.py --results $PAGE
 "$PYTHON" benchmarks/head.py --words 1500 --results $PAGE
 for model in tiny-qwen2.5-vl tiny-internvl3; do
-  "$PYTHON" benchmarks/step.py --model $model --natural --beta 0.01 --no-memory --results $PAGE
+  "$PYTHON" benchmarks/step.py --model $model --natural --beta 0.01 --no-memory --results docs/results/cost.md
   "$PYTHON" benchmarks/step.py --model $model --vocabulary real --natural --rounds 2 --steps 1 --results $PAGE
 done
