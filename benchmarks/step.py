@@ -618,7 +618,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", default="stickers/train20")
     parser.add_argument("--questions", type=int, help="default: 20, with the real vocabulary 4")
     parser.add_argument("--group", type=int, default=8)
-    parser.add_argument("--length", type=int, help="default: 60; real vocabulary: 64, natural 160")
+    parser.add_argument("--length", type=int, help="default: 60, with the real vocabulary 64; natural: 160, as the demo")
     parser.add_argument("--prompt", type=int, help="tokens of a prompt, about; default: as the data has it")
     parser.add_argument("--natural", action="store_true", help="completions end where they end")
     parser.add_argument("--passes", type=int, default=1, help="forward and backward passes of a step")
@@ -632,7 +632,7 @@ def arguments() -> argparse.Namespace:
     options = parser.parse_args()
     real = options.vocabulary == "real"
     options.questions = options.questions or (4 if real else 20)
-    options.length = options.length or (60 if not real else 160 if options.natural else 64)
+    options.length = options.length or (160 if options.natural else 64 if real else 60)
     return options
 
 
