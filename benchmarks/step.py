@@ -465,7 +465,7 @@ def section(options: argparse.Namespace, turns: dict[str, list[Turn]], memory: d
         f"### One training step, {heading(options)}",
         "",
         f"{options.questions} questions x {options.group} completions {ends} {options.length} tokens, beta {options.beta:g}; "
-        f"{options.rounds} pairs of turns, {options.steps} steps a turn after one that warms up; medians over turns, ratios "
+        f"{options.rounds} pairs of turns, {options.steps} step{'s' * (options.steps > 1)} a turn after one that warms up; medians over turns, ratios "
         f"pair by pair with their range. {machine()}.",
         "",
         "| seconds a step | stock TRL 1.16 | OpenGRIT | times faster |",
@@ -618,7 +618,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", default="stickers/train20")
     parser.add_argument("--questions", type=int, help="default: 20, with the real vocabulary 4")
     parser.add_argument("--group", type=int, default=8)
-    parser.add_argument("--length", type=int, help="default: 60, with the real vocabulary 64; natural: 160, as the demo")
+    parser.add_argument(
+        "--length", type=int, help="default: 60, with the real vocabulary 64; natural: 160, as the demo"
+    )
     parser.add_argument("--prompt", type=int, help="tokens of a prompt, about; default: as the data has it")
     parser.add_argument("--natural", action="store_true", help="completions end where they end")
     parser.add_argument("--passes", type=int, default=1, help="forward and backward passes of a step")
