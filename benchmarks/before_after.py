@@ -1,7 +1,7 @@
 """Nothing got slower: this tree against a worktree of an older commit, the same commands in turns.
 
     git worktree add ../before COMMIT
-    python benchmarks/before_after.py --against ../before --results docs/speed.md
+    python benchmarks/before_after.py --against ../before --results docs/results/cost.md
     python benchmarks/before_after.py --against ../before --parts ask eval --pairs 3
 
 Both trees use this tree's packaged weights, by their folder, so that both read and write the same. Parts: `ask`, `eval`, `check`, `report` and

@@ -1,4 +1,4 @@
-"""The demo's training gives the weights that an older commit gave: `python benchmarks/golden.py --against ../before --results docs/speed.md`.
+"""The demo's training gives the weights that an older commit gave: `python benchmarks/golden.py --against ../before --results docs/results/cost.md`.
 
 Both trees train the demo's recipe from this tree's packaged weights on one thread, and this tree asks what both have made.
 How far the weights are apart is told beside how far training moved them: in float32 another order of sums is another
