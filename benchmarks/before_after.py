@@ -99,19 +99,24 @@ def report(tree: Path, folder: Path) -> Figures:
     return {f"{name}, processor seconds": cost.processor, f"{name}, MiB": cost.mebibytes}
 
 
+def training_words(tree: Path, out: Path, *changes: str) -> list[str]:
+    """`opengrit`'s arguments for a tree's demo from this tree's packaged weights, without evaluations or checkpoints."""
+    settings = (f"model={weights()}", "data.eval=[]", "train.save_steps=null", *changes)
+    return [
+        "train",
+        demo(tree),
+        "--quiet",
+        "--out",
+        str(out),
+        *(w for one in settings for w in ("--set", one)),
+    ]
+
+
 def training(name: str, *changes: str, processes: int = 1) -> Callable[[Path, Path], Figures]:
     """Some steps of the demo's recipe, changed."""
 
     def part(tree: Path, folder: Path) -> Figures:
-        settings = (
-            f"model={weights()}",
-            "data.eval=[]",
-            f"train.max_steps={STEPS}",
-            "train.save_steps=null",
-            *changes,
-        )
-        words = ["train", demo(tree), "--quiet", "--out", str(folder / "run")]
-        words += [word for setting in settings for word in ("--set", setting)]
+        words = training_words(tree, folder / "run", f"train.max_steps={STEPS}", *changes)
         launcher = [
             sys.executable,
             "-m",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from before_after import ROOT, commit_of, demo, environment, weights
+from before_after import ROOT, commit_of, environment, training_words, weights
 from before_after import command as opengrit
 from measuring import command_cost
 from opengrit.evaluation.metrics import summarise
@@ -34,9 +34,7 @@ def distance(one: Path, other: Path) -> float:
 
 def trained(tree: Path, folder: Path, *, steps: int) -> Path:
     """The folder of the weights that a tree's demo ends with."""
-    changes = (f"model={weights()}", "data.eval=[]", "train.save_steps=null", f"train.max_steps={steps}")
-    words = ["train", demo(tree), "--quiet", "--out", str(folder)]
-    words += [word for change in changes for word in ("--set", change)]
+    words = training_words(tree, folder, f"train.max_steps={steps}")
     command_cost(opengrit(*words), env=environment(tree) | {"OMP_NUM_THREADS": "1"}, cwd=tree)
     return folder / FINAL
 

@@ -197,18 +197,20 @@ def _sums(
     largest logit the sums are as exact, and one that stays needs no rescaling. Logits more than 80 above it overflow; the sums
     then are not finite, and are made again with the largest of all.
     """
-    sums = _Sums(scaled_ND, labels_N, mean_rows=mean_rows, wanted=wanted)
-    for words, rows, weight_vD, logits_nv in _tiles(scaled_ND, weight_VD, bias_V, wanted):
-        sums.fold(rows, words, weight_vD, logits_nv)
+
+    def folded(shift_N: torch.Tensor | None) -> _Sums:
+        sums = _Sums(scaled_ND, labels_N, mean_rows=mean_rows, wanted=wanted, shift_N=shift_N)
+        for words, rows, weight_vD, logits_nv in _tiles(scaled_ND, weight_VD, bias_V, wanted):
+            sums.fold(rows, words, weight_vD, logits_nv)
+        return sums
+
+    sums = folded(None)
     if sums.are_finite() or not scaled_ND.isfinite().all():
         return sums
     largest_N = scaled_ND.new_full((len(scaled_ND),), -torch.inf)
     for _words, rows, _weight_vD, logits_nv in _tiles(scaled_ND, weight_VD, bias_V, wanted):
         largest_N[rows] = torch.maximum(largest_N[rows], logits_nv.amax(-1))
-    sums = _Sums(scaled_ND, labels_N, mean_rows=mean_rows, wanted=wanted, shift_N=largest_N)
-    for words, rows, weight_vD, logits_nv in _tiles(scaled_ND, weight_VD, bias_V, wanted):
-        sums.fold(rows, words, weight_vD, logits_nv)
-    return sums
+    return folded(largest_N)
 
 
 class _Sums:
@@ -221,7 +223,7 @@ class _Sums:
         *,
         mean_rows: bool,
         wanted: _Wanted,
-        shift_N: torch.Tensor | None = None,
+        shift_N: torch.Tensor | None,
     ) -> None:
         self._labels_N = labels_N
         self._shift_is_known = shift_N is not None
