@@ -348,7 +348,8 @@ def test_what_could_not_be_judged_is_judged_again_and_not_asked_again(fault: Fau
     vlm = VisionLanguageModel("1", "2", "", "7")  # right, wrong, no answer, wrong
     with (
         fault_server(lambda request: fault if "Model's answer: 2" in request.text else Fault.NONE) as server,
-        open_judge(section(server), breaker=patient()) as judge,
+        # One at a time: the server has then answered in a schema before it refuses a request, and is not asked without one.
+        open_judge(section(server, concurrency=1), breaker=patient()) as judge,
     ):
         protocol = EvaluationProtocol("grounded", "qwen2_5_vl", judge, PAPER)
         how: dict[str, Any] = {"protocol": protocol, "settings": GREEDY, "run": run, "quiet": True}
