@@ -34,6 +34,7 @@ from opengrit.models.families import Loaded
 from opengrit.sampling import Asked, SamplingSettings
 from opengrit.sampling.transformers_engine import TransformersSampler
 from pages import replace_section
+from shapes import as_published
 
 NEVER = "\0never written\0"
 
@@ -67,6 +68,7 @@ def stock(
     loaded: Loaded, questions: list[Asked], *, group: int, length: int, fixed: bool
 ) -> Callable[[int], list[int]]:
     """`model.generate` over a batch in which every prompt and picture stands `group` times, as TRL 1.16 calls it."""
+    loaded = as_published(loaded)
     repeated = [question for question in questions for _ in range(group)]
     turns = [
         [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question.text}]}]

@@ -53,7 +53,7 @@ from opengrit.models.families import Loaded
 from opengrit.rewards.rubric import Rubric
 from opengrit.training.trainer import GritTrainer
 from pages import replace_section
-from shapes import SHAPES, build
+from shapes import SHAPES, as_published, build
 
 PHASES = ("preprocess", "generate", "reference", "reward", "loss", "optimizer", "other")
 NAMES = ("stock trl", "opengrit")
@@ -298,6 +298,8 @@ class Turn:
 
 def turn(options: argparse.Namespace, make: Callable[..., Any], examples: list[Example]) -> Turn:
     loaded = fresh(options)
+    if make is stock and not options.shape:
+        loaded = as_published(loaded)
     phases, counted = Phases(), count_work(loaded)
     rates = [(matmul_rate(), copy_rate())]
     with tempfile.TemporaryDirectory() as folder:

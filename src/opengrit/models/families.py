@@ -16,6 +16,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from opengrit.core.boxes import Size
 from opengrit.core.errors import ModelError
+from opengrit.models.vision_tower import quicken_tower
 from opengrit.sampling.model_inputs import PreparedPicture, VisualTokens
 
 
@@ -116,6 +117,7 @@ class Loaded:
     def encode(self, model: Any, pictures: Sequence[PreparedPicture]) -> list[VisualTokens]:
         """Each picture's tokens for the language model, all in one pass of `model`'s vision tower."""
         model = base_model(model)
+        quicken_tower(model)
         pixels = torch.cat([p.inputs["pixel_values"] for p in pictures]).to(model.device)
         image_id = self.processor.image_token_id
         lengths = [p.placeholder_ids.count(image_id) for p in pictures]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-_SPARE_SLOTS = 32  # how much a buffer grows at least when it is full
+_SPARE_SLOTS = 64  # how much a buffer grows at least when it is full
 
 
 def compacted(staying: Sequence[int]) -> list[int]:

@@ -202,6 +202,8 @@ class SharedPromptCache:
             self._own_bias = _bias(slots_T >= self._starts_R[:, None])[:, None, None]
         hidden_RD = self._text.embed_tokens(tokens_R)
         cos, sin = self._text.rotary_emb(hidden_RD[:, None], widen(positions_R[:, None], axes=self._axes))
+        # Rotation by halves is x cos + (halves of x exchanged) sin, with the first half of sin negated.
+        sin = torch.cat([-sin[..., : sin.shape[-1] // 2], sin[..., sin.shape[-1] // 2 :]], -1)
         for index, layer in enumerate(self._text.layers):
             attended = self._attend(index, layer.self_attn, layer.input_layernorm(hidden_RD), cos, sin)
             hidden_RD = hidden_RD + attended
@@ -216,12 +218,14 @@ class SharedPromptCache:
         query, key = attention.q_proj(hidden_RD).view(shape), attention.k_proj(hidden_RD).view(shape)
         if type(attention).__name__.startswith("Qwen3"):
             query, key = attention.q_norm(query), attention.k_norm(key)
-        query, key = _rotate(query, cos, sin), _rotate(key, cos, sin)
+        both = torch.cat([query * attention.scaling, key], 1)
+        both = torch.addcmul(both * cos, both.roll(shape[-1] // 2, -1), sin)
+        query, key = both.split((query.shape[1], key.shape[1]), 1)
         value = attention.v_proj(hidden_RD).view(shape)
         keys, values = self._own[index].write(key, value, first=self._first, slot=self._slot)
         prompt = self._prefix[index]
         rows, heads, width = len(query), key.shape[1], query.shape[-1]
-        query_RKNE = (query * attention.scaling).view(rows, heads, -1, width)
+        query_RKNE = query.view(rows, heads, -1, width)
         table = self._by_prompt(query_RKNE) @ prompt.keys.transpose(-1, -2)
         if self._prompt_bias is not None:
             table = table + self._prompt_bias
@@ -276,12 +280,6 @@ def _joined_masks(old_UP: torch.Tensor, new_UP: torch.Tensor) -> torch.Tensor:
 def _bias(seen: torch.Tensor) -> torch.Tensor:
     """An attention bias: 0 where a key is visible, -inf elsewhere."""
     return torch.zeros(seen.shape, device=seen.device).masked_fill_(~seen, -torch.inf)
-
-
-def _rotate(states_RHE: torch.Tensor, cos_R1E: torch.Tensor, sin_R1E: torch.Tensor) -> torch.Tensor:
-    """Rotary position embedding, by halves."""
-    near, far = states_RHE.chunk(2, -1)
-    return states_RHE * cos_R1E + torch.cat([-far, near], -1) * sin_R1E
 
 
 class PerRowCache:
