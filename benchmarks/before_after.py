@@ -16,7 +16,6 @@ import asyncio
 import functools
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from opengrit.models.resolve import resolve
 from pages import replace_section
 from report_speed import write_run
 from serve_load import Scene, run, scenes
+from servers import own_server
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "tiny-qwen2.5-vl"
@@ -136,21 +136,10 @@ def training(name: str, *changes: str, processes: int = 1) -> Callable[[Path, Pa
 
 
 def serving(tree: Path, folder: Path) -> Figures:
-    asked = command("serve", weights(), "--port", "0", "--no-page")
-    server = subprocess.Popen(
-        asked, env=environment(tree), cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    try:
-        assert server.stdout is not None
-        found = re.search(r"http://\S+", server.stdout.readline())
-        if found is None:
-            raise SystemExit(f"the server of {tree} did not start")
-        asyncio.run(run(found[0], pictures(), clients=8, requests=3))  # warms up
-        alone = asyncio.run(run(found[0], pictures(), clients=1, requests=40))
-        many = asyncio.run(run(found[0], pictures(), clients=CLIENTS, requests=6))
-    finally:
-        server.terminate()
-        server.wait(60)
+    with own_server(weights(), env=environment(tree), cwd=tree) as server:
+        asyncio.run(run(server.url, pictures(), clients=8, requests=3))  # warms up
+        alone = asyncio.run(run(server.url, pictures(), clients=1, requests=40))
+        many = asyncio.run(run(server.url, pictures(), clients=CLIENTS, requests=6))
     if not alone.latencies or not many.latencies or alone.failed + many.failed:
         raise SystemExit(f"the server of {tree} did not answer everything")
     return {

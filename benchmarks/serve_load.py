@@ -16,7 +16,6 @@ import platform
 import re
 import socket
 import statistics
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from opengrit.data.stickers.sets import asked, png_bytes
 from opengrit.data.stickers.world import draw
 from opengrit.inference.grounder import Grounder
 from pages import replace_section
+from servers import Server, own_server
 
 
 @dataclass(frozen=True)
@@ -119,14 +119,6 @@ def until_idle(url: str) -> None:
     raise SystemExit("the server is still busy after five minutes")
 
 
-def resident_mebibytes(pid: int) -> float:
-    """The memory a process has, from /proc (Linux)."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
-    found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
-    assert found is not None
-    return int(found[1]) / 1024
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -142,39 +134,31 @@ def main() -> None:
     options = parser.parse_args()
 
     pictures = scenes(Grounder.load(options.model), 24)
-    command = [sys.executable, "-m", "opengrit", "serve", options.model, "--port", "0", "--no-page"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert server.stdout is not None
-        found = re.search(r"http://\S+", server.stdout.readline())
-        if found is None:
-            raise SystemExit("the server did not start")
-        text = measure(found[0], server.pid, pictures, options)
-    finally:
-        server.terminate()
-        server.wait(60)
+    with own_server(options.model) as server:
+        text = measure(server, pictures, options)
     print(text)
     if options.results is not None:
         replace_section(options.results, f"serving {options.model}", text)
 
 
-def measure(url: str, pid: int, pictures: list[Scene], options: argparse.Namespace) -> str:
+def measure(server: Server, pictures: list[Scene], options: argparse.Namespace) -> str:
     """The section's text."""
+    url = server.url
     asyncio.run(run(url, pictures, clients=8, requests=3))  # warms up
     alone: list[Run] = []
     many: list[Run] = []
-    memory = [resident_mebibytes(pid)]
+    memory = [server.mebibytes()]
     for _ in range(options.rounds):
         alone.append(asyncio.run(run(url, pictures, clients=1, requests=options.alone)))
         print(row("1", alone[-1:]), file=sys.stderr)
         many.append(asyncio.run(run(url, pictures, clients=options.clients, requests=options.requests)))
         print(row(str(options.clients), many[-1:]), file=sys.stderr)
-    memory.append(resident_mebibytes(pid))
+    memory.append(server.mebibytes())
     for _ in range(options.leaving_rounds):
         for number in range(options.leaving):
             leave_early(url, pictures[number % len(pictures)])
         until_idle(url)
-        memory.append(resident_mebibytes(pid))
+        memory.append(server.mebibytes())
     ratio = statistics.fmean(r.per_second for r in many) / statistics.fmean(r.per_second for r in alone)
     rows = [
         "| clients | answers a second, round by round | p50 (s) | p95 (s) | answered | 429 | wrong picture's | failed |",
