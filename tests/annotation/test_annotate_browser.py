@@ -28,7 +28,9 @@ expect.set_options(timeout=PATIENCE_SECONDS * 1000)
 
 WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
 # What a browser's console says of a server that was killed: refused, or cut while it answered or was idle.
-SERVER_GONE = re.compile(r"net::ERR_(CONNECTION_(REFUSED|RESET|CLOSED|ABORTED)|EMPTY_RESPONSE|SOCKET_NOT_CONNECTED)\b")
+SERVER_GONE = re.compile(
+    r"net::ERR_(CONNECTION_(REFUSED|RESET|CLOSED|ABORTED)|EMPTY_RESPONSE|SOCKET_NOT_CONNECTED)\b"
+)
 QUESTIONS = (
     ("How many cars are there?", "1"),
     ("Is the car red?", "Yes"),
