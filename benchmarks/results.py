@@ -2,8 +2,8 @@
 
     python benchmarks/results.py --out runs/evidence
 
-makes six tables with `opengrit table`, each model in a folder of its own, and can be interrupted: the same command
-continues. `--table` and `--model` name a part, so that two processes can share the work. `--so-far` runs nothing, and collects
+makes six tables with `opengrit table`, each model in a folder of its own, measures the attention of what the second one trained, and can
+be interrupted: the same command continues. `--table` and `--model` name a part, so that two processes can share the work. `--so-far` runs nothing, and collects
 what is finished by now, also while other processes work. The page is composed of every file that is there and was measured
 with the packaged weights and rows of now; what is missing is named on it.
 """
@@ -15,14 +15,16 @@ import csv
 import io
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from attention_rows import attention_rows, measure_seeds, set_of
 from measured import ALL_SETS, MADE_WITH, rows_hash
 from more_rows import write_rows
 from opengrit.core.errors import OpenGritError, RunError
+from opengrit.core.types import Example
 from opengrit.experiments import TableRecipe, finished_runs, load_table_recipe, run_table
 from opengrit.experiments.pages import CSV_HEADER, csv_text
 from opengrit.experiments.results import Block, measure
@@ -51,9 +53,11 @@ class Evidence:
     changes: tuple[str, ...] = ()
 
 
+ATTENTION = "attention"  # of what the table in miniature trained
+STICKERS = Evidence("stickers", "table-stickers")
 TABLES = (
     Evidence("compose", "table-compose"),
-    Evidence("stickers", "table-stickers"),
+    STICKERS,
     Evidence("drift", "table-drift"),
     Evidence("drift-200", "table-drift", ("train.learning_rate=1e-4", "train.max_steps=200")),
     Evidence("count-ablation", "table-count-ablation"),
@@ -94,15 +98,38 @@ def collect(table: Evidence, recipe: TableRecipe, folder: Path) -> str | None:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(CSV_HEADER)
-    model = recipe.models[0].title
-    for key, value in _made_with(recipe, folder, sum(map(len, data.values()))):
-        writer.writerow((model, "", MADE_WITH, "", key, value, "", "", ""))
-    for name, rows in data.items():
-        writer.writerow((model, name, MADE_WITH, "", "rows_sha256", rows_hash(rows), "", "", len(rows)))
+    writer.writerows(_head(recipe, folder, data))
     whole = measure(recipe, found, sets)
     writer.writerows(_short(csv_text(whole)))
     writer.writerows(_seconds(whole.blocks[-1]))
     return stream.getvalue()
+
+
+def collect_attention(recipe: TableRecipe, table: Path, folder: Path, *, so_far: bool) -> str | None:
+    """The CSV text of the attention of a table's `grit`; None where nothing is trained or measured."""
+    found = measure_seeds(table, folder, so_far=so_far) if (table / RECIPE).is_file() else None
+    if found is None:
+        return None
+    scores, asked = found
+    data: dict[str, list[Example]] = {}
+    for record in asked:
+        data.setdefault(set_of(record), []).append(record.example)
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(CSV_HEADER)
+    writer.writerows(_head(recipe, table, data))
+    writer.writerows(attention_rows(recipe.models[0].title, scores))
+    return stream.getvalue()
+
+
+def _head(
+    recipe: TableRecipe, folder: Path, data: Mapping[str, Sequence[Example]]
+) -> Iterator[tuple[object, ...]]:
+    model = recipe.models[0].title
+    for key, value in _made_with(recipe, folder, sum(map(len, data.values()))):
+        yield (model, "", MADE_WITH, "", key, value, "", "", "")
+    for name, rows in data.items():
+        yield (model, name, MADE_WITH, "", "rows_sha256", rows_hash(rows), "", "", len(rows))
 
 
 def _made_with(recipe: TableRecipe, folder: Path, num_questions: int) -> Iterator[tuple[str, str]]:
@@ -159,7 +186,7 @@ def _short(text: str) -> Iterator[list[str]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    names = [table.name for table in TABLES]
+    names = [*(table.name for table in TABLES), ATTENTION]
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -189,6 +216,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if text is not None:
                 (raw / f"{table.name}-{model}.csv").write_text(text, encoding="utf-8")
             compose(args.page, args.readme)
+    for model in args.model if ATTENTION in args.table else ():
+        trained = args.out.resolve() / "stickers" / model
+        recipe = recipe_of(STICKERS, model, trained, args.changes)
+        text = collect_attention(recipe, trained, args.out.resolve() / ATTENTION / model, so_far=args.so_far)
+        if text is not None:
+            (raw / f"{ATTENTION}-{model}.csv").write_text(text, encoding="utf-8")
+        compose(args.page, args.readme)
 
 
 if __name__ == "__main__":

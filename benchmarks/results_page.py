@@ -38,7 +38,7 @@ CALLED = {
 }  # fmt: skip
 TABLES = {
     "compose": "questions of two looks", "stickers": "table 1 in miniature", "drift": "drift at 3e-4, 40 steps",
-    "drift-200": "1e-4, 200 steps", "count-ablation": "the count ablation", "more-rows": "more training rows",
+    "drift-200": "1e-4, 200 steps", "count-ablation": "the count ablation", "more-rows": "more training rows", "attention": "attention to the picture",
 }  # fmt: skip
 
 
@@ -112,6 +112,36 @@ def answers_need_boxes(files: Files) -> list[str]:
         "Necessity: answers that change when their boxes are grey, minus those that change when random boxes are. Sufficiency: answers that "
         "stay when all but their boxes is grey ([definitions](probes.md)). Answers without boxes are left out.",
         *table(["", "necessity, points", "sufficiency, %"], rows),
+        *attention(files),
+    ]
+
+
+def attention(files: Files) -> list[str]:
+    """The paper's figure 5, with its control."""
+    quantities = ("written", "no-boxes", "without-boxes", "boxes-over-words")
+    rows = []
+    for raw in files.of("attention"):
+        written_, no_boxes, without_boxes, over_words = (
+            raw.of(raw.whole, "grit", f"attention/{q}") for q in quantities
+        )
+        cells = [shown(written_, SHARE), shown(no_boxes, SHARE)]
+        rows.append([raw.name, *cells, *(difference(one, SHARE) for one in (without_boxes, over_words))])
+    if not rows:
+        return []
+    return [
+        "",
+        "**Attention**: the share that goes to the picture while `grit`'s models rethink, as written and with the boxes before the rethinking deleted (the "
+        "paper's figure 5). A shorter text leaves more of it to the picture, whatever was deleted; only the last column compares texts of one length.",
+        *table(
+            [
+                "",
+                "as written, %",
+                "boxes deleted, %",
+                "difference",
+                "words deleted - as many tokens of boxes deleted",
+            ],
+            rows,
+        ),
     ]
 
 
