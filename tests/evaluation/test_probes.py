@@ -456,6 +456,20 @@ def test_what_cannot_be_asked_is_refused_with_a_remedy(
     assert not (tmp_path / "p").exists()
 
 
+@pytest.mark.parametrize("more", [[], ["--attention"]])
+def test_answers_about_grey_pictures_are_not_probed(
+    tmp_path: Path, pictured: list[Record], more: list[str]
+) -> None:
+    recipe = "evaluate: {model: {name: x}, data: [{name: pets}], blind: true}\n"
+    run = RunDir.create(tmp_path / "before", recipe=recipe)
+    with run.append_records() as writer:
+        writer.write_record(pictured[0])
+    result = CliRunner().invoke(app, ["probe", str(run.path), "--out", str(tmp_path / "p"), *more])
+    assert result.exit_code == 2
+    assert "probe an evaluation without --blind" in " ".join(result.output.split())
+    assert not (tmp_path / "p").exists()
+
+
 def test_a_training_is_not_probed(tmp_path: Path) -> None:
     run = RunDir.create(tmp_path / "t", recipe="train: {}\n")
     result = CliRunner().invoke(app, ["probe", str(run.path), "--out", str(tmp_path / "p")])

@@ -128,6 +128,11 @@ def probe(
     if not records:
         raise RunError(f"probes ask about answers, {run} holds none; finish the evaluation first")
     recipe = _recipe_of(read) if wanted or attention else None
+    if recipe is not None and recipe.blind:
+        raise RunError(
+            f"probes grey parts of the pictures that were shown, {run} was asked about grey ones (--blind); probe an evaluation "
+            "without --blind"
+        )
     if attention and recipe is not None and recipe.endpoint is not None:
         raise RunError(
             f"attention is measured on a model in this process, {run} was answered by one at {recipe.endpoint.url}; "
