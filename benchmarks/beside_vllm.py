@@ -3,9 +3,9 @@
     python scripts/engines.py vllm      # makes .venv-vllm
     python benchmarks/beside_vllm.py --model tiny-qwen2.5-vl --results docs/results/cost.md
 
-The same questions are asked in turns in the process of `opengrit eval`, of vLLM's own server and of `opengrit serve`, the servers by
-`opengrit eval --endpoint`, with many requests at a time and with one. Both servers run all the while, and each waits while others
-answer. A server's start is not in a turn's seconds; the start of the command that asks is.
+The same questions are answered in turns by `opengrit eval` in its own process, by vLLM's server and by `opengrit serve`; `opengrit eval
+--endpoint` asks the servers, with many requests at a time and with one. Both servers run all the while and keep what they have seen,
+prompts and pictures; a process starts cold. What the command that asks takes to start is measured each round, with one question a set.
 """
 
 from __future__ import annotations
@@ -26,21 +26,23 @@ from servers import own_server, vllm_server
 FRAMES = {"tiny-qwen2.5-vl": "qwen2_5_vl", "tiny-internvl3": "internvl"}
 SETS = ("stickers/count", "stickers/spatial")
 HERE, VLLM, SERVE = "in the process", "vLLM's server", "`opengrit serve`"
+START = ("start", 1)  # one question a set, which `opengrit serve` answers
 Asked = tuple[str, int]  # whom, and how many requests at a time (in the process: rows of a batch)
 
 
 @dataclass
 class Turns:
-    """What a way took: seconds and the asking command's memory, turn by turn, and texts that were other than in the process."""
+    """What a way took: seconds and the asking command's memory, turn by turn; and how many texts differ from those in the process."""
 
     questions: int
     seconds: list[float] = field(default_factory=list)
     mebibytes: list[float] = field(default_factory=list)
     others: int = 0
 
-    @property
-    def per_second(self) -> float:
-        return self.questions / statistics.median(self.seconds)
+    def without(self, start: Turns | None) -> list[float]:
+        """The seconds, less those of the start of the command that asks, round by round."""
+        starts = [0.0] * len(self.seconds) if start is None else start.seconds
+        return [whole - part for whole, part in zip(self.seconds, starts, strict=True)]
 
 
 def ask(
@@ -53,7 +55,12 @@ def ask(
     cost = command_cost(command, env=env)
     turns.seconds.append(cost.seconds)
     turns.mebibytes.append(cost.mebibytes)
-    return {record.id: record.completion.text for record in RunDir.open(folder).records()}
+    said = {record.id: record.completion.text for record in RunDir.open(folder).records()}
+    if len(said) != turns.questions:
+        raise SystemExit(
+            f"{len(said)} of {turns.questions} questions were answered; ask fewer than a set has"
+        )
+    return said
 
 
 def measure(options: argparse.Namespace, folder: Path) -> str:
@@ -66,16 +73,18 @@ def measure(options: argparse.Namespace, folder: Path) -> str:
         servers = {VLLM: by_vllm, SERVE: by_serve}
         ways: list[Asked] = [(HERE, options.together)]
         ways += [(name, together) for together in (options.together, 1) for name in servers]
+        ways.append(START)
         made: dict[Asked, Turns] = {}
         texts: dict[str, str] = {}
         for turn in range(options.rounds + 1):
             for way in ways:
                 name, together = way
-                each = options.alone if together == 1 else options.limit
+                each = 1 if way == START else options.alone if together == 1 else options.limit
                 found = Turns(2 * each) if turn <= 1 else made[way]  # the first round warms up
                 words = ["--model", model]
-                if name in servers:
-                    words += ["--endpoint", f"{servers[name].url}/v1", "--frame", FRAMES[model]]
+                if name != HERE:
+                    server = servers[SERVE if way == START else name]
+                    words += ["--endpoint", f"{server.url}/v1", "--frame", FRAMES[model]]
                 said = ask(
                     folder / f"{turn}-{ways.index(way)}",
                     words,
@@ -99,14 +108,24 @@ def section(
     memory: dict[str, float],
     started: dict[str, float],
 ) -> str:
-    rows = [
-        f"| {name} | {together} | {found.questions} | {', '.join(f'{s:.1f}' for s in found.seconds)} | {found.per_second:.1f} | "
-        f"{found.others} of {found.questions * len(found.seconds)} |"
-        for (name, together), found in made.items()
-    ]
+    start = made.pop(START)
 
-    def over(whom: str, other: str, together: int) -> str:
-        pairs = zip(made[whom, together].seconds, made[other, together].seconds, strict=True)
+    def seconds(way: Asked) -> list[float]:
+        return made[way].without(None if way[0] == HERE else start)
+
+    rows = []
+    for way, found in made.items():
+        rate = found.questions / statistics.median(seconds(way))
+        asked = f"{found.questions} | {', '.join(f'{s:.1f}' for s in found.seconds)} | {rate:.1f}"
+        rows.append(
+            f"| {way[0]} | {way[1]} | {asked} | {found.others} of {found.questions * len(found.seconds)} |"
+        )
+
+    def over(one: Asked, other: Asked) -> str:
+        return spread([a / b for a, b in zip(seconds(one), seconds(other), strict=True)])
+
+    def whole(one: Asked, other: Asked) -> str:
+        pairs = zip(made[one].seconds, made[other].seconds, strict=True)
         return spread([a / b for a, b in pairs])
 
     many = options.together
@@ -115,17 +134,20 @@ def section(
             f"### Beside vLLM, {options.model}",
             "",
             f"The first questions of {' and '.join(SETS)}, greedy, at most 160 tokens, {options.threads} threads each, "
-            f"{options.rounds} rounds in turns after one that warms up; seconds of whole commands. vLLM's CPU build, 32 bits, eager.",
+            f"{options.rounds} rounds in turns after one that warms up; seconds of whole commands. The command that asks a server "
+            f"takes {spread(start.seconds)} s to start, which the questions a second of servers are without. vLLM's CPU build, 32 bits, eager. "
+            "The servers keep prompts and pictures that they have seen; a process starts cold.",
             "",
-            "| who answers | at a time | questions | seconds, turn by turn | questions a second | other texts |",
+            "| who answers | at a time | questions | seconds, turn by turn | questions a second | texts that differ |",
             "|---|---|---|---|---|---|",
             *rows,
             "",
-            f"Seconds of vLLM's server over those in the process: {over(VLLM, HERE, many)}; over those of `opengrit serve`: "
-            f"{over(VLLM, SERVE, many)} with {many} requests at a time, {over(VLLM, SERVE, 1)} with one.",
+            f"Seconds of a whole command that asks vLLM's server over those in the process: {whole((VLLM, many), (HERE, many))}. Seconds of vLLM's "
+            f"answers over those of `opengrit serve`: {over((VLLM, many), (SERVE, many))} with {many} requests at a time, "
+            f"{over((VLLM, 1), (SERVE, 1))} with one.",
             "",
             f"A server's start: vLLM {started[VLLM]:.0f} s, `opengrit serve` {started[SERVE]:.0f} s. Memory after it all: vLLM "
-            f"{memory[VLLM]:.0f} MiB (1024 of them set aside for keys and values), `opengrit serve` {memory[SERVE]:.0f} MiB; the evaluation "
+            f"{memory[VLLM]:.0f} MiB (up to 1024 of them for keys and values), `opengrit serve` {memory[SERVE]:.0f} MiB; the evaluation "
             f"in the process {max(made[HERE, many].mebibytes):.0f} MiB at most.",
             "",
         ]
@@ -140,7 +162,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--limit", type=int, default=240, help="questions of each set")
     parser.add_argument(
-        "--alone", type=int, default=20, help="questions of each set that are asked one by one"
+        "--alone", type=int, default=40, help="questions of each set that are asked one by one"
     )
     parser.add_argument("--together", type=int, default=32, help="questions at a time")
     parser.add_argument("--rounds", type=int, default=3)

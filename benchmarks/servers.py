@@ -9,12 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from opengrit.models.resolve import resolve
 
@@ -35,22 +37,26 @@ class Server:
     started: float
 
     def mebibytes(self) -> float:
-        """The memory that it and the processes it has started hold, each with what it shares (Linux)."""
-        return sum(map(_resident_mebibytes, _with_children(self.pid)))
+        """The memory that it and the processes it has started hold, what they share counted once (Linux)."""
+        return sum(map(_mebibytes, _with_children(self.pid)))
 
 
 @contextmanager
 def own_server(
     model: str, *, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> Iterator[Server]:
-    """`opengrit serve` on a free port, without its page. Raises SystemExit where it does not start."""
+    """`opengrit serve` on a free port, without its page. Raises SystemExit with what it said where it does not start."""
     command = [sys.executable, "-m", "opengrit", "serve", model, "--port", "0", "--no-page"]
     began = time.perf_counter()
-    with _process(command, env=env, cwd=cwd, log=None) as process:
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        _process(command, env=env, cwd=cwd, stdout=subprocess.PIPE, stderr=said) as process,
+    ):
         assert process.stdout is not None
         found = re.search(r"http://\S+", process.stdout.readline())
         if found is None:
-            raise SystemExit("the server did not start")
+            said.seek(0)
+            raise SystemExit(f"the server did not start:\n{said.read()[-3000:]}")
         yield Server(found[0], process.pid, time.perf_counter() - began)
 
 
@@ -65,7 +71,10 @@ def vllm_server(model: str, *, env: Mapping[str, str], log: Path) -> Iterator[Se
         "--dtype", "float32", "--enforce-eager", "--max-num-batched-tokens", "4096", "--gpu-memory-utilization", "0.2",
     ]  # fmt: skip
     began = time.perf_counter()
-    with _process(command, env={**env, **_QUIET}, cwd=None, log=log) as process:
+    with (
+        log.open("wb") as out,
+        _process(command, env={**env, **_QUIET}, cwd=None, stdout=out, stderr=out) as process,
+    ):
         while not _answers(f"http://127.0.0.1:{port}/health"):
             if process.poll() is not None or time.perf_counter() - began > START_SECONDS:
                 raise SystemExit(f"vLLM's server did not start:\n{log.read_text(errors='replace')[-3000:]}")
@@ -75,23 +84,26 @@ def vllm_server(model: str, *, env: Mapping[str, str], log: Path) -> Iterator[Se
 
 @contextmanager
 def _process(
-    command: Sequence[str], *, env: Mapping[str, str] | None, cwd: Path | None, log: Path | None
+    command: Sequence[str], *, env: Mapping[str, str] | None, cwd: Path | None, stdout: Any, stderr: Any
 ) -> Iterator[subprocess.Popen[str]]:
-    """A process in a group of its own, which is ended with it; its output in a pipe, or all it says in a file."""
-    with contextlib.ExitStack() as stack:
-        out = subprocess.PIPE if log is None else stack.enter_context(log.open("wb"))
-        err = subprocess.DEVNULL if log is None else out
-        process = subprocess.Popen(
-            command, env=env, cwd=cwd, stdout=out, stderr=err, text=True, start_new_session=True
-        )
-        try:
-            yield process
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
+    """Start a process in a group of its own and end the whole group at the end, also where a signal ends this process."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
+    process = subprocess.Popen(
+        command, env=env, cwd=cwd, stdout=stdout, stderr=stderr, text=True, start_new_session=True
+    )
+    try:
+        with process:
             try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+                yield process
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGTERM)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(60)
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _answers(url: str) -> bool:
@@ -105,13 +117,16 @@ def _answers(url: str) -> bool:
 def _with_children(pid: int) -> list[int]:
     found = [pid]
     for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in tasks.read_text().split():
-            found += _with_children(int(child))
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            for child in tasks.read_text().split():
+                found += _with_children(int(child))
     return found
 
 
-def _resident_mebibytes(pid: int) -> float:
-    """The memory a process has, from /proc (Linux)."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
-    found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
-    return 0.0 if found is None else int(found[1]) / 1024
+def _mebibytes(pid: int) -> float:
+    """A process's memory, of what it shares with others its share."""
+    with contextlib.suppress(OSError):  # it has ended meanwhile
+        found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+        if found is not None:
+            return int(found[1]) / 1024
+    return 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -82,9 +81,3 @@ def build(shape: str, *, device: str | None = None, dtype: torch.dtype | None = 
     with torch.device(device):
         model = AutoModelForImageTextToText.from_config(config, dtype=dtype).eval()
     return describe(model, processor, name=f"{shape} (random weights)")
-
-
-def as_published(loaded: Loaded) -> Loaded:
-    """With the model as transformers loads it from the same folder: ours has a quicker vision tower."""
-    model = type(loaded.base).from_pretrained(loaded.path, dtype=loaded.base.dtype)
-    return replace(loaded, model=model.to(loaded.base.device).eval())

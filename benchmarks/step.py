@@ -50,10 +50,11 @@ from opengrit.grounding.prompts import user_text
 from opengrit.judges import RuleJudge
 from opengrit.models import load
 from opengrit.models.families import Loaded
+from opengrit.models.vision_tower import restore_tower
 from opengrit.rewards.rubric import Rubric
 from opengrit.training.trainer import GritTrainer
 from pages import replace_section
-from shapes import SHAPES, as_published, build
+from shapes import SHAPES, build
 
 PHASES = ("preprocess", "generate", "reference", "reward", "loss", "optimizer", "other")
 NAMES = ("stock trl", "opengrit")
@@ -298,8 +299,8 @@ class Turn:
 
 def turn(options: argparse.Namespace, make: Callable[..., Any], examples: list[Example]) -> Turn:
     loaded = fresh(options)
-    if make is stock and not options.shape:
-        loaded = as_published(loaded)
+    if make is stock:
+        restore_tower(loaded.base)  # ours is quicker than that of transformers
     phases, counted = Phases(), count_work(loaded)
     rates = [(matmul_rate(), copy_rate())]
     with tempfile.TemporaryDirectory() as folder:

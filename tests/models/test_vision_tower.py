@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from unittest import mock
 
 import pytest
@@ -10,7 +11,7 @@ import tiny_random
 import torch
 
 from opengrit.models import vision_tower
-from opengrit.models.vision_tower import quicken_tower
+from opengrit.models.vision_tower import quicken_tower, restore_tower
 
 TOWERS = {
     "Qwen2-VL": tiny_random.qwen2,
@@ -28,11 +29,9 @@ GRIDS = [
 
 
 def own_tower(made) -> torch.nn.Module:
-    """The model as transformers builds it: loading has quickened the one that is given."""
-    model = copy.deepcopy(made.base)
-    vars(model.model.visual.patch_embed.proj).pop("forward", None)
-    model.model.visual.config._attn_implementation = "sdpa"
-    return model
+    """The model as transformers builds it."""
+    restore_tower(made.base)
+    return made.base
 
 
 def encoded(model, pixels):
@@ -90,18 +89,66 @@ def test_windows_of_one_length_take_one_call_a_layer(monkeypatch):
     assert max(shape[0] for shape in calls) > 1
 
 
-def test_a_tower_with_an_attention_of_its_own_keeps_it_and_nothing_is_done_twice():
+@pytest.mark.parametrize("family", TOWERS)
+def test_a_quickened_model_is_copied_stored_and_built_from_its_config_as_any_other(family, tmp_path):
+    model = own_tower(TOWERS[family]())
+    pixels = pixels_of(model.model.visual)
+    quicken_tower(model)
+    tokens, _ = encoded(model, pixels)
+    stored = io.BytesIO()
+    torch.save(model, stored)
+    stored.seek(0)
+    for copied in (copy.deepcopy(model), torch.load(stored, weights_only=False)):
+        copied.model.visual.patch_embed.proj.weight.data.mul_(2)
+        assert not torch.equal(encoded(copied, pixels)[0], tokens)  # with weights of its own
+    torch.testing.assert_close(encoded(model, pixels)[0], tokens)
+    model.save_pretrained(tmp_path)
+    assert vision_tower.ATTENTION not in (tmp_path / "config.json").read_text()
+    for built in (type(model)(copy.deepcopy(model.config)), type(model).from_pretrained(tmp_path)):
+        assert type(built.model.visual.patch_embed.proj) is torch.nn.Conv3d
+        assert built.model.visual.blocks[0].attn.config._attn_implementation == "sdpa"
+
+
+def test_checkpointed_layers_are_computed_again_with_the_same_attention():
     model = own_tower(tiny_random.qwen())
-    model.model.visual.config._attn_implementation = "flash_attention_2"
+    pixels = pixels_of(model.model.visual)
     quicken_tower(model)
-    assert model.model.visual.config._attn_implementation == "flash_attention_2"
-    forward = model.model.visual.patch_embed.proj.forward
+    _, gradients = encoded(model, pixels)
+    model.gradient_checkpointing_enable()
+    model.train()
+    _, again = encoded(model, pixels)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(again[name], gradient)
+
+
+@pytest.mark.parametrize("other", ["eager", "flash_attention_2"])
+def test_a_tower_with_another_attention_keeps_it_also_where_it_is_changed_later(other):
+    model = own_tower(tiny_random.qwen())
+    tower = model.model.visual
     quicken_tower(model)
-    assert model.model.visual.patch_embed.proj.forward is forward
+    tower.config._attn_implementation = other
+    quicken_tower(model)
+    assert all(block.attn.config is tower.config for block in tower.blocks)
+    tower.config._attn_implementation = "sdpa"
+    quicken_tower(model)
+    assert all(block.attn.config is not tower.config for block in tower.blocks)
+
+
+def test_nothing_is_done_twice_and_all_is_undone():
+    model = own_tower(tiny_random.qwen())
+    tower = model.model.visual
+    quicken_tower(model)
+    configs = [block.attn.config for block in tower.blocks]
+    quicken_tower(model)
+    assert [block.attn.config for block in tower.blocks] == configs
+    restore_tower(model)
+    assert type(tower.patch_embed.proj) is torch.nn.Conv3d
+    assert all(block.attn.config is tower.config for block in tower.blocks)
 
 
 def test_a_family_without_such_a_tower_is_left_alone():
     model = tiny_random.internvl3().base
     before = dict(vars(model.model.vision_tower))
     quicken_tower(model)
+    restore_tower(model)
     assert vars(model.model.vision_tower) == before

@@ -1,14 +1,14 @@
-"""A vision tower as fast as its arithmetic, with the same weights and results: patches in one product, windows together.
+"""A quicker vision tower of Qwen models with the same weights: patches in one product, windows of one length in one call.
 
-transformers embeds Qwen's patches with a convolution whose kernel is as large as its input, and without a flash-attention
-package it attends to pictures and windows one by one: a picture of 1000 x 1000 pixels has a hundred windows in each of
-28 layers. Both change no result beyond rounding.
+transformers embeds patches with a convolution whose kernel is as large as its input, and without a flash-attention package it
+attends to pictures and windows one by one: a picture of 1008 x 1008 pixels has 81 windows in most of 32 layers. Each of the two
+in one call changes results by rounding only.
 """
 
 # N patches, W windows of one length, L patches of a window, H heads, E width of a head.
 from __future__ import annotations
 
-import types
+import copy
 from typing import Any
 
 import torch
@@ -18,23 +18,49 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 # transformers hands whole rows with their boundaries to an attention that has "flash" in its name, and windows one by one to others.
 ATTENTION = "opengrit_windows_as_flash"
-_REPLACED = ("sdpa", "eager")  # attention that SDPA computes as well
+
+
+class _WholePatches(torch.nn.Conv3d):
+    """A convolution over patches that are as large as its kernel: a product, N x channels x 1 x 1 x 1."""
+
+    def forward(self, patches: torch.Tensor) -> torch.Tensor:
+        if patches.shape[2:] != self.kernel_size:
+            return super().forward(patches)
+        return functional.linear(patches.flatten(1), self.weight.flatten(1), self.bias)[
+            :, :, None, None, None
+        ]
 
 
 def quicken_tower(model: Any) -> None:
-    """Let the vision tower of a Qwen model embed patches in one product and attend to windows of one length in one call.
+    """Let a Qwen model's vision tower embed patches in one product, and SDPA attend to windows of one length in one call.
 
-    Nothing is done a second time, nor to a tower of another shape or with another attention.
+    The model's config stays as it is, so that it builds the model that it did. A tower of another shape is left alone, and one whose attention
+    is no longer SDPA gets that of its config.
     """
     tower = getattr(model.model, "visual", None)
     if tower is None:
         return
     patches = tower.patch_embed.proj
-    if type(patches) is torch.nn.Conv3d and "forward" not in vars(patches) and _takes_whole_inputs(patches):
-        patches.forward = types.MethodType(_as_product, patches)
-    if tower.config._attn_implementation in _REPLACED:
-        AttentionInterface.register(ATTENTION, _attend)
-        tower.config._attn_implementation = ATTENTION
+    if type(patches) is torch.nn.Conv3d and _takes_whole_inputs(patches):
+        patches.__class__ = _WholePatches
+    is_sdpa = tower.config._attn_implementation == "sdpa"
+    for block in tower.blocks:
+        if is_sdpa and block.attn.config is tower.config:
+            block.attn.config = copy.copy(tower.config)
+            block.attn.config._attn_implementation = ATTENTION
+        elif not is_sdpa:
+            block.attn.config = tower.config
+
+
+def restore_tower(model: Any) -> None:
+    """Undo `quicken_tower`: the tower as transformers builds it."""
+    tower = getattr(model.model, "visual", None)
+    if tower is None:
+        return
+    if type(tower.patch_embed.proj) is _WholePatches:
+        tower.patch_embed.proj.__class__ = torch.nn.Conv3d
+    for block in tower.blocks:
+        block.attn.config = tower.config
 
 
 def _takes_whole_inputs(convolution: torch.nn.Conv3d) -> bool:
@@ -44,13 +70,6 @@ def _takes_whole_inputs(convolution: torch.nn.Conv3d) -> bool:
         and set(convolution.dilation) == {1}
         and convolution.padding == (0, 0, 0)
     )
-
-
-def _as_product(self: torch.nn.Conv3d, patches: torch.Tensor) -> torch.Tensor:
-    """The convolution's output (N x channels x 1 x 1 x 1) for patches that are as large as its kernel."""
-    if patches.shape[2:] != self.kernel_size:
-        return torch.nn.Conv3d.forward(self, patches)
-    return functional.linear(patches.flatten(1), self.weight.flatten(1), self.bias)[:, :, None, None, None]
 
 
 def _attend(
@@ -65,7 +84,7 @@ def _attend(
     dropout: float = 0.0,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """SDPA within each window, windows of one length in one call; 1 x N x H x E, in the order of the patches."""
+    """SDPA within each window, windows of one length in one call. Returns 1 x N x H x E, in the order of the patches."""
     lengths = cu_seq_lens_q.diff().tolist()
     windows = [states[0].split(lengths, 1) for states in (query_1HNE, key_1HNE, value_1HNE)]
     found: dict[int, torch.Tensor] = {}
@@ -77,3 +96,6 @@ def _attend(
         )
         found |= dict(zip(chosen, out_WLHE.unbind(), strict=True))
     return torch.cat([found[place] for place in range(len(lengths))])[None], None
+
+
+AttentionInterface.register(ATTENTION, _attend)
