@@ -90,9 +90,9 @@ def _attend(
     found: dict[int, torch.Tensor] = {}
     for length in dict.fromkeys(lengths):
         chosen = [place for place, own in enumerate(lengths) if own == length]
-        states = (torch.stack([parts[place] for place in chosen]) for parts in windows)
+        query, key, value = (torch.stack([parts[place] for place in chosen]) for parts in windows)
         out_WLHE, _weights = sdpa_attention_forward(
-            module, *states, attention_mask=None, scaling=scaling, dropout=dropout, is_causal=False
+            module, query, key, value, attention_mask=None, scaling=scaling, dropout=dropout, is_causal=False
         )
         found |= dict(zip(chosen, out_WLHE.unbind(), strict=True))
     return torch.cat([found[place] for place in range(len(lengths))])[None], None
