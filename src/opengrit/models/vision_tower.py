@@ -58,7 +58,7 @@ def restore_tower(model: Any) -> None:
     if tower is None:
         return
     if type(tower.patch_embed.proj) is _WholePatches:
-        tower.patch_embed.proj.__class__ = torch.nn.Conv3d
+        tower.patch_embed.proj.__class__ = torch.nn.Conv3d  # type: ignore[assignment]
     for block in tower.blocks:
         block.attn.config = tower.config
 
