@@ -66,10 +66,13 @@ class Raw:
         return self.of(data, f"grit-minus-{way}", quantity)
 
     def seeds(self, data: str, way: str, quantity: str) -> tuple[float, ...]:
+        return tuple(self.by_seed(data, way, quantity).values())
+
+    def by_seed(self, data: str, way: str, quantity: str) -> dict[str, float]:
         keys = [
             key for key in self.rows if (key[0], key[1], key[3]) == (data, way, quantity) and key[2] != POOLED
         ]
-        return tuple(value for key in keys if (value := self.rows[key].value) is not None)
+        return {key[2]: value for key in keys if (value := self.rows[key].value) is not None}
 
 
 def read(path: Path) -> Raw:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from forest import Mark, forest
 from measured import (
+    ALL_SETS,
     OVERLAP,
     SHARE,
     SHORT,
@@ -31,6 +32,7 @@ COLOURS = {
     "direct": "#0072B2", "grounded": "#999999", "sft": "#CC79A7", "grpo-random": "#F0E442", "grpo-answer": "#E69F00", "grit": "#D55E00",
     "direct-after": "#56B4E9", "blind": "#000000", "kl": "#009E73", "asking-again": "#7B3FA0", "labels": "#8C564B", "objects": "#1B9E9E",
 }  # fmt: skip
+DRIFTED = 0.85  # of the usual IoU: as the alarm has it
 OBJECTIVES = ("kl", "asking-again", "labels", "objects")
 CALLED = {
     "direct": "asked plainly", "grounded": "asked to point", "direct-after": "grit's model asked plainly", "blind": "grit's model, grey pictures",
@@ -201,12 +203,11 @@ def drift(files: Files) -> list[str]:
         ]
     if not rows:
         return []
-    quiet = [f"{_alarms(raw, 'grit')} ({raw.name})" for raw in files.of("stickers")]
-    demo = f" The demo's own setting raised it in {', '.join(quiet)}." if quiet else ""
     return [
         "**Drift**: three times the demo's learning rate, or five times its length, where no reward of the paper keeps boxes in their place. The row "
         "of the paper's objective has its figures, the others their differences to it, paired by question and pooled over sets and seeds; the "
-        f"last column counts the trainings that raised the alarm *boxes drift*.{demo}",
+        "last column counts the trainings that raised the alarm *boxes drift*.",
+        *_named_by_the_alarm(files),
         *table(["", "accuracy, %", "IoU", "F1@0.5", "necessity", "sufficiency", "alarm"], rows),
     ]
 
@@ -214,6 +215,38 @@ def drift(files: Files) -> list[str]:
 def _alarms(raw: Raw, way: str) -> str:
     trained = raw.seeds(raw.whole, way, "alarms")
     return f"{len(raw.seeds(raw.whole, way, 'alarm/boxes drift'))} of {len(trained)}" if trained else "-"
+
+
+def _named_by_the_alarm(files: Files) -> list[str]:
+    """Which trainings drifted, by the IoU of their evaluation beside that of the demo's own setting, and which the alarm named."""
+    drifted, others = list[bool](), list[bool]()  # of each, whether the alarm named it
+    usual: dict[str, float] = {}
+    for calm in files.of("stickers"):
+        quiet = calm.by_seed(calm.whole, "grit", "alarm/boxes drift")
+        others += [seed in quiet for seed in calm.by_seed(calm.whole, "grit", "alarms")]
+    for raw in files.of("drift", "drift-200"):
+        calm = next((one for one in files.of("stickers") if one.model == raw.model), None)
+        found = (
+            [calm.of(data, "grit", "grounding_iou").value for data in raw.sets if data != ALL_SETS]
+            if calm
+            else []
+        )
+        known = [value for value in found if value is not None]
+        if not known:
+            continue
+        usual[raw.name] = sum(known) / len(known)
+        for way in ("grit", *OBJECTIVES):
+            named = raw.by_seed(raw.whole, way, "alarm/boxes drift")
+            for seed, iou in raw.by_seed(raw.whole, way, "grounding_iou").items():
+                (drifted if iou < DRIFTED * usual[raw.name] else others).append(seed in named)
+    if not usual:
+        return []
+    beside = ", ".join(f"{name} {value:.3f}" for name, value in usual.items())
+    return [
+        f"A training *drifted* if the IoU of its evaluation is below {DRIFTED:.0%} of what `grit` reaches on the same sets in the demo's own setting "
+        f"({beside}). **The alarm named {sum(drifted)} of the {len(drifted)} trainings that drifted, and {sum(others)} of the {len(others)} others**, among "
+        "them those of the demo's setting."
+    ]
 
 
 def counts(files: Files) -> list[str]:
