@@ -66,13 +66,13 @@ class Raw:
         return self.of(data, f"grit-minus-{way}", quantity)
 
     def seeds(self, data: str, way: str, quantity: str) -> tuple[float, ...]:
-        return tuple(self.by_seed(data, way, quantity).values())
+        return tuple(one.value for one in self.by_seed(data, way, quantity).values() if one.value is not None)
 
-    def by_seed(self, data: str, way: str, quantity: str) -> dict[str, float]:
+    def by_seed(self, data: str, way: str, quantity: str) -> dict[str, Estimate]:
         keys = [
             key for key in self.rows if (key[0], key[1], key[3]) == (data, way, quantity) and key[2] != POOLED
         ]
-        return {key[2]: value for key in keys if (value := self.rows[key].value) is not None}
+        return {key[2]: self.rows[key] for key in keys if self.rows[key].value is not None}
 
 
 def read(path: Path) -> Raw:

@@ -219,33 +219,38 @@ def _alarms(raw: Raw, way: str) -> str:
 
 def _named_by_the_alarm(files: Files) -> list[str]:
     """Which trainings drifted, by the IoU of their evaluation beside that of the demo's own setting, and which the alarm named."""
-    drifted, others = list[bool](), list[bool]()  # of each, whether the alarm named it
+    drifted, others, close = list[bool](), list[bool](), list[bool]()  # of each, whether the alarm named it
     usual: dict[str, float] = {}
     for calm in files.of("stickers"):
         quiet = calm.by_seed(calm.whole, "grit", "alarm/boxes drift")
         others += [seed in quiet for seed in calm.by_seed(calm.whole, "grit", "alarms")]
     for raw in files.of("drift", "drift-200"):
         calm = next((one for one in files.of("stickers") if one.model == raw.model), None)
-        found = (
-            [calm.of(data, "grit", "grounding_iou").value for data in raw.sets if data != ALL_SETS]
-            if calm
-            else []
-        )
+        sets = [data for data in raw.sets if data != ALL_SETS]
+        found = [calm.of(data, "grit", "grounding_iou").value for data in sets] if calm else []
         known = [value for value in found if value is not None]
         if not known:
             continue
         usual[raw.name] = sum(known) / len(known)
+        line = DRIFTED * usual[raw.name]
         for way in ("grit", *OBJECTIVES):
             named = raw.by_seed(raw.whole, way, "alarm/boxes drift")
             for seed, iou in raw.by_seed(raw.whole, way, "grounding_iou").items():
-                (drifted if iou < DRIFTED * usual[raw.name] else others).append(seed in named)
+                assert iou.low is not None
+                assert iou.high is not None
+                (drifted if iou.high < line else others if iou.low > line else close).append(seed in named)
     if not usual:
         return []
     beside = ", ".join(f"{name} {value:.3f}" for name, value in usual.items())
+    untold = (
+        f" {len(close)} more lie too close to that line to tell; it named {sum(close)} of them."
+        if close
+        else ""
+    )
     return [
-        f"A training *drifted* if the IoU of its evaluation is below {DRIFTED:.0%} of what `grit` reaches on the same sets in the demo's own setting "
-        f"({beside}). **The alarm named {sum(drifted)} of the {len(drifted)} trainings that drifted, and {sum(others)} of the {len(others)} others**, among "
-        "them those of the demo's setting."
+        f"A training *drifted* if the IoU of its evaluation lies, with its interval, below {DRIFTED * 100:.0f} % of what `grit` reaches on the same sets "
+        f"in the demo's own setting ({beside}). **The alarm named {sum(drifted)} of the {len(drifted)} trainings that drifted, and {sum(others)} of the "
+        f"{len(others)} that did not**, among them those of the demo's setting.{untold}"
     ]
 
 
