@@ -4,41 +4,44 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from measured import ALL_SETS, POOLED
 from opengrit.core.types import Record
-from opengrit.evaluation.attention import AttentionScores, Reading, attention_scores
+from opengrit.evaluation.attention import (
+    ATTENTION,
+    AttentionScores,
+    Reading,
+    attention_scores,
+    check_attention,
+    unmeasured,
+)
 from opengrit.evaluation.metrics import Estimate
 from opengrit.evaluation.probe_run import measure_run, open_probes
 from opengrit.recipes.evaluation_recipe import EvalRecipe
 from opengrit.reports.runs import recipe_of
-from opengrit.runs.folder import RECIPE, RunDir
+from opengrit.runs.folder import RunDir
 
 QUESTIONS = 40  # of each data set and seed
 
 
 def measure_seeds(table: Path, out: Path, *, so_far: bool) -> tuple[AttentionScores, list[Record]] | None:
-    """Over the evaluations of `grit` in a table's folder, measured in folders of `out`; None where there is none.
+    """The scores of `grit`'s evaluations in a table's folder, measured in folders of `out`; None where there is none.
 
-    With the answers of the first seed, whose questions are those of all. `so_far` measures nothing anew.
+    Seeds are pooled by question. With the answers of the first seed, whose questions are those of all. `so_far` measures
+    nothing, and leaves out a seed that is not finished.
     """
     found, asked = [], list[Record]()
     for run in sorted(table.glob("runs/*/grit/seed-*/eval")):
         folder = out / run.parent.name
-        if so_far and not (folder / RECIPE).is_file():
-            continue
         read = RunDir.open(run)
-        recipe = EvalRecipe.model_validate(recipe_of(read)["evaluate"])
+        evaluated = recipe_of(read)["evaluate"]
         records = list(_first_of_each(read.records()))
-        kept = open_probes(read, folder, recipe_of(read)["evaluate"])
+        if so_far and unmeasured(records, check_attention(records, folder / ATTENTION)):
+            continue
+        kept = open_probes(read, folder, evaluated)
         asked = asked or records
-        # A model asked twice about one question counts once: the bootstrap is over questions.
-        found += [
-            replace(one, record=f"{run.parent.name}/{one.record}")
-            for one in measure_run(recipe, records, kept, quiet=True)
-        ]
+        found += measure_run(EvalRecipe.model_validate(evaluated), records, kept, quiet=True)
     return (attention_scores(found), asked) if found else None
 
 

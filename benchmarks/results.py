@@ -2,8 +2,8 @@
 
     python benchmarks/results.py --out runs/evidence
 
-makes six tables with `opengrit table`, each model in a folder of its own, measures the attention of what the second one trained, and can
-be interrupted: the same command continues. `--table` and `--model` name a part, so that two processes can share the work. `--so-far` runs nothing, and collects
+makes six tables with `opengrit table`, each model in a folder of its own, measures the attention of what the table in
+miniature trained, and can be interrupted: the same command continues. `--table` and `--model` name a part, so that two processes can share the work. `--so-far` runs nothing, and collects
 what is finished by now, also while other processes work. The page is composed of every file that is there and was measured
 with the packaged weights and rows of now; what is missing is named on it.
 """
