@@ -5,6 +5,7 @@ Each scenario writes a run folder, the weights it ended with and, by process, th
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import importlib.util
 import json
@@ -41,6 +42,7 @@ from opengrit.training.training_loop import save_final
 
 RUBRIC = Rubric.from_weights({"correct": 1.0, "tag_walk": 0.5, "answer_tag": 0.5, "grounding_iou": 0.5})
 GROUP = 4
+ABORTED = 134  # one was aborted, which no Python does: a thread of torch's threw what nobody catches
 ASKED = Eval(max_completion_length=20)
 SAID = (
     '<think>{{"bbox_2d": [0, 0, 40, {n}]}} {n} dogs</think><rethink>so</rethink><answer>{n}</answer>',
@@ -250,6 +252,7 @@ def fork(job: Callable[[], None], **environment: object) -> int:
     if child:
         return child
     code = 1
+    faulthandler.enable()  # an abort in torch's own threads shows where the others were
     try:
         os.environ |= {name: str(value) for name, value in environment.items()}
         job()
@@ -262,7 +265,7 @@ def fork(job: Callable[[], None], **environment: object) -> int:
 
 
 def _wait_for(children: list[int]) -> int:
-    """How many failed. One that fails, or a signal to this process, ends the others: they would wait for it."""
+    """How many failed, or ABORTED. One that fails, or a signal to this process, ends the others: they would wait for it."""
 
     def end_all(*_: object) -> None:
         for child in running:
@@ -270,14 +273,15 @@ def _wait_for(children: list[int]) -> int:
 
     running = set(children)
     signal.signal(signal.SIGTERM, end_all)
-    failed = 0
+    failed, aborted = 0, False
     while running:
         child, status = os.wait()
         running.discard(child)
         if status != 0:
+            aborted |= os.waitstatus_to_exitcode(status) == -signal.SIGABRT
             failed += 1
             end_all()
-    return failed
+    return ABORTED if aborted else failed
 
 
 def _free_port():
@@ -287,7 +291,7 @@ def _free_port():
 
 
 def main(folder: Path) -> int:
-    """Fork all processes and wait for them; how many failed."""
+    """Fork all processes and wait for them; how many failed, or ABORTED."""
     torch.set_num_threads(1)
     (folder / "batched.py").write_text(BATCHED)
     for family in (tiny_random.qwen, tiny_random.internvl):
