@@ -13,6 +13,7 @@ import torch
 from transformers import DynamicCache
 
 from opengrit.sampling.kv_buffers import PromptBuffer, RowBuffer, compacted
+from opengrit.sampling.layer_products import layer_products, normed
 from opengrit.sampling.model_inputs import widen
 
 _log = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ def _obstacle(base: Any) -> str | None:
 
 
 class SharedPromptCache:
-    """Keys and values of each prompt once, and each row's own; decodes with the model's own modules.
+    """Keys and values of each prompt once, and each row's own; decodes with the weights of the model's own modules.
 
     A row's attention weighs its prompt and its own tokens in one softmax: exact, in any batch. The rows of a prompt
     read the prompt's keys and values together, so a step costs the weights once, each prompt once and each row's own
@@ -97,6 +98,8 @@ class SharedPromptCache:
         self._text = base.model.language_model
         self._head = base.get_output_embeddings()
         self._axes = axes
+        self._key_value_heads: int = self._text.config.num_key_value_heads
+        self._products = layer_products(self._text.layers)
         layers = range(len(self._text.layers))
         self._prefix = [PromptBuffer() for _ in layers]
         self._own = [RowBuffer() for _ in layers]
@@ -174,17 +177,21 @@ class SharedPromptCache:
         self._groups = [place[group] for group in self._groups]
 
     def _group_rows(self) -> None:
-        """After rows came or went: each row's place in a table of prompts by rows of the largest group, and the masks."""
+        """After rows came or went: where each row's heads lie in a table U x K x (rows of the largest group), and the masks."""
         device = self._mask_UP.device
         taken = [0] * len(self._mask_UP)
-        numbered = []  # each row's prompt, and its number among that prompt's rows
+        numbers = []  # each row's number among its prompt's rows
         for group in self._groups:
-            numbered.append((group, taken[group]))
+            numbers.append(taken[group])
             taken[group] += 1
         self._widest = max(taken)
-        places = [group * self._widest + number for group, number in numbered]
-        in_order = places == list(range(len(self._mask_UP) * self._widest))
-        self._places_R = None if in_order else torch.tensor(places, device=device)
+        heads = torch.arange(self._key_value_heads, device=device)
+        groups_R, numbers_R = (torch.tensor(values, device=device) for values in (self._groups, numbers))
+        places_RK = (groups_R[:, None] * len(heads) + heads) * self._widest + numbers_R[:, None]
+        self._places = places_RK.flatten()
+        # A place without a row repeats a row's head: what is made of it is not read.
+        self._filled = self._places.new_zeros(len(taken) * len(heads) * self._widest)
+        self._filled[self._places] = torch.arange(len(self._places), device=device)
         self._prompt_bias = None if bool(self._mask_UP.all()) else _bias(self._mask_UP)[:, None, None]
         self._first = min(self._starts)
         late = self._first < max(self._starts)
@@ -205,27 +212,28 @@ class SharedPromptCache:
         # Rotation by halves is x cos + (halves of x exchanged) sin, with the first half of sin negated.
         sin = torch.cat([-sin[..., : sin.shape[-1] // 2], sin[..., sin.shape[-1] // 2 :]], -1)
         for index, layer in enumerate(self._text.layers):
-            attended = self._attend(index, layer.self_attn, layer.input_layernorm(hidden_RD), cos, sin)
-            hidden_RD = hidden_RD + attended
-            hidden_RD = hidden_RD + layer.mlp(layer.post_attention_layernorm(hidden_RD))
+            normed_RD = normed(layer.input_layernorm, hidden_RD)
+            hidden_RD = hidden_RD + self._attend(index, layer.self_attn, normed_RD, cos, sin)
+            normed_RD = normed(layer.post_attention_layernorm, hidden_RD)
+            hidden_RD = hidden_RD + self._products[index].feed_forward(normed_RD)
         self._slot += 1
-        return self._head(self._text.norm(hidden_RD))
+        return self._head(normed(self._text.norm, hidden_RD))
 
     def _attend(
         self, index: int, attention: Any, hidden_RD: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
     ) -> torch.Tensor:
-        shape = (len(hidden_RD), -1, attention.head_dim)
-        query, key = attention.q_proj(hidden_RD).view(shape), attention.k_proj(hidden_RD).view(shape)
+        projected = self._products[index].projected(hidden_RD)
+        heads = projected.shape[1] - 2 * self._key_value_heads
+        both, value = projected.split((heads + self._key_value_heads, self._key_value_heads), 1)
         if type(attention).__name__.startswith("Qwen3"):
-            query, key = attention.q_norm(query), attention.k_norm(key)
-        both = torch.cat([query * attention.scaling, key], 1)
-        both = torch.addcmul(both * cos, both.roll(shape[-1] // 2, -1), sin)
-        query, key = both.split((query.shape[1], key.shape[1]), 1)
-        value = attention.v_proj(hidden_RD).view(shape)
+            query, key = both.split((heads, self._key_value_heads), 1)
+            both = torch.cat([normed(attention.q_norm, query), normed(attention.k_norm, key)], 1)
+        both = torch.addcmul(both * cos, both.roll(both.shape[-1] // 2, -1), sin)
+        query, key = both.split((heads, self._key_value_heads), 1)
         keys, values = self._own[index].write(key, value, first=self._first, slot=self._slot)
         prompt = self._prefix[index]
-        rows, heads, width = len(query), key.shape[1], query.shape[-1]
-        query_RKNE = query.view(rows, heads, -1, width)
+        rows, _, width = query.shape
+        query_RKNE = (query * attention.scaling).view(rows, self._key_value_heads, -1, width)
         table = self._by_prompt(query_RKNE) @ prompt.keys.transpose(-1, -2)
         if self._prompt_bias is not None:
             table = table + self._prompt_bias
@@ -242,19 +250,16 @@ class SharedPromptCache:
         return attention.o_proj(attended.to(hidden_RD.dtype).view(rows, -1))
 
     def _by_prompt(self, rows_RKNx: torch.Tensor) -> torch.Tensor:
-        """The rows by prompt, U x K x (M N) x any; places without a row hold zeros."""
+        """The rows by prompt, U x K x (M N) x any."""
         _, heads, share, last = rows_RKNx.shape
-        if self._places_R is not None:
-            table = rows_RKNx.new_zeros(len(self._mask_UP) * self._widest, heads, share, last)
-            rows_RKNx = table.index_copy_(0, self._places_R, rows_RKNx)
-        by_prompt = rows_RKNx.view(-1, self._widest, heads, share, last).transpose(1, 2)
-        return by_prompt.reshape(-1, heads, self._widest * share, last)
+        table = rows_RKNx.reshape(-1, share * last).index_select(0, self._filled)
+        return table.view(len(self._mask_UP), heads, self._widest * share, last)
 
     def _by_row(self, table: torch.Tensor, *, like: torch.Tensor) -> torch.Tensor:
         """The table's rows again, R x K x N x any."""
-        _, heads, share, _ = like.shape
-        rows = table.view(-1, heads, self._widest, share, table.shape[-1]).transpose(1, 2).flatten(0, 1)
-        return rows if self._places_R is None else rows[self._places_R]
+        rows, heads, share, _ = like.shape
+        last = table.shape[-1]
+        return table.view(-1, share * last).index_select(0, self._places).view(rows, heads, share, last)
 
 
 def _visible(states_UKPE: torch.Tensor, hidden_U1P1: torch.Tensor | None) -> torch.Tensor:
