@@ -267,8 +267,18 @@ def counts(files: Files) -> list[str]:
         for way, what in ways.items()
         if raw.of(raw.whole, way, "accuracy").value is not None
     ]  # fmt: skip
+    if not rows:
+        return []
+    found = files.of("count-ablation")
+    told = [
+        verdict("`grit` on counts, ten and ten rows with the count reward,", other, [(raw.name, raw.minus("stickers/count", way, "accuracy")) for raw in found], SHARE)
+        for other, way in (("the same rows without it", "without-count"), ("twenty spatial rows without it", "spatial-20-without-count"))
+    ]  # fmt: skip
     heads = ["the paper's table 3", "count: accuracy, %", "IoU", "spatial: accuracy, %", "IoU"]
-    return table(heads, rows)
+    return [
+        "**Counts**: the paper's ablation takes away the counting rows and the count reward together; here the reward is also taken away alone.",
+        "", *(f"* {text}" for text in told), *table(heads, rows),
+    ]  # fmt: skip
 
 
 def cost(files: Files) -> list[str]:
@@ -294,12 +304,14 @@ def cost(files: Files) -> list[str]:
         ]
         for raw, data, name in files.places("more-rows")
     ]
+    added = verdict("`grit` from twenty rows", "as many steps on 500", [(name, raw.minus(data, "rows-500", "accuracy")) for raw, data, name in files.places("more-rows")], SHARE) if more else ""  # fmt: skip
     return [
         "## What does it cost?", "",
         "An answer with its evidence is longer by its boxes; training needs twenty rows, and no boxes. Seconds and memory of a step, of "
         "generation and of serving are in [the measured costs](results/cost.md) and in [speed](speed.md).",
         *table(["tokens a reply", "`direct`", "`grounded`", "`grit`", "`grpo-answer`"], rows),
         *table(["seconds a step, times the paper's", *(CALLED[way] for way in OBJECTIVES)], seconds),
+        added,
         *table(["accuracy, %, as many steps on", "20 rows", "100 rows", "500 rows"], more),
     ]  # fmt: skip
 
