@@ -18,7 +18,6 @@ from typer import Argument
 from opengrit.cli import options
 from opengrit.core.errors import RecipeError, RunError
 from opengrit.core.escaping import harmless
-from opengrit.core.lazy import without
 from opengrit.core.output import settle_output
 
 if TYPE_CHECKING:
@@ -113,10 +112,11 @@ def ask(
     """
     from opengrit.grounding.prompts import strategy_named
     from opengrit.inference.batch import AskOptions
+    from opengrit.inference.grounder import Grounder
 
     image, question = _one_of(image, image_option, "IMAGE"), _one_of(question, question_option, "QUESTION")
     load = partial(
-        _loaded,
+        Grounder.load,
         _source(model, endpoint),
         model=model if endpoint else None,
         strategy=strategy_named(strategy),
@@ -141,13 +141,6 @@ def ask(
     how |= {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     name = None if endpoint else _source(model, endpoint)
     _ask_many(load, _rows(batch, images, image, question), settings, out, name=name, how=how)
-
-
-def _loaded(source: str, **how: Any) -> Grounder:
-    from opengrit.inference.grounder import Grounder
-
-    with without("scipy"):  # transformers would load it for losses of object detectors
-        return Grounder.load(source, **how)
 
 
 def _how_of_own(strategy: str, system: str | None) -> dict[str, Any]:

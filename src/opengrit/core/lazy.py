@@ -1,12 +1,10 @@
-"""What keeps a door light: names imported when they are first asked for, packages that libraries do without."""
+"""Names of a package that are imported when they are first asked for, so that a door stays light."""
 
 from __future__ import annotations
 
 import importlib
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from opengrit.core.collector import paused_collector
 
@@ -21,20 +19,3 @@ def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]
             return getattr(importlib.import_module(modules[name]), name)
 
     return find
-
-
-@contextmanager
-def without(package: str) -> Iterator[None]:
-    """In the block the package counts as not installed, unless it is imported already.
-
-    For a process of our own alone: a library that is imported in the block does without the package until the process ends.
-    """
-    modules = cast(dict[str, Any], sys.modules)
-    hides = package not in modules
-    if hides:
-        modules[package] = None
-    try:
-        yield
-    finally:
-        if hides:
-            del modules[package]
