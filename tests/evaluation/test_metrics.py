@@ -324,6 +324,14 @@ def test_a_change_common_to_all_examples_is_certain_however_much_they_differ() -
     assert not paired_difference(before, before, raw_score).clear_of_zero
 
 
+def test_a_difference_that_is_rounding_alone_is_none() -> None:
+    before, after = scored([0.1] * 5), scored([0.1 + 0.2 - 0.2] * 5)
+    result = paired_difference(before, after, raw_score)
+    assert result.low is not None
+    assert result.low > 0
+    assert not result.clear_of_zero
+
+
 def test_seeds_are_pooled_by_example() -> None:
     before = scored([0.0, 1.0])
     seeds = [scored([1.0, 1.0]), scored([0.0, 1.0]), scored([1.0, 0.0])]

@@ -42,7 +42,7 @@ from opengrit.training.training_loop import save_final
 
 RUBRIC = Rubric.from_weights({"correct": 1.0, "tag_walk": 0.5, "answer_tag": 0.5, "grounding_iou": 0.5})
 GROUP = 4
-ABORTED = 134  # one was aborted, which no Python does: a thread of torch's threw what nobody catches
+ABORTED = 134  # the first that failed was aborted: no error of Python's, but of a library's thread
 ASKED = Eval(max_completion_length=20)
 SAID = (
     '<think>{{"bbox_2d": [0, 0, 40, {n}]}} {n} dogs</think><rethink>so</rethink><answer>{n}</answer>',
@@ -252,8 +252,8 @@ def fork(job: Callable[[], None], **environment: object) -> int:
     if child:
         return child
     code = 1
-    faulthandler.enable()  # an abort in torch's own threads shows where the others were
     try:
+        faulthandler.enable()  # an abort in torch's own threads shows where the others were
         os.environ |= {name: str(value) for name, value in environment.items()}
         job()
         code = 0
@@ -278,7 +278,8 @@ def _wait_for(children: list[int]) -> int:
         child, status = os.wait()
         running.discard(child)
         if status != 0:
-            aborted |= os.waitstatus_to_exitcode(status) == -signal.SIGABRT
+            if not failed:
+                aborted = os.waitstatus_to_exitcode(status) == -signal.SIGABRT
             failed += 1
             end_all()
     return ABORTED if aborted else failed

@@ -91,6 +91,30 @@ def train_together(tmp_path_factory):
     return folder, began.returncode, errors
 
 
+ENDS = """
+import os, time
+import together
+
+def wrong():
+    raise ValueError("wrong")
+
+def late():
+    time.sleep(60)
+
+def told(*jobs):
+    return together._wait_for([together.fork(job) for job in jobs])
+
+print(told(os.abort, late), told(late, wrong))
+"""
+
+
+def test_an_abort_is_told_from_a_failure():
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS], env=ENVIRONMENT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(together.ABORTED), "2"]
+
+
 def both(trained, name):
     return [RunDir.open(trained / f"{count}-{name}" / "run") for count in (1, 2)]
 

@@ -13,7 +13,7 @@ import torch
 from transformers import DynamicCache
 
 from opengrit.sampling.kv_buffers import PromptBuffer, RowBuffer, compacted
-from opengrit.sampling.layer_products import layer_products, normed
+from opengrit.sampling.layer_products import LayerProducts, normed
 from opengrit.sampling.model_inputs import widen
 
 _log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class SharedPromptCache:
         self._head = base.get_output_embeddings()
         self._axes = axes
         self._key_value_heads: int = self._text.config.num_key_value_heads
-        self._products = layer_products(self._text.layers)
+        self._products: list[LayerProducts] = []
         layers = range(len(self._text.layers))
         self._prefix = [PromptBuffer() for _ in layers]
         self._own = [RowBuffer() for _ in layers]
@@ -116,6 +116,8 @@ class SharedPromptCache:
             (_visible(layer.keys, hidden), _visible(layer.values, hidden))
             for layer in cast(Any, prefix.cache.layers)
         ]
+        if not self._groups:  # weights may have changed while there were no rows
+            self._products = [LayerProducts(layer) for layer in self._text.layers]
         self._drop_unused_slots()
         self._add_prompts(mask_UP, fresh)
         first = len(self._mask_UP) - len(mask_UP)
@@ -177,7 +179,7 @@ class SharedPromptCache:
         self._groups = [place[group] for group in self._groups]
 
     def _group_rows(self) -> None:
-        """After rows came or went: where each row's heads lie in a table U x K x (rows of the largest group), and the masks."""
+        """After rows came or went: where rows' heads lie in a table U x K x M, which row's head is at each place, and the masks."""
         device = self._mask_UP.device
         taken = [0] * len(self._mask_UP)
         numbers = []  # each row's number among its prompt's rows
@@ -188,10 +190,10 @@ class SharedPromptCache:
         heads = torch.arange(self._key_value_heads, device=device)
         groups_R, numbers_R = (torch.tensor(values, device=device) for values in (self._groups, numbers))
         places_RK = (groups_R[:, None] * len(heads) + heads) * self._widest + numbers_R[:, None]
-        self._places = places_RK.flatten()
+        self._places_RK = places_RK.flatten()
         # A place without a row repeats a row's head: what is made of it is not read.
-        self._filled = self._places.new_zeros(len(taken) * len(heads) * self._widest)
-        self._filled[self._places] = torch.arange(len(self._places), device=device)
+        self._sources_UKM = self._places_RK.new_zeros(len(taken) * len(heads) * self._widest)
+        self._sources_UKM[self._places_RK] = torch.arange(len(self._places_RK), device=device)
         self._prompt_bias = None if bool(self._mask_UP.all()) else _bias(self._mask_UP)[:, None, None]
         self._first = min(self._starts)
         late = self._first < max(self._starts)
@@ -252,14 +254,14 @@ class SharedPromptCache:
     def _by_prompt(self, rows_RKNx: torch.Tensor) -> torch.Tensor:
         """The rows by prompt, U x K x (M N) x any."""
         _, heads, share, last = rows_RKNx.shape
-        table = rows_RKNx.reshape(-1, share * last).index_select(0, self._filled)
+        table = rows_RKNx.reshape(-1, share * last).index_select(0, self._sources_UKM)
         return table.view(len(self._mask_UP), heads, self._widest * share, last)
 
     def _by_row(self, table: torch.Tensor, *, like: torch.Tensor) -> torch.Tensor:
         """The table's rows again, R x K x N x any."""
         rows, heads, share, _ = like.shape
         last = table.shape[-1]
-        return table.view(-1, share * last).index_select(0, self._places).view(rows, heads, share, last)
+        return table.view(-1, share * last).index_select(0, self._places_RK).view(rows, heads, share, last)
 
 
 def _visible(states_UKPE: torch.Tensor, hidden_U1P1: torch.Tensor | None) -> torch.Tensor:

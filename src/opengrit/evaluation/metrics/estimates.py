@@ -33,6 +33,7 @@ _INDICES_AT_ONCE = 2_000_000  # bounds the memory of a bootstrap to about 32 MB
 # From so many examples on a resample is not sampled index by index: 2,000 of 50,000 are 100 million draws a quantity.
 MANY_EXAMPLES = 5_000
 _FEW_VALUES = 64
+_ROUNDING = 1e-9  # a mean of differences that add up to 0 may come out as 1e-18
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,12 @@ class Estimate:
 
     @property
     def clear_of_zero(self) -> bool:
-        """Whether the interval exists and does not hold 0."""
-        return self.low is not None and self.high is not None and (self.low > 0.0 or self.high < 0.0)
+        """Whether the interval exists and does not hold 0, of which the rounding of a mean is a part."""
+        return (
+            self.low is not None
+            and self.high is not None
+            and (self.low > _ROUNDING or self.high < -_ROUNDING)
+        )
 
 
 NOTHING = Estimate(value=None, n=0, low=None, high=None)
