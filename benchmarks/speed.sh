@@ -13,5 +13,5 @@ done
 "$PYTHON" benchmarks/head.py --words 1500 --results $PAGE
 for model in tiny-qwen2.5-vl tiny-internvl3; do
   "$PYTHON" benchmarks/step.py --model $model --natural --beta 0.01 --no-memory --results docs/results/cost.md
-  "$PYTHON" benchmarks/step.py --model $model --vocabulary real --natural --rounds 2 --steps 1 --results $PAGE
+  "$PYTHON" benchmarks/step.py --model $model --vocabulary real --natural --rounds 2 --steps 1 --results docs/results/cost.md
 done
