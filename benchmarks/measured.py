@@ -140,8 +140,8 @@ def verdict(subject: str, other: str, found: Sequence[tuple[str, Estimate]], uni
     if not known:
         return f"{subject} against {other}: not measured yet."
     groups = {
-        "above": [(p, e) for p, e in known if e.clear_of_zero and (e.value or 0) > 0],
-        "below": [(p, e) for p, e in known if e.clear_of_zero and (e.value or 0) < 0],
+        "above": [(p, e) for p, e in known if e.above_zero],
+        "below": [(p, e) for p, e in known if e.below_zero],
         "not told apart": [(p, e) for p, e in known if not e.clear_of_zero],
     }
     said = [

@@ -330,6 +330,8 @@ def test_a_difference_that_is_rounding_alone_is_none() -> None:
     assert result.low is not None
     assert result.low > 0
     assert not result.clear_of_zero
+    assert not result.above_zero
+    assert not paired_difference(after, before, raw_score).below_zero
 
 
 def test_seeds_are_pooled_by_example() -> None:

@@ -34,12 +34,14 @@ def _finding(block: Block, column: Column) -> str | None:
     if column is IOU and any(d.other is Way.DIRECT for d in differences):
         sentences.append(f"{Way.DIRECT} asks for no boxes and is not compared.")
         differences = [d for d in differences if d.other is not Way.DIRECT]
-    clear = [d for d in differences if d.estimate.clear_of_zero]
     unknown = [d for d in differences if d.estimate.low is None]
     for text, found in (
-        ("It beats", [d for d in clear if (d.estimate.value or 0) > 0]),
-        ("It loses to", [d for d in clear if (d.estimate.value or 0) < 0]),
-        ("No difference is shown against", [d for d in differences if d not in clear and d not in unknown]),
+        ("It beats", [d for d in differences if d.estimate.above_zero]),
+        ("It loses to", [d for d in differences if d.estimate.below_zero]),
+        (
+            "No difference is shown against",
+            [d for d in differences if not d.estimate.clear_of_zero and d not in unknown],
+        ),
     ):
         if found:
             sentences.append(f"{text} {_list(found)}.")
@@ -56,7 +58,7 @@ def _controls(block: Block, column: Column) -> list[str]:
         if of is not column or estimate.low is None:
             continue
         text = f"{name} ({_difference_text(estimate, column)})"
-        (above if estimate.low > 0 else not_above).append(text)
+        (above if estimate.above_zero else not_above).append(text)
     found = (("It lies above", above), ("It is not shown to be above", not_above))
     return [f"{text} {' and '.join(names)}." for text, names in found if names]
 

@@ -49,13 +49,19 @@ class Estimate:
     high: float | None
 
     @property
+    def above_zero(self) -> bool:
+        """Whether the interval exists and lies above 0, by more than a mean's rounding."""
+        return self.low is not None and self.low > _ROUNDING
+
+    @property
+    def below_zero(self) -> bool:
+        """Whether the interval exists and lies below 0, by more than a mean's rounding."""
+        return self.high is not None and self.high < -_ROUNDING
+
+    @property
     def clear_of_zero(self) -> bool:
-        """Whether the interval exists and does not hold 0, of which the rounding of a mean is a part."""
-        return (
-            self.low is not None
-            and self.high is not None
-            and (self.low > _ROUNDING or self.high < -_ROUNDING)
-        )
+        """Whether the interval exists and does not hold 0."""
+        return self.above_zero or self.below_zero
 
 
 NOTHING = Estimate(value=None, n=0, low=None, high=None)
