@@ -145,11 +145,19 @@ def verdict(subject: str, other: str, found: Sequence[tuple[str, Estimate]], uni
         "not told apart": [(p, e) for p, e in known if not e.clear_of_zero],
     }
     said = [
-        f"{name} on {', '.join(f'{p} ({ascii_minus(signed(e.value or 0, unit))})' for p, e in members)}"
+        f"{name} on {', '.join(f'{p} ({ascii_minus(signed(e.value or 0, unit))})' for p, e in _model_once(members))}"
         for name, members in groups.items()
         if members
     ]
     return f"{subject} against {other}: {'; '.join(said)}."
+
+
+def _model_once(places: Sequence[tuple[str, Estimate]]) -> list[tuple[str, Estimate]]:
+    """Without the model, a place's first word, where the place before it has the same."""
+    models = [None, *(place.split(" ")[0] for place, _ in places)]
+    return [
+        (place.removeprefix(f"{before} "), one) for before, (place, one) in zip(models, places, strict=False)
+    ]
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -36,7 +36,7 @@ DRIFTED = 0.85  # of the usual IoU: as the alarm has it
 OBJECTIVES = ("kl", "asking-again", "labels", "objects")
 CALLED = {
     "direct": "asked plainly", "grounded": "asked to point", "direct-after": "grit's model asked plainly", "blind": "grit's model, grey pictures",
-    "kl": "paper + KL", "asking-again": "paper + kept + hidden", "labels": "paper + labels", "objects": "paper + credit by object",
+    "kl": "+ KL", "asking-again": "+ kept, hidden", "labels": "+ labels", "objects": "+ object credit",
 }  # fmt: skip
 TABLES = {
     "compose": "questions of two looks", "stickers": "table 1 in miniature", "drift": "drift at 3e-4, 40 steps",
@@ -204,9 +204,9 @@ def drift(files: Files) -> list[str]:
     if not rows:
         return []
     return [
-        "**Drift**: three times the demo's learning rate, or five times its length, where no reward of the paper keeps boxes in their place. The row "
-        "of the paper's objective has its figures, the others their differences to it, paired by question and pooled over sets and seeds; the "
-        "last column counts the trainings that raised the alarm *boxes drift*.",
+        "**Drift**: three times the demo's learning rate, or five times its length, where no reward of the paper keeps boxes in their place. The "
+        "paper's objective has its figures, additions to it their differences, pooled over sets and seeds; the last column counts the trainings "
+        "that raised the alarm *boxes drift*.",
         *_named_by_the_alarm(files),
         *table(["", "accuracy, %", "IoU", "F1@0.5", "necessity", "sufficiency", "alarm"], rows),
     ]
@@ -340,8 +340,8 @@ INTRODUCTION = """# Results
 Five questions, answered by what `python benchmarks/results.py --out runs/evidence` measured. The command resumes after an interruption, and
 composes this page, its sentences too. The models are the [packaged tiny ones](tiny-models.md) (Qwen, InternVL), whose world is stickers: what carries
 over to a 3B model on photos is the machinery, not these numbers. [The table](table.md) says what each way does. Ways learned from
-`stickers/train20` where nothing else is said; those of compose* from `stickers/compose20`. Tables train their own `grit`, not all by the same revision:
-another order of sums rounds otherwise, and a sampled training carries that to a question or two.
+`stickers/train20` where nothing else is said; those of compose* from `stickers/compose20`. Each table trains its own `grit`; revisions
+round differently, which moves a question or two.
 
 A mean is followed by its 95 % bootstrap interval over questions, seeds pooled by question. Differences are paired by question, and bold where
 their interval does not hold 0; nothing is corrected for the number of comparisons. A dash: not measured."""
