@@ -204,7 +204,7 @@ def drift(files: Files) -> list[str]:
     if not rows:
         return []
     return [
-        "**Drift**: three times the demo's learning rate, or five times its length, where no reward of the paper keeps boxes in their place. The "
+        "**Drift**: at three times the demo's learning rate, and at five times its length. No reward of the paper keeps boxes in their place. The "
         "paper's objective has its figures, additions to it their differences, pooled over sets and seeds; the last column counts the trainings "
         "that raised the alarm *boxes drift*.",
         *_named_by_the_alarm(files),
