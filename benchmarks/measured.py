@@ -154,7 +154,7 @@ def verdict(subject: str, other: str, found: Sequence[tuple[str, Estimate]], uni
 
 def _model_once(places: Sequence[tuple[str, Estimate]]) -> list[tuple[str, Estimate]]:
     """Without the model, a place's first word, where the place before it has the same."""
-    models = [None, *(place.split(" ")[0] for place, _ in places)]
+    models = ["", *(place.split(" ")[0] for place, _ in places)]
     return [
         (place.removeprefix(f"{before} "), one) for before, (place, one) in zip(models, places, strict=False)
     ]

@@ -73,9 +73,8 @@ def test_a_sentence_says_above_below_or_not_told_apart_as_the_intervals_do(monke
         said == "`grit` against the base: above on a (+10.0); below on b (-10.0); not told apart on c (+1.0)."
     )
     of_models = [(place, found[0][1]) for place in ("M a", "M b", "N b", "M c", "M")]
-    said = measured.verdict(
-        "x", "y", of_models, measured.SHARE
-    )  # a model is named where it is another than before
+    # A model is named where it is another than before.
+    said = measured.verdict("x", "y", of_models, measured.SHARE)
     assert said == "x against y: above on M a (+10.0), b (+10.0), N b (+10.0), M c (+10.0), M (+10.0)."
     assert measured.difference(found[1][1], measured.SHARE) == "**-10.0 [-20.0,-1.0]**"
     assert measured.difference(measured.negative(found[0][1]), measured.SHARE) == "**-10.0 [-15.0,-5.0]**"
